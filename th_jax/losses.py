@@ -1,0 +1,114 @@
+"""The losses of the paper's section 3.2 as pure functions of arrays, and the published sets of their weights.
+
+"L1" is the mean over batch, positions and channels, summed over layers (METHOD section 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+Features = Sequence[Float[Array, "B _ _ _"]]
+"""Activations of one frozen network, or of the discriminator, layer by layer."""
+
+Scalar = Float[Array, ""]
+
+
+def content_loss(generated: Mapping[str, Features], real: Mapping[str, Features], *, weights: Mapping[str, float]) -> Scalar:
+    """L_CNT: weighted L1 between frozen networks' activations on x̂ and on x (paper, equation 3).
+
+    The real side passes no gradient: it depends on nothing that trains.
+
+    Args:
+        generated, real: for each network, its feature pyramid.
+        weights: for each network, its weight; see `LossWeights.content`.
+
+    Raises:
+        ValueError: if a network with a weight has no features, or the layers differ in number or shape.
+    """
+    total = jnp.zeros((), jnp.float32)
+    for network, weight in weights.items():
+        if network not in generated or network not in real:
+            raise ValueError(f"the content loss gives {network} a weight, but its features were not given")
+        total += weight * sum(_layer_distances(generated[network], real[network], f"features of {network}"))
+    return total
+
+
+def feature_matching_loss(fake_features: Features, real_features: Features) -> Scalar:
+    """L_FM: L1 between the discriminator's activations on x̂ and x, the mean over its blocks (paper, section 3.2).
+
+    Raises:
+        ValueError: if the blocks differ in number or shape.
+    """
+    distances = _layer_distances(fake_features, real_features, "the discriminator's features")
+    return jnp.mean(jnp.stack(distances))
+
+
+def generator_adversarial_loss(fake_score: Float[Array, " B"]) -> Scalar:
+    """−D(x̂, y, i), the mean over the batch (paper, equation 4, without feature matching)."""
+    return -jnp.mean(fake_score)
+
+
+def discriminator_hinge_loss(fake_score: Float[Array, " B"], real_score: Float[Array, " B"]) -> Scalar:
+    """max(0, 1 + D(x̂)) + max(0, 1 − D(x)), the mean over the batch (paper, equation 6)."""
+    return jnp.mean(nn.relu(1.0 + fake_score)) + jnp.mean(nn.relu(1.0 - real_score))
+
+
+def matching_loss(moving: Float[Array, "B N"], target: Float[Array, "B N"]) -> Scalar:
+    """L_MCH: L1 between ê_i and W_i, the mean over their numbers (paper, section 3.2).
+
+    The target passes no gradient: each player moves its own side, E in the generator's objective and W in the
+    discriminator's (METHOD section 3).
+    """
+    return jnp.mean(jnp.abs(moving - jax.lax.stop_gradient(target)))
+
+
+def _layer_distances(moving: Features, target: Features, what: str) -> list[Scalar]:
+    if len(moving) != len(target) or any(a.shape != b.shape for a, b in zip(moving, target, strict=False)):
+        raise ValueError(f"{what} must have the same layers on both sides, but have {_shapes(moving)} and {_shapes(target)}")
+    return [
+        jnp.mean(jnp.abs(a.astype(jnp.float32) - jax.lax.stop_gradient(b).astype(jnp.float32)))
+        for a, b in zip(moving, target, strict=True)
+    ]
+
+
+def _shapes(features: Features) -> str:
+    return ", ".join(str(list(layer.shape)) for layer in features)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How the terms add up. Sources of the numbers: docs/paper-map.md.
+
+    Attributes:
+        content: weight of each frozen network's summed L1.
+        feature_matching: weight of L_FM beside the score.
+        matching: weight of L_MCH, for each player; 0 in the feed-forward variant.
+    """
+
+    content: Mapping[str, float] = field(default_factory=lambda: {"vgg19": 1.5e-1, "vggface": 2.5e-2})
+    feature_matching: float = 10.0
+    matching: float = 10.0
+
+
+LOSS_PRESETS: dict[str, LossWeights] = {
+    "arxiv_v1": LossWeights({"vgg19": 1e-2, "vggface": 2e-3}, feature_matching=10.0, matching=80.0),
+    "iccv": LossWeights({"vgg19": 1.5e-1, "vggface": 2.5e-2}, feature_matching=10.0, matching=10.0),
+    "embedded": LossWeights({"vgg16": 1.5e-1}, feature_matching=10.0, matching=10.0),
+}
+"""arXiv v1's numbers; v2's and ICCV's, the paper's default; and one for the bundled VGG16 alone."""
+
+
+def loss_preset(name: str) -> LossWeights:
+    """The weights of a published version.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in LOSS_PRESETS:
+        raise ValueError(f"there are no loss weights called {name!r}; there are {', '.join(LOSS_PRESETS)}")
+    return LOSS_PRESETS[name]

@@ -1,0 +1,1 @@
+"""The four networks: embedder, generator, AdaIN projection, discriminator."""

@@ -1,0 +1,88 @@
+"""Checks at the door of the networks: shapes, dtypes and ranges, each refusal one sentence that names the argument."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+_SLACK = 1e-3  # what resampling and rounding may add to a range
+
+
+def check_picture(name: str, picture: Float[Array, "..."], *, size: int) -> None:
+    """A batch of square pictures in [-1, 1].
+
+    Values are looked at only outside of a trace: inside jit there are none yet.
+
+    Raises:
+        ValueError: for a wrong shape, or for values outside of [-1, 1].
+        TypeError: for a dtype that is not floating point.
+    """
+    shape = tuple(picture.shape)
+    if len(shape) != 4 or shape[1:] != (size, size, 3):
+        raise ValueError(f"{name} must be [B, {size}, {size}, 3] for networks of {size} px, but has the shape {shape}")
+    if not jnp.issubdtype(picture.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must be floating point in [-1, 1], but came as {picture.dtype}; "
+            "th_jax.images.to_network_range converts uint8 frames"
+        )
+    if isinstance(picture, jax.core.Tracer) or picture.size == 0:
+        return
+    low, high = float(picture.min()), float(picture.max())
+    if not (low >= -1.0 - _SLACK and high <= 1.0 + _SLACK):  # written so that NaN is refused too
+        raise ValueError(f"{name} must lie in [-1, 1], but reaches from {low:g} to {high:g}")
+
+
+def check_vector(name: str, vector: Float[Array, "..."], *, width: int) -> None:
+    """A batch of vectors of `width` numbers.
+
+    Raises:
+        ValueError: for a wrong shape.
+    """
+    shape = tuple(vector.shape)
+    if len(shape) != 2 or shape[1] != width:
+        raise ValueError(f"{name} must be [B, {width}] for these networks, but has the shape {shape}")
+
+
+def check_same_tree(what: str, wanted: Mapping[str, object], came: Mapping[str, object]) -> None:
+    """Parameters must be those of the network they are given to, name by name and shape by shape.
+
+    Raises:
+        ValueError: naming the first parameters that are missing, unknown or of another shape.
+    """
+    wanted_shapes, came_shapes = _flat_shapes(wanted), _flat_shapes(came)
+    if wanted_shapes == came_shapes:
+        return
+    missing = sorted(set(wanted_shapes) - set(came_shapes))
+    unknown = sorted(set(came_shapes) - set(wanted_shapes))
+    changed = sorted(k for k in set(wanted_shapes) & set(came_shapes) if wanted_shapes[k] != came_shapes[k])
+    parts = [f"{label} {_first(names)}" for label, names in (("missing", missing), ("unknown", unknown)) if names]
+    if changed:
+        name = changed[0]
+        parts.append(f"{name} is {came_shapes[name]} instead of {wanted_shapes[name]}")
+    raise ValueError(f"these are not the weights of {what}: {'; '.join(parts)}")
+
+
+def check_setting_names(what: str, known: Iterable[str], came: Iterable[str]) -> None:
+    """Every key of a config section must be a setting.
+
+    Raises:
+        ValueError: naming the first unknown key, the nearest known one and all known ones.
+    """
+    known = list(known)
+    for key in came:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{key!r} is no setting of {what}{hint} (known: {', '.join(known)})")
+
+
+def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

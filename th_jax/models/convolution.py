@@ -1,0 +1,73 @@
+"""3x3 convolutions, alone or fused with the 2x resampling beside them: the same sums in 4 multiplications instead of 9.
+
+A convolution followed by 2x2 average pooling is a 4x4 convolution with stride 2, and one that follows nearest upsampling is,
+for each of the four output phases, a 2x2 convolution at the low resolution. Both kernels are the 3x3 kernel summed with
+itself shifted by one (its convolution with a 2x2 box), zero padding included: equal to the plain form but for rounding.
+On two CPU cores the fused forms take about half the time, forwards and backwards, once the picture is larger than the kernel.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B H W F"]:
+    """Convolution with stride 1 and zero padding that keeps the size."""
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_DIMENSIONS)
+
+
+def convolve_then_pool(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B H/2 W/2 F"]:
+    """`average_pool(convolve(x, kernel))` for k = 1 or 3."""
+    if kernel.shape[0] == 1:  # pointwise: pooling commutes with it, and a quarter of the positions is left
+        return convolve(average_pool(x), kernel)
+    if not _worth_fusing(x.shape[1] * x.shape[2], kernel):
+        return average_pool(convolve(x, kernel))
+    fused = _sum_with_shifts(kernel) * 0.25
+    return jax.lax.conv_general_dilated(x, fused, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
+
+
+def upsample_then_convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B 2*H 2*W F"]:
+    """`convolve(upsample(x), kernel)` for k = 1 or 3."""
+    if kernel.shape[0] == 1:
+        return upsample(convolve(x, kernel))
+    batch, height, width, _ = x.shape
+    if not _worth_fusing(4 * height * width, kernel):
+        return convolve(upsample(x), kernel)
+    inputs, features = kernel.shape[2:]
+    # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
+    taps_and_phases = _sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
+    phases = taps_and_phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, inputs, 4 * features)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = jax.lax.conv_general_dilated(padded, phases, (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
+    windows = windows.reshape(batch, height + 1, width + 1, 2, 2, features)
+    rows = [
+        jnp.stack([windows[:, r : r + height, c : c + width, r, c] for c in range(2)], axis=3) for r in range(2)
+    ]
+    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, features)
+
+
+def average_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 C"]:
+    """Mean of each 2x2 square of positions."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
+    """Nearest-neighbour upsampling by two."""
+    batch, height, width, channels = x.shape
+    wide = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+    return wide.reshape(batch, height * 2, width * 2, channels)
+
+
+def _worth_fusing(positions: int, kernel: Float[Array, "3 3 C F"]) -> bool:
+    # Summing the kernel costs memory traffic that grows with C x F; the saving grows with positions x C x F.
+    return positions >= 2 * max(kernel.shape[2:])
+
+
+def _sum_with_shifts(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "4 4 C F"]:
+    wide = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
+    rows = wide[:-1] + wide[1:]
+    return rows[:, :-1] + rows[:, 1:]

@@ -1,0 +1,241 @@
+"""The four networks from one section of settings: `Networks(**config.networks)` (paper, section 3; METHOD section 2).
+
+`python -m th_jax.models.networks` prints their layers, parameters and arithmetic at paper size.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float, PRNGKeyArray
+
+from th_jax.images import unit_to_network_range
+from th_jax.landmarks import draw_landmarks
+from th_jax.models import starts
+from th_jax.models.boundary import check_picture, check_setting_names, check_vector
+from th_jax.models.discriminator import Discriminator
+from th_jax.models.embedder import Embedder
+from th_jax.models.generator import AdainProjection, Generator, neutral_adain
+from th_jax.models.plan import Plan, plan
+from th_jax.models.spectral import SPECTRAL_STATS, fold_spectral_norm
+from th_jax.types import MetaWeights, NetworkState, Params
+
+SYNTHESIS = ("embedder", "projection", "generator")
+"""The groups of parameters that one player trains; the other player is the discriminator."""
+
+_CHOICES = {
+    "pool": ("sum", "mean"),
+    "pool_order": ("sum_relu", "relu_sum"),
+    "compute_dtype": ("float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """E, P, G and D of one size. Hashable: two equal ones share their compiled programs.
+
+    Attributes:
+        image_size: side of the square frames in pixels: 256, 128, 64, and for tests 32 and 16.
+        base_width: channels of the first level; 64 in the paper, where the embedding has 8 x 64 = 512 numbers.
+        pool, pool_order: the last step of E and D: "sum" | "mean", "sum_relu" (the paper) | "relu_sum".
+        compute_dtype: "float32" or "bfloat16" for convolutions; parameters, norms' statistics, softmax, pooling and
+            scores are float32 either way.
+        projection_spectral_norm: whether P carries spectral norm (the paper: yes).
+        spectral_norm: off only for inference with `folded` weights.
+    """
+
+    image_size: int = 256
+    base_width: int = 64
+    pool: str = "sum"
+    pool_order: str = "sum_relu"
+    compute_dtype: str = "float32"
+    projection_spectral_norm: bool = True
+    spectral_norm: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        plan(image_size=self.image_size, base_width=self.base_width)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {getattr(self, name)!r}")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Networks from a config section.
+
+        Raises:
+            ValueError: for an unknown key (with the nearest known one) or a value that no network has.
+        """
+        check_setting_names("the networks", [field.name for field in fields(cls)], settings)
+        return cls(**settings)
+
+    @property
+    def plan(self) -> Plan:
+        """Channels and attention of each network."""
+        return plan(image_size=self.image_size, base_width=self.base_width)
+
+    @property
+    def embedder(self) -> Embedder:
+        """E as a Flax module."""
+        return Embedder(pool=self.pool, pool_order=self.pool_order, **self._common, dtype=self._dtype)
+
+    @property
+    def projection(self) -> AdainProjection:
+        """P as a Flax module; always float32."""
+        return AdainProjection(
+            self.image_size, self.base_width, spectral_norm=self.spectral_norm and self.projection_spectral_norm
+        )
+
+    @property
+    def generator(self) -> Generator:
+        """G as a Flax module."""
+        return Generator(**self._common, dtype=self._dtype)
+
+    @property
+    def discriminator(self) -> Discriminator:
+        """D as a Flax module."""
+        return Discriminator(pool=self.pool, pool_order=self.pool_order, **self._common, dtype=self._dtype)
+
+    def embed(
+        self, embedder: NetworkState, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]
+    ) -> Float[Array, "B N"]:
+        """E(x, y), one embedding a frame; both pictures in [-1, 1].
+
+        Raises:
+            ValueError, TypeError: for pictures of another size, dtype or range.
+        """
+        check_picture("frame", frame, size=self.image_size)
+        check_picture("landmark_image", landmark_image, size=self.image_size)
+        return _apply(self.embedder, embedder, frame, landmark_image)
+
+    def project(self, projection: NetworkState, embedding: Float[Array, "B N"]) -> Float[Array, "B A"]:
+        """ψ̂ = P·ê, the AdaIN parameters of a person.
+
+        Raises:
+            ValueError: for embeddings of another width.
+        """
+        check_vector("embedding", embedding, width=self.plan.embedding)
+        return _apply(self.projection, projection, embedding)
+
+    def generate(
+        self, generator: NetworkState, landmark_image: Float[Array, "B H W 3"], adain: Float[Array, "B A"]
+    ) -> Float[Array, "B H W 3"]:
+        """G(y, ψ'), a frame in [-1, 1].
+
+        Raises:
+            ValueError, TypeError: for a landmark image of another size, dtype or range, or another number of parameters.
+        """
+        check_picture("landmark_image", landmark_image, size=self.image_size)
+        check_vector("adain", adain, width=self.plan.adain_size)
+        return _apply(self.generator, generator, landmark_image, adain)
+
+    def discriminate(
+        self,
+        discriminator: NetworkState,
+        frame: Float[Array, "B H W 3"],
+        landmark_image: Float[Array, "B H W 3"],
+        identity: Float[Array, "B N"],
+    ) -> tuple[Float[Array, " B"], tuple[Float[Array, "B _ _ _"], ...]]:
+        """D(x, y, W_i): a score a frame and the activations after each residual block.
+
+        Raises:
+            ValueError, TypeError: for pictures of another size, dtype or range, or identities of another width.
+        """
+        check_picture("frame", frame, size=self.image_size)
+        check_picture("landmark_image", landmark_image, size=self.image_size)
+        check_vector("identity", identity, width=self.plan.embedding)
+        return _apply(self.discriminator, discriminator, frame, landmark_image, identity)
+
+    def landmark_image(self, points: Float[Array, "*batch P 2"]) -> Float[Array, "*batch H W 3"]:
+        """The landmark image y of points in [0, 1], at this size, in the [-1, 1] of the networks."""
+        return unit_to_network_range(draw_landmarks(points, size=self.image_size))
+
+    def shapes(self) -> MetaWeights:
+        """Shapes and dtypes of all weights, without making any."""
+        key = jax.random.key(0)
+        picture = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), jnp.float32)
+        embedding = jax.ShapeDtypeStruct((1, self.plan.embedding), jnp.float32)
+        adain = jax.ShapeDtypeStruct((1, self.plan.adain_size), jnp.float32)
+        states = {
+            "embedder": _shapes(self.embedder, key, picture, picture),
+            "projection": _shapes(self.projection, key, embedding),
+            "generator": _shapes(self.generator, key, picture, adain),
+        }
+        return MetaWeights(
+            synthesis=NetworkState(
+                {name: state.params for name, state in states.items()},
+                {name: state.spectral_stats for name, state in states.items()},
+            ),
+            discriminator=_shapes(self.discriminator, key, picture, picture, embedding),
+        )
+
+    def init(self, key: PRNGKeyArray) -> MetaWeights:
+        """Fresh weights of all four networks (METHOD sections 2 and 3), the same for the same key.
+
+        Drawn on the host (`th_jax.models.starts` says why), each leaf from the key and its own name: another network
+        beside it changes nothing.
+        """
+        seed = np.asarray(jax.random.key_data(key), np.uint32).ravel().tolist()
+        leaves, tree = jax.tree_util.tree_flatten_with_path(self.shapes())
+        drawn = [self._draw(seed, *leaf) for leaf in leaves]
+        weights: MetaWeights = jax.tree.unflatten(tree, drawn)
+        settled = (NetworkState(params, _settle(params, stats)) for params, stats in weights)
+        return jax.tree.map(jnp.asarray, MetaWeights(*settled))
+
+    def folded(self, weights: MetaWeights) -> tuple[Self, MetaWeights]:
+        """Networks without spectral norm and weights divided by their sigmas: the same functions, for inference."""
+        plain = type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | {"spectral_norm": False})
+        return plain, MetaWeights(*(NetworkState(fold_spectral_norm(state), {}) for state in weights))
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"image_size": self.image_size, "base_width": self.base_width, "spectral_norm": self.spectral_norm}
+
+    @property
+    def _dtype(self) -> Any:
+        return jnp.dtype(self.compute_dtype)
+
+    def _draw(self, seed: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        if names[-3:] == ["projection", "dense", "bias"]:
+            return np.asarray(neutral_adain(self.plan.adain_widths))
+        rng = np.random.Generator(np.random.Philox([*seed, zlib.crc32("/".join(names).encode())]))
+        return starts.draw(names[-1], shape.shape, rng)
+
+
+def group(state: NetworkState, name: str) -> NetworkState:
+    """One network out of a group of them: `group(weights.synthesis, "generator")`."""
+    return NetworkState(state.params[name], state.spectral_stats.get(name, {}))
+
+
+def _settle(params: Params, stats: Params) -> Params:
+    """Bring u and v to their kernels: one power iteration is exact where all singular values are alike."""
+    if set(stats) == {"u", "v"}:
+        kernel = params["kernel"]
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        v = matrix @ stats["u"]
+        v /= np.linalg.norm(v)
+        u = v @ matrix
+        return {"u": u / np.linalg.norm(u), "v": v}
+    return {name: _settle(params[name], below) for name, below in stats.items()}
+
+
+def _shapes(module: nn.Module, *arguments: Any) -> NetworkState:
+    variables = jax.eval_shape(module.init, *arguments)
+    return NetworkState(variables["params"], variables.get(SPECTRAL_STATS, {}))
+
+
+def _apply(module: nn.Module, state: NetworkState, *arguments: Array) -> Any:
+    return module.apply({"params": state.params, SPECTRAL_STATS: state.spectral_stats}, *arguments)
+
+
+if __name__ == "__main__":
+    from th_jax.models.summary import main
+
+    main()

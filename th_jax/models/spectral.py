@@ -1,0 +1,81 @@
+"""Spectral norm as pure functions of parameter trees: one power iteration for each parameter update (METHOD section 2).
+
+A tree of parameters has a kernel at some path; the tree of spectral stats has `u` and `v` at the same path. M is the kernel
+reshaped to [inputs, features]; u approaches its first right singular vector, v its first left one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.types import NetworkState, Params
+
+SPECTRAL_STATS = "spectral_stats"
+"""Name of the Flax collection that holds u and v."""
+
+SPECTRAL_NORM_EPS = 1e-4
+"""The least length a vector is divided by, and the least sigma: a zero kernel stays zero instead of becoming NaN."""
+
+
+def unit_vector(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """x / max(|x|, eps)."""
+    return x / jnp.maximum(jnp.linalg.norm(x), SPECTRAL_NORM_EPS)
+
+
+def normalized_kernel(
+    kernel: Float[Array, "*inputs features"], u: Float[Array, " features"], v: Float[Array, " rows"]
+) -> Float[Array, "*inputs features"]:
+    """kernel / sigma with sigma = vᵀ M u; the gradient passes through sigma and not through u and v."""
+    u, v = jax.lax.stop_gradient(u), jax.lax.stop_gradient(v)
+    sigma = v @ kernel.reshape(-1, kernel.shape[-1]) @ u
+    return kernel / jnp.maximum(sigma, SPECTRAL_NORM_EPS)
+
+
+def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1) -> dict[str, Any]:
+    """New spectral stats after `iterations` power iterations on every spectrally normalised kernel.
+
+    Args:
+        params: parameters of one network, or of several under their names.
+        spectral_stats: u and v at the paths of the kernels they belong to.
+        iterations: one for each parameter update in training; 20 before averaged weights are evaluated, saved or exported.
+
+    Raises:
+        ValueError: if the stats name a layer that the parameters do not have.
+    """
+    if _is_layer(spectral_stats):
+        if "kernel" not in params:
+            raise ValueError(f"spectral stats belong to a layer with a kernel, but the layer holds {sorted(params)}")
+        kernel = params["kernel"]
+        matrix = jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1])
+        u, v = spectral_stats["u"], spectral_stats["v"]
+        for _ in range(iterations):
+            v = unit_vector(matrix @ u)
+            u = unit_vector(v @ matrix)
+        return {"u": u, "v": v}
+    if missing := sorted(set(spectral_stats) - set(params)):
+        raise ValueError(f"spectral stats and parameters are of different networks: no parameters for {missing}")
+    return {
+        name: power_iterate(params[name], below, iterations=iterations) for name, below in spectral_stats.items()
+    }
+
+
+def fold_spectral_norm(state: NetworkState) -> Params:
+    """Parameters with every kernel divided by its sigma: for networks built with `spectral_norm=False`.
+
+    Inference and export use these: no division is left in the program, and no u and v need to travel.
+    """
+    return _fold(state.params, state.spectral_stats)
+
+
+def _fold(params: Params, stats: Params) -> dict[str, Any]:
+    if _is_layer(stats):
+        return {**params, "kernel": normalized_kernel(params["kernel"], stats["u"], stats["v"])}
+    return {name: _fold(below, stats[name]) if name in stats else below for name, below in params.items()}
+
+
+def _is_layer(stats: Params) -> bool:
+    return set(stats) == {"u", "v"} and not isinstance(stats["u"], Mapping)

