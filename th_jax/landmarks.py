@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from th_jax.topology import LINE_WIDTH, check_point_count, segments
 
@@ -53,7 +53,7 @@ def _draw(points: Float[Array, "P 2"], size: int) -> Float[Array, "{size} {size}
     centers = jnp.arange(size, dtype=jnp.float32) + 0.5
     x, y = centers[None, :], centers[:, None]
 
-    def lay(stroke: int, planes: tuple[Array, ...]) -> tuple[Array, ...]:
+    def lay(stroke: Int[Array, ""], planes: tuple[Array, ...]) -> tuple[Array, ...]:
         distance = _distance_to_segment(x, y, start[stroke], end[stroke])
         coverage = jnp.clip(radius[stroke] + 0.5 - distance, 0.0, 1.0) * drawn[stroke]
         return tuple(plane + coverage * (color[stroke, channel] - plane) for channel, plane in enumerate(planes))

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float
 
 _SLACK = 1e-3  # what resampling and rounding may add to a range
 
 
-def check_picture(name: str, picture: Float[Array, "..."], *, size: int) -> None:
+def check_picture(name: str, picture: Array, *, size: int) -> None:
     """A batch of square pictures in [-1, 1].
 
     Values are looked at only outside of a trace: inside jit there are none yet.
@@ -30,12 +30,13 @@ def check_picture(name: str, picture: Float[Array, "..."], *, size: int) -> None
         )
     if isinstance(picture, jax.core.Tracer) or picture.size == 0:
         return
-    low, high = float(picture.min()), float(picture.max())
+    values = np.asarray(picture)  # on the host: a concrete array may meet us inside somebody else's trace
+    low, high = float(values.min()), float(values.max())
     if not (low >= -1.0 - _SLACK and high <= 1.0 + _SLACK):  # written so that NaN is refused too
         raise ValueError(f"{name} must lie in [-1, 1], but reaches from {low:g} to {high:g}")
 
 
-def check_vector(name: str, vector: Float[Array, "..."], *, width: int) -> None:
+def check_vector(name: str, vector: Array, *, width: int) -> None:
     """A batch of vectors of `width` numbers.
 
     Raises:

@@ -47,7 +47,8 @@ class SpectralConv(nn.Module):
             kernel = _spectrally_normalized(self, kernel)
         y = _CONVOLUTIONS[self.resample](x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
-            y = y + self.param("bias", starts.BIAS, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", starts.BIAS, (self.features,))
+            y = y + bias[None, None, None, :].astype(y.dtype)
         return y
 
 
@@ -66,7 +67,7 @@ class SpectralDense(nn.Module):
         if self.spectral_norm:
             kernel = _spectrally_normalized(self, kernel)
         bias = self.param("bias", self.bias_start, (self.features,))
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias[None, :].astype(self.dtype)
 
 
 def _spectrally_normalized(module: nn.Module, kernel: Float[Array, "*inputs features"]) -> Float[Array, "*inputs features"]:
@@ -77,13 +78,19 @@ def _spectrally_normalized(module: nn.Module, kernel: Float[Array, "*inputs feat
     return normalized_kernel(kernel, u.value, v.value)
 
 
-def instance_norm(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """Zero mean and unit variance over each picture's positions; statistics in float32 whatever the input's dtype."""
+def instance_norm(
+    x: Float[Array, "B H W C"], scale: Float[Array, "_ C"], shift: Float[Array, "_ C"]
+) -> Float[Array, "B H W C"]:
+    """Zero mean and unit variance over each picture's positions, then a scale and a shift a channel.
+
+    All of it in float32 whatever the input's dtype, and rounded to that dtype once.
+    """
     wide = x.astype(jnp.float32)
     mean = wide.mean((1, 2), keepdims=True)
     centered = wide - mean
     variance = jnp.square(centered).mean((1, 2), keepdims=True)
-    return (centered * jax.lax.rsqrt(variance + INSTANCE_NORM_EPS)).astype(x.dtype)
+    gain = scale[:, None, None, :] * jax.lax.rsqrt(variance + INSTANCE_NORM_EPS)
+    return (centered * gain + shift[:, None, None, :]).astype(x.dtype)
 
 
 class InstanceNorm(nn.Module):
@@ -94,14 +101,14 @@ class InstanceNorm(nn.Module):
         """Normalise, scale, shift."""
         scale = self.param("scale", starts.SCALE, (x.shape[-1],))
         bias = self.param("bias", starts.BIAS, (x.shape[-1],))
-        return instance_norm(x) * scale.astype(x.dtype) + bias.astype(x.dtype)
+        return instance_norm(x, scale[None, :], bias[None, :])
 
 
 def adaptive_instance_norm(
     x: Float[Array, "B H W C"], scale: Float[Array, "B C"], shift: Float[Array, "B C"]
 ) -> Float[Array, "B H W C"]:
     """AdaIN: instance norm whose scale and shift come from the identity embedding (paper, section 3.4)."""
-    return instance_norm(x) * scale[:, None, None, :].astype(x.dtype) + shift[:, None, None, :].astype(x.dtype)
+    return instance_norm(x, scale.astype(jnp.float32), shift.astype(jnp.float32))
 
 
 class SelfAttention(nn.Module):

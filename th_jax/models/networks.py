@@ -6,7 +6,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class Networks:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {getattr(self, name)!r}")
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Networks":
         """Networks from a config section.
 
         Raises:
@@ -188,7 +188,7 @@ class Networks:
         settled = (NetworkState(params, _settle(params, stats)) for params, stats in weights)
         return jax.tree.map(jnp.asarray, MetaWeights(*settled))
 
-    def folded(self, weights: MetaWeights) -> tuple[Self, MetaWeights]:
+    def folded(self, weights: MetaWeights) -> tuple["Networks", MetaWeights]:
         """Networks without spectral norm and weights divided by their sigmas: the same functions, for inference."""
         plain = type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | {"spectral_norm": False})
         return plain, MetaWeights(*(NetworkState(fold_spectral_norm(state), {}) for state in weights))

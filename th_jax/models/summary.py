@@ -68,7 +68,7 @@ def flop_counts(networks: Networks) -> dict[str, float]:
     return totals
 
 
-def millions(count: float) -> str:
+def millions(count: int) -> str:
     """A count of parameters as "14.9 M"."""
     return f"{count / 1e6:.1f} M"
 

@@ -22,7 +22,7 @@ INPUT_SIZE = 224
 _MEAN_BGR = (103.939, 116.779, 123.68)
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 _CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-_PYRAMID_AFTER = (0, 2, 4, 6, 12)  # the last layer before each halving, as relu1_1 … relu5_1 are of a VGG
+_PYRAMID_AFTER = (1, 3, 5, 11, 13)  # the last activations of each resolution
 
 
 def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
@@ -63,7 +63,7 @@ def face_pyramid(
 def _activations(weights: FaceNetWeights, faces: Float[Array, "B H W 3"], dtype: Any) -> list[Array]:
     if missing := [name for name in layer_shapes() if name not in weights]:
         raise ValueError(f"these are not the weights of the face MobileNet: {missing[0]} is missing")
-    h = (to_byte_scale(faces)[..., ::-1] - jnp.asarray(_MEAN_BGR, jnp.float32)).astype(dtype)
+    h = (to_byte_scale(faces)[..., ::-1] - jnp.asarray(_MEAN_BGR, jnp.float32)[None, None, None, :]).astype(dtype)
     h = _convolve(h, weights["conv1"], stride=2, dtype=dtype)
     activations = [h]
     for n, stride in enumerate(_STRIDES, 1):
@@ -84,4 +84,4 @@ def _convolve(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    return jnp.clip(y + layer["bias"].astype(dtype), 0.0, 6.0)
+    return jnp.clip(y + layer["bias"][None, None, None, :].astype(dtype), 0.0, 6.0)

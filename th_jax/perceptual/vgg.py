@@ -98,7 +98,7 @@ def feature_pyramid(
     if height % 16 or width % 16:
         raise ValueError(f"pictures for {network} must have sides that divide by 16, but are {height}x{width}")
     mean = jnp.asarray(vgg_table(network).mean_bgr, jnp.float32)
-    h = (to_byte_scale(images)[..., ::-1] - mean).astype(dtype)
+    h = (to_byte_scale(images)[..., ::-1] - mean[None, None, None, :]).astype(dtype)
     pyramid = []
     for name in names:
         if name.endswith("_conv1"):
@@ -114,4 +114,4 @@ def _convolve(x: Float[Array, "B H W C"], layer: Mapping[str, Array], dtype: Any
     y = jax.lax.conv_general_dilated(
         x, layer["kernel"].astype(dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return nn.relu(y + layer["bias"].astype(dtype))
+    return nn.relu(y + layer["bias"][None, None, None, :].astype(dtype))

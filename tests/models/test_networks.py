@@ -1,0 +1,216 @@
+"""What the networks are: sizes, starts, gradients, precision, and refusals of what is not theirs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from th_jax.models import summary
+from th_jax.models.boundary import check_same_tree
+from th_jax.models.networks import Networks, group
+from th_jax.models.plan import plan
+from th_jax.models.spectral import power_iterate
+from th_jax.types import NetworkState
+
+SMALL = Networks(image_size=64, base_width=8)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return SMALL.init(jax.random.key(0))
+
+
+def pictures(count: int, size: int = 64, seed: int = 1) -> jax.Array:
+    """Smooth random pictures in [-1, 1], each of another kind of content."""
+    coarse = jax.random.uniform(jax.random.key(seed), (count, 8, 8, 3), minval=-1, maxval=1)
+    return jax.image.resize(coarse, (count, size, size, 3), "bilinear")
+
+
+def face_landmarks(count: int) -> jax.Array:
+    return jax.random.uniform(jax.random.key(3), (count, 68, 2), minval=0.2, maxval=0.8)
+
+
+# Parameters in millions without attention (METHOD section 2), and the attention blocks' own.
+PAPER = {"embedder": 14.83, "generator with projection": 37.91, "discriminator": 19.55}
+
+
+def attention_parameters(channels: int) -> int:
+    return channels * channels // 8 * 2 + channels * channels // 2 * 2 + 1
+
+
+def test_paper_size_has_the_papers_parameters() -> None:
+    counts = summary.parameter_counts(Networks())
+    attention = attention_parameters(256)
+    without = {
+        "embedder": counts["embedder"] - attention,
+        "generator with projection": counts["generator"] + counts["projection"] - 2 * attention,
+        "discriminator": counts["discriminator"] - attention,
+    }
+    for name, expected in PAPER.items():
+        assert without[name] / 1e6 == pytest.approx(expected, rel=0.01), name
+    assert counts["projection"] / 1e6 == pytest.approx(6.70, rel=0.01)
+    assert Networks().plan.adain_size == 13_056
+
+
+def test_paper_size_has_the_papers_arithmetic() -> None:
+    layers = [layer for layer in summary.layers(Networks()) if "attention" not in layer.name]
+    flop = {name: sum(layer.flop for layer in layers if layer.network in name) for name in ("E", "GP", "D")}
+    assert flop["E"] / 1e9 == pytest.approx(31.1, rel=0.01)
+    assert flop["GP"] / 1e9 == pytest.approx(94.4, rel=0.01)
+    assert flop["D"] / 1e9 == pytest.approx(31.2, rel=0.01)
+
+
+def test_the_printed_table_counts_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    summary.main(["--image_size", "64", "--base_width", "8"])
+    printed = capsys.readouterr().out
+    counts = summary.parameter_counts(SMALL)
+    assert f"E, embedder{summary.millions(counts['embedder']):>33}" in printed
+    rows = summary.layers(SMALL)
+    listed = sum(row.parameters for row in rows if row.network == "E")
+    assert listed == counts["embedder"]
+    norms = sum(2 * 2 * width for width in SMALL.plan.generator_down[:-1]) - 0
+    generator = sum(row.parameters for row in rows if row.network == "G")
+    assert generator < counts["generator"] <= generator + norms + 2 * SMALL.plan.generator_down[-1] * 2
+
+
+def test_the_table_refuses_an_unknown_size(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        summary.main(["--image_size", "100"])
+    assert "image_size must be one of 256, 128, 64, 32, 16, but is 100" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
+def test_every_size_has_its_shapes(size: int) -> None:
+    networks = Networks(image_size=size, base_width=4)
+    shapes = networks.shapes()
+    picture = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    vector = jax.ShapeDtypeStruct((2, networks.plan.embedding), jnp.float32)
+    embedding = jax.eval_shape(networks.embed, group(shapes.synthesis, "embedder"), picture, picture)
+    adain = jax.eval_shape(networks.project, group(shapes.synthesis, "projection"), vector)
+    frame = jax.eval_shape(networks.generate, group(shapes.synthesis, "generator"), picture, adain)
+    score, features = jax.eval_shape(networks.discriminate, shapes.discriminator, picture, picture, vector)
+    assert embedding.shape == (2, 32)
+    assert adain.shape == (2, networks.plan.adain_size)
+    assert frame.shape == (2, size, size, 3)
+    assert score.shape == (2,)
+    assert len(features) == len(networks.plan.encoder) + 1
+    assert features[-1].shape == (2, 4, 4, 32)
+
+
+def test_attention_stands_where_the_table_says() -> None:
+    for size, encoder, generator in ((256, 32, 64), (128, 16, 32), (64, 16, 32), (32, None, None)):
+        layout = plan(image_size=size, base_width=8)
+        assert (layout.encoder_attention, layout.generator_attention) == (encoder, generator)
+        names = set(Networks(image_size=size, base_width=8).shapes().synthesis.params["generator"])
+        assert ({"attention_down", "attention_up"} <= names) == (encoder is not None)
+
+
+def test_the_same_key_gives_the_same_weights(weights) -> None:
+    again, other = SMALL.init(jax.random.key(0)), SMALL.init(jax.random.key(7))
+    assert all(map(np.array_equal, jax.tree.leaves(weights), jax.tree.leaves(again)))
+    kernel = ("generator", "down_0", "conv_0", "kernel")
+    a, b = weights.synthesis.params, other.synthesis.params
+    for name in kernel:
+        a, b = a[name], b[name]
+    assert not np.array_equal(a, b)
+
+
+def test_starts_have_their_laws(weights) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path((weights.synthesis.params, weights.discriminator.params)):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.endswith("kernel"):
+            matrix = np.asarray(leaf, np.float64).reshape(-1, leaf.shape[-1])
+            gram = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+            np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5, err_msg=name)
+        elif "projection" in name:
+            widths = SMALL.plan.adain_widths
+            expected = np.concatenate([[1.0] * w + [0.0] * w for w in widths])
+            np.testing.assert_array_equal(leaf, expected)
+        elif name.endswith("shared"):
+            assert 0.01 < float(jnp.std(leaf)) < 0.04
+        else:
+            assert np.all(np.asarray(leaf) == (1.0 if name.endswith("scale") else 0.0)), name
+
+
+def test_u_and_v_start_settled(weights) -> None:
+    settled = power_iterate(weights.synthesis.params, weights.synthesis.spectral_stats, iterations=5)
+    for a, b in zip(jax.tree.leaves(settled), jax.tree.leaves(weights.synthesis.spectral_stats), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_flax_starts_and_drawn_starts_agree(weights) -> None:
+    """The modules' own initialisers follow the same laws: same names, same constants, orthogonal kernels."""
+    module = SMALL.discriminator
+    picture = jnp.zeros((1, 64, 64, 3))
+    flax = module.init(jax.random.key(0), picture, picture, jnp.zeros((1, SMALL.plan.embedding)))
+    check_same_tree("D", weights.discriminator.params, flax["params"])
+    kernel = np.asarray(flax["params"]["down_1"]["conv_1"]["kernel"]).reshape(-1, 16)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(16), atol=1e-5)
+    assert float(jnp.linalg.norm(flax["spectral_stats"]["residual"]["conv_0"]["u"])) == pytest.approx(1, abs=1e-5)
+
+
+def test_identity_reaches_the_adain_parameters() -> None:
+    """METHOD section 2: the part of P·ê that differs between pictures, at the start; torch's start gives 0.01."""
+    networks = Networks(image_size=64, base_width=32)
+    weights = networks.init(jax.random.key(0))
+    landmark_image = networks.landmark_image(face_landmarks(16))
+    embedding = networks.embed(group(weights.synthesis, "embedder"), pictures(16), landmark_image)
+    adain = networks.project(group(weights.synthesis, "projection"), embedding)
+    assert float(adain.std(axis=0).mean()) >= 0.1
+
+
+def test_no_gradient_reaches_u_and_v(weights) -> None:
+    frame = pictures(2)
+
+    def objective(stats):
+        state = NetworkState(weights.synthesis.params["embedder"], stats)
+        return SMALL.embed(state, frame, frame).sum()
+
+    gradients = jax.grad(objective)(weights.synthesis.spectral_stats["embedder"])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+def test_every_parameter_of_every_network_gets_a_gradient(weights) -> None:
+    """But for gamma's neighbours: while gamma is zero, nothing flows back into attention's projections."""
+    frame, landmark_image = pictures(2), SMALL.landmark_image(face_landmarks(2))
+
+    def objective(synthesis, discriminator):
+        synthesis = NetworkState(synthesis, weights.synthesis.spectral_stats)
+        embedding = SMALL.embed(group(synthesis, "embedder"), frame, landmark_image)
+        adain = SMALL.project(group(synthesis, "projection"), embedding)
+        fake = SMALL.generate(group(synthesis, "generator"), landmark_image, adain)
+        state = NetworkState(discriminator, weights.discriminator.spectral_stats)
+        score, _ = SMALL.discriminate(state, fake, landmark_image, jnp.zeros_like(embedding))
+        return score.sum() + (fake**2).sum()
+
+    gradients = jax.jit(jax.grad(objective, argnums=(0, 1)))(weights.synthesis.params, weights.discriminator.params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if "attention" in name and "gamma" not in name:
+            assert not np.any(leaf), name
+        else:
+            assert np.any(leaf), name
+
+
+def test_bfloat16_stays_within_two_percent(weights) -> None:
+    half = Networks(image_size=64, base_width=8, compute_dtype="bfloat16")
+    frame, landmark_image = pictures(2), SMALL.landmark_image(face_landmarks(2))
+    results = []
+    for networks in (SMALL, half):
+        embedding = networks.embed(group(weights.synthesis, "embedder"), frame, landmark_image)
+        adain = networks.project(group(weights.synthesis, "projection"), embedding)
+        generated = networks.generate(group(weights.synthesis, "generator"), landmark_image, adain)
+        score, features = networks.discriminate(weights.discriminator, frame, landmark_image, embedding)
+        assert generated.dtype == embedding.dtype == score.dtype == jnp.float32
+        results.append((embedding, generated, *features))
+    for wide, narrow in zip(*results, strict=True):
+        error = jnp.linalg.norm(wide - narrow.astype(jnp.float32)) / jnp.linalg.norm(wide)
+        assert float(error) < 0.02
+
+
+def test_the_generator_uses_strict_types(weights) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        adain = jnp.ones((1, SMALL.plan.adain_size))
+        out = SMALL.generate(group(weights.synthesis, "generator"), SMALL.landmark_image(face_landmarks(1)), adain)
+    assert out.dtype == jnp.float32
+    assert float(jnp.abs(out).max()) <= 1

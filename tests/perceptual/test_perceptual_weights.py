@@ -1,0 +1,139 @@
+"""Weight files: whole, truncated, altered, of another network, or missing, each with its sentence."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from th_jax.perceptual import vgg
+from th_jax.perceptual.weights import (
+    Origin,
+    WeightsError,
+    load_perceptual,
+    load_weights,
+    save_weights,
+    tensors_digest,
+)
+
+ORIGIN = Origin("somewhere.h5", "00", "a licence")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
+    """VGG16 with a few channels, so that files stay small."""
+    monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 6))
+    rng = np.random.default_rng(0)
+    return {
+        name: {"kernel": rng.normal(size=shape).astype(np.float32), "bias": rng.normal(size=shape[-1:]).astype(np.float32)}
+        for name, shape in vgg.layer_shapes("vgg16").items()
+    }
+
+
+@pytest.fixture
+def saved(tiny, tmp_path: Path) -> Path:
+    path = tmp_path / "weights" / "vgg16.safetensors"
+    save_weights(path, tiny, network="vgg16", origin=ORIGIN)
+    return path
+
+
+def test_round_trip_is_exact(tiny, saved: Path) -> None:
+    loaded = load_weights(saved, network="vgg16")
+    assert list(loaded) == list(tiny)
+    for name, layer in tiny.items():
+        np.testing.assert_array_equal(loaded[name]["kernel"], layer["kernel"])
+        np.testing.assert_array_equal(loaded[name]["bias"], layer["bias"])
+    assert [p.name for p in saved.parent.iterdir()] == ["vgg16.safetensors"]
+
+
+def test_a_folder_wins_over_the_bundled_file(tiny, saved: Path) -> None:
+    loaded = load_perceptual(["vgg16"], folder=saved.parent)
+    assert loaded["vgg16"]["block1_conv1"]["kernel"].shape == (3, 3, 3, 2)
+
+
+def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
+    command = "make them with `python -m data_prep.convert_weights vgg19 FILE` from Keras' vgg19_weights"
+    with pytest.raises(WeightsError, match=rf"no weights of vgg19 at .*{command}"):
+        load_perceptual(["vgg19"], folder=tmp_path)
+    with pytest.raises(WeightsError, match=r"from Oxford's VGG_FACE\.caffemodel or vgg_face\.mat"):
+        load_perceptual(["vggface"], folder=tmp_path)
+
+
+def test_truncated_file(saved: Path) -> None:
+    content = saved.read_bytes()
+    for length in (0, 4, 100, len(content) - 1):
+        saved.write_bytes(content[:length])
+        with pytest.raises(WeightsError, match="is no readable safetensors file, perhaps truncated"):
+            load_weights(saved, network="vgg16")
+
+
+def test_any_altered_tensor_byte_is_found(saved: Path) -> None:
+    content = saved.read_bytes()
+    (header,) = struct.unpack("<Q", content[:8])
+    for place in np.random.default_rng(1).integers(8 + header, len(content), 20):
+        altered = bytearray(content)
+        altered[place] ^= 0x10
+        saved.write_bytes(bytes(altered))
+        with pytest.raises(WeightsError, match="do not match their checksum: the file was altered"):
+            load_weights(saved, network="vgg16")
+
+
+def test_any_altered_header_byte_is_found(saved: Path) -> None:
+    """A changed header never loads as something else: either it loads the same tensors, or it is refused."""
+    content = saved.read_bytes()
+    whole = {name: layer["kernel"] for name, layer in load_weights(saved, network="vgg16").items()}
+    (header,) = struct.unpack("<Q", content[:8])
+    for place in np.random.default_rng(2).integers(0, 8 + header, 100):
+        altered = bytearray(content)
+        altered[place] ^= 0x01
+        saved.write_bytes(bytes(altered))
+        try:
+            loaded = load_weights(saved, network="vgg16")
+        except WeightsError:
+            continue
+        for name, kernel in whole.items():  # only a word about the origin changed
+            np.testing.assert_array_equal(loaded[name]["kernel"], kernel)
+
+
+def test_weights_of_another_network(saved: Path) -> None:
+    with pytest.raises(WeightsError, match="holds the weights of vgg16, but vgg19 was asked for"):
+        load_weights(saved, network="vgg19")
+
+
+def test_a_foreign_safetensors_file(saved: Path) -> None:
+    content = saved.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"]["format"] = "pt"
+    text = json.dumps(header).encode()
+    saved.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    with pytest.raises(WeightsError, match="was not made by this project's converter"):
+        load_weights(saved, network="vgg16")
+
+
+def test_a_network_that_does_not_exist() -> None:
+    with pytest.raises(WeightsError, match="no perceptual network called 'resnet'; there are vgg16, vgg19, vggface"):
+        load_perceptual(["resnet"])
+
+
+def test_saving_refuses_wrong_layers(tiny, tmp_path: Path) -> None:
+    tiny["block3_conv2"]["kernel"] = tiny["block3_conv2"]["kernel"][:, :, :-1]
+    with pytest.raises(WeightsError, match=r"layer block3_conv2 of vgg16 must have a kernel of \[3, 3, 4, 4\]"):
+        save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN)
+
+
+def test_saving_refuses_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
+    tiny["block1_conv1"]["bias"] = np.full(2, 1e6, np.float32)
+    with np.errstate(over="ignore"), pytest.raises(WeightsError, match="block1_conv1 of vgg16 is not finite in float16"):
+        save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN, dtype=np.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_digest_sees_names_types_shapes_and_values() -> None:
+    a = np.arange(6, dtype=np.float32)
+    digests = [
+        tensors_digest(tensors)
+        for tensors in ({"a": a}, {"b": a}, {"a": a.reshape(2, 3)}, {"a": a.view(np.int32)}, {"a": a + 1})
+    ]
+    assert len(set(digests)) == len(digests)

@@ -1,0 +1,84 @@
+"""The losses against PyTorch's numbers, their gradients, and which side of each passes one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.golden.compare import assert_golden
+from th_jax import losses
+
+WEIGHTS = {"vgg19": 0.15, "vggface": 0.025}
+
+
+def features(inputs, prefix: str):
+    return [inputs[f"{prefix}_{layer}"] for layer in range(3)]
+
+
+def test_content() -> None:
+    def run(params, stats, inputs):
+        fake = {network: features(inputs, f"fake_{network}") for network in WEIGHTS}
+        real = {network: features(inputs, f"real_{network}") for network in WEIGHTS}
+        return {"loss": losses.content_loss(fake, real, weights=WEIGHTS)}
+
+    assert_golden("losses", "content", run)
+
+
+def test_feature_matching() -> None:
+    def run(params, stats, inputs):
+        return {"loss": losses.feature_matching_loss(features(inputs, "fake"), features(inputs, "real"))}
+
+    assert_golden("losses", "feature_matching", run)
+
+
+def test_hinge() -> None:
+    def run(params, stats, inputs):
+        return {"loss": losses.discriminator_hinge_loss(inputs["fake"], inputs["real"])}
+
+    assert_golden("losses", "discriminator", run)
+
+
+def test_generator_adversarial() -> None:
+    assert_golden(
+        "losses", "adversarial", lambda p, s, i: {"loss": losses.generator_adversarial_loss(i["fake"])}
+    )
+
+
+def test_matching() -> None:
+    def for_the_generator(params, stats, inputs):
+        return {"loss": losses.matching_loss(inputs["embedding"], inputs["video_vector"])}
+
+    def for_the_discriminator(params, stats, inputs):
+        return {"loss": losses.matching_loss(inputs["video_vector"], inputs["embedding"])}
+
+    assert_golden("losses", "matching", for_the_generator, gradients_of={"embedding"})
+    assert_golden("losses", "matching", for_the_discriminator, gradients_of={"video_vector"})
+
+
+def test_targets_pass_no_gradient() -> None:
+    a, b = jnp.ones((2, 4)), jnp.zeros((2, 4))
+    assert not np.any(jax.grad(losses.matching_loss, argnums=1)(a, b))
+    picture = jnp.ones((1, 2, 2, 3))
+    toward_real = jax.grad(lambda real: losses.feature_matching_loss([picture], [real]))(picture * 2)
+    assert not np.any(toward_real)
+    toward_real = jax.grad(lambda real: losses.content_loss({"n": [picture]}, {"n": [real]}, weights={"n": 1.0}))(picture * 2)
+    assert not np.any(toward_real)
+
+
+def test_a_weighted_network_without_features_is_named() -> None:
+    with pytest.raises(ValueError, match="gives vggface a weight, but its features were not given"):
+        losses.content_loss({}, {}, weights={"vggface": 1.0})
+
+
+def test_layers_that_differ_are_named() -> None:
+    with pytest.raises(ValueError, match="must have the same layers on both sides"):
+        losses.feature_matching_loss([jnp.ones((1, 2, 2, 3))], [jnp.ones((1, 4, 4, 3))])
+
+
+def test_presets_hold_the_published_numbers() -> None:
+    v1, iccv, embedded = (losses.loss_preset(name) for name in ("arxiv_v1", "iccv", "embedded"))
+    assert (v1.content["vgg19"], v1.content["vggface"], v1.feature_matching, v1.matching) == (1e-2, 2e-3, 10, 80)
+    assert (iccv.content["vgg19"], iccv.content["vggface"], iccv.feature_matching, iccv.matching) == (0.15, 0.025, 10, 10)
+    assert (embedded.content, embedded.feature_matching, embedded.matching) == ({"vgg16": 0.15}, 10, 10)
+    with pytest.raises(ValueError, match="no loss weights called 'icvc'; there are arxiv_v1, iccv, embedded"):
+        losses.loss_preset("icvc")
