@@ -1,0 +1,107 @@
+"""The list of videos keeps every index in its place, and does not change unseen."""
+
+import pytest
+
+from th_jax.data.video_list import (
+    VIDEO_LIST_FILE,
+    VideoEntry,
+    VideoList,
+    load_video_list,
+    row_key,
+    save_video_list,
+)
+
+
+def entry(name: str, shard: int = 0, record: int = 0) -> VideoEntry:
+    return VideoEntry(row_key(name), name, name[0], 9, shard, record)
+
+
+@pytest.fixture
+def videos() -> VideoList:
+    train = tuple(entry(name, 0, number) for number, name in enumerate(["a1", "a2", "b1", "ü 日"]))
+    return VideoList("test", 70, 24, True, {"train": 1, "heldout": 1}, {"train": train, "heldout": (entry("c1"),)})
+
+
+def test_list_comes_back_as_it_was(videos, tmp_path):
+    save_video_list(videos, tmp_path)
+    assert load_video_list(tmp_path) == videos
+    assert [path.name for path in tmp_path.iterdir()] == [VIDEO_LIST_FILE]
+
+
+def test_every_flipped_byte_is_found(videos, tmp_path):
+    save_video_list(videos, tmp_path)
+    path = tmp_path / VIDEO_LIST_FILE
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"videos.json is damaged: its content disagrees with its checksum"):
+            load_video_list(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b"\xff"])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / VIDEO_LIST_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_video_list(tmp_path)
+
+
+def test_a_folder_without_a_list_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no data set: there is no videos.json; make one with"):
+        load_video_list(tmp_path)
+
+
+def test_forgetting_leaves_a_tombstone_and_moves_nobody(videos, tmp_path):
+    after = videos.forget(["a2"])
+    assert [e.video_id for e in after.entries("train")] == ["a1", None, "b1", "ü 日"]
+    tombstone = after.entries("train")[1]
+    assert tombstone.forgotten
+    assert tombstone == VideoEntry(row_key("a2"))
+    assert after.digest() == videos.digest()
+    assert after.splits["heldout"] == videos.splits["heldout"]
+    save_video_list(after, tmp_path)
+    assert '"a2"' not in (tmp_path / VIDEO_LIST_FILE).read_text()
+    assert load_video_list(tmp_path) == after
+    assert after.forget(["a2"]) == after, "forgetting twice changes nothing"
+
+
+def test_all_videos_of_a_person_can_be_forgotten(videos):
+    assert videos.videos_of("a") == ["a1", "a2"]
+    after = videos.forget(videos.videos_of("a"))
+    assert [e.forgotten for e in after.entries("train")] == [True, True, False, False]
+    assert after.videos_of("a") == []
+
+
+def test_an_unknown_video_is_not_forgotten_quietly(videos):
+    with pytest.raises(ValueError, match="data set 'test' has no video 'x', 'y': nothing was forgotten"):
+        videos.forget(["a1", "y", "x"])
+
+
+def test_digest_stands_for_the_order(videos):
+    train = videos.splits["train"]
+    swapped = videos._replace(splits={"train": (train[1], train[0], *train[2:])})
+    longer = videos._replace(splits={"train": (*train, entry("d1"))})
+    assert len({videos.digest(), swapped.digest(), longer.digest(), videos.digest(split="heldout")}) == 4
+    moved = videos._replace(splits={"train": tuple(e._replace(shard=e.shard + 1) for e in train)})
+    assert moved.digest() == videos.digest(), "where a record lies means nothing to the rows"
+
+
+def test_a_split_that_is_not_there(videos):
+    with pytest.raises(ValueError, match="has the splits train, heldout, but no 'test'"):
+        videos.entries("test")
+
+
+def test_a_video_stands_in_the_list_once(videos, tmp_path):
+    twice = videos._replace(splits={"train": videos.splits["train"], "heldout": (entry("a1"),)})
+    with pytest.raises(ValueError, match="video ids must be unique in a data set, but 'a1' occurs twice"):
+        save_video_list(twice, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_newer_list_is_refused(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("th_jax.data.video_list.LIST_VERSION", 2)
+    save_video_list(videos, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has version 2, this reader knows 1"):
+        load_video_list(tmp_path)

@@ -1,0 +1,227 @@
+"""Episodes of meta-learning: which frames of which video form each batch, decided by seed and global step alone.
+
+The stream of episodes is endless. It passes over every video once an epoch, in an order shuffled anew for each; step s
+takes the B episodes from position s * B on. The last batch of an epoch is filled up with the first videos of the next,
+so that no episode is dropped and every batch is full. Host h of H takes the h-th of H equal parts of each batch.
+"""
+
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+
+import grain
+import numpy as np
+from jaxtyping import Float32, Int
+
+from th_jax.data.framing import DamagedRecord
+from th_jax.data.pictures import Look, UnreadableFrame, decode_frame, jitter_matrix
+from th_jax.data.records import VideoRecords
+from th_jax.data.schema import VideoRecord
+from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, mirror_landmarks
+from th_jax.types import EpisodeBatch
+
+DEFAULT_SOURCES = 8
+"""K of the paper (section 4)."""
+
+# The two uses of a seed's random numbers are kept apart.
+_FOR_ORDER, _FOR_EPISODE = 0, 1
+
+
+class Episodes:
+    """Batches of episodes, each a pure function of (records, settings, seed, step).
+
+    A damaged record, when the records' policy is "skip", is replaced by the next whole one of its epoch's order.
+    """
+
+    def __init__(
+        self,
+        records: VideoRecords,
+        *,
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        sources: int = DEFAULT_SOURCES,
+        process_index: int = 0,
+        process_count: int = 1,
+        flip: bool = False,
+        color_jitter: float = 0.0,
+        drop_pupils: float = 0.0,
+        landmarks: str = "detected",
+        short_videos: str = "stop",
+    ) -> None:
+        """Check all settings against the data set; nothing is read yet.
+
+        Args:
+            records: an opened split.
+            image_size: side of the frames in pixels, at most the stored side.
+            batch_size: B of all hosts together.
+            seed: of the order of videos, the choice of frames and all chance below.
+            sources: K; the target is one further frame.
+            process_index: this host's number.
+            process_count: number of hosts; must divide `batch_size`.
+            flip: mirror half of the episodes, landmarks included.
+            color_jitter: brightness, contrast and saturation of an episode each differ by up to this share, in [0, 1).
+            drop_pupils: share of episodes whose pupils become unknown, in [0, 1].
+            landmarks: "detected", or the "true" ones of rendered heads.
+            short_videos: what a video of fewer than K + 1 frames does: "stop" raises now, "leave_out" gives it no
+                episodes (its dense index stays).
+
+        Raises:
+            ValueError: saying which setting does not fit, to what.
+        """
+        videos = records.videos
+        if not 1 <= image_size <= videos.frame_size:
+            raise ValueError(f"image_size must be 1 to {videos.frame_size} px, the stored side, but is {image_size}")
+        if batch_size < 1 or process_count < 1 or batch_size % process_count:
+            raise ValueError(
+                f"batch_size ({batch_size}) must be a multiple of process_count ({process_count}), above 0"
+            )
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index must be 0 to {process_count - 1}, but is {process_index}")
+        if sources < 1:
+            raise ValueError(f"an episode needs at least 1 source frame, but sources is {sources}")
+        if not 0 <= color_jitter < 1:
+            raise ValueError(f"color_jitter must be in [0, 1), but is {color_jitter}")
+        if not 0 <= drop_pupils <= 1:
+            raise ValueError(f"drop_pupils must be in [0, 1], but is {drop_pupils}")
+        if drop_pupils and videos.points != PUPIL_POINTS:
+            raise ValueError(f"drop_pupils needs records with {PUPIL_POINTS} points, but these have {videos.points}")
+        if landmarks not in ("detected", "true"):
+            raise ValueError(f'landmarks must be "detected" or "true", but is {landmarks!r}')
+        if landmarks == "true" and not videos.true_landmarks:
+            raise ValueError(f"data set {videos.name!r} has no true landmarks: only rendered heads have")
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, but is {seed}")
+        self.records = records
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.sources = sources
+        self._seed = seed
+        local = batch_size // process_count
+        self._places = range(process_index * local, (process_index + 1) * local)
+        self._flip, self._color_jitter, self._drop_pupils = flip, color_jitter, drop_pupils
+        self._true_landmarks = landmarks == "true"
+        self._numbers = _long_enough(records, sources + 1, short_videos)
+
+    @property
+    def episodes_per_epoch(self) -> int:
+        """Videos with episodes; an epoch is one episode of each."""
+        return len(self._numbers)
+
+    def batch(self, step: int) -> EpisodeBatch:
+        """This host's part of the batch of a global step: numpy arrays, frames UInt8, landmarks Float32 in [0, 1].
+
+        Raises:
+            DamagedRecord: naming shard and record, if the records' policy is "stop" or no record is whole.
+        """
+        count, size, points = len(self._places), self.image_size, self.records.videos.points
+        batch = EpisodeBatch(
+            source_frames=np.empty((count, self.sources, size, size, 3), np.uint8),
+            source_landmarks=np.empty((count, self.sources, points, 2), np.float32),
+            target_frame=np.empty((count, size, size, 3), np.uint8),
+            target_landmarks=np.empty((count, points, 2), np.float32),
+            video_index=np.empty(count, np.int32),
+        )
+        for slot, place in enumerate(self._places):
+            self._fill(batch, slot, step * self.batch_size + place)
+        return batch
+
+    def iterate(
+        self, *, start_step: int = 0, stop_step: int | None = None, threads: int = 2, workers: int = 0, ahead: int = 2
+    ) -> Iterator[EpisodeBatch]:
+        """Batches of the steps from `start_step` on, the same whatever `threads` and `workers`.
+
+        Args:
+            start_step: the global step to begin, or to resume, with.
+            stop_step: the step to end before; None never ends.
+            threads: batches that are made at the same time in each process; 0 makes each when it is asked for.
+            workers: processes beside this one (spawned: the program needs a `__main__` guard); 0 for none.
+            ahead: finished batches that wait in each process, at least `threads`.
+
+        Raises:
+            DamagedRecord: as `batch` does.
+            ValueError: if `start_step` is negative.
+        """
+        if start_step < 0:
+            raise ValueError(f"start_step must be 0 or more, but is {start_step}")
+        steps = grain.MapDataset.range(start_step, sys.maxsize if stop_step is None else stop_step)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, ahead) if threads else 0)
+        batches = steps.map(self.batch).to_iter_dataset(options)
+        if workers:
+            processes = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+            batches = batches.mp_prefetch(processes)
+        return iter(batches)
+
+    def _fill(self, batch: EpisodeBatch, slot: int, position: int) -> None:
+        """Write the episode at this position of the endless stream into one slot of the batch."""
+        videos = len(self._numbers)
+        epoch, place = divmod(position, videos)
+        order = _epoch_order(self._seed, epoch, videos)
+        for skipped in range(videos):
+            number = self._numbers[order[(place + skipped) % videos]]
+            rng = np.random.default_rng((self._seed, _FOR_EPISODE, position))
+            try:
+                self._fill_from(self.records.read(number), batch, slot, rng)
+            except DamagedRecord as damage:
+                self.records.stop_or_count(number, damage)
+            except UnreadableFrame as error:
+                self.records.stop_or_count(number, self.records.damage(number, str(error)))
+            else:
+                batch.video_index[slot] = self.records.video_indices[number]
+                return
+        raise DamagedRecord(f"all {videos} videos of {self.records!r} are damaged: copy the data set again")
+
+    def _fill_from(self, record: VideoRecord, batch: EpisodeBatch, slot: int, rng: np.random.Generator) -> None:
+        # Every number is drawn whatever the settings, so that switching one on leaves the choice of frames alone.
+        target, *sources = rng.permutation(len(record.frames))[: self.sources + 1]
+        mirror, drop = (float(chance) for chance in rng.random(2))
+        strength = 1 + self._color_jitter * rng.uniform(-1, 1, 3)
+        brightness, contrast, saturation = (float(factor) for factor in strength)
+        look = Look(
+            mirrored=self._flip and mirror < 0.5,
+            color_matrix=jitter_matrix(brightness=brightness, contrast=contrast, saturation=saturation)
+            if self._color_jitter
+            else None,
+        )
+        points = record.true_landmarks if self._true_landmarks else record.landmarks
+        assert points is not None  # the list says so of the whole data set
+        points = self._change(points, mirrored=look.mirrored, drop_pupils=drop < self._drop_pupils)
+        batch.target_frame[slot] = decode_frame(record.frames[target], size=self.image_size, look=look)
+        batch.target_landmarks[slot] = points[target]
+        for k, source in enumerate(sources):
+            batch.source_frames[slot, k] = decode_frame(record.frames[source], size=self.image_size, look=look)
+        batch.source_landmarks[slot] = points[sources]
+
+    @staticmethod
+    def _change(
+        landmarks: Float32[np.ndarray, "F P 2"], *, mirrored: bool, drop_pupils: bool
+    ) -> Float32[np.ndarray, "F P 2"]:
+        if mirrored:
+            landmarks = mirror_landmarks(landmarks)
+        if drop_pupils:
+            landmarks = landmarks.copy()
+            landmarks[:, IBUG_POINTS:] = np.nan
+        return landmarks
+
+
+@lru_cache(maxsize=8)  # threads may stand on both sides of an epoch's end
+def _epoch_order(seed: int, epoch: int, videos: int) -> Int[np.ndarray, " videos"]:
+    # Grain's own shuffle needs no memory, but took 0.6 ms an episode with 64 videos: a fifth of the whole reader.
+    return np.random.default_rng((seed, _FOR_ORDER, epoch)).permutation(videos)
+
+
+def _long_enough(records: VideoRecords, frames: int, short_videos: str) -> list[int]:
+    """Numbers of the records with at least so many frames."""
+    if short_videos not in ("stop", "leave_out"):
+        raise ValueError(f'short_videos must be "stop" or "leave_out", but is {short_videos!r}')
+    numbers = [number for number in range(len(records)) if records.entry(number).frames >= frames]
+    short = len(records) - len(numbers)
+    if short and short_videos == "stop":
+        first = next(entry for entry in map(records.entry, range(len(records))) if entry.frames < frames)
+        raise ValueError(
+            f"an episode needs {frames} different frames, but {short} of {len(records)} videos have fewer (the first "
+            f'is {first.video_id!r} with {first.frames}): lower sources, or leave them out by short_videos="leave_out"'
+        )
+    if not numbers:
+        raise ValueError(f"{records!r} has no video with the {frames} frames that an episode needs")
+    return numbers

@@ -1,0 +1,77 @@
+"""All bytes of a data set come in here: positional reads of local files, fsspec for gs://, memory:// and the like."""
+
+import os
+from typing import Any
+
+_READ_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB a call
+
+
+def join(folder: str | os.PathLike[str], name: str) -> str:
+    """Path or address of the file `name` in `folder`."""
+    return f"{os.fspath(folder).rstrip('/')}/{name}"
+
+
+def is_remote(path: str) -> bool:
+    """Whether fsspec reads this address; everything without a scheme is a local path."""
+    return "://" in path
+
+
+def read_range(path: str, offset: int, length: int) -> bytes:
+    """`length` bytes of the file from byte `offset` on; fewer only where the file ends. Safe to call from many threads.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the address needs a package that is not installed.
+    """
+    if length <= 0:
+        return b""
+    if is_remote(path):
+        filesystem, inner = _filesystem(path)
+        return bytes(filesystem.cat_file(inner, start=offset, end=offset + length))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        data = os.pread(descriptor, min(length, _READ_AT_ONCE), offset)
+        if len(data) == length:
+            return data
+        pieces = [data]
+        missing = length - len(data)
+        while data and missing > 0:
+            data = os.pread(descriptor, min(missing, _READ_AT_ONCE), offset + length - missing)
+            pieces.append(data)
+            missing -= len(data)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def file_size(path: str) -> int:
+    """Size of the file in bytes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the address needs a package that is not installed.
+    """
+    if is_remote(path):
+        filesystem, inner = _filesystem(path)
+        return int(filesystem.size(inner))
+    return os.stat(path).st_size
+
+
+def read_file(path: str) -> bytes:
+    """The whole file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the address needs a package that is not installed.
+    """
+    return read_range(path, 0, file_size(path))
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(path)
+    except ImportError as error:
+        extra = " (pip install 'th_jax[gcs]')" if path.startswith(("gs://", "gcs://")) else ""
+        raise ValueError(f"{path} needs a package that is not installed{extra}: {error}") from error

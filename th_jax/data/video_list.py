@@ -1,0 +1,157 @@
+"""The ordered list of a data set's videos: what `video_index` and the video table's rows stand for, and where they lie.
+
+The position in a split's list is the video's dense index for ever. `forget` leaves a tombstone in that place, so that
+no other video's index moves. A tombstone keeps no name, only the hash of the video id: so `digest` stays what
+checkpoints have stored, and a video that was forgotten is recognised when it comes again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from th_jax.data.read_range import join, read_file
+
+VIDEO_LIST_FILE = "videos.json"
+LIST_VERSION = 1
+
+
+class VideoEntry(NamedTuple):
+    """One video of a split, or the tombstone of one (then only `row_key` is kept)."""
+
+    row_key: str
+    """SHA-256 of the video id."""
+    video_id: str | None = None
+    identity: str | None = None
+    frames: int = 0
+    shard: int = -1
+    """Number of the shard that holds its record."""
+    record: int = -1
+    """Number of its record in that shard."""
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether this is a tombstone."""
+        return self.video_id is None
+
+
+class VideoList(NamedTuple):
+    """All videos of a data set, by split, in the order of their dense indices."""
+
+    name: str
+    points: int
+    """Landmarks a frame: 68, or 70 with pupils."""
+    frame_size: int
+    """Side of the stored frames, in pixels."""
+    true_landmarks: bool
+    """Whether every record also has true landmarks."""
+    shards: Mapping[str, int]
+    """Number of shards of each split."""
+    splits: Mapping[str, tuple[VideoEntry, ...]]
+
+    def entries(self, split: str) -> tuple[VideoEntry, ...]:
+        """The split's videos and tombstones, in order.
+
+        Raises:
+            ValueError: if there is no such split, naming those that there are.
+        """
+        if split not in self.splits:
+            raise ValueError(f"data set {self.name!r} has the splits {', '.join(self.splits)}, but no {split!r}")
+        return self.splits[split]
+
+    def digest(self, *, split: str = "train") -> str:
+        """SHA-256 of the order of the split's videos: lists with the same digest give every index the same meaning.
+
+        Forgetting does not change it.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        return hashlib.sha256("\n".join(entry.row_key for entry in self.entries(split)).encode()).hexdigest()
+
+    def videos_of(self, identity: str) -> list[str]:
+        """Ids of all videos of one person, over all splits."""
+        return [str(e.video_id) for entries in self.splits.values() for e in entries if e.identity == identity]
+
+    def forget(self, video_ids: Collection[str]) -> "VideoList":
+        """This list with tombstones in place of these videos; one that is a tombstone already stays one.
+
+        Raises:
+            ValueError: if a video is not in the list.
+        """
+        keys = {row_key(video_id): video_id for video_id in video_ids}
+        missing = keys.keys() - {entry.row_key for entries in self.splits.values() for entry in entries}
+        if missing:
+            names = ", ".join(sorted(repr(keys[key]) for key in missing))
+            raise ValueError(f"data set {self.name!r} has no video {names}: nothing was forgotten")
+        return self._replace(
+            splits={
+                split: tuple(VideoEntry(entry.row_key) if entry.row_key in keys else entry for entry in entries)
+                for split, entries in self.splits.items()
+            }
+        )
+
+
+def row_key(video_id: str) -> str:
+    """SHA-256 of a video id, in hexadecimal digits."""
+    return hashlib.sha256(video_id.encode()).hexdigest()
+
+
+def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
+    """The list of the data set in `folder` (a path, or an address that fsspec knows).
+
+    Raises:
+        FileNotFoundError: if the folder holds no data set.
+        ValueError: if the list was damaged or changed by hand, or is of another version.
+    """
+    path = join(folder, VIDEO_LIST_FILE)
+    try:
+        content = read_file(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{os.fspath(folder)} holds no data set: there is no {VIDEO_LIST_FILE}; make one with "
+            "`python -m data_prep.build_shards`"
+        ) from None
+    head, _, body = content.partition(b"\n")
+    if head != _head(body):
+        raise ValueError(f"the video list {path} is damaged: its content disagrees with its checksum; copy it again")
+    document = json.loads(content)
+    if document["version"] != LIST_VERSION:
+        raise ValueError(f"{path} has version {document['version']}, this reader knows {LIST_VERSION}")
+    splits = {split: tuple(VideoEntry(*row) for row in rows) for split, rows in document["splits"].items()}
+    fields = {field: document[field] for field in VideoList._fields if field != "splits"}
+    return VideoList(splits=splits, **fields)
+
+
+def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
+    """Write the list into a local data set's folder, replacing the old one at once or not at all.
+
+    Raises:
+        ValueError: if a video id occurs twice.
+    """
+    seen = set()
+    for entry in (entry for entries in videos.splits.values() for entry in entries):
+        if entry.row_key in seen:
+            raise ValueError(f"video ids must be unique in a data set, but {entry.video_id!r} occurs twice")
+        seen.add(entry.row_key)
+    path = join(folder, VIDEO_LIST_FILE)
+    fields = {"version": LIST_VERSION, **videos._asdict(), "digests": {s: videos.digest(split=s) for s in videos.splits}}
+    del fields["splits"]
+    # One video a line: a list of 150,000 stays readable, and so does the difference between two.
+    splits = ",\n".join(
+        f"{json.dumps(split)}: [\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
+        for split, entries in videos.splits.items()
+    )
+    lines = [f"{json.dumps(field)}: {json.dumps(value)}" for field, value in fields.items()]
+    body = (",\n".join([*lines, f'"splits": {{\n{splits}\n}}']) + "\n}\n").encode()
+    with open(f"{path}.partial", "wb") as file:
+        file.write(_head(body) + b"\n" + body)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.partial", path)
+
+
+def _head(body: bytes) -> bytes:
+    """First line of the file: the hash of all other lines."""
+    return f'{{"sha256": "{hashlib.sha256(body).hexdigest()}",'.encode()
