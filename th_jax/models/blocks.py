@@ -1,4 +1,8 @@
-"""The residual blocks of the four networks, after BigGAN (paper, section 3.4; METHOD section 2)."""
+"""The residual blocks of the four networks, after BigGAN (paper, section 3.4; METHOD section 2).
+
+Where norms follow, convolutions hand on float32 sums even if their factors are bfloat16: a norm divides by a deviation that
+can be far smaller than the mean, and would magnify what rounding left.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +29,12 @@ class DownBlock(nn.Module):
     normalize: bool = False
     spectral_norm: bool = True
     dtype: Any = jnp.float32
+    output_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W _"]) -> Float[Array, "B H/2 W/2 {self.features}"]:
         """Apply the block. With norms the 3x3 convolutions have no bias; the skip keeps its own."""
-        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype, "output_dtype": self.output_dtype}
         h = x
         if not self.first:
             h = InstanceNorm(name="norm_0")(h) if self.normalize else h
@@ -67,7 +72,7 @@ class AdaptiveResidualBlock(nn.Module):
         self, x: Float[Array, "B H W C"], normalize_0: Normalize, normalize_1: Normalize
     ) -> Float[Array, "B H W C"]:
         """Apply the block; `normalize_0` and `normalize_1` are the person's AdaINs of C channels each."""
-        settings = {"use_bias": False, "spectral_norm": self.spectral_norm, "dtype": self.dtype}
+        settings = {"use_bias": False, "spectral_norm": self.spectral_norm, "dtype": self.dtype, "output_dtype": jnp.float32}
         h = SpectralConv(x.shape[-1], name="conv_0", **settings)(nn.relu(normalize_0(x)))
         return x + SpectralConv(x.shape[-1], name="conv_1", **settings)(nn.relu(normalize_1(h)))
 
@@ -84,7 +89,7 @@ class UpBlock(nn.Module):
         self, x: Float[Array, "B H W _"], normalize_0: Normalize, normalize_1: Normalize
     ) -> Float[Array, "B 2*H 2*W {self.features}"]:
         """Apply the block; `normalize_0` takes the input's channels, `normalize_1` the output's."""
-        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype, "output_dtype": jnp.float32}
         h = SpectralConv(self.features, use_bias=False, resample="after_upsample", name="conv_0", **settings)(
             nn.relu(normalize_0(x))
         )

