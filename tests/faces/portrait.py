@@ -1,0 +1,38 @@
+"""A real portrait (tests/data/LICENSE.md) and short films made of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from th_jax.media import read_image
+
+PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
+
+
+def portrait() -> np.ndarray:
+    """256 x 256 px; the face is 88 px wide, its middle near (127, 126)."""
+    return read_image(PORTRAIT)
+
+
+def moved(picture: np.ndarray, *, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0) -> np.ndarray:
+    """The picture moved by pixels, scaled and turned (degrees) about its middle."""
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale) + np.array([[0, 0, x], [0, 0, y]])
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def on_canvas(picture: np.ndarray, *places: tuple[int, int], height: int = 300, width: int = 600) -> np.ndarray:
+    """The picture at each place (left, top) of a plain grey canvas."""
+    canvas = np.full((height, width, 3), 128, np.uint8)
+    for left, top in places:
+        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas
+
+
+def nodding(count: int, *, amplitude: float = 6.0) -> Sequence[np.ndarray]:
+    """Frames of a head that sways, smoothly."""
+    phases = np.linspace(0, 2 * np.pi, count)
+    picture = portrait()
+    return [moved(picture, x=amplitude * np.sin(p), y=amplitude * np.cos(p), turn=5 * np.sin(p)) for p in phases]

@@ -1,0 +1,176 @@
+"""Pictures of every kind come as upright RGB, or are refused with a sentence."""
+
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from th_jax.media import Limits, MediaError, read_image
+
+
+def picture() -> np.ndarray:
+    """Smooth, with four different corners: survives JPEG and shows any turn."""
+    y, x = np.mgrid[0:48, 0:64]
+    return np.stack([4 * x, 5 * y, 255 - 2 * x - 2 * y], -1).astype(np.uint8)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    end = b"IEND"
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, end)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff"])
+def test_formats(tmp_path: Path, name: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / name, quality=95)
+    frame = read_image(tmp_path / name)
+    assert frame.dtype == np.uint8
+    assert frame.flags.c_contiguous
+    assert np.abs(frame.astype(int) - picture()).mean() < (3 if name.endswith(("jpg", "webp")) else 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, np.rot90), (2, lambda a: a[:, ::-1])],
+)
+def test_exif_rotation(tmp_path: Path, orientation: int, turn) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture()).save(tmp_path / "phone.jpg", exif=exif, quality=98, subsampling=0)
+    np.testing.assert_allclose(read_image(tmp_path / "phone.jpg").astype(int), turn(picture()), atol=6)
+
+
+def test_transparency_lies_over_white(tmp_path: Path) -> None:
+    rgba = np.dstack([picture(), np.zeros((48, 64), np.uint8)])
+    rgba[:24, :, 3] = 255
+    rgba[24:36, :, 3] = 128
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    frame = read_image(tmp_path / "a.png").astype(int)
+    np.testing.assert_array_equal(frame[:24], picture()[:24])
+    np.testing.assert_allclose(frame[24:36], (picture()[24:36].astype(int) + 255) / 2, atol=2)
+    assert (frame[36:] == 255).all()
+
+
+def test_palette_with_a_transparent_colour(tmp_path: Path) -> None:
+    indexed = Image.new("P", (8, 8), 0)
+    indexed.putpalette([10, 20, 30, 200, 100, 50])
+    indexed.putpixel((3, 3), 1)
+    indexed.save(tmp_path / "p.png", transparency=0)
+    frame = read_image(tmp_path / "p.png")
+    assert tuple(frame[0, 0]) == (255, 255, 255)
+    assert tuple(frame[3, 3]) == (200, 100, 50)
+
+
+def test_grey(tmp_path: Path) -> None:
+    Image.fromarray(picture()[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(picture()[..., :1], 3, -1))
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=98)
+    np.testing.assert_allclose(read_image(tmp_path / "print.jpg")[8, 8].astype(int), (255, 0, 0), atol=4)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits(tmp_path: Path, name: str, channels: int) -> None:
+    deep = picture().astype(np.uint16) * 256 + 77
+    cv2.imwrite(str(tmp_path / name), deep[..., 0] if channels == 1 else deep[..., ::-1])
+    expected = np.repeat(picture()[..., :1], 3, -1) if channels == 1 else picture()
+    np.testing.assert_allclose(read_image(tmp_path / name).astype(int), expected, atol=1)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"nobody\.png does not exist"):
+        read_image(tmp_path / "nobody.png")
+
+
+def test_folder_and_pipe(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="is a folder, not a file"):
+        read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(MediaError, match="is a device or pipe"):
+        read_image(tmp_path / "pipe.png")
+
+
+def test_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(MediaError, match="cannot be read"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.png", "rtsp://example.org/live", "file:///etc/hosts"])
+def test_addresses_are_refused(address: str) -> None:
+    with pytest.raises(MediaError, match="only local files are read"):
+        read_image(address)
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(MediaError, match=r"is empty \(0 bytes\)"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff"])
+def test_cut_off_anywhere(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for share in (0.02, 0.3, 0.6, 0.8):
+        (tmp_path / name).write_bytes(whole[: max(1, int(len(whole) * share))])
+        with pytest.raises(MediaError, match=r"damaged or cut off|no picture that can be read"):
+            read_image(tmp_path / name)
+
+
+def test_renamed_text(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("I am a letter.\n" * 100)
+    with pytest.raises(MediaError, match=r"no picture that can be read \(PNG, JPEG"):
+        read_image(tmp_path / "a.png")
+
+
+def test_decoders_that_are_not_allowed(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.ppm")
+    (tmp_path / "a.ppm").rename(tmp_path / "a.png")
+    with pytest.raises(MediaError, match="no picture that can be read"):
+        read_image(tmp_path / "a.png")
+
+
+def test_declared_size_is_refused_before_pixels_are_read(tmp_path: Path) -> None:
+    # Neither file holds a pixel: had the decoder been asked for them, the error would be another.
+    (tmp_path / "large.png").write_bytes(png_header(9_000, 9_000))
+    with pytest.raises(MediaError, match="9000 x 9000 pixels, over the limit of 80000000"):
+        read_image(tmp_path / "large.png")
+    (tmp_path / "lie.png").write_bytes(png_header(100_000, 100_000))
+    with pytest.raises(MediaError, match="more pixels than Pillow decodes"):
+        read_image(tmp_path / "lie.png")
+
+
+def test_limits(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    with pytest.raises(MediaError, match="64 x 48 pixels, over the limit of 3071 pixels"):
+        read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48 - 1))
+    assert read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48)).shape == (48, 64, 3)
+    with pytest.raises(MediaError, match="bytes, over the limit of 10"):
+        read_image(tmp_path / "a.png", limits=Limits(file_bytes=10))
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(MediaError, match="floating-point values"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ImportError, match=r"pip install 'th_jax\[video\]'"):
+        read_image(tmp_path / "a.png")

@@ -1,0 +1,53 @@
+"""Frames to faces: detection, 68 landmarks, tracking, and one square crop for a clip segment. Loads no jax."""
+
+from th_jax.faces.crop import (
+    Crops,
+    Square,
+    crop_frame,
+    crop_segment,
+    face_size,
+    from_crop,
+    segment_square,
+    to_crop,
+    whole_frame_square,
+)
+from th_jax.faces.detect import (
+    Box,
+    Face,
+    OutsideFrameError,
+    detect_faces,
+    detect_in_region,
+    face_descriptor,
+    landmarks_in_box,
+    most_prominent,
+    predict_landmarks,
+)
+from th_jax.faces.track import Track, TrackedFrame, box_around, follow_face, segments, settled_landmarks, track_faces
+
+__all__ = [
+    "Box",
+    "Crops",
+    "Face",
+    "OutsideFrameError",
+    "Square",
+    "Track",
+    "TrackedFrame",
+    "box_around",
+    "crop_frame",
+    "crop_segment",
+    "detect_faces",
+    "detect_in_region",
+    "face_descriptor",
+    "face_size",
+    "follow_face",
+    "from_crop",
+    "landmarks_in_box",
+    "most_prominent",
+    "predict_landmarks",
+    "segment_square",
+    "segments",
+    "settled_landmarks",
+    "to_crop",
+    "track_faces",
+    "whole_frame_square",
+]

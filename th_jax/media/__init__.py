@@ -1,0 +1,26 @@
+"""Pictures and videos: one door in (`read`), one door out (`write`), which asks for provenance."""
+
+from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError
+from th_jax.media.provenance import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path
+from th_jax.media.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_video, read_image
+from th_jax.media.video import Video
+from th_jax.media.write import write_gif, write_image, write_video
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Kind",
+    "Limits",
+    "MediaError",
+    "Provenance",
+    "Video",
+    "open_video",
+    "pixel_digest",
+    "read_image",
+    "read_sidecar",
+    "sidecar_path",
+    "write_gif",
+    "write_image",
+    "write_video",
+]

@@ -1,0 +1,70 @@
+"""Opens a local video by allow-lists of demuxers and decoders, with no way to a second file or a network."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from th_jax.media.backends import load_backend, pyav
+from th_jax.media.limits import Limits, MediaError, check_pixels
+
+DEMUXERS = ("mov", "mp4", "matroska", "webm", "avi", "gif", "mpeg", "mpegts", "ogg", "flv")
+"""FFmpeg's names of the container formats that may be read."""
+
+VIDEO_DECODERS = (
+    *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg1video", "mpeg2video"),
+    *("mjpeg", "gif", "theora", "h263", "msmpeg4v2", "msmpeg4v3", "wmv2", "flv", "prores", "dvvideo", "ffv1", "png"),
+)
+AUDIO_DECODERS = (
+    *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "opus", "libopus", "vorbis", "libvorbis", "flac"),
+    *("alac", "amrnb", "amrwb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le", "pcm_alaw", "pcm_mulaw"),
+)
+
+
+def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
+    """PyAV's input container of a file that `check_file` has passed; `resources` closes it.
+
+    Raises:
+        MediaError: if it cannot be opened as one of the allowed formats.
+    """
+    av = pyav()
+    options = {
+        "format_whitelist": ",".join(DEMUXERS),
+        "codec_whitelist": ",".join(VIDEO_DECODERS + AUDIO_DECODERS),
+        "max_pixels": str(limits.pixels),
+    }
+    # Titles in old encodings are no reason to refuse a film; from PyAV 19 on, they never are one.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    try:
+        # PyAV is given an open file, never a name: so no name can select a network protocol.
+        file = resources.enter_context(path.open("rb"))
+        container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
+        return resources.enter_context(container)
+    except PermissionError as error:
+        raise MediaError(f"{path} cannot be read: permission denied") from error
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise MediaError(
+            f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)"
+        ) from error
+
+
+def video_stream(path: Path, container: Any, limits: Limits) -> Any:
+    """The container's first moving picture, of an allowed decoder and size.
+
+    Raises:
+        MediaError: if there is none, or its decoder or its declared size is not allowed.
+    """
+    cover = load_backend("av.stream", "reading videos").Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise MediaError(f"{path} holds {'only sound' if container.streams.audio else 'no video stream'}")
+    context = streams[0].codec_context
+    if context is None or context.name not in VIDEO_DECODERS:
+        coding = "an unknown codec" if context is None else context.name
+        raise MediaError(f"{path} is coded as {coding}, which is not among the decoders that are allowed here")
+    check_pixels(path, context.width, context.height, limits)
+    return streams[0]
+
+
+def _refuse_other_files(url: str, *_: Any) -> None:
+    """Stands where FFmpeg would open what a container refers to."""
+    raise PermissionError(f"the video refers to another file, which is never opened: {url}")

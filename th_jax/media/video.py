@@ -1,0 +1,199 @@
+"""Decodes the frames of one local video: upright, with their real times; damaged frames are skipped and counted."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from th_jax.media.backends import pyav
+from th_jax.media.containers import open_container, video_stream
+from th_jax.media.limits import Limits, MediaError
+
+Decoded = tuple[float, Any]
+"""The time of a frame and PyAV's frame, not yet converted to RGB."""
+
+_SEEK_AHEAD = 1.0
+"""Seconds worth a seek where the container carries no index of its keyframes."""
+
+_EARLIER = (0.0, 0.5, 5.0)
+"""Seconds by which a seek aims before its goal: a container's index holds decoding times, ahead of those of display."""
+
+
+class Video:
+    """An open video; a context manager. Times are seconds from the declared start of its pictures."""
+
+    path: Path
+    size: tuple[int, int]
+    """Width and height of the upright frames, in pixels."""
+    rotation: int
+    """Degrees by which the stored frames are turned counter-clockwise to stand upright: 0, 90, 180 or 270."""
+    fps: Fraction
+    """Average frames a second; the real distances are in the times of `frames`."""
+    duration: float | None
+    """Seconds, as the container declares them; None if it does not."""
+    frame_count: int | None
+    """Frames, as the container declares them; None if it does not."""
+    has_audio: bool
+    damaged_frames: int
+    """Frames that could not be decoded and were left out, so far."""
+
+    def __init__(self, path: Path, *, limits: Limits, threads: int = 1) -> None:
+        """Open a file that `check_file` has passed; users call `open_video`."""
+        self.path, self.damaged_frames = path, 0
+        self._limits, self._threads, self._error = limits, threads, pyav().error.FFmpegError
+        self._resources = ExitStack()
+        self._seekable = True
+        try:
+            self._open()
+            self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Video":
+        """The video itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file and the decoder; calling it again does nothing."""
+        self._resources.close()
+
+    def frames(self) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+        """Every readable frame from the start, with its time, as RGB in 0..255; memory stays constant.
+
+        Raises:
+            MediaError: when more than the allowed frames or seconds come.
+        """
+        self._open()
+        for count, (time, frame) in enumerate(self._decode()):
+            if count >= self._limits.frames:
+                raise MediaError(f"{self.path} holds more than {self._limits.frames} frames, the limit")
+            yield time, self._upright(frame)
+
+    def frames_at(self, times: Iterable[float]) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+        """The frame on screen at each of `times` (seconds, ascending), with its own time; the rest is skipped.
+
+        Before the first frame that is the first, after the last the last; so a frame may come twice.
+
+        Raises:
+            ValueError: if the times descend.
+            MediaError: when frames beyond the allowed seconds come.
+        """
+        self._open()
+        decoded = self._decode()
+        shown, coming = next(decoded, None), next(decoded, None)
+        previous = -np.inf
+        for wanted in times:
+            if not wanted >= previous:
+                raise ValueError(f"times must ascend, but {wanted} follows {previous}")
+            previous = wanted
+            if coming is not None and self._keyframe_between(coming[0], wanted):
+                shown, decoded = self._jump(wanted)
+                coming = next(decoded, None)
+            while coming is not None and coming[0] <= wanted:
+                shown, coming = coming, next(decoded, None)
+            if shown is None:
+                raise self._no_frame()
+            yield shown[0], self._upright(shown[1])
+
+    def _open(self) -> None:
+        """Open the file anew, at its start: some containers cannot be wound back."""
+        self._resources.close()
+        with ExitStack() as resources:
+            self._container = open_container(self.path, self._limits, resources)
+            self._stream = video_stream(self.path, self._container, self._limits)
+            self._stream.codec_context.thread_count = self._threads
+            self._stream.codec_context.options = {"max_pixels": str(self._limits.pixels)}
+            self._resources = resources.pop_all()
+
+    def _describe(self) -> None:
+        stream, container, limits = self._stream, self._container, self._limits
+        self.has_audio = bool(container.streams.audio)
+        self.fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        self.frame_count = stream.frames or None
+        self._start = float((stream.start_time or 0) * stream.time_base)
+        if stream.duration is not None:
+            self.duration = float(stream.duration * stream.time_base)
+        else:
+            self.duration = None if container.duration is None else container.duration / 1e6
+        if self.duration is not None and self.duration > limits.seconds:
+            raise MediaError(f"{self.path} lasts {self.duration:.0f} s, over the limit of {limits.seconds:.0f} s")
+        if self.frame_count is not None and self.frame_count > limits.frames:
+            raise MediaError(f"{self.path} declares {self.frame_count} frames, over the limit of {limits.frames}")
+        first = next(self._decode(), None)
+        if first is None:
+            raise self._no_frame()
+        self.damaged_frames = 0
+        self.rotation = round(first[1].rotation / 90) * 90 % 360
+        width, height = first[1].width, first[1].height
+        self.size = (height, width) if self.rotation % 180 else (width, height)
+
+    def _decode(self) -> Iterator[Decoded]:
+        packets, time = self._container.demux(self._stream), -1.0 / self.fps
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._error:
+                self.damaged_frames += 1  # the container itself is broken or cut off here: nothing more can be found
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except self._error:
+                self.damaged_frames += 1
+                continue
+            for frame in frames:
+                time = time + 1.0 / self.fps if frame.pts is None else float(frame.pts * frame.time_base) - self._start
+                if time > self._limits.seconds:
+                    raise MediaError(f"{self.path} lasts longer than {self._limits.seconds:.0f} s, the limit")
+                if frame.is_corrupt:
+                    self.damaged_frames += 1
+                else:
+                    yield float(time), frame
+
+    def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:
+        """The frame at the last keyframe that is not after a time, and the frames that follow it."""
+        for earlier in _EARLIER:
+            try:
+                offset = int((wanted - earlier + self._start) / self._stream.time_base)
+                self._container.seek(offset, stream=self._stream)
+            except self._error:
+                break
+            decoded = self._decode()
+            landed = next(decoded, None)
+            if landed is not None and landed[0] <= wanted:
+                return landed, decoded
+        self._seekable = False  # this container cannot jump, or its index is wrong: from here on straight through
+        self._open()
+        decoded = self._decode()
+        return next(decoded, None), decoded
+
+    def _keyframe_between(self, position: float, wanted: float) -> bool:
+        """Whether a seek to the wanted time saves decoding."""
+        if not self._seekable or wanted <= position:
+            return False
+        index = self._stream.index_entries
+        if not len(index):
+            return wanted - position > _SEEK_AHEAD
+        entry = index.search_timestamp(int((wanted + self._start) / self._stream.time_base))
+        if entry < 0:
+            return False
+        return float(index[entry].timestamp * self._stream.time_base) - self._start > position
+
+    def _upright(self, frame: Any) -> UInt8[np.ndarray, "H W 3"]:
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self.rotation // 90))
+
+    def _no_frame(self) -> MediaError:
+        return MediaError(f"{self.path} holds no frame that can be decoded: it is damaged or cut off")

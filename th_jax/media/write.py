@@ -1,0 +1,185 @@
+"""The only door out: writes pictures and videos whole or not at all, each with its provenance beside it."""
+
+import hashlib
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from th_jax.media.backends import pillow
+from th_jax.media.encode import encode_h264
+from th_jax.media.provenance import Provenance, sidecar_path, sidecar_text
+
+FrameRate = int | float | Fraction
+"""Frames a second."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def write_image(path: str | Path, frame: ArrayLike, *, provenance: Provenance, quality: int = 95) -> Path:
+    """Write one UInt8 `[H, W, 3]` RGB frame as PNG or JPEG, by the name's ending, and its provenance beside it.
+
+    `quality` is JPEG's, 1 to 100; its colours are not subsampled.
+
+    Raises:
+        ValueError: for another ending, folder, shape, type or range.
+        OSError: if the disk refuses; nothing is left behind.
+    """
+    path = _check_target(path, IMAGE_SUFFIXES)
+    pixels = check_frame(frame)
+    if not 1 <= quality <= 100:
+        raise ValueError(f"JPEG quality must be 1 to 100, but is {quality}")
+    settings: list[int] = []
+    if path.suffix.lower() != ".png":
+        settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)[1]
+    return _write_whole(path, provenance, lambda target: target.write_bytes(encoded.tobytes()))
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[ArrayLike],
+    *,
+    fps: FrameRate,
+    provenance: Provenance,
+    crf: int = 18,
+    audio_from: str | Path | None = None,
+) -> Path:
+    """Write UInt8 `[H, W, 3]` RGB frames as MP4 (H.264, yuv420p), as a stream, and the provenance beside it.
+
+    H.264 needs even sizes: an odd last row or column is repeated once. `crf` is H.264's constant rate factor, from 0
+    (best) to 51. `audio_from` names a video whose sound is kept, cut to the length of the pictures.
+
+    Raises:
+        ValueError: for another ending, a missing folder, no frames, or a frame of another shape, type or size.
+        MediaError: if `audio_from` cannot be read or has no sound.
+        OSError: if the disk refuses. After any error, also one in `frames`, nothing is left behind.
+    """
+    path = _check_target(path, (".mp4",))
+    rate = _check_fps(fps)
+    if not 0 <= crf <= 51:
+        raise ValueError(f"crf must be 0 to 51, but is {crf}")
+    audio = None if audio_from is None else Path(audio_from)
+    with closing(_checked(frames, path)) as checked:
+        return _write_whole(
+            path, provenance, lambda target: encode_h264(target, checked, rate=rate, crf=crf, audio_from=audio)
+        )
+
+
+def write_gif(path: str | Path, frames: Iterable[ArrayLike], *, fps: FrameRate, provenance: Provenance) -> Path:
+    """Write UInt8 `[H, W, 3]` RGB frames as an endless GIF of 256 colours a frame, and the provenance beside it.
+
+    GIF counts in hundredths of a second and viewers slow down above 50 frames/s, which is refused. All frames are held
+    in memory with one byte a pixel.
+
+    Raises:
+        ValueError: for another ending, a missing folder, no frames, over 50 frames/s, or a wrong frame.
+        OSError: if the disk refuses. After any error, also one in `frames`, nothing is left behind.
+    """
+    path = _check_target(path, (".gif",))
+    rate = _check_fps(fps)
+    if rate > 50:
+        raise ValueError(f"a GIF shows at most 50 frames/s, but {float(rate):g} came: leave frames out, or write MP4")
+    image = pillow()
+    # Each frame's end is rounded, not each duration: so the film keeps its length.
+    ends = (round(100 * index / rate) for index in itertools.count())
+    with closing(_checked(frames, path)) as checked:
+        pictures = [image.fromarray(frame).quantize(256, dither=image.Dither.FLOYDSTEINBERG) for frame in checked]
+    marks = list(itertools.islice(ends, len(pictures) + 1))
+    durations = [10 * (end - start) for start, end in itertools.pairwise(marks)]
+
+    def save(target: Path) -> None:
+        pictures[0].save(target, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+    return _write_whole(path, provenance, save)
+
+
+def check_frame(frame: Any) -> np.ndarray:
+    """The frame as a contiguous numpy array, UInt8 `[H, W, 3]`.
+
+    Raises:
+        ValueError: saying what came instead.
+    """
+    pixels = np.asarray(frame)
+    if pixels.dtype != np.uint8:
+        raise ValueError(
+            f"a frame must be uint8 in 0..255, but {pixels.dtype} came: convert the networks' range [-1, 1] "
+            "with th_jax.images.to_uint8"
+        )
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
+        raise ValueError(f"a frame must be RGB of shape [H, W, 3], but shape {list(pixels.shape)} came")
+    return np.ascontiguousarray(pixels)
+
+
+def _checked(frames: Iterable[ArrayLike], path: Path) -> Generator[np.ndarray, None, None]:
+    shape = None
+    for index, frame in enumerate(frames):
+        pixels = check_frame(frame)
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise ValueError(f"frame {index} has shape {list(pixels.shape)}, but the first one {list(shape)}")
+        yield pixels
+    if shape is None:
+        raise ValueError(f"there are no frames to write to {path}")
+
+
+def _check_target(path: str | Path, suffixes: tuple[str, ...]) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder")
+    return path
+
+
+def _check_fps(fps: FrameRate) -> Fraction:
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps must be above 0 and at most 1000 frames/s, but is {fps}")
+    return Fraction(fps).limit_denominator(100_000)
+
+
+def _write_whole(path: Path, provenance: Provenance, encode: Callable[[Path], Any]) -> Path:
+    """Encode under a temporary name in the same folder; then put record and file in place, the record first."""
+    if not isinstance(provenance, Provenance):
+        raise ValueError(f"provenance must be a th_jax.media.Provenance, but {type(provenance).__name__} came")
+    # Never a file without its record: were the record second, a crash between the two would leave unmarked pixels.
+    beside = sidecar_path(path)
+    token = secrets.token_hex(8)
+    partial = path.with_name(f".{token}.partial{path.suffix.lower()}")
+    partial_beside = path.with_name(f".{token}.partial.json")
+    try:
+        encode(partial.absolute())
+        with partial.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        with partial_beside.open("x", encoding="utf-8") as text:
+            text.write(sidecar_text(path, digest, provenance))
+            text.flush()
+            os.fsync(text.fileno())
+        os.replace(partial_beside, beside)
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    finally:
+        for left in (partial, partial_beside):
+            left.unlink(missing_ok=True)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some file systems cannot; the files themselves are on the disk
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
