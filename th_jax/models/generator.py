@@ -44,7 +44,11 @@ def neutral_adain(widths: tuple[int, ...]) -> Float[Array, " A"]:
 
 
 class Generator(nn.Module):
-    """G(y, ψ'): down blocks with instance norm, residual and up blocks with AdaIN, self-attention in both, tanh."""
+    """G(y, ψ'): down blocks with instance norm, residual and up blocks with AdaIN, self-attention in both, tanh.
+
+    With `dtype` bfloat16 the first block (5 % of the arithmetic) and the last convolution stay float32: a landmark image is
+    nearly constant, and the norms after the first block magnify what rounding would leave there.
+    """
 
     image_size: int = 256
     base_width: int = 64
@@ -65,7 +69,8 @@ class Generator(nn.Module):
                 normalize=level > 0,
                 output_dtype=jnp.float32,
                 name=f"down_{level}",
-                **settings,
+                spectral_norm=self.spectral_norm,
+                dtype=jnp.float32 if level == 0 else self.dtype,
             )(h)
             if h.shape[1] == layout.encoder_attention:
                 h = SelfAttention(name="attention_down", **settings)(h)
@@ -75,7 +80,7 @@ class Generator(nn.Module):
             h = UpBlock(features, name=f"up_{level}", **settings)(h, next(norms), next(norms))
             if h.shape[1] == layout.generator_attention:
                 h = SelfAttention(name="attention_up", **settings)(h)
-        h = SpectralConv(3, name="to_rgb", **settings)(nn.relu(next(norms)(h)))
+        h = SpectralConv(3, spectral_norm=self.spectral_norm, name="to_rgb")(nn.relu(next(norms)(h)))
         return jnp.tanh(h.astype(jnp.float32))
 
 
