@@ -3,7 +3,7 @@
 A convolution followed by 2x2 average pooling is a 4x4 convolution with stride 2, and one that follows nearest upsampling is,
 for each of the four output phases, a 2x2 convolution at the low resolution. Both kernels are the 3x3 kernel summed with
 itself shifted by one (its convolution with a 2x2 box), zero padding included: equal to the plain form but for rounding.
-On two CPU cores the fused forms take about half the time, forwards and backwards, once the picture is larger than the kernel.
+On two CPU cores the fused forms take about half the time, forwards and backwards, once there is more picture than kernel.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def convolve_then_pool(
     """`average_pool(convolve(x, kernel))` for k = 1 or 3."""
     if kernel.shape[0] == 1:  # pointwise: pooling commutes with it, and a quarter of the positions is left
         return convolve(average_pool(x), kernel, out=out)
-    if not _worth_fusing(x.shape[1] * x.shape[2], kernel):
+    if not _worth_fusing(x.shape[0] * x.shape[1] * x.shape[2], kernel):
         return average_pool(convolve(x, kernel, out=out))
     fused = _sum_with_shifts(kernel) * 0.25
     return _convolve(x, fused, (2, 2), ((1, 1), (1, 1)), out)
@@ -40,7 +40,7 @@ def upsample_then_convolve(
     if kernel.shape[0] == 1:
         return upsample(convolve(x, kernel, out=out))
     batch, height, width, _ = x.shape
-    if not _worth_fusing(4 * height * width, kernel):
+    if not _worth_fusing(4 * batch * height * width, kernel):
         return convolve(upsample(x), kernel, out=out)
     inputs, features = kernel.shape[2:]
     # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
@@ -76,7 +76,7 @@ def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Any, o
 
 def _worth_fusing(positions: int, kernel: Float[Array, "3 3 C F"]) -> bool:
     # Summing the kernel costs memory traffic that grows with C x F; the saving grows with positions x C x F.
-    return positions >= 2 * max(kernel.shape[2:])
+    return positions >= 4 * max(kernel.shape[2:])
 
 
 def _sum_with_shifts(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "4 4 C F"]:
