@@ -1,0 +1,157 @@
+"""Renders people in worker processes and keeps each finished one as a file, so that a stopped run can go on.
+
+Records depend on seeds and settings alone: how often a run was stopped and how many workers it had leaves no trace.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_prep import head_records, synthetic_heads
+from data_prep.head_records import HeadRecord, HeadSettings, head_name, head_record
+from data_prep.synthetic_heads.mesh import SHA256 as MESH_SHA256
+from th_jax.data.schema import SCHEMA_VERSION, parse, serialise
+
+# Two busy workers on two cores: threads inside them would only get in each other's way.
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+
+
+class HeadFile(NamedTuple):
+    """Who is to be rendered, how, and where the finished record is kept."""
+
+    seed: int
+    settings: HeadSettings
+    path: Path
+
+
+def head_file(folder: Path, seed: int, settings: HeadSettings) -> HeadFile:
+    """A person's file, in a folder named after all that decides its bytes: nothing older or other is taken for it."""
+    return HeadFile(seed, settings, folder / _fingerprint(settings) / f"{head_name(seed)}.record")
+
+
+@functools.cache
+def _fingerprint(settings: HeadSettings) -> str:
+    sources = [*sorted(Path(synthetic_heads.__path__[0]).glob("*.py")), Path(head_records.__file__)]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    decisive = [settings, code, MESH_SHA256, SCHEMA_VERSION, cv2.__version__, np.__version__]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+
+def render_missing(heads: Sequence[HeadFile], *, workers: int) -> None:
+    """Render those people whose files are missing or damaged, with a progress bar over the frames of all.
+
+    Raises:
+        RuntimeError: if a worker was killed.
+        OSError: if a file cannot be written.
+    """
+    with tqdm(total=sum(head.settings.frames for head in heads), unit="frame", desc="rendering", smoothing=0.05) as bar:
+        missing = [head for head in heads if _read(head.path) is None]
+        if not missing:
+            bar.update(bar.total)
+            return
+        # What was finished before says nothing about the speed of what follows.
+        bar.initial = bar.n = bar.total - sum(head.settings.frames for head in missing)
+        bar.unpause()
+        for folder in {head.path.parent for head in missing}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with _one_thread_each():
+            _render_all(missing, workers, bar)
+
+
+def read_head(head: HeadFile) -> HeadRecord:
+    """A finished person.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    content = _read(head.path)
+    if content is None:
+        raise ValueError(f"{head.path} was lost or changed since it was rendered: run the same command again")
+    return HeadRecord(parse(content[0]), content[1])
+
+
+def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
+    pool = _pool(min(workers, len(heads)))
+    try:
+        futures = {pool.submit(_render, head): head.settings.frames for head in heads}
+        for future in as_completed(futures):
+            future.result()
+            bar.update(futures[future])
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker was killed, perhaps for want of memory (each needs about 0.5 GB): run the same command again "
+            "with fewer workers; finished people are kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Even a single worker is a process: only a fresh one is sure to compute with one thread, hence the same bytes.
+    # Spawned, because this process may have threads, and TensorFlow's state, that a fork would break.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile compute with one thread: their libraries ask the environment when they are loaded."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets people be finished
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed outright cannot stop its workers, and they would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _render(head: HeadFile) -> None:
+    """Write a person's file, whole or not at all: a line with its digest, then the serialised record."""
+    record, not_found = head_record(head.seed, head.settings)
+    data = serialise(record)
+    line = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "not_found": not_found})
+    partial = head.path.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(line.encode() + b"\n" + data)
+    os.replace(partial, head.path)
+
+
+def _read(path: Path) -> tuple[bytes, int] | None:
+    """The record's bytes and how often the face was not found; None if the file is missing or damaged."""
+    try:
+        line, _, data = path.read_bytes().partition(b"\n")
+        head = json.loads(line)
+        whole = head["sha256"] == hashlib.sha256(data).hexdigest()
+        return (data, int(head["not_found"])) if whole else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
