@@ -1,9 +1,9 @@
 """The paper's networks and content loss beside the same in PyTorch, alternating in one run: `python -m benchmarks.networks`.
 
-PyTorch's side is tests/golden's independent rendering, with the same weights. Batch 1, float32, width 64, both sides with all
-cores. "forward and backward" takes gradients of all parameters through sigma; the content loss, VGG19 with VGGFace's shape, takes
-the gradient of the generated frame. GFLOP/s are nominal: arithmetic as the paper writes its layers, a backward pass counted as
-two forward passes, over th_jax's time; fused layers do less of it.
+PyTorch's side is tests/golden's independent rendering, with the same weights. Batch 1, float32, width 64, both sides with
+all cores. "forward and backward" takes gradients of all parameters through sigma; the content loss, VGG19 with VGGFace's
+shape, takes the gradient of the generated frame. GFLOP/s are nominal: arithmetic as the paper writes its layers, a backward
+pass counted as two forward passes, over th_jax's time; fused layers do less of it.
 """
 
 import argparse
@@ -42,7 +42,9 @@ class Beside:
         self.networks = Networks(image_size=image_size)
         self.weights = self.networks.init(jax.random.key(0))
         shape = (1, image_size, image_size, 3)
-        self.frame, self.landmarks = (jax.random.uniform(jax.random.key(i), shape, minval=-1, maxval=1) for i in range(2))
+        self.frame, self.landmarks = (
+            jax.random.uniform(jax.random.key(i), shape, minval=-1, maxval=1) for i in range(2)
+        )
         self.identity = jnp.zeros((1, self.networks.plan.embedding))
         self.adain = 1 + 0.3 * jax.random.normal(jax.random.key(3), (1, self.networks.plan.adain_size))
         self.torch_frame, self.torch_landmarks, self.torch_identity, self.torch_adain = (

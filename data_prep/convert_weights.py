@@ -62,8 +62,9 @@ def convert(
         raise WeightsError(f"{source.name} is known to hold {known[0].networks[0]}, but {network} was asked for")
     if not known and not unverified:
         raise WeightsError(
-            f"{source.name} ({digests['sha256']}) is not one of the published files whose digests are known: it may be damaged, or "
-            "another training run on another scale, such as torchvision's; if you know that it is right, add --unverified"
+            f"{source.name} ({digests['sha256']}) is not one of the published files whose digests are known: it may be "
+            "damaged, or another training run on another scale, such as torchvision's; if you know that it is right, "
+            "add --unverified"
         )
     layers = read_source(source, network=network)
     origin = Origin(
@@ -81,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("source", type=Path, help=".h5 (Keras notop), .caffemodel, .mat, .onnx or TensorFlow.js .json")
     parser.add_argument("--out", type=Path, help="safetensors file (default: where th_jax looks for it)")
-    parser.add_argument("--half", action="store_true", help="store float16: half the bytes, 0.05 %% of error in features")
+    parser.add_argument(
+        "--half", action="store_true", help="store float16: half the bytes, 0.05 %% of error in features"
+    )
     parser.add_argument("--unverified", action="store_true", help="take a file whose digest is not known")
     options = parser.parse_args(arguments)
     out = options.out or weights_folder() / f"{options.network}.safetensors"

@@ -26,8 +26,12 @@ def read_source(path: Path, *, network: str) -> Layers:
         raise WeightsError(f"there is no file {path}")
     reader = _READERS.get(path.suffix)
     if reader is None:
-        advice = "; PyTorch files are not read: torchvision's VGG is another training run" if path.suffix == ".pth" else ""
-        raise WeightsError(f"{path.name}: weights are read from {', '.join(_READERS)}, not from {path.suffix!r}{advice}")
+        advice = (
+            "; PyTorch files are not read: torchvision's VGG is another training run" if path.suffix == ".pth" else ""
+        )
+        raise WeightsError(
+            f"{path.name}: weights are read from {', '.join(_READERS)}, not from {path.suffix!r}{advice}"
+        )
     try:
         found = reader(path)
     except WeightsError:

@@ -39,9 +39,7 @@ def test_hinge() -> None:
 
 
 def test_generator_adversarial() -> None:
-    assert_golden(
-        "losses", "adversarial", lambda p, s, i: {"loss": losses.generator_adversarial_loss(i["fake"])}
-    )
+    assert_golden("losses", "adversarial", lambda p, s, i: {"loss": losses.generator_adversarial_loss(i["fake"])})
 
 
 def test_matching() -> None:
@@ -61,7 +59,9 @@ def test_targets_pass_no_gradient() -> None:
     picture = jnp.ones((1, 2, 2, 3))
     toward_real = jax.grad(lambda real: losses.feature_matching_loss([picture], [real]))(picture * 2)
     assert not np.any(toward_real)
-    toward_real = jax.grad(lambda real: losses.content_loss({"n": [picture]}, {"n": [real]}, weights={"n": 1.0}))(picture * 2)
+    toward_real = jax.grad(lambda real: losses.content_loss({"n": [picture]}, {"n": [real]}, weights={"n": 1.0}))(
+        picture * 2
+    )
     assert not np.any(toward_real)
 
 
@@ -78,7 +78,12 @@ def test_layers_that_differ_are_named() -> None:
 def test_presets_hold_the_published_numbers() -> None:
     v1, iccv, embedded = (losses.loss_preset(name) for name in ("arxiv_v1", "iccv", "embedded"))
     assert (v1.content["vgg19"], v1.content["vggface"], v1.feature_matching, v1.matching) == (1e-2, 2e-3, 10, 80)
-    assert (iccv.content["vgg19"], iccv.content["vggface"], iccv.feature_matching, iccv.matching) == (0.15, 0.025, 10, 10)
+    assert (iccv.content["vgg19"], iccv.content["vggface"], iccv.feature_matching, iccv.matching) == (
+        0.15,
+        0.025,
+        10,
+        10,
+    )
     assert (embedded.content, embedded.feature_matching, embedded.matching) == ({"vgg16": 0.15}, 10, 10)
     with pytest.raises(ValueError, match="no loss weights called 'icvc'; there are arxiv_v1, iccv, embedded"):
         losses.loss_preset("icvc")

@@ -34,7 +34,7 @@ _HOMES = {
     "loss_preset": "th_jax.losses",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names are strings
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

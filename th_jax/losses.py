@@ -18,7 +18,9 @@ Features = Sequence[Float[Array, "B _ _ _"]]
 Scalar = Float[Array, ""]
 
 
-def content_loss(generated: Mapping[str, Features], real: Mapping[str, Features], *, weights: Mapping[str, float]) -> Scalar:
+def content_loss(
+    generated: Mapping[str, Features], real: Mapping[str, Features], *, weights: Mapping[str, float]
+) -> Scalar:
     """L_CNT: weighted L1 between frozen networks' activations on x̂ and on x (paper, equation 3).
 
     The real side passes no gradient: it depends on nothing that trains.
@@ -69,7 +71,9 @@ def matching_loss(moving: Float[Array, "B N"], target: Float[Array, "B N"]) -> S
 
 def _layer_distances(moving: Features, target: Features, what: str) -> list[Scalar]:
     if len(moving) != len(target) or any(a.shape != b.shape for a, b in zip(moving, target, strict=False)):
-        raise ValueError(f"{what} must have the same layers on both sides, but have {_shapes(moving)} and {_shapes(target)}")
+        raise ValueError(
+            f"{what} must have the same layers on both sides, but have {_shapes(moving)} and {_shapes(target)}"
+        )
     return [
         jnp.mean(jnp.abs(a.astype(jnp.float32) - jax.lax.stop_gradient(b).astype(jnp.float32)))
         for a, b in zip(moving, target, strict=True)

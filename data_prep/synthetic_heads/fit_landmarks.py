@@ -41,7 +41,9 @@ def states() -> list[HeadState]:
         head_state(expression={"jawOpen": 0.6, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}, yaw=0.12),
         head_state(expression={"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "jawOpen": 0.2}, yaw=-0.12, pitch=0.1),
         head_state(expression={"eyeWideLeft": 0.8, "eyeWideRight": 0.8, "mouthPucker": 0.6}, pitch=-0.1),
-        head_state(expression={"eyeSquintLeft": 0.9, "eyeSquintRight": 0.9, "jawOpen": 0.35, "mouthFunnel": 0.5}, roll=0.1),
+        head_state(
+            expression={"eyeSquintLeft": 0.9, "eyeSquintRight": 0.9, "jawOpen": 0.35, "mouthFunnel": 0.5}, roll=0.1
+        ),
     ]
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     arrays = {"photo": picture}
     for level, feature in enumerate(features, 1):
         feature = feature.transpose(0, 2, 3, 1) if feature.shape[1] == CHANNELS[level - 1] else feature
-        assert feature.shape[-1] == CHANNELS[level - 1] and feature.shape[1] == SIZE >> (level - 1)
+        assert feature.shape[1:] == (SIZE >> (level - 1), SIZE >> (level - 1), CHANNELS[level - 1])
         step = max(1, feature.shape[1] // 8)
         arrays[f"relu{level}_1"] = feature[0, ::step, ::step, ::4]
         print(level, feature.shape, "kept", arrays[f"relu{level}_1"].shape, "rms", float(np.sqrt((feature**2).mean())))

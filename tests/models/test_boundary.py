@@ -37,7 +37,7 @@ def test_nan_is_out_of_range(generator) -> None:
 
 
 def test_wrong_dtype(generator) -> None:
-    with pytest.raises(TypeError, match="landmark_image must be floating point .* came as uint8; .*to_network_range"):
+    with pytest.raises(TypeError, match=r"landmark_image must be floating point .* came as uint8; .*to_network_range"):
         NETWORKS.generate.__wrapped__(NETWORKS, generator, jnp.zeros((1, 16, 16, 3), jnp.uint8), adain())
 
 
@@ -74,10 +74,12 @@ def test_values_no_network_has(settings: dict, message: str) -> None:
 def test_weights_of_another_network() -> None:
     wanted = NETWORKS.shapes().synthesis.params["generator"]
     wider = Networks(image_size=16, base_width=8).shapes().synthesis.params["generator"]
-    with pytest.raises(ValueError, match=r"not the weights of the generator: down_0/conv_0/bias is \(8,\) instead of \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"not the weights of the generator: down_0/conv_0/bias is \(8,\) instead of \(4,\)"
+    ):
         check_same_tree("the generator", wanted, wider)
     embedder = NETWORKS.shapes().synthesis.params["embedder"]
-    with pytest.raises(ValueError, match="missing down_1/norm_0/bias.* and .* more; unknown down_1/conv_0/bias"):
+    with pytest.raises(ValueError, match=r"missing down_1/norm_0/bias.* and .* more; unknown down_1/conv_0/bias"):
         check_same_tree("the generator", wanted, embedder)
     check_same_tree("the generator", wanted, wanted)
 

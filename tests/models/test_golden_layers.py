@@ -75,7 +75,8 @@ def test_plain_blocks(case: str, module) -> None:
 def test_adaptive_blocks(case: str, module) -> None:
     def run(params, stats, inputs):
         norms = [
-            lambda x, n=n: layers.adaptive_instance_norm(x, inputs[f"scale_{n}"], inputs[f"shift_{n}"]) for n in range(2)
+            lambda x, n=n: layers.adaptive_instance_norm(x, inputs[f"scale_{n}"], inputs[f"shift_{n}"])
+            for n in range(2)
         ]
         return apply(module, params, stats, inputs["x"], *norms)
 

@@ -84,7 +84,10 @@ def test_folded_kernels_are_the_same_function() -> None:
     picture = jax.random.uniform(key, (2, 32, 32, 3), minval=-1, maxval=1)
     adain = 1 + 0.3 * jax.random.normal(key, (2, nets.plan.adain_size))
     full = nets.generator.apply(
-        {"params": weights.synthesis.params["generator"], "spectral_stats": weights.synthesis.spectral_stats["generator"]},
+        {
+            "params": weights.synthesis.params["generator"],
+            "spectral_stats": weights.synthesis.spectral_stats["generator"],
+        },
         picture,
         adain,
     )

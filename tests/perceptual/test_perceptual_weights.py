@@ -26,7 +26,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
     monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 6))
     rng = np.random.default_rng(0)
     return {
-        name: {"kernel": rng.normal(size=shape).astype(np.float32), "bias": rng.normal(size=shape[-1:]).astype(np.float32)}
+        name: {
+            "kernel": rng.normal(size=shape).astype(np.float32),
+            "bias": rng.normal(size=shape[-1:]).astype(np.float32),
+        }
         for name, shape in vgg.layer_shapes("vgg16").items()
     }
 
@@ -125,7 +128,10 @@ def test_saving_refuses_wrong_layers(tiny, tmp_path: Path) -> None:
 
 def test_saving_refuses_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
     tiny["block1_conv1"]["bias"] = np.full(2, 1e6, np.float32)
-    with np.errstate(over="ignore"), pytest.raises(WeightsError, match="block1_conv1 of vgg16 is not finite in float16"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(WeightsError, match="block1_conv1 of vgg16 is not finite in float16"),
+    ):
         save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN, dtype=np.float16)
     assert not list(tmp_path.iterdir())
 

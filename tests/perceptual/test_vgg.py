@@ -84,6 +84,6 @@ def test_errors_name_what_is_wrong() -> None:
         feature_pyramid({}, picture, network="vgg11")
     with pytest.raises(ValueError, match="not the weights of vgg16: block1_conv1 is missing"):
         feature_pyramid({}, picture, network="vgg16")
+    weights = {name: {} for name in layer_names("vgg16")}
     with pytest.raises(ValueError, match="sides that divide by 16, but are 40x40"):
-        weights = {name: {} for name in layer_names("vgg16")}
         feature_pyramid(weights, jnp.zeros((1, 40, 40, 3)), network="vgg16")

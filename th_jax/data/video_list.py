@@ -136,7 +136,11 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
             raise ValueError(f"video ids must be unique in a data set, but {entry.video_id!r} occurs twice")
         seen.add(entry.row_key)
     path = join(folder, VIDEO_LIST_FILE)
-    fields = {"version": LIST_VERSION, **videos._asdict(), "digests": {s: videos.digest(split=s) for s in videos.splits}}
+    fields = {
+        "version": LIST_VERSION,
+        **videos._asdict(),
+        "digests": {s: videos.digest(split=s) for s in videos.splits},
+    }
     del fields["splits"]
     # One video a line: a list of 150,000 stays readable, and so does the difference between two.
     splits = ",\n".join(

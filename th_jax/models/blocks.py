@@ -41,9 +41,9 @@ class DownBlock(nn.Module):
             h = nn.relu(h)
         h = SpectralConv(self.features, use_bias=not self.normalize, name="conv_0", **settings)(h)
         h = InstanceNorm(name="norm_1")(h) if self.normalize else h
-        h = SpectralConv(
-            self.features, use_bias=not self.normalize, resample="then_pool", name="conv_1", **settings
-        )(nn.relu(h))
+        h = SpectralConv(self.features, use_bias=not self.normalize, resample="then_pool", name="conv_1", **settings)(
+            nn.relu(h)
+        )
         return h + SpectralConv(self.features, size=1, resample="then_pool", name="skip", **settings)(x)
 
 
@@ -72,7 +72,12 @@ class AdaptiveResidualBlock(nn.Module):
         self, x: Float[Array, "B H W C"], normalize_0: Normalize, normalize_1: Normalize
     ) -> Float[Array, "B H W C"]:
         """Apply the block; `normalize_0` and `normalize_1` are the person's AdaINs of C channels each."""
-        settings = {"use_bias": False, "spectral_norm": self.spectral_norm, "dtype": self.dtype, "output_dtype": jnp.float32}
+        settings = {
+            "use_bias": False,
+            "spectral_norm": self.spectral_norm,
+            "dtype": self.dtype,
+            "output_dtype": jnp.float32,
+        }
         h = SpectralConv(x.shape[-1], name="conv_0", **settings)(nn.relu(normalize_0(x)))
         return x + SpectralConv(x.shape[-1], name="conv_1", **settings)(nn.relu(normalize_1(h)))
 

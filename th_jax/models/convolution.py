@@ -49,9 +49,7 @@ def upsample_then_convolve(
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = _convolve(padded, phases, (1, 1), "VALID", out)
     windows = windows.reshape(batch, height + 1, width + 1, 2, 2, features)
-    rows = [
-        jnp.stack([windows[:, r : r + height, c : c + width, r, c] for c in range(2)], axis=3) for r in range(2)
-    ]
+    rows = [jnp.stack([windows[:, r : r + height, c : c + width, r, c] for c in range(2)], axis=3) for r in range(2)]
     return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, features)
 
 

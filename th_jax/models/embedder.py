@@ -23,9 +23,7 @@ class Embedder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]
-    ) -> Float[Array, "B N"]:
+    def __call__(self, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]) -> Float[Array, "B N"]:
         """One embedding a frame, in float32; both pictures in [-1, 1]. The mean over K frames is ê (paper, section 3.2)."""
         layout = plan(image_size=self.image_size, base_width=self.base_width)
         h = jnp.concatenate([frame, landmark_image], axis=-1)

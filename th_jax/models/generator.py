@@ -4,6 +4,7 @@ The person enters as the argument `adain`, P·ê while meta-learning and an avat
 looks nobody up, so one program serves both.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,4 +91,4 @@ def _person_norms(adain: Float[Array, "B A"], widths: tuple[int, ...]) -> Iterat
         scale = adain[:, offset : offset + width]
         shift = adain[:, offset + width : offset + 2 * width]
         offset += 2 * width
-        yield lambda x, scale=scale, shift=shift: adaptive_instance_norm(x, scale, shift)
+        yield functools.partial(adaptive_instance_norm, scale=scale, shift=shift)

@@ -73,11 +73,12 @@ class SpectralDense(nn.Module):
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias[None, :].astype(self.dtype)
 
 
-def _spectrally_normalized(module: nn.Module, kernel: Float[Array, "*inputs features"]) -> Float[Array, "*inputs features"]:
+def _spectrally_normalized(
+    module: nn.Module, kernel: Float[Array, "*inputs features"]
+) -> Float[Array, "*inputs features"]:
     inputs, features = kernel.size // kernel.shape[-1], kernel.shape[-1]
-    key = module.make_rng("params") if module.is_initializing() else None
-    u = module.variable(SPECTRAL_STATS, "u", lambda: starts.direction(key, (features,)))
-    v = module.variable(SPECTRAL_STATS, "v", lambda: starts.direction(key, (inputs,)))
+    u = module.variable(SPECTRAL_STATS, "u", lambda: starts.direction(module.make_rng("params"), (features,)))
+    v = module.variable(SPECTRAL_STATS, "v", lambda: starts.direction(module.make_rng("params"), (inputs,)))
     return normalized_kernel(kernel, u.value, v.value)
 
 

@@ -58,9 +58,7 @@ def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1
         return {"u": u, "v": v}
     if missing := sorted(set(spectral_stats) - set(params)):
         raise ValueError(f"spectral stats and parameters are of different networks: no parameters for {missing}")
-    return {
-        name: power_iterate(params[name], below, iterations=iterations) for name, below in spectral_stats.items()
-    }
+    return {name: power_iterate(params[name], below, iterations=iterations) for name, below in spectral_stats.items()}
 
 
 def fold_spectral_norm(state: NetworkState) -> Params:

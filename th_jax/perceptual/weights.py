@@ -88,13 +88,17 @@ def load_weights(path: Path, *, network: str) -> dict[str, dict[str, Array]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file, perhaps truncated ({error}); {_how_to_make(network)}") from error
+        raise WeightsError(
+            f"{path} is no readable safetensors file, perhaps truncated ({error}); {_how_to_make(network)}"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path} was not made by this project's converter; {_how_to_make(network)}")
     if metadata.get("network") != network:
         raise WeightsError(f"{path} holds the weights of {metadata.get('network')}, but {network} was asked for")
     if metadata.get("tensors_sha256") != tensors_digest(tensors):
-        raise WeightsError(f"the tensors in {path} do not match their checksum: the file was altered; {_how_to_make(network)}")
+        raise WeightsError(
+            f"the tensors in {path} do not match their checksum: the file was altered; {_how_to_make(network)}"
+        )
     layers: dict[str, dict[str, Array]] = {}
     for layer, shape in shapes.items():
         kernel, bias = tensors.get(f"{layer}/kernel"), tensors.get(f"{layer}/bias")

@@ -1,0 +1,51 @@
+"""The documents speak of code that exists, of this project alone, and link to files that are there."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+REFERENCE = re.compile(r"`((?:th_jax|data_prep|benchmarks)/[\w/]+\.py)::([\w.]+)`")
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
+COMMAND = re.compile(r"python -m ((?:th_jax|data_prep|benchmarks)[\w.]+)")
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("document", DOCS, ids=relative)
+def test_every_reference_to_code_exists(document: Path) -> None:
+    for file, name in REFERENCE.findall(document.read_text()):
+        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        target, *attributes = name.split(".")
+        assert hasattr(module, target), f"{relative(document)}: {file} has no {target}"
+        owner = getattr(module, target)
+        for attribute in attributes:
+            known = hasattr(owner, attribute) or attribute in getattr(owner, "__annotations__", {})
+            assert known, f"{relative(document)}: {file} has no {name}"
+
+
+@pytest.mark.parametrize("document", DOCS, ids=relative)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), f"{relative(document)} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCS, ids=relative)
+def test_every_command_is_a_module(document: Path) -> None:
+    for module in COMMAND.findall(document.read_text()):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{relative(document)}: {module}"
+
+
+def test_the_paper_map_covers_every_loss_and_network() -> None:
+    text = (ROOT / "docs" / "paper-map.md").read_text()
+    for name in ("Embedder", "Generator", "AdainProjection", "Discriminator", "SelfAttention", "draw_landmarks"):
+        assert f"::{name}`" in text, name
+    losses = (ROOT / "th_jax" / "losses.py").read_text()
+    for name in re.findall(r"^def (\w+_loss)\(", losses, re.M):
+        assert f"::{name}`" in text, name
