@@ -25,7 +25,10 @@ def layers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
     monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 6))
     rng = np.random.default_rng(0)
     return {
-        name: {"kernel": rng.normal(size=shape).astype(np.float32), "bias": rng.normal(size=shape[-1:]).astype(np.float32)}
+        name: {
+            "kernel": rng.normal(size=shape).astype(np.float32),
+            "bias": rng.normal(size=shape[-1:]).astype(np.float32),
+        }
         for name, shape in vgg.layer_shapes("vgg16").items()
     }
 
