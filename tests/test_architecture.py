@@ -13,12 +13,13 @@ CODE += [*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py")]
 ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 
 # A part of the house, and the parts of it that may be imported there. Every part may import itself.
-BASE = {"th_jax", "th_jax.version", "th_jax.types", "th_jax.topology", "th_jax.images", "th_jax.landmarks"}
+BASE = {"th_jax", *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution"))}
 ALLOWED: dict[str, set[str]] = {
     "th_jax.version": set(),
     "th_jax.types": set(),
     "th_jax.topology": set(),
     "th_jax.images": set(),
+    "th_jax.convolution": set(),
     "th_jax.landmarks": {"th_jax.topology"},
     "th_jax.models": BASE,
     "th_jax.perceptual": BASE,

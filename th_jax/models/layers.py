@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
+from th_jax.convolution import convolve, convolve_then_pool, upsample_then_convolve
 from th_jax.models import starts
-from th_jax.models.convolution import convolve, convolve_then_pool, upsample_then_convolve
 from th_jax.models.spectral import SPECTRAL_STATS, normalized_kernel
 
 INSTANCE_NORM_EPS = 1e-4

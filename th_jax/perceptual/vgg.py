@@ -6,12 +6,12 @@ Weights are arguments, never closures: a network is a row of the table and a dic
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
+from th_jax.convolution import convolve
 from th_jax.images import to_byte_scale
 
 VggWeights = Mapping[str, Mapping[str, Array]]
@@ -101,9 +101,7 @@ def feature_pyramid(
     h = (to_byte_scale(images)[..., ::-1] - mean[None, None, None, :]).astype(dtype)
     pyramid = []
     for name, following in zip(names, [*names[1:], ""], strict=True):
-        h = jax.lax.conv_general_dilated(
-            h, weights[name]["kernel"].astype(dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        h = convolve(h, weights[name]["kernel"].astype(dtype), out=dtype)
         if following.endswith("_conv1"):
             h = _max_pool(h)  # before bias and ReLU, with which it commutes: on a quarter of the positions
         h = nn.relu(h + weights[name]["bias"].astype(dtype)[None, None, None, :])

@@ -17,8 +17,19 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], *, out: Any) -> Float[Array, "B H W F"]:
-    """Convolution with stride 1 and zero padding that keeps the size; `out` is the dtype of the result."""
-    return _convolve(x, kernel, (1, 1), "SAME", out)
+    """Convolution with stride 1 and zero padding that keeps the size; `out` is the dtype of the result.
+
+    XLA's input gradient on a CPU first transposes the kernel, which for 512 channels at 8x8 costs four times the arithmetic:
+    there, and only there, a convolution of few positions is written as a product of matrices, whose gradients are products.
+    """
+    if not _few_positions(x, kernel):
+        return _convolve(x, kernel, (1, 1), "SAME", out)
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _as_product(x, kernel, out),
+        default=lambda x, kernel: _convolve(x, kernel, (1, 1), "SAME", out),
+    )
 
 
 def convolve_then_pool(
@@ -70,6 +81,20 @@ def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Any, o
     return jax.lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=_DIMENSIONS, preferred_element_type=out
     )
+
+
+def _as_product(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Float[Array, "B H W F"]:
+    """The same convolution as one product of matrices, its rows the 3x3 neighbourhoods of all positions."""
+    batch, height, width, channels = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    neighbourhoods = jnp.concatenate(shifts, axis=-1).reshape(batch * height * width, 9 * channels)
+    y = jnp.matmul(neighbourhoods, kernel.reshape(9 * channels, -1), preferred_element_type=out)
+    return y.reshape(batch, height, width, -1)
+
+
+def _few_positions(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> bool:
+    return kernel.shape[0] == 3 and 2 * x.shape[0] * x.shape[1] * x.shape[2] <= min(kernel.shape[2:])
 
 
 def _worth_fusing(positions: int, kernel: Float[Array, "3 3 C F"]) -> bool:

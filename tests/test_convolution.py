@@ -1,0 +1,65 @@
+"""Fused and rewritten convolutions are the plain ones: values and both gradients, where each form is chosen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from th_jax import convolution
+
+
+def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+FORMS = {
+    "convolve": (lambda x, k: convolution.convolve(x, k, out=jnp.float32), plain),
+    "then_pool": (
+        lambda x, k: convolution.convolve_then_pool(x, k, out=jnp.float32),
+        lambda x, k: convolution.average_pool(plain(x, k)),
+    ),
+    "after_upsample": (
+        lambda x, k: convolution.upsample_then_convolve(x, k, out=jnp.float32),
+        lambda x, k: plain(convolution.upsample(x), k),
+    ),
+}
+# Many positions and few channels (fused), few positions and many channels (a product), and between (plain).
+SHAPES = [(2, 16, 4, 6), (1, 4, 64, 48), (1, 8, 32, 32), (3, 2, 24, 64)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_every_form_is_the_plain_convolution(form: str, shape: tuple[int, int, int, int], size: int) -> None:
+    batch, side, inputs, features = shape
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, side, side, inputs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, inputs, features)) / (size * inputs**0.5), jnp.float32)
+    ours, reference = FORMS[form]
+    result, pull = jax.vjp(jax.jit(ours), x, kernel)
+    expected, pull_reference = jax.vjp(reference, x, kernel)
+    np.testing.assert_allclose(result, expected, atol=2e-5)
+    cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for name, a, b in zip(("input", "kernel"), pull(cotangent), pull_reference(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * float(jnp.abs(b).max()), err_msg=f"gradient of the {name}")
+
+
+def test_the_forms_are_chosen_as_they_should_be() -> None:
+    """Where there is much picture the resampling is fused; where there is much kernel it becomes a product."""
+
+    def program(function, x_shape, kernel_shape) -> str:
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x_shape, kernel_shape)]
+        return jax.jit(function).lower(*shapes).as_text()
+
+    much_picture = program(FORMS["then_pool"][0], (1, 32, 32, 8), (3, 3, 8, 8))
+    assert "stride = [2, 2]" in much_picture
+    much_kernel = program(FORMS["convolve"][0], (1, 4, 4, 256), (3, 3, 256, 256))
+    assert "dot_general" in much_kernel
+    assert "convolution" not in much_kernel
+
+
+def test_it_maps_over_identities() -> None:
+    """vmap over kernels too: every person has their own."""
+    x, kernels = jnp.ones((3, 1, 4, 4, 40)), jnp.ones((3, 3, 3, 40, 40))
+    together = jax.vmap(FORMS["convolve"][0])(x, kernels)
+    np.testing.assert_allclose(together[1], plain(x[1], kernels[1]), rtol=1e-5)
