@@ -23,8 +23,8 @@ FORMS = {
         lambda x, k: plain(convolution.upsample(x), k),
     ),
 }
-# Many positions and few channels (fused), few positions and many channels (a product), and between (plain).
-SHAPES = [(2, 16, 4, 6), (1, 4, 64, 48), (1, 8, 32, 32), (3, 2, 24, 64)]
+# Much picture (fused), much kernel (a product), between (plain), few features (the other product), wide (Winograd).
+SHAPES = [(2, 16, 4, 6), (1, 4, 64, 48), (1, 8, 32, 32), (3, 2, 24, 64), (2, 8, 28, 3), (1, 32, 64, 80)]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -54,8 +54,13 @@ def test_the_forms_are_chosen_as_they_should_be() -> None:
     much_picture = program(FORMS["then_pool"][0], (1, 32, 32, 8), (3, 3, 8, 8))
     assert "stride = [2, 2]" in much_picture
     much_kernel = program(FORMS["convolve"][0], (1, 4, 4, 256), (3, 3, 256, 256))
-    assert "dot_general" in much_kernel
+    assert much_kernel.count("dot_general") == 1
     assert "convolution" not in much_kernel
+    wide = program(FORMS["convolve"][0], (1, 32, 32, 64), (3, 3, 64, 64))
+    assert wide.count("dot_general") == 16
+    assert "convolution" not in wide
+    odd = program(FORMS["convolve"][0], (1, 33, 33, 64), (3, 3, 64, 64))
+    assert "convolution" in odd
 
 
 def test_it_maps_over_identities() -> None:

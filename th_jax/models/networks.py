@@ -3,6 +3,7 @@
 `python -m th_jax.models.networks` prints their layers, parameters and arithmetic at paper size.
 """
 
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -157,23 +158,8 @@ class Networks:
         return unit_to_network_range(draw_landmarks(points, size=self.image_size))
 
     def shapes(self) -> MetaWeights:
-        """Shapes and dtypes of all weights, without making any."""
-        key = jax.random.key(0)
-        picture = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), jnp.float32)
-        embedding = jax.ShapeDtypeStruct((1, self.plan.embedding), jnp.float32)
-        adain = jax.ShapeDtypeStruct((1, self.plan.adain_size), jnp.float32)
-        states = {
-            "embedder": _shapes(self.embedder, key, picture, picture),
-            "projection": _shapes(self.projection, key, embedding),
-            "generator": _shapes(self.generator, key, picture, adain),
-        }
-        return MetaWeights(
-            synthesis=NetworkState(
-                {name: state.params for name, state in states.items()},
-                {name: state.spectral_stats for name, state in states.items()},
-            ),
-            discriminator=_shapes(self.discriminator, key, picture, picture, embedding),
-        )
+        """Shapes and dtypes of all weights, without making any; traced once for equal networks."""
+        return _all_shapes(self)
 
     def init(self, key: PRNGKeyArray) -> MetaWeights:
         """Fresh weights of all four networks (METHOD sections 2 and 3), the same for the same key.
@@ -224,6 +210,27 @@ def _settle(params: Params, stats: Params) -> Params:
         u = v @ matrix
         return {"u": u / np.linalg.norm(u), "v": v}
     return {name: _settle(params[name], below) for name, below in stats.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _all_shapes(networks: Networks) -> MetaWeights:
+    key = jax.random.key(0)
+    size, plan_ = networks.image_size, networks.plan
+    picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    embedding = jax.ShapeDtypeStruct((1, plan_.embedding), jnp.float32)
+    adain = jax.ShapeDtypeStruct((1, plan_.adain_size), jnp.float32)
+    states = {
+        "embedder": _shapes(networks.embedder, key, picture, picture),
+        "projection": _shapes(networks.projection, key, embedding),
+        "generator": _shapes(networks.generator, key, picture, adain),
+    }
+    return MetaWeights(
+        synthesis=NetworkState(
+            {name: state.params for name, state in states.items()},
+            {name: state.spectral_stats for name, state in states.items()},
+        ),
+        discriminator=_shapes(networks.discriminator, key, picture, picture, embedding),
+    )
 
 
 def _shapes(module: nn.Module, *arguments: Any) -> NetworkState:
