@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
@@ -15,11 +16,12 @@ from th_jax.perceptual.weights import FACE_MOBILENET, PerceptualWeights
 def feature_pyramids(
     weights: PerceptualWeights, images: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
 ) -> Mapping[str, Pyramid]:
-    """For each network in `weights`, its activations on RGB pictures in [-1, 1].
+    """For each network in `weights`, its activations on RGB pictures in [-1, 1]. No gradient reaches the frozen weights.
 
     Raises:
         ValueError: for weights of another network, or pictures whose sides do not divide by 16.
     """
+    weights = jax.lax.stop_gradient(weights)
     return {
         network: face_pyramid(layers, images, dtype=dtype)
         if network == FACE_MOBILENET
