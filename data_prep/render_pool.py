@@ -7,14 +7,8 @@ import contextlib
 import functools
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,10 +19,8 @@ from tqdm import tqdm
 from data_prep import head_records, synthetic_heads
 from data_prep.head_records import HeadRecord, HeadSettings, head_name, head_record
 from data_prep.synthetic_heads.mesh import SHA256 as MESH_SHA256
+from data_prep.workers import Died, run_in_processes
 from th_jax.data.schema import SCHEMA_VERSION, parse, serialise
-
-# Two busy workers on two cores: threads inside them would only get in each other's way.
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 class HeadFile(NamedTuple):
@@ -56,8 +48,7 @@ def render_missing(heads: Sequence[HeadFile], *, workers: int) -> None:
     """Render those people whose files are missing or damaged, with a progress bar over the frames of all.
 
     Raises:
-        RuntimeError: if a worker was killed.
-        OSError: if a file cannot be written.
+        RuntimeError: if a worker was killed, or could not write a file.
     """
     with tqdm(total=sum(head.settings.frames for head in heads), unit="frame", desc="rendering", smoothing=0.05) as bar:
         missing = [head for head in heads if _read(head.path) is None]
@@ -69,8 +60,7 @@ def render_missing(heads: Sequence[HeadFile], *, workers: int) -> None:
         bar.unpause()
         for folder in {head.path.parent for head in missing}:
             folder.mkdir(parents=True, exist_ok=True)
-        with _one_thread_each():
-            _render_all(missing, workers, bar)
+        _render_all(missing, workers, bar)
 
 
 def read_head(head: HeadFile) -> HeadRecord:
@@ -86,54 +76,14 @@ def read_head(head: HeadFile) -> HeadRecord:
 
 
 def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
-    pool = _pool(min(workers, len(heads)))
-    try:
-        futures = {pool.submit(_render, head): head.settings.frames for head in heads}
-        for future in as_completed(futures):
-            future.result()
-            bar.update(futures[future])
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a worker was killed, perhaps for want of memory (each needs about 0.5 GB): run the same command again "
-            "with fewer workers; finished people are kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Even a single worker is a process: only a fresh one is sure to compute with one thread, hence the same bytes.
-    # Spawned, because this process may have threads, and TensorFlow's state, that a fork would break.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile compute with one thread: their libraries ask the environment when they are loaded."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets people be finished
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed outright cannot stop its workers, and they would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+    with contextlib.closing(run_in_processes(_render, heads, workers=workers)) as results:
+        for number, result in results:
+            if isinstance(result, Died):
+                raise RuntimeError(
+                    "a worker was killed, perhaps for want of memory (each needs about 0.5 GB): run the same command "
+                    "again with fewer workers; finished people are kept"
+                )
+            bar.update(heads[number].settings.frames)
 
 
 def _render(head: HeadFile) -> None:

@@ -13,7 +13,10 @@ CODE += [*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py")]
 ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 
 # A part of the house, and the parts of it that may be imported there. Every part may import itself.
-BASE = {"th_jax", *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution"))}
+BASE = {
+    "th_jax",
+    *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution")),
+}
 ALLOWED: dict[str, set[str]] = {
     "th_jax.version": set(),
     "th_jax.types": set(),

@@ -1,12 +1,10 @@
 """Rendered data sets: right records, the same bytes however made, and refusals before anything is rendered."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -17,6 +15,7 @@ from data_prep import head_records, render_heads, render_pool
 from data_prep.head_records import HeadSettings, encode_frame, head_record, landmark_errors, source_sha256
 from data_prep.render_heads import Split, main
 from data_prep.synthetic_heads.people import render_person
+from data_prep.workers import Died
 from th_jax.data.bundled import FRAME_SIZE, TRAIN_FRAMES, bundled_heads
 from th_jax.data.records import VideoRecords, read_videos
 from th_jax.data.video_list import load_video_list
@@ -125,7 +124,7 @@ def _command_of(pid: str) -> str:
 def test_the_default_work_folder_goes_when_the_data_set_is_there(made, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(made / "work", tmp_path / "out.unfinished")
-    monkeypatch.setattr(render_pool, "_pool", None)  # nobody is left to be rendered
+    monkeypatch.setattr(render_pool, "run_in_processes", None)  # nobody is left to be rendered
     arguments = command(out, tmp_path)
     del arguments[2:4]
     assert main(arguments) == 0
@@ -133,14 +132,7 @@ def test_the_default_work_folder_goes_when_the_data_set_is_there(made, tmp_path,
 
 
 def test_a_killed_worker_is_named(tmp_path, monkeypatch, capsys):
-    class Broken:
-        def submit(self, *_):
-            raise BrokenProcessPool
-
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr(render_pool, "_pool", lambda _: Broken())
+    monkeypatch.setattr(render_pool, "run_in_processes", lambda *_, workers: (x for x in [(0, Died(-9))]))
     assert main(command(tmp_path / "out", tmp_path / "work")) == 1
     assert "a worker was killed, perhaps for want of memory" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -214,15 +206,6 @@ def test_missing_dlib_is_named_before_anything_is_rendered(tmp_path, capsys, mon
     assert main(command(tmp_path / "out", tmp_path / "work")) == 1
     assert "finding faces needs dlib: pip install 'th_jax[video]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_the_environment_is_left_as_it_was(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with render_pool._one_thread_each():
-        assert (os.environ["OPENBLAS_NUM_THREADS"], os.environ["OMP_NUM_THREADS"]) == ("1", "1")
-    assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
-    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_a_seed_in_no_split_is_enough_for_the_library_call(tmp_path):

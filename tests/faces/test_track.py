@@ -1,11 +1,13 @@
 """The tracker agrees with fresh detection, ends a segment where it must, and admits when it sees nobody."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from portrait import moved, nodding, on_canvas, portrait
 
+from data_prep.synthetic_heads.people import PersonFrames, render_clip
 from th_jax.faces import Track, detect_faces, face_size, follow_face, segments, settled_landmarks, track_faces
 from th_jax.faces import track as tracking
 
@@ -21,6 +23,25 @@ def test_agrees_with_detection_in_every_frame() -> None:
         fresh = settled_landmarks(frame, detect_faces(frame)[0].box)
         assert np.linalg.norm(fresh - landmarks, axis=-1).mean() < 0.012 * face_size(fresh)
     assert segments(track) == [slice(0, 20)]
+
+
+@cache
+def talk(seed: int) -> PersonFrames:
+    """A talk whose head turns far between two of its frames, 0.2 s apart."""
+    return render_clip(seed, seconds=4.0, fps=5.0, size=192)
+
+
+@pytest.mark.parametrize("seed", [4, 9])
+@pytest.mark.parametrize("step", [1, 2], ids=["0.2 s", "0.4 s"])
+def test_landmarks_stay_on_the_face_where_frames_are_sparse(seed: int, step: int) -> None:
+    """A prediction that starts from where the face was settles beside it, and stays there if it is believed."""
+    frames, truth = talk(seed).frames[::step], talk(seed).landmarks[::step, :68] * 192
+    track = track_faces(frames, detect_every=1)
+    assert (track.segment == 0).all()
+    errors = np.linalg.norm(track.landmarks - truth, axis=-1).mean(-1) / face_size(truth)
+    # Fresh detection in each of 480 such frames is wrong by 0.062 at most, by 0.023 on average.
+    assert errors.max() < 0.08
+    assert errors.mean() < 0.035
 
 
 def test_detects_at_intervals_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,9 @@ MAX_RESIZE = 1.25
 MIN_LIKENESS = 0.5
 """Correlation of the picture in the box with that of the last frame below which the detector is asked."""
 
+DRIFT = 0.03
+"""Mean distance, in face sizes, from the detector's landmarks above which the predicted ones have drifted."""
+
 _THUMBNAIL = 32
 _NEAR = 0.6
 """Face sizes between the middles of two boxes that are taken for the same face."""
@@ -101,6 +104,7 @@ def follow_face(
 
     The detector confirms every `detect_every` frames; a face it does not confirm, such as a profile, is followed for
     as many frames again. A face that is found again in its place after at most `max_gap` frames keeps its segment.
+    Frames 0.2 s apart and more need `detect_every=1`: between them a head moves further than predictions can follow.
 
     Raises:
         ValueError: if `detect_every` is below 1 or `max_gap` below 0.
@@ -181,16 +185,19 @@ class _Follower:
         alike = _likeness(_patch(grey, landmarks), self._face) > MIN_LIKENESS
         if steady and alike and self._unconfirmed < self._detect_every:
             return landmarks
-        if self._confirmed(frame, landmarks):
+        detected = self._detected(frame, landmarks)
+        if detected is not None:
             self._unconfirmed = 0
-            return landmarks
+            return landmarks if _distance(landmarks, detected) < DRIFT else detected
         return landmarks if steady and alike and self._unconfirmed < 2 * self._detect_every else None
 
-    def _confirmed(self, frame: np.ndarray, landmarks: np.ndarray) -> bool:
+    def _detected(self, frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
+        """Landmarks that start from the detector's box of the face that was predicted, if it sees that face."""
         box = box_around(landmarks)
         margin = box.side / 2
         region = Box(box.left - margin, box.top - margin, box.right + margin, box.bottom + margin)
-        return any(_near(face, box) for face in detect_in_region(frame, region))
+        near = next((face for face in detect_in_region(frame, region) if _near(face, box)), None)
+        return None if near is None else self._predicted(frame, near.box, settle=True)
 
     def _searched(self, frame: np.ndarray) -> tuple[np.ndarray | None, int]:
         """The last face in its place or, failing that, the most prominent one, which begins a new segment."""
@@ -211,6 +218,11 @@ class _Follower:
         except OutsideFrameError:  # the face has left it
             return None
         return landmarks
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean distance of two sets of landmarks of one face, in its sizes."""
+    return float(np.linalg.norm(one - other, axis=-1).mean() / face_size(other))
 
 
 def _near(face: Face, box: Box) -> bool:

@@ -1,6 +1,6 @@
 """Pictures and videos: one door in (`read`), one door out (`write`), which asks for provenance."""
 
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError
+from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault
 from th_jax.media.provenance import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path
 from th_jax.media.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_video, read_image
 from th_jax.media.video import Video
@@ -13,6 +13,7 @@ __all__ = [
     "Kind",
     "Limits",
     "MediaError",
+    "MediaFault",
     "Provenance",
     "Video",
     "open_video",

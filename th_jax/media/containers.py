@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from th_jax.media.backends import load_backend, pyav
-from th_jax.media.limits import Limits, MediaError, check_pixels
+from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
 
 DEMUXERS = ("mov", "mp4", "matroska", "webm", "avi", "gif", "mpeg", "mpegts", "ogg", "flv")
 """FFmpeg's names of the container formats that may be read."""
@@ -40,10 +40,11 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
         container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
         return resources.enter_context(container)
     except PermissionError as error:
-        raise MediaError(f"{path} cannot be read: permission denied") from error
+        raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise MediaError(
-            f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)"
+            MediaFault.UNDECODABLE,
+            f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)",
         ) from error
 
 
@@ -56,11 +57,15 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
     cover = load_backend("av.stream", "reading videos").Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
-        raise MediaError(f"{path} holds {'only sound' if container.streams.audio else 'no video stream'}")
+        content = "only sound" if container.streams.audio else "no video stream"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds {content}")
     context = streams[0].codec_context
     if context is None or context.name not in VIDEO_DECODERS:
         coding = "an unknown codec" if context is None else context.name
-        raise MediaError(f"{path} is coded as {coding}, which is not among the decoders that are allowed here")
+        raise MediaError(
+            MediaFault.UNSUPPORTED,
+            f"{path} is coded as {coding}, which is not among the decoders that are allowed here",
+        )
     check_pixels(path, context.width, context.height, limits)
     return streams[0]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from th_jax.media.backends import pyav
 from th_jax.media.containers import open_container
-from th_jax.media.limits import DEFAULT_LIMITS, MediaError, check_file
+from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
 
 _COPIED_AUDIO = ("aac", "mp3", "mp3float", "ac3", "eac3", "alac")
 """What MP4 players take as it is; other sound becomes AAC."""
@@ -79,7 +79,7 @@ def _video_frame(frame: np.ndarray, index: int, rate: Fraction) -> Any:
 def _open_sound(path: Path, resources: ExitStack) -> tuple[Any, Any]:
     container = open_container(check_file(path, DEFAULT_LIMITS), DEFAULT_LIMITS, resources)
     if not container.streams.audio:
-        raise MediaError(f"{path} holds no sound to keep: leave audio_from out")
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds no sound to keep: leave audio_from out")
     return container, container.streams.audio[0]
 
 

@@ -1,13 +1,39 @@
 """What a picture or a video may cost before it is refused, and the error that says why a file was refused."""
 
+import enum
 import re
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 
+class MediaFault(enum.StrEnum):
+    """What kind of thing is wrong with a file, for programs that sort refusals."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    """The system does not let it be read: permissions, or a loop of links."""
+    UNDECODABLE = "undecodable"
+    """Damaged, cut off, or of none of the formats that are read."""
+    UNSUPPORTED = "unsupported"
+    """Whole, for all that is known, but of a kind that is not read here."""
+    OVER_LIMITS = "over_limits"
+
+
 class MediaError(ValueError):
     """A file is no picture or video that can be used; the message is one sentence for the person who named the file."""
+
+    fault: MediaFault
+
+    def __init__(self, fault: MediaFault, message: str) -> None:
+        """Both are arguments of the exception, so that it can be sent from one process to another."""
+        super().__init__(fault, message)
+        self.fault = fault
+
+    def __str__(self) -> str:
+        """The sentence alone."""
+        return str(self.args[1])
 
 
 class Limits(NamedTuple):
@@ -33,20 +59,24 @@ def check_file(path: str | Path, limits: Limits) -> Path:
         MediaError: for a URL, a missing, empty, unreadable or too large file, and for anything that is no regular file.
     """
     if _PROTOCOL.match(str(path)):
-        raise MediaError(f"{path} looks like a URL: only local files are read, download it first")
+        raise MediaError(
+            MediaFault.UNSUPPORTED, f"{path} looks like a URL: only local files are read, download it first"
+        )
     path = Path(path)
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise MediaError(f"{path} does not exist") from None
+        raise MediaError(MediaFault.MISSING, f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # a loop of links, a forbidden folder, a name with a null byte
-        raise MediaError(f"{path} cannot be read: {error}") from error
+        raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: {error}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path} is a {'folder' if stat.S_ISDIR(status.st_mode) else 'device or pipe'}, not a file")
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "device or pipe"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} is a {kind}, not a file")
     if status.st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes)")
+        raise MediaError(MediaFault.EMPTY, f"{path} is empty (0 bytes)")
     if status.st_size > limits.file_bytes:
-        raise MediaError(f"{path} has {status.st_size} bytes, over the limit of {limits.file_bytes}")
+        sizes = f"{status.st_size} bytes, over the limit of {limits.file_bytes}"
+        raise MediaError(MediaFault.OVER_LIMITS, f"{path} has {sizes}")
     return path
 
 
@@ -57,6 +87,7 @@ def check_pixels(path: Path, width: int, height: int, limits: Limits) -> None:
         MediaError: naming both numbers.
     """
     if width <= 0 or height <= 0:
-        raise MediaError(f"{path} declares a size of {width} x {height} pixels")
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} declares a size of {width} x {height} pixels")
     if width * height > limits.pixels:
-        raise MediaError(f"{path} declares {width} x {height} pixels, over the limit of {limits.pixels} pixels")
+        sizes = f"{width} x {height} pixels, over the limit of {limits.pixels} pixels"
+        raise MediaError(MediaFault.OVER_LIMITS, f"{path} declares {sizes}")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.media.backends import load_backend, pillow
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, check_file, check_pixels
+from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels
 from th_jax.media.video import Video
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -38,15 +38,19 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
     except MediaError:
         raise
     except PermissionError as error:
-        raise MediaError(f"{path} cannot be read: permission denied") from error
+        raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except image_module.DecompressionBombError as error:
-        raise MediaError(f"{path} declares more pixels than Pillow decodes, over any limit") from error
+        raise MediaError(
+            MediaFault.OVER_LIMITS, f"{path} declares more pixels than Pillow decodes, over any limit"
+        ) from error
     except image_module.UnidentifiedImageError as error:
-        raise MediaError(f"{path} is no picture that can be read (PNG, JPEG, WebP, BMP or TIFF)") from error
+        raise MediaError(
+            MediaFault.UNDECODABLE, f"{path} is no picture that can be read (PNG, JPEG, WebP, BMP or TIFF)"
+        ) from error
     except MemoryError as error:
-        raise MediaError(f"{path} needs more memory than there is") from error
+        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
     except Exception as error:  # a damaged file reaches Pillow's plugins as almost any exception
-        raise MediaError(f"{path} is damaged or cut off ({error})") from error
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or cut off ({error})") from error
 
 
 def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1) -> Video:
@@ -65,7 +69,7 @@ def _rgb(path: Path, image: Any) -> np.ndarray:
     if image.mode.startswith("I"):
         return _high_byte(path, np.asarray(image))
     if image.mode == "F":
-        raise MediaError(f"{path} holds floating-point values, whose white is unknown: save it with 8 or 16 bits")
+        raise _of_unknown_white(path, "floating-point values")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = pillow().new("RGBA", image.size, (255, 255, 255, 255))
@@ -76,5 +80,11 @@ def _rgb(path: Path, image: Any) -> np.ndarray:
 def _high_byte(path: Path, grey: np.ndarray) -> np.ndarray:
     """Grey of 16 bits, which Pillow would clip at 255, as RGB of 8 bits."""
     if int(grey.min()) < 0 or int(grey.max()) > 0xFFFF:
-        raise MediaError(f"{path} holds integers outside of 16 bits, whose white is unknown: save it with 8 or 16 bits")
+        raise _of_unknown_white(path, "integers outside of 16 bits")
     return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _of_unknown_white(path: Path, values: str) -> MediaError:
+    return MediaError(
+        MediaFault.UNSUPPORTED, f"{path} holds {values}, whose white is unknown: save it with 8 or 16 bits"
+    )

@@ -1,4 +1,4 @@
-"""Decodes the frames of one local video: upright, with their real times; damaged frames are skipped and counted."""
+"""Decodes the frames of one local video: upright, with their real times; what damage reaches is left out and counted."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.backends import pyav
+from th_jax.media.backends import load_backend, pyav
 from th_jax.media.containers import open_container, video_stream
-from th_jax.media.limits import Limits, MediaError
-
-Decoded = tuple[float, Any]
-"""The time of a frame and PyAV's frame, not yet converted to RGB."""
+from th_jax.media.damage import Decoded, IntactFrames
+from th_jax.media.limits import Limits, MediaError, MediaFault
 
 _SEEK_AHEAD = 1.0
 """Seconds worth a seek where the container carries no index of its keyframes."""
@@ -40,7 +38,7 @@ class Video:
     """Frames, as the container declares them; None if it does not."""
     has_audio: bool
     damaged_frames: int
-    """Frames that could not be decoded and were left out, so far."""
+    """Frames left out so far: those that could not be decoded, and those that followed them up to a keyframe."""
 
     def __init__(self, path: Path, *, limits: Limits, threads: int = 1) -> None:
         """Open a file that `check_file` has passed; users call `open_video`."""
@@ -70,7 +68,7 @@ class Video:
         self._resources.close()
 
     def frames(self) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-        """Every readable frame from the start, with its time, as RGB in 0..255; memory stays constant.
+        """Every intact frame from the start, with its time, as RGB in 0..255; memory stays constant.
 
         Raises:
             MediaError: when more than the allowed frames or seconds come.
@@ -78,7 +76,9 @@ class Video:
         self._open()
         for count, (time, frame) in enumerate(self._decode()):
             if count >= self._limits.frames:
-                raise MediaError(f"{self.path} holds more than {self._limits.frames} frames, the limit")
+                raise MediaError(
+                    MediaFault.OVER_LIMITS, f"{self.path} holds more than {self._limits.frames} frames, the limit"
+                )
             yield time, self._upright(frame)
 
     def frames_at(self, times: Iterable[float]) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
@@ -114,6 +114,8 @@ class Video:
             self._container = open_container(self.path, self._limits, resources)
             self._stream = video_stream(self.path, self._container, self._limits)
             self._stream.codec_context.thread_count = self._threads
+            # Each frame then names the packet it was decoded from.
+            self._stream.codec_context.flags |= load_backend("av.codec.context", "reading videos").Flags.copy_opaque
             self._stream.codec_context.options = {"max_pixels": str(self._limits.pixels)}
             self._resources = resources.pop_all()
 
@@ -128,9 +130,11 @@ class Video:
         else:
             self.duration = None if container.duration is None else container.duration / 1e6
         if self.duration is not None and self.duration > limits.seconds:
-            raise MediaError(f"{self.path} lasts {self.duration:.0f} s, over the limit of {limits.seconds:.0f} s")
+            lengths = f"{self.duration:.0f} s, over the limit of {limits.seconds:.0f} s"
+            raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} lasts {lengths}")
         if self.frame_count is not None and self.frame_count > limits.frames:
-            raise MediaError(f"{self.path} declares {self.frame_count} frames, over the limit of {limits.frames}")
+            counts = f"{self.frame_count} frames, over the limit of {limits.frames}"
+            raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} declares {counts}")
         first = next(self._decode(), None)
         if first is None:
             raise self._no_frame()
@@ -140,28 +144,30 @@ class Video:
         self.size = (height, width) if self.rotation % 180 else (width, height)
 
     def _decode(self) -> Iterator[Decoded]:
-        packets, time = self._container.demux(self._stream), -1.0 / self.fps
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._error:
-                self.damaged_frames += 1  # the container itself is broken or cut off here: nothing more can be found
-                return
-            if packet is None:
-                return
+        intact, packets, time = IntactFrames(), self._packets(), -1.0 / self.fps
+        for number, packet in enumerate(packets):
+            packet.opaque = (number,)  # PyAV tells these apart by identity, and small integers are shared
+            intact.sent(number)
             try:
                 frames = packet.decode()
             except self._error:
-                self.damaged_frames += 1
+                self.damaged_frames += intact.failed(number)
                 continue
             for frame in frames:
                 time = time + 1.0 / self.fps if frame.pts is None else float(frame.pts * frame.time_base) - self._start
                 if time > self._limits.seconds:
-                    raise MediaError(f"{self.path} lasts longer than {self._limits.seconds:.0f} s, the limit")
-                if frame.is_corrupt:
-                    self.damaged_frames += 1
-                else:
-                    yield float(time), frame
+                    seconds = f"{self._limits.seconds:.0f} s"
+                    raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} lasts longer than {seconds}, the limit")
+                self.damaged_frames += intact.came((frame.opaque or (number,))[0], (float(time), frame))
+            yield from intact.ready()
+        yield from intact.rest()
+
+    def _packets(self) -> Iterator[Any]:
+        """The packets up to where the container itself is broken or cut off: nothing more can be found there."""
+        try:
+            yield from self._container.demux(self._stream)
+        except self._error:
+            self.damaged_frames += 1
 
     def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:
         """The frame at the last keyframe that is not after a time, and the frames that follow it."""
@@ -196,4 +202,6 @@ class Video:
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self.rotation // 90))
 
     def _no_frame(self) -> MediaError:
-        return MediaError(f"{self.path} holds no frame that can be decoded: it is damaged or cut off")
+        return MediaError(
+            MediaFault.UNDECODABLE, f"{self.path} holds no frame that can be decoded: it is damaged or cut off"
+        )

@@ -1,0 +1,110 @@
+"""Worker processes that die cost their task and nothing else, and all have ended when the run has."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+from data_prep.workers import Died, run_in_processes
+
+
+def work(task: int) -> int:
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == 7:
+        raise OSError("no more disk")
+    return task * task
+
+
+def threads(_: int) -> tuple[int, str | None, str | None]:
+    return cv2.getNumThreads(), os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
+
+
+def sleep(_: int) -> None:
+    time.sleep(60)
+
+
+def test_a_death_costs_one_task():
+    results = dict(run_in_processes(work, [0, 1, 2, 3, 4, 5], workers=2))
+    assert results == {0: 0, 1: 1, 2: 4, 3: Died(-signal.SIGKILL), 4: 16, 5: 25}
+    assert not multiprocessing.active_children()
+
+
+def test_an_error_that_a_task_lets_out_ends_the_run():
+    with pytest.raises(RuntimeError, match="a worker process failed: OSError: no more disk"):
+        list(run_in_processes(work, [1, 7, 2, 4], workers=1))
+    assert not multiprocessing.active_children()
+
+
+def test_a_run_that_is_left_early_ends_its_workers():
+    results = run_in_processes(work, list(range(10, 50)), workers=1)
+    assert next(results) == (0, 100)
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_have_one_thread_and_the_environment_is_left_as_it_was(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for number, found in run_in_processes(threads, [0, 1], workers=1):
+        assert found == (1, "1", "1"), number
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
+        assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    """Even in the middle of a long task, and with nobody left to close their pipes in order."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_workers import sleep
+from data_prep.workers import run_in_processes
+if __name__ == "__main__":
+    list(run_in_processes(sleep, [1, 2], workers=1))
+"""
+    (script := tmp_path / "run.py").write_text(program)
+    root = str(Path(__file__).parents[2])
+    run = subprocess.Popen([sys.executable, str(script)], cwd=root, env=os.environ | {"PYTHONPATH": root})
+    worker = None
+    deadline = time.monotonic() + 30
+    while worker is None:
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.05)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        worker = next((pid for pid in children if "spawn_main" in command_of(pid)), None)
+    time.sleep(1.5)  # it has loaded the function and sleeps
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    deadline = time.monotonic() + 10
+    while "spawn_main" in command_of(worker):
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.05)
+
+
+def command_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_no_workers_are_refused_and_no_tasks_are_done_at_once():
+    assert list(run_in_processes(work, [], workers=2)) == []
+    with pytest.raises(ValueError, match="workers must be 1 or more, but 0 came"):
+        list(run_in_processes(work, [1], workers=0))
+
+
+def test_workers_load_neither_jax_nor_tensorflow():
+    program = """
+import sys, data_prep.build_shards
+print([name for name in ("jax", "flax", "tensorflow", "grain", "dlib", "av") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
