@@ -1,4 +1,4 @@
-"""Times two programs in turn, A B A B, so that a machine whose speed drifts slows both alike."""
+"""Times two programs in turn, A B A B in short blocks, so that a machine whose speed drifts slows both alike."""
 
 import time
 from collections.abc import Callable
@@ -29,13 +29,27 @@ def seconds(program: Program) -> float:
     return time.perf_counter() - start
 
 
+def steady_seconds(program: Program, *, about: float = 0.4) -> float:
+    """Mean of consecutive runs, as a program is used: after a pause and one run that is not counted.
+
+    The pause: OpenMP's threads spin for up to 0.2 s after their work, which would be in the other program's time.
+    """
+    time.sleep(0.3)
+    once = seconds(program)
+    runs = max(1, round(about / once))
+    start = time.perf_counter()
+    for _ in range(runs):
+        program()
+    return (time.perf_counter() - start) / runs
+
+
 def compare(ours: Program, theirs: Program, *, rounds: int) -> Comparison:
     """Warm both up twice, then time them in turn."""
     first = seconds(ours)
     warm = seconds(ours)
     for _ in range(2):
         theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+    pairs = [(steady_seconds(ours), steady_seconds(theirs)) for _ in range(rounds)]
     return Comparison([a for a, _ in pairs], [b for _, b in pairs], max(0.0, first - warm))
 
 

@@ -191,7 +191,7 @@ class Networks:
         names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
         if names[-3:] == ["projection", "dense", "bias"]:
             return np.asarray(neutral_adain(self.plan.adain_widths))
-        rng = np.random.Generator(np.random.Philox([*seed, zlib.crc32("/".join(names).encode())]))
+        rng = np.random.Generator(np.random.SFC64([*seed, zlib.crc32("/".join(names).encode())]))
         return starts.draw(names[-1], shape.shape, rng)
 
 

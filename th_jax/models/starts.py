@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax import Array
 from jax.nn import initializers
 from jaxtyping import Float
@@ -51,9 +50,9 @@ def _orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Float[np.nd
     normal = rng.standard_normal((max(rows, columns), min(rows, columns)), np.float32)
     if normal.shape[0] >= 2 * normal.shape[1]:
         # Far from square a Gaussian matrix is so well conditioned that Cholesky's factor of its Gram matrix serves: the
-        # same Q as Gram and Schmidt's, to 1e-6, in a tenth of the time.
+        # same Q as Gram and Schmidt's, to 1e-6, in a tenth of the time. Inverting the small factor leaves one product.
         factor = np.linalg.cholesky(normal.T @ normal)
-        q = scipy.linalg.solve_triangular(factor, normal.T, lower=True, check_finite=False).T
+        q = normal @ np.linalg.inv(factor).T
     else:
         q, r = np.linalg.qr(normal)
         q *= np.sign(np.diagonal(r))  # LAPACK leaves signs open; these make the law uniform
