@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.data": BASE | {"th_jax.faces", "th_jax.media"},
     "th_jax.faces": {"th_jax.topology", "th_jax.media"},
     "th_jax.media": {"th_jax", "th_jax.version"},
+    "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses"},
     "th_jax.rendering": BASE | {"th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual"},
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",

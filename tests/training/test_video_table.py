@@ -1,0 +1,109 @@
+"""The sparse update of W is dense Adam, row for row; its program does no work that grows with the rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from th_jax.training.video_table import (
+    ROW_MULTIPLE,
+    VideoTable,
+    identity_rows,
+    init_video_table,
+    padded_rows,
+    update_video_table,
+)
+
+WIDTH, BATCH, RATE, BETA2, EPS = 16, 4, 2e-3, 0.999, 1e-5
+
+
+def updates(count: int, rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Visits with gradients: a few rows often, most rarely, some never, some twice in a batch."""
+    rng = np.random.default_rng(0)
+    popular = rng.integers(0, rows // 2, (count, BATCH)) ** 2 // (rows // 2)
+    popular[::5, 1] = popular[::5, 0]
+    scale = 10.0 ** rng.uniform(-4, 1, (count, 1, 1))
+    return [
+        (i.astype(np.int32), g.astype(np.float32))
+        for i, g in zip(popular, scale * rng.normal(size=(count, BATCH, WIDTH)), strict=True)
+    ]
+
+
+def test_it_equals_dense_adam() -> None:
+    table = init_video_table(jax.random.key(0), videos=40, width=WIDTH)
+    dense = table.rows
+    adam = optax.adam(RATE, b1=0.0, b2=BETA2, eps=EPS)
+    state = adam.init(dense)
+    sparse_step = jax.jit(
+        lambda table, i, g, n: update_video_table(table, i, g, update=n, learning_rate=RATE, beta2=BETA2, eps=EPS)
+    )
+
+    @jax.jit
+    def dense_step(rows, state, i, g):
+        gradient = jnp.zeros_like(rows).at[i].add(g)
+        change, state = adam.update(gradient, state, rows)
+        return optax.apply_updates(rows, change), state
+
+    start = np.asarray(dense)
+    for number, (index, gradient) in enumerate(updates(300, 40), 1):
+        table = sparse_step(table, jnp.asarray(index), jnp.asarray(gradient), jnp.int32(number))
+        dense, state = dense_step(dense, state, jnp.asarray(index), jnp.asarray(gradient))
+        if number % 50 == 0:
+            np.testing.assert_allclose(table.rows, dense, atol=1e-6, err_msg=f"after {number} updates")
+    visited = np.asarray(table.last_update) > 0
+    assert 10 < visited.sum() < 40
+    np.testing.assert_array_equal(np.asarray(table.rows)[~visited], start[~visited])
+    moved = np.abs(np.asarray(table.rows) - start).max(1)
+    assert moved[visited].max() > 0.1, "a row-local step count would leave W at its start"
+
+
+def test_a_row_that_occurs_twice_is_updated_once_with_the_sum() -> None:
+    table = init_video_table(jax.random.key(1), videos=4, width=WIDTH)
+    gradient = jnp.asarray(np.random.default_rng(2).normal(size=(2, WIDTH)), jnp.float32)
+    twice = update_video_table(table, jnp.array([3, 3]), gradient, update=jnp.int32(1))
+    once = update_video_table(table, jnp.array([3]), gradient.sum(0, keepdims=True), update=jnp.int32(1))
+    for a, b in zip(twice, once, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_rows_are_gathered_in_order() -> None:
+    table = init_video_table(jax.random.key(0), videos=10, width=WIDTH)
+    np.testing.assert_array_equal(identity_rows(table, jnp.array([7, 2])), np.asarray(table.rows)[[7, 2]])
+
+
+def test_the_start() -> None:
+    table = init_video_table(jax.random.key(0), videos=300, width=64)
+    assert table.rows.shape == (512, 64)
+    assert float(table.rows.std()) == pytest.approx(0.02, rel=0.05)
+    assert not np.any(table.second_moment)
+    assert not np.any(table.last_update)
+
+
+def test_rows_are_padded_for_devices() -> None:
+    assert [padded_rows(n) for n in (1, 256, 257, 146_000)] == [256, 256, 512, 146_176]
+    assert padded_rows(1000) % ROW_MULTIPLE == 0
+    with pytest.raises(ValueError, match="needs at least 1 video, but 0 were given"):
+        padded_rows(0)
+
+
+def test_the_work_does_not_grow_with_the_rows() -> None:
+    """FLOP and bytes that the compiled update touches, tables donated, for 1,024 and 150,016 rows."""
+
+    def cost(rows: int) -> dict[str, float]:
+        table = VideoTable(
+            jax.ShapeDtypeStruct((rows, 512), jnp.float32),
+            jax.ShapeDtypeStruct((rows, 512), jnp.float32),
+            jax.ShapeDtypeStruct((rows,), jnp.int32),
+        )
+        arguments = (
+            table,
+            jax.ShapeDtypeStruct((8,), jnp.int32),
+            jax.ShapeDtypeStruct((8, 512), jnp.float32),
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        step = jax.jit(lambda t, i, g, n: update_video_table(t, i, g, update=n), donate_argnums=0)
+        return step.lower(*arguments).compile().cost_analysis()
+
+    small, large = cost(1_024), cost(150_016)
+    assert large["flops"] == small["flops"]

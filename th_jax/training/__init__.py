@@ -1,0 +1,1 @@
+"""Meta-training: optimisers, the video table, the step. So far the table alone."""
