@@ -70,12 +70,12 @@ def test_a_damaged_file_is_refused(tmp_path):
     damaged = tmp_path / "heads_mesh.npz"
     damaged.write_bytes(raw)
     with pytest.raises(ValueError, match=r"has SHA-256 .* wanted .*pack it again"):
-        load_mesh(damaged)
+        load_mesh(path=damaged)
 
 
 def test_a_missing_file_names_the_script(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m data_prep.synthetic_heads.pack"):
-        load_mesh(tmp_path / "none.npz")
+        load_mesh(path=tmp_path / "none.npz")
 
 
 def test_wheels_and_folders_are_read_alike(wheel, tmp_path):

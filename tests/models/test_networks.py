@@ -17,7 +17,7 @@ from th_jax.models.boundary import check_same_tree
 from th_jax.models.networks import Networks, group
 from th_jax.models.plan import plan
 from th_jax.models.spectral import power_iterate
-from th_jax.types import NetworkState
+from th_jax.types import MetaWeights, NetworkState
 
 SMALL = Networks(image_size=64, base_width=8)
 
@@ -179,7 +179,8 @@ def test_identity_reaches_the_adain_parameters(people: People) -> None:
     landmark_image = networks.landmark_image(people.landmarks)
     embedding = networks.embed(group(weights.synthesis, "embedder"), people.frames, landmark_image)
     adain = networks.project(group(weights.synthesis, "projection"), embedding)
-    assert float(adain.std(axis=0).mean()) >= 0.1
+    # Each parameter around its mean over the people: what they have in common says nothing of who they are.
+    assert float(jnp.sqrt(adain.var(axis=0).mean())) >= 0.1
 
 
 def test_no_gradient_reaches_u_and_v(weights) -> None:
@@ -222,12 +223,17 @@ def test_bfloat16_stays_within_two_percent(people: People) -> None:
     frame, landmark_image = people.frames[:4], half.landmark_image(people.landmarks[:4])
     results = []
     for networks in (wide_networks, half):
-        embedding = networks.embed(group(weights.synthesis, "embedder"), frame, landmark_image)
-        adain = networks.project(group(weights.synthesis, "projection"), embedding)
-        generated = networks.generate(group(weights.synthesis, "generator"), landmark_image, adain)
-        score, features = networks.discriminate(weights.discriminator, frame, landmark_image, embedding)
-        assert generated.dtype == embedding.dtype == score.dtype == jnp.float32
-        results.append((embedding, generated, *features))
+
+        @jax.jit
+        def forward(weights: MetaWeights, networks: Networks = networks) -> tuple[jax.Array, ...]:
+            embedding = networks.embed(group(weights.synthesis, "embedder"), frame, landmark_image)
+            adain = networks.project(group(weights.synthesis, "projection"), embedding)
+            generated = networks.generate(group(weights.synthesis, "generator"), landmark_image, adain)
+            score, features = networks.discriminate(weights.discriminator, frame, landmark_image, embedding)
+            assert generated.dtype == embedding.dtype == score.dtype == jnp.float32
+            return embedding, generated, *features
+
+        results.append(forward(weights))
     for wide, narrow in zip(*results, strict=True):
         error = jnp.linalg.norm(wide - narrow.astype(jnp.float32)) / jnp.linalg.norm(wide)
         assert float(error) < 0.02
