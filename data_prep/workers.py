@@ -86,10 +86,34 @@ def run_in_processes(
 def _start(function: Callable[..., Any]) -> _Worker:
     here, there = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=_serve, args=(there, function), daemon=True)
-    with _one_thread_each():
+    with _one_thread_each(), _interrupts_wait():
         process.start()
     there.close()
     return _Worker(process, here)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """An interrupt in the midst of a start would leave a process without its orders, which prints a traceback.
+
+    So signals are kept until the start is over; and the new process never sees Ctrl-C, not even while it imports.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
+    kept: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: kept.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits this, but no handler
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if kept:
+            signal.raise_signal(kept[0])
 
 
 @contextlib.contextmanager
