@@ -9,7 +9,7 @@ from th_jax.topology import LINE_WIDTH, check_point_count, segments
 
 
 def draw_landmarks(points: Float[Array, "*batch P 2"], *, size: int) -> Float[Array, "*batch {size} {size} 3"]:
-    """Landmark images y of the paper (section 3.1), colours in [0, 1] on black, by METHOD section 6.
+    """Landmark images y of the paper (section 3.1), colours in [0, 1] on black, by docs/paper-map.md.
 
     Strokes are laid over each other in the order of `th_jax.topology.segments`; a pixel's coverage falls from one to zero
     over one pixel at a stroke's edge, so the picture is differentiable in the points.

@@ -1,6 +1,6 @@
 """The losses of the paper's section 3.2 as pure functions of arrays, and the published sets of their weights.
 
-"L1" is the mean over batch, positions and channels, summed over layers (METHOD section 3).
+"L1" is the mean over batch, positions and channels, summed over layers (docs/paper-map.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def matching_loss(moving: Float[Array, "B N"], target: Float[Array, "B N"]) -> S
     """L_MCH: L1 between ê_i and W_i, the mean over their numbers (paper, section 3.2).
 
     The target passes no gradient: each player moves its own side, E in the generator's objective and W in the
-    discriminator's (METHOD section 3).
+    discriminator's (docs/paper-map.md).
     """
     return jnp.mean(jnp.abs(moving - jax.lax.stop_gradient(target)))
 

@@ -38,7 +38,7 @@ CONTOURS: tuple[Contour, ...] = (
     Contour("outer lips", tuple(range(48, 60)), True, (1.0, 1.0, 0.0)),
     Contour("inner lips", tuple(range(60, 68)), True, (1.0, 0.5, 0.0)),
 )
-"""METHOD section 6: the colours of the landmark image; the inner lips and the pupils go beyond the paper."""
+"""docs/paper-map.md: the colours of the landmark image; the inner lips and the pupils go beyond the paper."""
 
 PUPIL_COLOR: Color = (1.0, 1.0, 1.0)
 PUPIL_RADIUS = 1.0

@@ -53,7 +53,7 @@ def face_landmarks(count: int) -> jax.Array:
     return jax.random.uniform(jax.random.key(3), (count, 68, 2), minval=0.2, maxval=0.8)
 
 
-# Parameters in millions without attention (METHOD section 2), and the attention blocks' own.
+# Parameters in millions without attention (docs/paper-map.md), and the attention blocks' own.
 PAPER = {"embedder": 14.83, "generator with projection": 37.91, "discriminator": 19.55}
 
 

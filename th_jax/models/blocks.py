@@ -1,4 +1,4 @@
-"""The residual blocks of the four networks, after BigGAN (paper, section 3.4; METHOD section 2).
+"""The residual blocks of the four networks, after BigGAN (paper, section 3.4; docs/paper-map.md).
 
 Where norms follow, convolutions hand on float32 sums even if their factors are bfloat16: a norm divides by a deviation that
 can be far smaller than the mean, and would magnify what rounding left.

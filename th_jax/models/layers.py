@@ -20,7 +20,7 @@ from th_jax.models import starts
 from th_jax.models.spectral import SPECTRAL_STATS, normalized_kernel
 
 INSTANCE_NORM_EPS = 1e-4
-"""METHOD section 2: what the paper's authors used later; the paper does not say."""
+"""docs/paper-map.md: what the paper's authors used later; the paper does not say."""
 
 
 _CONVOLUTIONS = {"same": convolve, "then_pool": convolve_then_pool, "after_upsample": upsample_then_convolve}

@@ -1,4 +1,4 @@
-"""The four networks from one section of settings: `Networks(**config.networks)` (paper, section 3; METHOD section 2).
+"""The four networks from one section of settings: `Networks(**config.networks)` (paper, section 3; docs/paper-map.md).
 
 `python -m th_jax.models.networks` prints their layers, parameters and arithmetic at paper size.
 """
@@ -162,7 +162,7 @@ class Networks:
         return _all_shapes(self)
 
     def init(self, key: PRNGKeyArray) -> MetaWeights:
-        """Fresh weights of all four networks (METHOD sections 2 and 3), the same for the same key.
+        """Fresh weights of all four networks (docs/paper-map.md), the same for the same key.
 
         Drawn on the host (`th_jax.models.starts` says why), each leaf from the key and its own name: another network
         beside it changes nothing.

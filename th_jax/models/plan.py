@@ -1,4 +1,4 @@
-"""The table of sizes: which channels and which attention each network has at each picture size (METHOD section 2)."""
+"""The table of sizes: which channels and which attention each network has at each picture size (docs/paper-map.md)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Spectral norm as pure functions of parameter trees: one power iteration for each parameter update (METHOD section 2).
+"""Spectral norm as pure functions of parameter trees: one power iteration for each parameter update (docs/paper-map.md).
 
 A tree of parameters has a kernel at some path; the tree of spectral stats has `u` and `v` at the same path. M is the kernel
 reshaped to [inputs, features]; u approaches its first right singular vector, v its first left one.

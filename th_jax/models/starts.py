@@ -1,4 +1,4 @@
-"""Where every parameter starts (METHOD sections 2 and 3).
+"""Where every parameter starts (docs/paper-map.md).
 
 The laws stand here twice: as initialisers that Flax modules name, and as `draw`, the same laws drawn on the host. Whole
 networks start by the second: the first compile one program for each of about a hundred shapes, half a minute at paper
@@ -20,7 +20,7 @@ Start = Callable[..., Array]
 _SHARED_DEVIATION = 0.02
 
 KERNEL: Start = initializers.orthogonal()
-"""Orthogonal: with torch's default uniform start the identity reaches AdaIN at a tenth of the size (METHOD section 2)."""
+"""Orthogonal: with torch's default uniform start the identity reaches AdaIN at a tenth of the size (docs/paper-map.md)."""
 
 BIAS: Start = initializers.zeros
 SCALE: Start = initializers.ones

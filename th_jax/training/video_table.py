@@ -1,4 +1,4 @@
-"""W, one identity vector a training video, and its Adam that touches only the rows of a batch (METHOD section 4).
+"""W, one identity vector a training video, and its Adam that touches only the rows of a batch (docs/paper-map.md).
 
 On VoxCeleb2 the table has more rows than the three networks together have parameters, and a batch visits a handful. With
 beta1 = 0 dense Adam never moves a row whose gradient is zero; it only lets the row's second moment decay. So a row can keep
@@ -41,7 +41,7 @@ def padded_rows(videos: int) -> int:
 
 
 def init_video_table(key: PRNGKeyArray, *, videos: int, width: int) -> VideoTable:
-    """A table at its start: rows normal with deviation 0.02 (METHOD section 3), padded; nothing visited."""
+    """A table at its start: rows normal with deviation 0.02 (docs/paper-map.md), padded; nothing visited."""
     count = padded_rows(videos)
     return VideoTable(
         rows=SHARED(key, (count, width), jnp.float32),
@@ -73,7 +73,7 @@ def update_video_table(
         gradients: of the loss with respect to each episode's row; those of one row are summed.
         update: the number of this update, from 1, counted over the whole table: bias correction uses it, whenever the
             row was last visited.
-        learning_rate, beta2, eps: Adam's (paper, section 4; METHOD section 4).
+        learning_rate, beta2, eps: Adam's (paper, section 4; docs/paper-map.md).
     """
     # Episodes of one row all carry that row's sum, so it does not matter which of them is written last.
     same_row = (video_index[:, None] == video_index[None, :]).astype(gradients.dtype)
