@@ -13,24 +13,16 @@ from onnx import helper, numpy_helper
 
 from data_prep import convert_weights, weight_sources
 from data_prep.caffe_model import net_parameter, read_blobs
-from th_jax.perceptual import face_features, vgg
+from th_jax.perceptual import face_features
 from th_jax.perceptual.weights import WeightsError, kernel_shapes, load_weights
 
 MEAN_RGB = np.array([129.186, 104.762, 93.594], np.float32)
 
 
 @pytest.fixture
-def layers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
-    """VGG16 with a few channels, blue first, as every reader must return it."""
-    monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 6))
-    rng = np.random.default_rng(0)
-    return {
-        name: {
-            "kernel": rng.normal(size=shape).astype(np.float32),
-            "bias": rng.normal(size=shape[-1:]).astype(np.float32),
-        }
-        for name, shape in vgg.layer_shapes("vgg16").items()
-    }
+def layers(small_vgg16) -> dict[str, dict[str, np.ndarray]]:
+    """The layers that the files of these tests hold."""
+    return small_vgg16
 
 
 def caffe_name(name: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.perceptual import vgg
 from th_jax.perceptual.weights import (
     Origin,
     WeightsError,
@@ -21,17 +20,9 @@ ORIGIN = Origin("somewhere.h5", "00", "a licence")
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
-    """VGG16 with a few channels, so that files stay small."""
-    monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 6))
-    rng = np.random.default_rng(0)
-    return {
-        name: {
-            "kernel": rng.normal(size=shape).astype(np.float32),
-            "bias": rng.normal(size=shape[-1:]).astype(np.float32),
-        }
-        for name, shape in vgg.layer_shapes("vgg16").items()
-    }
+def tiny(small_vgg16) -> dict[str, dict[str, np.ndarray]]:
+    """The layers that the files of these tests hold."""
+    return small_vgg16
 
 
 @pytest.fixture

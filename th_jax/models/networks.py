@@ -6,7 +6,7 @@
 import functools
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -176,7 +176,7 @@ class Networks:
 
     def folded(self, weights: MetaWeights) -> tuple["Networks", MetaWeights]:
         """Networks without spectral norm and weights divided by their sigmas: the same functions, for inference."""
-        plain = type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | {"spectral_norm": False})
+        plain = replace(self, spectral_norm=False)
         return plain, MetaWeights(*(NetworkState(fold_spectral_norm(state), {}) for state in weights))
 
     @property
