@@ -57,6 +57,7 @@ runs/heads/videos.json: | $(VENV)/.dev
 
 golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with PyTorch
 	$(BIN)/python -m tests.golden.make_golden
+	$(BIN)/python -m tests.golden.make_metrics_golden
 
 CLIPS := runs/clips
 $(CLIPS)/.fetched: | $(VENV)/.dev

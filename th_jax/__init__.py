@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from th_jax.losses import loss_preset as loss_preset
     from th_jax.models.networks import Networks as Networks
     from th_jax.perceptual.weights import load_perceptual as load_perceptual
+    from th_jax.pretrained import MetaModel as MetaModel
+    from th_jax.pretrained import load_meta as load_meta
+    from th_jax.pretrained import load_pretrained as load_pretrained
     from th_jax.types import Avatar as Avatar
     from th_jax.types import EpisodeBatch as EpisodeBatch
     from th_jax.types import MetaWeights as MetaWeights
@@ -25,12 +28,15 @@ _HOMES = {
     "Avatar": "th_jax.types",
     "EpisodeBatch": "th_jax.types",
     "LossWeights": "th_jax.losses",
+    "MetaModel": "th_jax.pretrained",
     "MetaWeights": "th_jax.types",
     "NetworkState": "th_jax.types",
     "Networks": "th_jax.models.networks",
     "Shots": "th_jax.types",
     "draw_landmarks": "th_jax.landmarks",
+    "load_meta": "th_jax.pretrained",
     "load_perceptual": "th_jax.perceptual.weights",
+    "load_pretrained": "th_jax.pretrained",
     "loss_preset": "th_jax.losses",
 }
 

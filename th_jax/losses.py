@@ -3,8 +3,9 @@
 "L1" is the mean over batch, positions and channels, summed over layers (docs/paper-map.md).
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,35 @@ def content_loss(
             raise ValueError(f"the content loss gives {network} a weight, but its features were not given")
         total += weight * sum(_layer_distances(generated[network], real[network], f"features of {network}"))
     return total
+
+
+def pixel_loss(
+    generated: Float[Array, "B H W 3"], real: Float[Array, "B H W 3"], *, emphasis: Float[Array, "B H W 1"]
+) -> Scalar:
+    """L1 between the pictures themselves on [0, 1], its mean over positions weighted by `emphasis`.
+
+    Not in the paper, which compares features alone: small networks reach pose and colours sooner with it
+    (docs/learning.md). Its weight is zero in the published sets.
+
+    Args:
+        generated, real: pictures in [-1, 1].
+        emphasis: how much a position counts, at least 0; each picture's weights are brought to a mean of 1.
+    """
+    distance = 0.5 * jnp.abs(generated - jax.lax.stop_gradient(real))
+    relative = emphasis / jnp.mean(emphasis, axis=(1, 2, 3), keepdims=True)
+    return jnp.mean(distance * relative)
+
+
+def landmark_box_emphasis(
+    points: Float[Array, "B P 2"], *, size: int, emphasis: float | Scalar
+) -> Float[Array, "B H W 1"]:
+    """`emphasis` inside the box around a frame's known landmarks (in [0, 1]), 1 outside."""
+    centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
+    low = jnp.nanmin(points, axis=1)[:, None, :]
+    high = jnp.nanmax(points, axis=1)[:, None, :]
+    inside = (centres[None, :, None] >= low) & (centres[None, :, None] <= high)
+    box = inside[:, :, 1][:, :, None] & inside[:, :, 0][:, None, :]
+    return jnp.where(box, jnp.float32(emphasis), jnp.float32(1.0))[..., None]
 
 
 def feature_matching_loss(fake_features: Features, real_features: Features) -> Scalar:
@@ -92,27 +122,43 @@ class LossWeights:
         content: weight of each frozen network's summed L1.
         feature_matching: weight of L_FM beside the score.
         matching: weight of L_MCH, for each player; 0 in the feed-forward variant.
+        pixel: weight of the L1 between the pictures themselves; 0 in the paper.
+        landmark_box: how much heavier that L1 is inside the box around the landmarks.
     """
 
     content: Mapping[str, float] = field(default_factory=lambda: {"vgg19": 1.5e-1, "vggface": 2.5e-2})
     feature_matching: float = 10.0
     matching: float = 10.0
+    pixel: float = 0.0
+    landmark_box: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are no weights."""
+        numbers = {**self.content, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "content"}}
+        for name, weight in numbers.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"the loss weight {name} must be a finite number of at least 0, but is {weight}")
 
 
 LOSS_PRESETS: dict[str, LossWeights] = {
     "arxiv_v1": LossWeights({"vgg19": 1e-2, "vggface": 2e-3}, feature_matching=10.0, matching=80.0),
     "iccv": LossWeights({"vgg19": 1.5e-1, "vggface": 2.5e-2}, feature_matching=10.0, matching=10.0),
     "embedded": LossWeights({"vgg16": 1.5e-1}, feature_matching=10.0, matching=10.0),
+    "heads": LossWeights({"vgg16": 1.5e-1}, feature_matching=10.0, matching=10.0, pixel=10.0, landmark_box=3.0),
 }
-"""arXiv v1's numbers; v2's and ICCV's, the paper's default; and one for the bundled VGG16 alone."""
+"""arXiv v1's numbers; v2's and ICCV's, the paper's default; and two for the bundled VGG16 alone, the second for small
+networks (docs/learning.md)."""
 
 
-def loss_preset(name: str) -> LossWeights:
-    """The weights of a published version.
+def loss_preset(preset: str, **changes: float | Mapping[str, float]) -> LossWeights:
+    """The weights of a published version, with some of them changed: `loss_preset("iccv", matching=0.0)`.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown preset, an unknown weight, or one that is negative or not finite.
     """
-    if name not in LOSS_PRESETS:
-        raise ValueError(f"there are no loss weights called {name!r}; there are {', '.join(LOSS_PRESETS)}")
-    return LOSS_PRESETS[name]
+    if preset not in LOSS_PRESETS:
+        raise ValueError(f"there are no loss weights called {preset!r}; there are {', '.join(LOSS_PRESETS)}")
+    known = [entry.name for entry in fields(LossWeights)]
+    if unknown := sorted(set(changes) - set(known)):
+        raise ValueError(f"there is no loss weight called {unknown[0]!r}; there are {', '.join(known)}")
+    return replace(LOSS_PRESETS[preset], **changes)

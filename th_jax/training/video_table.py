@@ -88,3 +88,14 @@ def update_video_table(
         second_moment=table.second_moment.at[video_index].set(second_moment),
         last_update=table.last_update.at[video_index].set(update.astype(jnp.int32)),
     )
+
+
+def descend_video_table(
+    table: VideoTable,
+    video_index: Int[Array, " B"],
+    gradients: Float[Array, "B N"],
+    *,
+    learning_rate: float | Float[Array, ""],
+) -> VideoTable:
+    """One step of plain descent of the visited rows; gradients of one row are summed."""
+    return table._replace(rows=table.rows.at[video_index].add(-learning_rate * gradients))

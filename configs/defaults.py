@@ -1,0 +1,78 @@
+"""All settings of meta-learning with the paper's values; every experiment is a copy of these with its differences."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The paper's settings (docs/paper-map.md). A section is handed as it is to what it is named after."""
+    return ConfigDict(
+        {
+            "name": "paper",
+            "seed": 0,
+            # Of products of float32 numbers: TPUs and GPUs would round them to fewer bits by default.
+            "matmul_precision": "high",
+            # E, P, G, D: th_jax.Networks
+            "networks": {
+                "image_size": 256,
+                "base_width": 64,
+                "pool": "sum",
+                "pool_order": "sum_relu",
+                "compute_dtype": "float32",
+                "projection_spectral_norm": True,
+            },
+            # th_jax.losses.loss_preset: a published set, and what differs from it
+            "losses": {"preset": "iccv"},
+            "perceptual": ("vgg19", "vggface"),
+            # th_jax.training.optimizers.Optimizers
+            "optimizers": {
+                "synthesis": {"learning_rate": 5e-5, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
+                "discriminator": {"learning_rate": 2e-4, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
+                "averaging": 0.999,
+            },
+            "batch_rule": "square_root",
+            # th_jax.training.schedule.AdversarySchedule: the paper's has both players from the first step
+            "adversary": {"content_steps": 0, "discriminator_steps": 0, "ramp_steps": 0, "weight": 1.0},
+            # th_jax.training.meta_step.make_meta_train_step
+            "step": {
+                "discriminator_updates": 2,
+                "discriminator_episodes": "same",
+                "slices": 1,
+                "remat_perceptual": False,
+            },
+            "data": {"folder": "", "split": "train", "on_damage": "skip"},
+            # th_jax.data.Episodes
+            "episodes": {
+                "batch_size": 8,
+                "sources": 8,
+                "flip": False,
+                "color_jitter": 0.0,
+                "drop_pupils": 0.0,
+                "landmarks": "detected",
+                "short_videos": "leave_out",
+            },
+            "reading": {"threads": 2, "workers": 0},
+            # An epoch is one episode a video; `steps` above 0 takes the place of epochs.
+            "epochs": 75,
+            "steps": 0,
+            # th_jax.evaluation.heldout.load_heldout; folder "" means that of the training data
+            "heldout": {
+                "folder": "",
+                "split": "heldout",
+                "people": 24,
+                "sources": 8,
+                "targets": 4,
+                "landmarks": "detected",
+            },
+            "log_every": 50,
+            "health_every": 500,
+            "evaluate_every": 5000,
+            "evaluate_faces": True,
+            "checkpoint_every": 2500,
+            "keep_checkpoints": 3,
+            "stop_after_skips": 20,
+            # Released weights or a run's workdir to go on from with fresh moments; "" starts afresh.
+            "start_from": "",
+            # What --dry_run counts where the data are not there.
+            "expected_videos": 145_569,
+        }
+    )

@@ -1,0 +1,173 @@
+"""The step: who moves, by how much, in what slices, and what happens when a number is not finite."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_runs import (
+    compiled_step,
+    equal_bits,
+    largest_difference,
+    losses,
+    networks,
+    optimizers,
+    perceptual,  # noqa: F401 - a fixture
+    tiny_batch,
+    tiny_state,
+)
+
+from th_jax.models.spectral import power_iterate
+from th_jax.training.meta_step import make_meta_train_step
+
+pytestmark = pytest.mark.usefixtures("perceptual")
+
+
+def moved(before: Any, after: Any) -> dict[str, bool]:
+    """For each leaf, whether it changed."""
+    flat = jax.tree_util.tree_flatten_with_path(before)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): not np.array_equal(a, b)
+        for (path, a), b in zip(flat, jax.tree.leaves(after), strict=True)
+    }
+
+
+def test_both_players_and_their_vectors_move_and_untouched_rows_stay(perceptual: Any) -> None:  # noqa: F811
+    state, batch = tiny_state(), tiny_batch()
+    after, metrics = compiled_step()(state, perceptual, batch)
+    still = [name for name, changed in moved(state.weights, after.weights).items() if not changed]
+    # While no score leaves the hinge's margin, real and generated frames push b up and down alike.
+    assert still == ["discriminator/params/bias"]
+    assert all(moved(state.averaged.params, after.averaged.params).values())
+    rows = {int(i) for i in np.flatnonzero((np.asarray(state.table.rows) != np.asarray(after.table.rows)).any(-1))}
+    assert rows == set(batch.video_index.tolist())
+    assert (int(after.step), int(after.discriminator_updates), int(after.skipped)) == (1, 2, 0)
+    assert {"loss/content", "loss/pixel", "loss/adversarial", "loss/feature_matching", "loss/matching"} <= set(metrics)
+
+
+def test_vectors_move_once_an_update(perceptual: Any) -> None:  # noqa: F811
+    """One power iteration on the parameters that an update left: E, G and P once, the discriminator twice a step."""
+    state = tiny_state()
+    after, _ = compiled_step()(state, perceptual, tiny_batch())
+    synthesis = after.weights.synthesis
+    wanted = jax.jit(power_iterate)(synthesis.params, state.weights.synthesis.spectral_stats)
+    assert largest_difference(synthesis.spectral_stats, wanted) < 1e-4
+    once = jax.jit(power_iterate)(after.weights.discriminator.params, state.weights.discriminator.spectral_stats)
+    assert largest_difference(after.weights.discriminator.spectral_stats, once) > 1e-4
+
+
+def test_it_is_a_function_of_state_and_batch(perceptual: Any) -> None:  # noqa: F811
+    one = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
+    other = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
+    assert equal_bits(one, other)
+
+
+def test_slices_give_the_same_update(perceptual: Any) -> None:  # noqa: F811
+    whole, sliced = tiny_state(), tiny_state()
+    for seed in range(2):
+        whole, metrics = compiled_step()(whole, perceptual, tiny_batch(seed=seed))
+        sliced, metrics_of_slices = compiled_step(slices=2)(sliced, perceptual, tiny_batch(seed=seed))
+    assert largest_difference(sliced, whole) < 1e-4
+    for name in metrics:
+        np.testing.assert_allclose(metrics_of_slices[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_content_alone_leaves_the_discriminator_and_its_table(perceptual: Any) -> None:  # noqa: F811
+    state = tiny_state()
+    after, metrics = compiled_step(players=("synthesis",))(state, perceptual, tiny_batch())
+    assert equal_bits(after.weights.discriminator, state.weights.discriminator)
+    assert equal_bits(after.table, state.table)
+    assert all(moved(state.weights.synthesis.params, after.weights.synthesis.params).values())
+    assert int(after.discriminator_updates) == 0
+    assert "loss/adversarial" not in metrics
+
+
+def test_rematerialised_networks_give_the_same_update(perceptual: Any) -> None:  # noqa: F811
+    state, batch = tiny_state(), tiny_batch()
+    kept, _ = compiled_step(players=("synthesis",))(state, perceptual, batch)
+    again, _ = compiled_step(players=("synthesis",), remat_perceptual=True)(state, perceptual, batch)
+    assert largest_difference(again, kept) < 1e-5
+
+
+def test_bfloat16_comes_close(perceptual: Any) -> None:  # noqa: F811
+    state, batch = tiny_state(), tiny_batch()
+    _, exact = compiled_step(players=("synthesis",))(state, perceptual, batch)
+    after, rough = compiled_step(players=("synthesis",), compute_dtype="bfloat16")(state, perceptual, batch)
+    for name in ("loss/content", "loss/pixel", "norm/embedding"):
+        np.testing.assert_allclose(rough[name], exact[name], rtol=0.03, err_msg=name)
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.weights)} == {jnp.dtype("float32")}
+
+
+def test_different_episodes_give_each_update_its_own_part(perceptual: Any) -> None:  # noqa: F811
+    batch = tiny_batch()._replace(video_index=np.arange(8, dtype=np.int32))
+    state = tiny_state("adam")
+    step = compiled_step("adam", players=("discriminator",), discriminator_episodes="different")
+    after, _ = step(state, perceptual, batch)
+    assert after.table.last_update[:8].tolist() == [1, 2] * 4
+    assert equal_bits(after.weights.synthesis, state.weights.synthesis)
+    same, _ = compiled_step("adam", players=("discriminator",))(state, perceptual, batch)
+    assert same.table.last_update[:8].tolist() == [2] * 8
+
+
+@pytest.mark.parametrize("players", [("synthesis", "discriminator"), ("discriminator",)])
+def test_a_step_that_is_not_finite_changes_nothing(players: tuple[str, ...], perceptual: Any) -> None:  # noqa: F811
+    step = compiled_step() if len(players) == 2 else compiled_step("adam", players=players)
+    state = tiny_state("sgd" if len(players) == 2 else "adam")
+    trunk = state.weights.discriminator
+    broken_trunk = trunk._replace(params={**trunk.params, "bias": jnp.float32(jnp.inf)})
+    broken = state._replace(weights=state.weights._replace(discriminator=broken_trunk))
+    for count in (1, 2):
+        after, metrics = step(broken, perceptual, tiny_batch(seed=count))
+        assert not all(np.isfinite(value) for value in metrics.values())
+        assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (count, count, count)
+        counters = {name: getattr(broken, name) for name in ("step", "skipped", "skipped_in_a_row")}
+        assert equal_bits(after._replace(**counters), broken)
+        broken = after
+    well, _ = step(state._replace(skipped_in_a_row=jnp.int32(5)), perceptual, tiny_batch())
+    assert (int(well.skipped), int(well.skipped_in_a_row)) == (0, 0)
+
+
+def test_descending_both_objectives_lowers_them(perceptual: Any) -> None:  # noqa: F811
+    """On one batch over and over, content falls and the discriminator learns to tell."""
+    state, batch = tiny_state("adam"), tiny_batch()
+    first: dict[str, Any] = {}
+    for _ in range(30):
+        state, metrics = compiled_step("adam", players=("synthesis",))(state, perceptual, batch)
+        first = first or metrics
+    assert metrics["loss/generator"] < 0.8 * first["loss/generator"]
+    first = {}
+    for _ in range(30):
+        state, metrics = compiled_step("adam", players=("discriminator",))(state, perceptual, batch)
+        first = first or metrics
+    assert metrics["loss/discriminator_hinge"] < 0.7 * first["loss/discriminator_hinge"]
+
+
+def test_settings_that_fit_no_step_are_refused() -> None:
+    def make(**settings: Any) -> Any:
+        return make_meta_train_step(networks(), optimizers(), losses(), **settings)
+
+    with pytest.raises(ValueError, match="players must be among synthesis, discriminator and not empty, but are"):
+        make(players=("generator",))
+    with pytest.raises(ValueError, match='discriminator_episodes must be "same" or "different", but is'):
+        make(discriminator_episodes="other")
+    with pytest.raises(ValueError, match="must be at least 1"):
+        make(slices=0)
+    with pytest.raises(ValueError, match="a batch of 8 episodes does not divide into 3 slices"):
+        jax.eval_shape(make(slices=3), tiny_state(), {}, tiny_batch())
+
+
+def test_adam_without_first_moment_is_adam() -> None:
+    settings = optimizers("adam").synthesis
+    ours, theirs = settings.optimizer(), optax.adam(settings.learning_rate, b1=0.0, b2=settings.beta2, eps=settings.eps)
+    rng = np.random.default_rng(0)
+    params = mine = {"kernel": jnp.asarray(rng.normal(size=(5, 3)).astype(np.float32))}
+    state, reference = ours.init(mine), theirs.init(params)
+    for _ in range(50):
+        gradients = {"kernel": jnp.asarray(10.0 ** rng.uniform(-4, 1) * rng.normal(size=(5, 3)).astype(np.float32))}
+        changes, state = ours.update(gradients, state, mine)
+        mine = optax.apply_updates(mine, changes)
+        changes, reference = theirs.update(gradients, reference, params)
+        params = optax.apply_updates(params, changes)
+    np.testing.assert_allclose(mine["kernel"], params["kernel"], rtol=1e-6)

@@ -1,0 +1,29 @@
+"""The batch that stopped a run comes back as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import equal_bits, tiny_batch
+
+from th_jax.training.replay import load_batch, save_batch
+
+
+def test_a_batch_comes_back(tmp_path: Path) -> None:
+    batch = tiny_batch(episodes=2)
+    batch.target_landmarks[0, 0] = np.nan
+    path = save_batch(tmp_path / "replay" / "000007.npz", batch)
+    assert equal_bits(load_batch(path), batch)
+    assert [file.name for file in path.parent.iterdir()] == ["000007.npz"]
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no saved batch at"):
+        load_batch(tmp_path / "missing.npz")
+    (tmp_path / "text.npz").write_text("no batch")
+    with pytest.raises(ValueError, match="text.npz is no saved batch of this project, or it is damaged"):
+        load_batch(tmp_path / "text.npz")
+    path = save_batch(tmp_path / "whole.npz", tiny_batch(episodes=2))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="whole.npz is no saved batch"):
+        load_batch(path)

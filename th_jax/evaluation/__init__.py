@@ -1,0 +1,1 @@
+"""How good generated frames are: metrics of arrays, and what held-out people say of a run."""

@@ -1,0 +1,49 @@
+"""All metrics under one name: arrays in, one number for each picture, frame or pair out; nothing of ours is imported.
+
+Batch size changes no result: every picture is measured by itself. Pictures and feature pyramids are measured where they are:
+numpy arrays in float64 on the host, jax arrays in their own precision on their device, also inside of jit. Faces and
+distributions are measured in float64 on the host.
+"""
+
+from th_jax.evaluation.metrics.distributions import KernelDistance, frechet_distance, kid, polynomial_mmd
+from th_jax.evaluation.metrics.faces import (
+    EXPRESSION_MEASURES,
+    centred_cosine,
+    expression_error,
+    expression_measures,
+    head_rotation,
+    identity_l2,
+    interocular_distance,
+    landmark_error,
+    pose_error,
+)
+from th_jax.evaluation.metrics.failures import ScoreWithFailures, score_with_failures
+from th_jax.evaluation.metrics.pictures import box_l1, l1, perceptual_distance, psnr, temporal_flicker
+from th_jax.evaluation.metrics.similarity import MS_SSIM_SMALLEST, SSIM_SMALLEST, ms_ssim, ssim
+
+__all__ = [
+    "EXPRESSION_MEASURES",
+    "MS_SSIM_SMALLEST",
+    "SSIM_SMALLEST",
+    "KernelDistance",
+    "ScoreWithFailures",
+    "box_l1",
+    "centred_cosine",
+    "expression_error",
+    "expression_measures",
+    "frechet_distance",
+    "head_rotation",
+    "identity_l2",
+    "interocular_distance",
+    "kid",
+    "l1",
+    "landmark_error",
+    "ms_ssim",
+    "perceptual_distance",
+    "polynomial_mmd",
+    "pose_error",
+    "psnr",
+    "score_with_failures",
+    "ssim",
+    "temporal_flicker",
+]

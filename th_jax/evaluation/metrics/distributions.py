@@ -1,0 +1,117 @@
+"""How far apart two sets of features lie: Fréchet distance and kernel distance, over any network's features.
+
+numpy in float64. The name of a number must say which network its features are from: "FID" only for the original Inception.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from th_jax.evaluation.metrics.pairs import AnyArray
+
+KID_SUBSETS = 100
+KID_SUBSET_SIZE = 1000
+"""The published choice of Bińkowski et al. (2018) for the kernel inception distance."""
+
+FeatureRows = Float[AnyArray, "N D"]
+
+
+class KernelDistance(NamedTuple):
+    """A kernel distance and how it was estimated."""
+
+    value: float
+    """The mean over subsets; unbiased, so it may fall below zero where the sets are alike."""
+    deviation: float
+    """Of the subsets' values; 0 for a single subset."""
+    subsets: int
+    subset_size: int
+
+
+def frechet_distance(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) -> float:
+    """The squared Fréchet distance of the normal distributions that have the sets' means and sample covariances.
+
+    |m_a - m_b|² + tr(A) + tr(B) - 2 tr((A·B)^½). With X and Y the centred features, A = XᵀX and B = YᵀY up to the number of
+    samples, and the trace of the root is the sum of the singular values of X·Yᵀ: exact also with fewer samples than
+    dimensions, where a matrix root of the singular product is not. The estimate itself is biased upwards for few samples.
+
+    Raises:
+        ValueError: for fewer than two rows, other widths, or features that are not finite.
+    """
+    a, b = _feature_sets(features_a, features_b)
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    root_a, root_b = _root(a - mean_a), _root(b - mean_b)
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    distance = np.square(mean_a - mean_b).sum() + np.square(root_a).sum() + np.square(root_b).sum() - 2.0 * cross
+    return float(max(distance, 0.0))
+
+
+def polynomial_mmd(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) -> float:
+    """The unbiased squared maximum mean discrepancy under k(x, y) = (x·y / D + 1)³, over all rows.
+
+    Raises:
+        ValueError: for fewer than two rows, other widths, or features that are not finite.
+    """
+    a, b = _feature_sets(features_a, features_b)
+    return _mmd(a, b)
+
+
+def kid(
+    features_a: FeatureRows,
+    features_b: Float[AnyArray, "M D"],
+    *,
+    subsets: int = KID_SUBSETS,
+    subset_size: int = KID_SUBSET_SIZE,
+    seed: int = 0,
+) -> KernelDistance:
+    """`polynomial_mmd`, the mean over random subsets of both sets, each drawn without replacement.
+
+    A subset is never larger than the smaller set. Where it would be the whole of both, one estimate over all rows is the
+    same without chance, and is what comes back. The same seed and order of rows give the same number.
+
+    Raises:
+        ValueError: as `polynomial_mmd`; for less than one subset, or subsets of fewer than two rows.
+    """
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(f"at least 1 subset of at least 2 rows is needed, but {subsets} of {subset_size} came")
+    a, b = _feature_sets(features_a, features_b)
+    size = min(subset_size, len(a), len(b))
+    if size == len(a) == len(b):
+        return KernelDistance(_mmd(a, b), 0.0, 1, size)
+    rng = np.random.default_rng(seed)
+    values = [_mmd(rng.permutation(a)[:size], rng.permutation(b)[:size]) for _ in range(subsets)]
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+
+
+def _root(centred: np.ndarray) -> np.ndarray:
+    """A matrix R with at most D rows and RᵀR the sample covariance."""
+    scaled = centred / np.sqrt(len(centred) - 1)
+    return np.asarray(np.linalg.qr(scaled, mode="r")) if scaled.shape[0] > scaled.shape[1] else scaled
+
+
+def _mmd(a: np.ndarray, b: np.ndarray) -> float:
+    width = a.shape[1]
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / width + 1.0) ** 3
+
+    return _off_diagonal_mean(kernel(a, a)) + _off_diagonal_mean(kernel(b, b)) - 2.0 * float(kernel(a, b).mean())
+
+
+def _off_diagonal_mean(matrix: np.ndarray) -> float:
+    count = len(matrix)
+    return float((matrix.sum() - np.trace(matrix)) / (count * (count - 1)))
+
+
+def _feature_sets(one: AnyArray, other: AnyArray) -> tuple[np.ndarray, np.ndarray]:
+    for features in (one, other):
+        if features.ndim != 2 or len(features) < 2:
+            raise ValueError(f"features must be [N, D] with at least two rows, but have the shape {features.shape}")
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(
+            f"both sets must be features of one network, but are {one.shape[1]} and {other.shape[1]} numbers wide"
+        )
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("features must be finite, but NaN or infinity came")
+    return a, b

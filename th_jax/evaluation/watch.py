@@ -1,0 +1,62 @@
+"""Watching a run on people it never saw: their scores beside baselines, and the grid of samples, at intervals."""
+
+from typing import Any
+
+import numpy as np
+
+from th_jax.data import VideoRecords
+from th_jax.evaluation.heldout import (
+    BASELINES,
+    baseline_frames,
+    generate_heldout,
+    heldout_scores,
+    load_heldout,
+    real_faces,
+    sample_grid,
+)
+from th_jax.models.networks import Networks
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.run_log import RunLog
+from th_jax.types import NetworkState
+
+
+class HeldOutWatch:
+    """Fixed held-out people; what the baselines reach on them is scored once, at the first look."""
+
+    def __init__(self, records: VideoRecords, *, faces: bool = True, **chosen: Any) -> None:
+        """Load the people's frames.
+
+        Args:
+            records: a split that the run does not train on.
+            faces: whether landmark and identity errors are measured, which needs the extra "video" and takes about 0.3 s
+                a frame.
+            chosen: as `load_heldout`: image_size, people, sources, targets, landmarks, seed.
+
+        Raises:
+            ValueError: as `load_heldout`; ImportError if faces are asked for and cannot be found.
+        """
+        self.held = load_heldout(records, **chosen)
+        self._faces = real_faces(self.held) if faces else None
+        self._baselines: dict[str, dict[str, float]] = {}
+
+    def baselines(self, perceptual: PerceptualWeights) -> dict[str, float]:
+        """Scores of every baseline: `heldout/nearest_copy/l1/box` and so on."""
+        if not self._baselines:
+            for kind in BASELINES:
+                self._baselines[kind] = self._scores(baseline_frames(self.held, kind), perceptual)
+        return {f"heldout/{kind}/{name}": v for kind, scores in self._baselines.items() for name, v in scores.items()}
+
+    def look(
+        self, log: RunLog, step: int, networks: Networks, averaged: NetworkState, perceptual: PerceptualWeights
+    ) -> dict[str, float]:
+        """Score and draw averaged weights; log metrics and samples/STEP.png. `averaged` has u and v of its own kernels."""
+        if not self._baselines:
+            log.metrics(step, self.baselines(perceptual))
+        frames = generate_heldout(networks, averaged, self.held)
+        scores = {f"heldout/{name}": value for name, value in self._scores(frames, perceptual).items()}
+        log.metrics(step, scores)
+        log.picture(step, "samples", sample_grid(self.held, frames))
+        return scores
+
+    def _scores(self, frames: np.ndarray, perceptual: PerceptualWeights) -> dict[str, float]:
+        return heldout_scores(self.held, frames, perceptual=perceptual, faces=self._faces is not None, real=self._faces)

@@ -1,0 +1,144 @@
+"""What a meta-learning run does besides its steps: it begins, resumes, settles W, keeps time, and stops for replay."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from th_jax.checkpoints import CheckpointError, Checkpoints, check_video_list
+from th_jax.data import Episodes, VideoRecords
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.pretrained import MetaModel, load_meta
+from th_jax.sharding import put_batch, with_layout
+from th_jax.training.programs import MetaPrograms
+from th_jax.training.replay import load_batch, save_batch
+from th_jax.training.state import TrainState
+from th_jax.types import EpisodeBatch
+
+
+def one_epoch(episodes: Episodes, programs: MetaPrograms) -> Iterator[EpisodeBatch]:
+    """Batches on the devices that visit every video once (the last may repeat a few): the first epoch of the run."""
+    for step in range(math.ceil(episodes.episodes_per_epoch / episodes.batch_size)):
+        yield put_batch(programs.mesh, episodes.batch(step))
+
+
+def begin_or_resume(
+    programs: MetaPrograms,
+    checkpoints: Checkpoints,
+    episodes: Episodes,
+    *,
+    seed: int,
+    video_list: str,
+    start_from: str = "",
+) -> tuple[TrainState, int]:
+    """The newest saved state of a run and its step; for a new run its first state, fresh or from released weights.
+
+    Args:
+        programs: of the run.
+        checkpoints: of the run.
+        episodes: of the run: a run from released weights begins by embedding their people.
+        seed: of fresh weights.
+        video_list: digest of the training videos that W's rows stand for.
+        start_from: a released file, a run's folder, or the name of bundled weights; "" for fresh weights.
+
+    Raises:
+        CheckpointError: if the saved state is damaged, of other networks, or of other videos.
+        ValueError: if the released weights are of other networks.
+    """
+    if checkpoints.latest_step() is not None:
+        check_video_list(checkpoints.describe(), video_list)
+        state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
+        return state, int(description["step"])
+    if not start_from:
+        return programs.begin(seed), 0
+    meta = load_meta(start_from)
+    if meta.networks != programs.networks:
+        raise ValueError(f"{start_from} holds {meta.networks}, but this run trains {programs.networks}")
+    table = programs.fresh_table(seed)
+    rows = released_rows(meta, episodes.records)
+    if rows is not None:
+        padding = np.asarray(jax.device_get(table.rows[len(rows) :]))
+        return programs.begin_from(meta.weights, table._replace(rows=np.concatenate([rows, padding]))), 0
+    state = programs.begin_from(meta.weights, table)
+    return programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0
+
+
+def released_rows(meta: MetaModel, records: VideoRecords) -> Float[np.ndarray, "V N"] | None:
+    """The released rows of W in the order of these videos; None if a video has none, so that W must settle anew."""
+    keys = [entry.row_key for entry in records.videos.entries(records.split)]
+    places = {key: place for place, key in enumerate(meta.row_ids)}
+    if meta.table_rows is None or not places.keys() >= set(keys):
+        return None
+    return meta.table_rows[[places[key] for key in keys]].astype(np.float32)
+
+
+def stop_for_replay(
+    workdir: str,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    batch: EpisodeBatch,
+    *,
+    step: int,
+    description: Mapping[str, Any],
+) -> None:
+    """Save the state and the batch that is not finite together, then stop.
+
+    Raises:
+        CheckpointError: always; it says how many steps changed nothing and how to look at the last of them.
+    """
+    checkpoints.save(step, state, description=description, force=True)
+    checkpoints.wait()
+    path = save_batch(Path(workdir) / "replay" / f"{step:06d}.npz", batch)
+    raise CheckpointError(
+        f"the last {int(state.skipped_in_a_row)} steps in a row had a loss or a gradient that is not finite, and changed "
+        f"nothing. The state is saved as step {step}, its batch in {path}: the same command with --replay {path} shows "
+        "which numbers are not finite"
+    )
+
+
+def replay_lines(
+    programs: MetaPrograms, checkpoints: Checkpoints, batch: Path, perceptual: PerceptualWeights
+) -> Iterator[str]:
+    """The step of the newest checkpoint on a saved batch: a line a number, marked where it is not finite.
+
+    Raises:
+        ValueError: if the batch or the checkpoint is missing, damaged or of another run.
+    """
+    saved = load_batch(batch)
+    state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
+    step = int(description["step"]) - 1  # the state is the one before it: it changed nothing
+    _, metrics = programs.step_at(step)(state, perceptual, put_batch(programs.mesh, saved))
+    for name, value in sorted(metrics.items()):
+        yield f"{name:<32}{float(value):>14.6g}{'' if math.isfinite(float(value)) else '   <- not finite'}"
+
+
+class StepClock:
+    """Seconds a step, and the share of them that was spent waiting for data."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for data; counts a step."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+        self._steps += 1
+
+    def lap(self) -> dict[str, float]:
+        """Means since the last lap: "time/step" in seconds and "time/waiting_share"."""
+        passed = max(time.perf_counter() - self._start, 1e-9)
+        result = {"time/step": passed / max(self._steps, 1), "time/waiting_share": self._waited / passed}
+        self._restart()
+        return result

@@ -1,0 +1,296 @@
+"""Meta-learned weights as one file: networks, weights and where they come from; opened as easily as a run's folder.
+
+A released file holds the averaged E, P and G, and D with its shared vector and bias. Kernels may be rounded to float16; u
+and v are then computed on the rounded kernels, by 20 power iterations, and kept in float32: each sigma fits its kernel.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from th_jax.checkpoints import CheckpointError, Checkpoints
+from th_jax.models.networks import Networks
+from th_jax.models.spectral import power_iterate
+from th_jax.perceptual.weights import NETWORKS, PerceptualWeights, load_perceptual, tensors_digest
+from th_jax.types import AnyArray, MetaWeights, NetworkState
+from th_jax.version import __version__
+
+if TYPE_CHECKING:
+    import th_jax.media
+
+FORMAT = "th_jax.meta/1"
+POWER_ITERATIONS = 20
+"""Before averaged or rounded weights are used (docs/paper-map.md)."""
+
+_PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
+_REQUIRED = ("name", "steps", "data", "licence")
+_OWN_KEYS = ("version", "networks", "perceptual", "dtype")
+_STATS = "/spectral_stats/"
+_TABLE_ROWS, _TABLE_IDS = "table/rows", "table/row_ids"
+
+
+class PretrainedError(ValueError):
+    """Meta weights are missing, damaged, altered or of other networks; the message says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MetaModel:
+    """What meta-learning gives, ready for new people: `finetune(meta.weights, meta.perceptual, shots)`."""
+
+    networks: Networks
+    weights: MetaWeights
+    """Averaged E, P and G; D with w0 and b."""
+    perceptual: PerceptualWeights
+    """Of the frozen networks that it was trained with."""
+    description: Mapping[str, Any]
+    """Its name, steps, data, licence, config: JSON values."""
+    digest: str
+    """SHA-256 of the weights, in hexadecimal."""
+    table_rows: Float[np.ndarray, "V N"] | None = None
+    """W, where it was released: needed to go on with meta-learning, not for new people."""
+    row_ids: tuple[str, ...] = ()
+    """The training video of each row: SHA-256 of its id, in hexadecimal."""
+
+    @property
+    def provenance(self) -> "th_jax.media.Provenance":
+        """The record for what these weights generate: `meta.provenance.of(shots)`."""
+        from th_jax.media import Kind, Provenance  # here: it brings OpenCV
+
+        return Provenance(kind=Kind.GENERATED, weights={str(self.description["name"]): self.digest})
+
+
+def load_pretrained(name: str, *, perceptual: Path | None = None) -> MetaModel:
+    """Weights that come with the package.
+
+    Args:
+        name: which, such as "heads".
+        perceptual: folder of converted perceptual weights (`load_perceptual`).
+
+    Raises:
+        PretrainedError: if there are none of that name (saying which there are), or they are damaged.
+        WeightsError: if a perceptual network is missing.
+    """
+    if name not in _bundled():
+        raise PretrainedError(
+            f"no pretrained weights are called {name!r}; bundled are: {', '.join(_bundled()) or 'none'}; "
+            "th_jax.load_meta opens a file or a run's folder"
+        )
+    return load_meta(_PRETRAINED / f"{name}.safetensors", perceptual=perceptual)
+
+
+def load_meta(path: str | Path, *, perceptual: Path | None = None, step: int | None = None) -> MetaModel:
+    """Weights from a released file, or the averaged ones from a run's folder.
+
+    Args:
+        path: a file that `save_meta` wrote, a run's workdir (which may be an address such as gs://...), or, where neither
+            is there, the name of bundled weights.
+        perceptual: folder of converted perceptual weights (`load_perceptual`).
+        step: of a run's checkpoints, the newest by default.
+
+    Raises:
+        PretrainedError: if there is nothing, or it is truncated, altered, or of other networks than it says.
+        WeightsError: if a perceptual network is missing.
+    """
+    if str(path).endswith(".safetensors") or Path(path).is_file():
+        if step is not None:
+            raise PretrainedError(f"{path} is one file: only a run's folder has steps to choose from")
+        return _load_file(Path(path), perceptual)
+    if str(path) in _bundled() and not Path(path).exists():
+        return load_pretrained(str(path), perceptual=perceptual)
+    return _load_run(path, perceptual, step)
+
+
+def save_meta(
+    path: str | Path,
+    *,
+    networks: Networks,
+    weights: MetaWeights,
+    perceptual: Sequence[str],
+    description: Mapping[str, Any],
+    table_rows: Float[AnyArray, "V N"] | None = None,
+    row_ids: Sequence[str] | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+) -> str:
+    """Write one released file, whole or not at all, and return its digest.
+
+    Args:
+        path: ends in .safetensors.
+        networks: that the weights belong to, with spectral norm.
+        weights: averaged E, P and G, and D.
+        perceptual: names of the frozen networks of the content loss.
+        description: JSON values: name, steps, data, licence, and what else is worth knowing, such as the config.
+        table_rows: W without its padding, to go on with meta-learning.
+        row_ids: SHA-256 of the id of each row's training video (`VideoEntry.row_key`).
+        dtype: of kernels, biases and rows.
+
+    Raises:
+        PretrainedError: for weights of other networks, numbers that are not finite in `dtype`, rows without ids, or a
+            description that is not JSON or lacks a name, steps, data or licence.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise PretrainedError(f"released weights are named .safetensors, but {path} was asked for")
+    text = _description_text(networks, perceptual, description, dtype)
+    _check_shapes("these weights are", _named(weights), networks)
+    rounded = MetaWeights(*(_rounded(state, dtype) for state in weights))
+    tensors = {
+        name: np.asarray(leaf, np.float32 if _STATS in name else dtype) for name, leaf in _named(rounded).items()
+    }
+    if table_rows is not None or row_ids is not None:
+        tensors |= _table_tensors(table_rows, row_ids, networks.plan.embedding, dtype)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise PretrainedError(f"{name} is not finite in {tensor.dtype.name}: nothing was written")
+    tensors = {
+        name: np.asarray(tensor, order="C") for name, tensor in tensors.items()
+    }  # ascontiguousarray makes 0-d 1-d
+    digest = tensors_digest(tensors)
+    metadata = {"format": FORMAT, "description": text, "sha256": _checksum(text, digest)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # safetensors makes private files
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def _bundled() -> list[str]:
+    return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))
+
+
+def _load_file(path: Path, perceptual: Path | None) -> MetaModel:
+    if not path.is_file():
+        raise PretrainedError(f"there are no released weights at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PretrainedError(f"{path} is no readable safetensors file, perhaps truncated ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise PretrainedError(
+            f"{path} is of the format {metadata.get('format')!r}, but th_jax {__version__} opens {FORMAT!r}"
+        )
+    digest, text = tensors_digest(tensors), metadata.get("description", "")
+    if metadata.get("sha256") != _checksum(text, digest):
+        raise PretrainedError(f"{path} does not match its checksum: it was altered; fetch it again")
+    description = json.loads(text)
+    networks = _networks(path, description)
+    rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
+    return MetaModel(
+        networks=networks,
+        weights=_weights(f"{path} holds", tensors, networks),
+        perceptual=load_perceptual(description["perceptual"], folder=perceptual),
+        description=description,
+        digest=digest,
+        table_rows=None if rows is None else rows.astype(np.float32),
+        row_ids=() if ids is None else tuple(bytes(row).hex() for row in ids),
+    )
+
+
+def _load_run(workdir: str | Path, perceptual: Path | None, step: int | None) -> MetaModel:
+    try:
+        with Checkpoints(f"{os.fspath(workdir)}/checkpoints", read_only=True) as checkpoints:
+            leaves, record = checkpoints.read(["averaged/", "weights/discriminator/"], step=step)
+    except CheckpointError as error:
+        raise PretrainedError(f"{workdir} is neither released weights nor a run that can be opened: {error}") from error
+    config = record.get("config")
+    if not isinstance(config, dict) or not {"networks", "perceptual"} <= set(config):
+        raise PretrainedError(
+            f"the checkpoint in {workdir} was saved without the config sections networks and perceptual"
+        )
+    networks = _networks(workdir, config)
+    named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
+    weights = _weights(f"the checkpoint in {workdir} holds", named, networks)
+    averaged, discriminator = weights
+    settled = power_iterate(averaged.params, averaged.spectral_stats, iterations=POWER_ITERATIONS)
+    weights = MetaWeights(NetworkState(averaged.params, settled), discriminator)
+    about = {"name": Path(str(workdir)).name, "steps": record["step"], "config": config, "version": record["version"]}
+    return MetaModel(
+        networks=networks,
+        weights=weights,
+        perceptual=load_perceptual(config["perceptual"], folder=perceptual),
+        description=about | {key: config[key] for key in ("networks", "perceptual")},
+        digest=tensors_digest({name: np.asarray(leaf) for name, leaf in _named(weights).items()}),
+    )
+
+
+def _description_text(networks: Networks, perceptual: Sequence[str], description: Mapping[str, Any], dtype: str) -> str:
+    if missing := [key for key in _REQUIRED if not description.get(key)]:
+        raise PretrainedError(f"released weights must be described; {', '.join(missing)} is missing")
+    if taken := sorted(set(description) & set(_OWN_KEYS)):
+        raise PretrainedError(f"the description has its own {', '.join(taken)}: use another name")
+    if unknown := [name for name in perceptual if name not in NETWORKS]:
+        raise PretrainedError(f"there is no perceptual network called {unknown[0]!r}; there are {', '.join(NETWORKS)}")
+    own = {
+        "version": __version__, "networks": dataclasses.asdict(networks), "perceptual": list(perceptual), "dtype": dtype
+    }  # fmt: skip
+    try:
+        return json.dumps(dict(description) | own, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PretrainedError(f"the description must be JSON values: {error}") from error
+
+
+def _rounded(state: NetworkState, dtype: str) -> NetworkState:
+    with np.errstate(over="ignore"):  # what overflows is refused by name later
+        params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x).astype(dtype), jnp.float32), state.params)
+    return NetworkState(params, power_iterate(params, state.spectral_stats, iterations=POWER_ITERATIONS))
+
+
+def _table_tensors(rows: Any, ids: Sequence[str] | None, width: int, dtype: str) -> dict[str, np.ndarray]:
+    if rows is None or ids is None or len(rows) != len(ids) or rows.shape[1] != width:
+        came = "no rows" if rows is None else f"rows of {list(rows.shape)}"
+        raise PretrainedError(
+            f"a table needs one id a row and rows of {width} numbers, but {came} and {len(ids or ())} ids came"
+        )
+    if not all(re.fullmatch(r"[0-9a-f]{64}", row_id) for row_id in ids):
+        raise PretrainedError("a row's id must be the SHA-256 of its video id, in hexadecimal")
+    digests = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(len(ids), 32)
+    with np.errstate(over="ignore"):
+        return {_TABLE_ROWS: np.asarray(rows).astype(dtype), _TABLE_IDS: digests}
+
+
+def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
+    try:
+        return Networks.from_settings(settings["networks"])
+    except (ValueError, TypeError) as error:
+        raise PretrainedError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
+
+
+def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -> MetaWeights:
+    _check_shapes(what, tensors, networks)
+    shapes = networks.shapes()
+    leaves = [jnp.asarray(tensors[name], jnp.float32) for name in _named(shapes)]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> None:
+    wanted = _named(networks.shapes())
+    for name in [*wanted, *came]:
+        want, have = (list(tree[name].shape) if name in tree else "not there" for tree in (wanted, came))
+        if want != have:
+            raise PretrainedError(f"{what} not those of {networks}: {name} must be {want}, but is {have}")
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _checksum(text: str, digest: str) -> str:
+    return hashlib.sha256(f"{FORMAT}\n{text}\n{digest}".encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Where every array of a run lives: the mesh, the table from leaf names to partitions, and the step bound to devices."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+DATA_AXIS = "data"
+
+STATE_RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"^table/.*", PartitionSpec(DATA_AXIS)),
+    (r".*", PartitionSpec()),
+)
+"""The first pattern that a leaf's name matches decides. W and its moments are split by row; everything else, 0.3 GB in
+float32 at paper size, is whole on every device."""
+
+BATCH_SPEC = PartitionSpec(DATA_AXIS)
+
+
+def make_mesh(*, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """One data axis over all devices of all processes, or over the given ones."""
+    chosen = list(devices) if devices is not None else jax.devices()
+    return jax.make_mesh((len(chosen),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """The name of a leaf by its path: `weights/synthesis/params/embedder/down_0/conv_1/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def state_layout(mesh: Mesh, shapes: Any, *, rules: Sequence[tuple[str, PartitionSpec]] = STATE_RULES) -> Any:
+    """A NamedSharding for every leaf of a state.
+
+    Args:
+        mesh: of `make_mesh`.
+        shapes: the state's tree, of arrays or of shapes.
+        rules: pattern and partition; the first match decides.
+
+    Raises:
+        ValueError: if no rule matches a leaf, or a partition does not divide it.
+    """
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = leaf_name(path)
+        for pattern, spec in rules:
+            if re.match(pattern, name):
+                _check_divides(name, leaf.shape, spec, mesh)
+                return NamedSharding(mesh, spec)
+        raise ValueError(f"no rule of the layout matches {name}: add one, or end the rules with the pattern .*")
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def with_layout(shapes: Any, layout: Any) -> Any:
+    """Shapes that carry their shardings: what a checkpoint is restored into."""
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes, layout
+    )
+
+
+def put_state(state: Any, layout: Any) -> Any:
+    """A state that every process made alike, put where the layout wants it."""
+    return jax.tree.map(_put_whole, state, layout)
+
+
+def put_batch(mesh: Mesh, batch: Any) -> Any:
+    """The global batch from the part of it that each process read, split over the data axis.
+
+    Raises:
+        ValueError: if the devices of this process do not divide its episodes.
+    """
+    sharding = NamedSharding(mesh, BATCH_SPEC)
+    local = len([device for device in mesh.devices.flat if device.process_index == jax.process_index()])
+    episodes = len(jax.tree.leaves(batch)[0])
+    if episodes % local:
+        raise ValueError(
+            f"{episodes} episodes of this process do not divide over its {local} devices: "
+            f"choose a batch_size that is a multiple of {mesh.devices.size}"
+        )
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def compile_step(step: Callable[..., Any], mesh: Mesh, layout: Any) -> Callable[..., Any]:
+    """`step(state, frozen, batch) -> (state, metrics)` jitted for a mesh; the old state's memory is given away.
+
+    The step names no device: the same function runs on one CPU and on a pod.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        step,
+        in_shardings=(layout, whole, NamedSharding(mesh, BATCH_SPEC)),
+        out_shardings=(layout, whole),
+        donate_argnums=0,
+    )
+
+
+def bytes_on_a_device(shapes: Any, layout: Any) -> int:
+    """Memory of a state on each device, in bytes."""
+    sizes = jax.tree.map(
+        lambda shape, sharding: int(np.prod(sharding.shard_shape(shape.shape), dtype=np.int64)) * shape.dtype.itemsize,
+        shapes,
+        layout,
+    )
+    return sum(jax.tree.leaves(sizes))
+
+
+def _put_whole(value: Array | np.ndarray, sharding: NamedSharding) -> Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(value, sharding)
+    host = np.asarray(value)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _check_divides(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> None:
+    for dimension, axis in enumerate(spec):
+        if axis is None:
+            continue
+        if dimension >= len(shape) or shape[dimension] % mesh.shape[axis]:
+            raise ValueError(
+                f"{name} of shape {list(shape)} does not divide over the {mesh.shape[axis]} devices of axis {axis!r}"
+            )

@@ -1,0 +1,273 @@
+"""One step of meta-learning: one generator forward for both players, D's updates, then E, G and P (paper, section 3.2).
+
+A pure function of (state, batch): the same on one CPU and on a pod, where only the layout of its arguments differs.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Bool, Float
+
+from th_jax.losses import LossWeights
+from th_jax.models.networks import Networks
+from th_jax.models.spectral import power_iterate
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.training.accumulation import accumulate, sliced
+from th_jax.training.objectives import (
+    Synthesis,
+    appoint_judges,
+    discriminator_objective,
+    draw_pictures,
+    generator_terms,
+    synthesise,
+)
+from th_jax.training.optimizers import Optimizers
+from th_jax.training.schedule import DISCRIMINATOR, SYNTHESIS, AdversarySchedule
+from th_jax.training.state import TrainState
+from th_jax.training.video_table import VideoTable, descend_video_table, identity_rows, update_video_table
+from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
+
+Metrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[TrainState, PerceptualWeights, EpisodeBatch], tuple[TrainState, Metrics]]
+BOTH = (SYNTHESIS, DISCRIMINATOR)
+
+
+def make_meta_train_step(
+    networks: Networks,
+    optimizers: Optimizers,
+    loss_weights: LossWeights,
+    *,
+    players: Collection[str] = BOTH,
+    schedule: AdversarySchedule | None = None,
+    discriminator_updates: int = 2,
+    discriminator_episodes: str = "same",
+    slices: int = 1,
+    remat_perceptual: bool = False,
+) -> TrainStep:
+    """The step as a pure function, not yet jitted: `th_jax.sharding.compile_step` binds it to devices.
+
+    Args:
+        networks: E, P, G and D.
+        optimizers: both players'.
+        loss_weights: of the generator's terms; `matching` also weighs W's own side.
+        players: who trains: "synthesis" (E, P, G), "discriminator" (D, W), or both.
+        schedule: the adversary's weight by step; by default 1 always.
+        discriminator_updates: of D a step; the paper's are 2.
+        discriminator_episodes: "same": each of them sees the whole batch, so that the one forward pass of E and G serves
+            all and rows of W get as many updates; "different": each sees its own part of the batch.
+        slices: gradient accumulation: the batch is worked on in so many slices; the same update up to rounding.
+        remat_perceptual: compute the frozen networks' activations on x̂ twice instead of keeping them.
+
+    Raises:
+        ValueError: for settings that fit no step; at the first trace also for a batch that they do not divide.
+    """
+    unknown = sorted(set(players) - set(BOTH))
+    if unknown or not players:
+        raise ValueError(f"players must be among {', '.join(BOTH)} and not empty, but are {sorted(players)}")
+    if discriminator_episodes not in ("same", "different"):
+        raise ValueError(f'discriminator_episodes must be "same" or "different", but is {discriminator_episodes!r}')
+    if discriminator_updates < 1 or slices < 1:
+        raise ValueError(f"discriminator_updates ({discriminator_updates}) and slices ({slices}) must be at least 1")
+    parts = discriminator_updates if discriminator_episodes == "different" else 1
+    schedule = schedule or AdversarySchedule()
+
+    def step(state: TrainState, perceptual: PerceptualWeights, batch: EpisodeBatch) -> tuple[TrainState, Metrics]:
+        episodes = batch.video_index.shape[0]
+        if episodes % (slices * parts):
+            raise ValueError(
+                f"a batch of {episodes} episodes does not divide into {slices} slices and {parts} parts for D: "
+                "change batch_size, slices or discriminator_episodes"
+            )
+        metrics: Metrics = {}
+        stats = state.weights.synthesis.spectral_stats
+        before = _rows_of(state.table, batch)
+
+        def forward(params: Any, part: EpisodeBatch) -> Synthesis:
+            return synthesise(networks, params, stats, draw_pictures(networks, part))
+
+        if slices == 1:
+            synthesis, pull = jax.vjp(lambda params: forward(params, batch), state.weights.synthesis.params)
+        else:
+            _, synthesis = accumulate(
+                lambda part: ((), forward(state.weights.synthesis.params, part)), batch, slices=slices
+            )
+        synthesis = jax.lax.stop_gradient(synthesis)
+        metrics |= _embedding_health(synthesis)
+
+        new = state
+        if DISCRIMINATOR in players:
+            for update in range(discriminator_updates):
+                seen = (batch, synthesis)
+                if parts > 1:
+                    seen = jax.tree.map(lambda x, part=update: x[part], sliced(seen, parts))
+                new, parts_of_loss = _update_discriminator(
+                    networks, optimizers, loss_weights, new, *seen, slices=slices
+                )
+                metrics |= parts_of_loss
+
+        if SYNTHESIS in players:
+            adversary = schedule.adversary(state.step) if DISCRIMINATOR in players else None
+            rows = identity_rows(new.table, batch.video_index)
+
+            def objective(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Metrics, Synthesis]:
+                episodes_, synthesis_, rows_ = part
+                pictures = draw_pictures(networks, episodes_, landmark_box=loss_weights.landmark_box)
+                discriminator = None if adversary is None else new.weights.discriminator
+                judges = appoint_judges(networks, discriminator, rows_, perceptual, pictures=pictures)
+
+                def total(moving: Synthesis) -> tuple[Array, Metrics]:
+                    weighted, plain = generator_terms(
+                        networks,
+                        moving,
+                        judges,
+                        pictures=pictures,
+                        loss_weights=loss_weights,
+                        adversary=adversary,
+                        remat_perceptual=remat_perceptual,
+                    )
+                    return sum(weighted.values(), jnp.float32(0)), plain
+
+                (loss, plain), cotangent = jax.value_and_grad(total, has_aux=True)(synthesis_)
+                return {"loss/generator": loss, **{f"loss/{name}": value for name, value in plain.items()}}, cotangent
+
+            if slices == 1:
+                losses, cotangent = objective((batch, synthesis, rows))
+                (gradients,) = pull(cotangent)
+            else:
+
+                def through(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Any, tuple[()]]:
+                    losses, cotangent = objective(part)
+                    _, pull = jax.vjp(lambda params: forward(params, part[0]), state.weights.synthesis.params)
+                    return (losses, pull(cotangent)[0]), ()
+
+                (losses, gradients), _ = accumulate(through, (batch, synthesis, rows), slices=slices)
+            new, norm = _update_synthesis(optimizers, new, gradients)
+            metrics |= losses | {"grad_norm/synthesis": norm}
+            metrics["rate/synthesis"] = optimizers.synthesis.rate(state.step)
+            if adversary is not None:
+                metrics["rate/adversary"] = adversary
+
+        finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in metrics.values()]))
+        return _count(_keep_if(finite, new, state, before, batch), state, finite), metrics
+
+    return step
+
+
+class _Rows(NamedTuple):
+    rows: Float[Array, "B N"]
+    second_moment: Float[Array, "B N"]
+    last_update: Array
+
+
+def _rows_of(table: VideoTable, batch: EpisodeBatch) -> _Rows:
+    return _Rows(*(leaf[batch.video_index] for leaf in table))
+
+
+def _update_discriminator(
+    networks: Networks,
+    optimizers: Optimizers,
+    loss_weights: LossWeights,
+    state: TrainState,
+    batch: EpisodeBatch,
+    synthesis: Synthesis,
+    *,
+    slices: int,
+) -> tuple[TrainState, Metrics]:
+    discriminator = state.weights.discriminator
+    index = jnp.asarray(batch.video_index)
+    rows = identity_rows(state.table, index)
+
+    def gradients(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Any, Array]:
+        episodes, synthesis_, rows_ = part
+
+        def loss(params: Any, moving_rows: Array) -> tuple[Array, Metrics]:
+            return discriminator_objective(
+                networks,
+                params,
+                discriminator.spectral_stats,
+                moving_rows,
+                synthesis=synthesis_,
+                pictures=draw_pictures(networks, episodes),
+                matching=loss_weights.matching,
+            )
+
+        (_, parts), (of_params, of_rows) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+            discriminator.params, rows_
+        )
+        return (parts, of_params), of_rows / slices  # each slice's loss is a mean over its own episodes alone
+
+    (metrics, of_params), of_rows = accumulate(gradients, (batch, synthesis, rows), slices=slices)
+    adam = optimizers.discriminator
+    changes, moments = adam.optimizer().update(of_params, state.discriminator_moments, discriminator.params)
+    params = optax.apply_updates(discriminator.params, changes)
+    stats = power_iterate(params, discriminator.spectral_stats)
+    rate = adam.rate(state.discriminator_updates)
+    updates = state.discriminator_updates + 1
+    if adam.kind == "sgd":
+        table = descend_video_table(state.table, index, of_rows, learning_rate=rate)
+    else:
+        table = update_video_table(
+            state.table, index, of_rows, update=updates, learning_rate=rate, beta2=adam.beta2, eps=adam.eps
+        )
+    metrics |= {
+        "grad_norm/discriminator": optax.global_norm(of_params),
+        "grad_norm/rows": optax.global_norm(of_rows),
+        "norm/row": jnp.mean(jnp.linalg.norm(rows, axis=-1)),
+        "rate/discriminator": rate,
+    }
+    new = state._replace(
+        weights=MetaWeights(state.weights.synthesis, NetworkState(params, stats)),
+        discriminator_moments=moments,
+        discriminator_updates=updates,
+        table=table,
+    )
+    return new, metrics
+
+
+def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any) -> tuple[TrainState, Array]:
+    synthesis = state.weights.synthesis
+    changes, moments = optimizers.synthesis.optimizer().update(gradients, state.synthesis_moments, synthesis.params)
+    params = optax.apply_updates(synthesis.params, changes)
+    stats = power_iterate(params, synthesis.spectral_stats)
+    decay = optimizers.averaging_decay(state.step)
+    averaged = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.averaged.params, params)
+    new = state._replace(
+        weights=MetaWeights(NetworkState(params, stats), state.weights.discriminator),
+        averaged=NetworkState(averaged, state.averaged.spectral_stats),
+        synthesis_moments=moments,
+    )
+    return new, optax.global_norm(gradients)
+
+
+def _keep_if(finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: _Rows, batch: EpisodeBatch) -> TrainState:
+    """The new state, or the old one to the last bit. Of the table only the rows of the batch are looked at."""
+    index = jnp.asarray(batch.video_index)
+    table = VideoTable(
+        *(
+            leaf.at[index].set(jnp.where(finite, leaf[index], before))
+            for leaf, before in zip(new.table, rows, strict=True)
+        )
+    )
+    nothing = VideoTable(*(jnp.zeros(()) for _ in table))
+    kept: TrainState = jax.tree.map(
+        lambda a, b: jnp.where(finite, a, b), new._replace(table=nothing), old._replace(table=nothing)
+    )
+    return kept._replace(table=table)
+
+
+def _count(state: TrainState, old: TrainState, finite: Bool[Array, ""]) -> TrainState:
+    missed = jnp.where(finite, 0, 1).astype(jnp.int32)
+    return state._replace(
+        step=old.step + 1, skipped=old.skipped + missed, skipped_in_a_row=(old.skipped_in_a_row + 1) * missed
+    )
+
+
+def _embedding_health(synthesis: Synthesis) -> Metrics:
+    return {
+        "norm/embedding": jnp.mean(jnp.linalg.norm(synthesis.embedding, axis=-1)),
+        "dead/embedding": jnp.mean(jnp.all(synthesis.embedding == 0, axis=0).astype(jnp.float32)),
+    }

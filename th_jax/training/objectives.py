@@ -1,0 +1,172 @@
+"""What each player minimises, term by term, as functions of one batch's arrays (paper, section 3.2)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.images import to_network_range
+from th_jax.losses import (
+    Features,
+    LossWeights,
+    content_loss,
+    discriminator_hinge_loss,
+    feature_matching_loss,
+    generator_adversarial_loss,
+    landmark_box_emphasis,
+    matching_loss,
+    pixel_loss,
+)
+from th_jax.models.networks import Networks, group
+from th_jax.perceptual.pyramids import feature_pyramids
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.types import EpisodeBatch, NetworkState, Params
+
+Scalar = Float[Array, ""]
+
+
+class Pictures(NamedTuple):
+    """An episode batch as the networks see it: pictures in [-1, 1], landmarks drawn."""
+
+    sources: Float[Array, "B K H W 3"]
+    source_landmarks: Float[Array, "B K H W 3"]
+    target: Float[Array, "B H W 3"]
+    target_landmarks: Float[Array, "B H W 3"]
+    emphasis: Float[Array, "B H W 1"]
+
+
+class Synthesis(NamedTuple):
+    """What one forward pass of E, P and G gives to both players."""
+
+    fake: Float[Array, "B H W 3"]
+    embedding: Float[Array, "B N"]
+
+
+def draw_pictures(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0) -> Pictures:
+    """Bring frames into [-1, 1] and draw landmarks, on the device."""
+    points = jnp.asarray(batch.target_landmarks)
+    return Pictures(
+        sources=to_network_range(jnp.asarray(batch.source_frames)),
+        source_landmarks=networks.landmark_image(jnp.asarray(batch.source_landmarks)),
+        target=to_network_range(jnp.asarray(batch.target_frame)),
+        target_landmarks=networks.landmark_image(points),
+        emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+    )
+
+
+def embed_sources(networks: Networks, synthesis: NetworkState, pictures: Pictures) -> Float[Array, "B N"]:
+    """ê_i: the mean embedding of each episode's K sources (paper, section 3.1)."""
+    episodes, sources = pictures.sources.shape[:2]
+    frames, landmarks = (x.reshape(-1, *x.shape[2:]) for x in (pictures.sources, pictures.source_landmarks))
+    embeddings = networks.embed(group(synthesis, "embedder"), frames, landmarks)
+    return jnp.mean(embeddings.reshape(episodes, sources, -1), axis=1)
+
+
+def synthesise(networks: Networks, params: Params, spectral_stats: Params, pictures: Pictures) -> Synthesis:
+    """x̂ = G(y(t), P·ê), with ê itself."""
+    state = NetworkState(params, spectral_stats)
+    embedding = embed_sources(networks, state, pictures)
+    adain = networks.project(group(state, "projection"), embedding)
+    return Synthesis(networks.generate(group(state, "generator"), pictures.target_landmarks, adain), embedding)
+
+
+def discriminator_objective(
+    networks: Networks,
+    params: Params,
+    spectral_stats: Params,
+    rows: Float[Array, "B N"],
+    *,
+    synthesis: Synthesis,
+    pictures: Pictures,
+    matching: float,
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """Hinge loss on real and generated frames under the same sigmas, and W's side of the matching loss."""
+    pair = jnp.concatenate([synthesis.fake, pictures.target])
+    landmarks = jnp.concatenate([pictures.target_landmarks] * 2)
+    state = NetworkState(params, spectral_stats)
+    scores, _ = networks.discriminate(state, pair, landmarks, jnp.concatenate([rows, rows]))
+    fake_score, real_score = jnp.split(scores, 2)
+    hinge = discriminator_hinge_loss(fake_score, real_score)
+    match = matching_loss(rows, synthesis.embedding)
+    parts = {
+        "loss/discriminator_hinge": hinge,
+        "loss/row_matching": match,
+        "score/real": jnp.mean(real_score),
+        "score/fake": jnp.mean(fake_score),
+    }
+    return hinge + matching * match, parts
+
+
+class Judges(NamedTuple):
+    """What the generator's objective holds fixed: the discriminator with its rows, and the real side of each comparison."""
+
+    discriminator: NetworkState
+    rows: Float[Array, "B N"]
+    perceptual: PerceptualWeights
+    real_pyramids: Mapping[str, Sequence[Float[Array, "B _ _ _"]]]
+    real_features: Features
+
+
+def appoint_judges(
+    networks: Networks,
+    discriminator: NetworkState | None,
+    rows: Float[Array, "B N"],
+    perceptual: PerceptualWeights,
+    *,
+    pictures: Pictures,
+) -> Judges:
+    """Everything about the real frames, computed once; without a discriminator its features stay empty."""
+    pyramids = feature_pyramids(perceptual, pictures.target, dtype=jnp.dtype(networks.compute_dtype))
+    features: Features = ()
+    if discriminator is not None:
+        _, features = networks.discriminate(discriminator, pictures.target, pictures.target_landmarks, rows)
+    state = discriminator or NetworkState({}, {})
+    return jax.lax.stop_gradient(Judges(state, rows, perceptual, pyramids, tuple(features)))
+
+
+def generator_terms(
+    networks: Networks,
+    synthesis: Synthesis,
+    judges: Judges,
+    *,
+    pictures: Pictures,
+    loss_weights: LossWeights,
+    adversary: Scalar | None,
+    remat_perceptual: bool = False,
+) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
+    """The generator's objective: its weighted terms, whose sum it minimises, and the same terms unweighted.
+
+    Args:
+        networks: the networks that `synthesis` came from.
+        synthesis: x̂ and ê.
+        judges: what they are compared with.
+        pictures: of the same batch.
+        loss_weights: the weights of the terms.
+        adversary: factor of the adversarial and the feature matching loss; None leaves both, and matching, away.
+        remat_perceptual: compute the frozen networks' activations on x̂ again in the backward pass instead of keeping them.
+    """
+    dtype: Any = jnp.dtype(networks.compute_dtype)
+
+    def pyramids(images: Float[Array, "B H W 3"]) -> Mapping[str, Sequence[Array]]:
+        return feature_pyramids(judges.perceptual, images, dtype=dtype)
+
+    generated = (jax.checkpoint(pyramids) if remat_perceptual else pyramids)(synthesis.fake)
+    plain = {"content": content_loss(generated, judges.real_pyramids, weights=loss_weights.content)}
+    weighted = dict(plain)
+    if loss_weights.pixel:
+        plain["pixel"] = pixel_loss(synthesis.fake, pictures.target, emphasis=pictures.emphasis)
+        weighted["pixel"] = loss_weights.pixel * plain["pixel"]
+    if adversary is not None:
+        score, features = networks.discriminate(
+            judges.discriminator, synthesis.fake, pictures.target_landmarks, judges.rows
+        )
+        plain["adversarial"] = generator_adversarial_loss(score)
+        plain["feature_matching"] = feature_matching_loss(features, judges.real_features)
+        plain["matching"] = matching_loss(synthesis.embedding, judges.rows)
+        weighted["adversarial"] = adversary * plain["adversarial"]
+        weighted["feature_matching"] = adversary * loss_weights.feature_matching * plain["feature_matching"]
+        weighted["matching"] = loss_weights.matching * plain["matching"]
+    return weighted, plain

@@ -1,0 +1,35 @@
+"""What is kept of a run that stopped because nothing was finite any more: the last batch, to be run again."""
+
+from pathlib import Path
+
+import numpy as np
+
+from th_jax.types import EpisodeBatch
+
+
+def save_batch(path: Path, batch: EpisodeBatch) -> Path:
+    """Write a batch as npz, whole or not at all; the state that it met is in the run's newest checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **{name: np.asarray(leaf) for name, leaf in batch._asdict().items()})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_batch(path: Path) -> EpisodeBatch:
+    """A batch that `save_batch` wrote.
+
+    Raises:
+        ValueError: if the file is missing, or no such batch.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no saved batch at {path}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return EpisodeBatch(**{name: arrays[name] for name in EpisodeBatch._fields})
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"{path} is no saved batch of this project, or it is damaged ({error})") from error

@@ -1,0 +1,147 @@
+"""Meta-learning: `python train.py --config configs/NAME.py --workdir DIR` (paper, section 3.2; docs/training.md)."""
+
+import math
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from th_jax.checkpoints import Checkpoints
+from th_jax.data import Episodes, VideoRecords
+from th_jax.data.bundled import bundled_heads
+from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
+from th_jax.evaluation.watch import HeldOutWatch
+from th_jax.interruption import StopRequest
+from th_jax.losses import loss_preset
+from th_jax.meta_run import StepClock, begin_or_resume, one_epoch, replay_lines, stop_for_replay
+from th_jax.models.networks import Networks
+from th_jax.perceptual.weights import load_perceptual
+from th_jax.run_log import RunLog, write_config
+from th_jax.sharding import make_mesh, put_batch
+from th_jax.training.optimizers import Optimizers
+from th_jax.training.programs import MetaPrograms
+from th_jax.training.schedule import AdversarySchedule
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file in configs/.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives: config, metrics, samples, checkpoints.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would run, its memory and its arithmetic; run nothing.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of the other hosts first.")
+REPLAY = flags.DEFINE_string("replay", None, "A saved batch: run the step that stopped the run again, and print it.")
+
+
+def main(arguments: list[str]) -> None:
+    """Read the command line. A mistake in it is one sentence, not a traceback."""
+    if arguments[1:]:
+        app.usage(detailed_error=f"unexpected: {' '.join(arguments[1:])}", exitcode=2)
+    if not (WORKDIR.value or DRY_RUN.value):
+        app.usage(detailed_error="--workdir is missing: the folder where the run shall live", exitcode=2)
+    logging.set_verbosity(logging.WARNING)
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()
+    jax.config.update("jax_default_matmul_precision", CONFIG.value.matmul_precision)
+    try:
+        (dry_run if DRY_RUN.value else replay if REPLAY.value else train)(CONFIG.value)
+    except (ValueError, ImportError, OSError) as error:
+        sys.exit(f"train.py: {error}")
+
+
+def train(config: ConfigDict) -> None:
+    """The algorithm, from the first or the last saved step to the end."""
+    workdir, data, networks = WORKDIR.value, config.data, Networks.from_settings(config.networks)
+    records = VideoRecords(folder_of(config), data.split, on_damage=data.on_damage)
+    hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    episodes = Episodes(records, image_size=networks.image_size, seed=config.seed, **hosts, **config.episodes)
+    videos, video_list = len(records.videos.entries(data.split)), records.videos.digest(split=data.split)
+    programs, perceptual = programs_of(config, videos=videos), load_perceptual(config.perceptual)
+    watch = watch_of(config, networks) if jax.process_index() == 0 else None
+    total = steps_of(config, videos=episodes.episodes_per_epoch)
+    description = {"config": config.to_dict(), "video_list": video_list}
+    with StopRequest() as stop, Checkpoints(f"{workdir}/checkpoints", keep=config.keep_checkpoints) as checkpoints:
+        state, step = begin_or_resume(
+            programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start_from=config.start_from
+        )
+        with RunLog(workdir, total_steps=total, start_step=step, process_index=jax.process_index()) as log:
+            if jax.process_index() == 0:
+                for difference in write_config(workdir, config.to_dict(), overwrite=True):
+                    log.message(f"from here on another setting: {difference}")
+            log.message(f"step {step:,} of {total:,}; {videos:,} videos; {programs.mesh.devices.size} devices")
+            reader, clock = episodes.iterate(start_step=step, **config.reading), StepClock()
+            while step < total and not stop.agreed(step):
+                if programs.schedule.settles_at(step):
+                    state = programs.settle(state, one_epoch(episodes, programs))
+                with clock.waiting():
+                    batch = next(reader)
+                on_devices = put_batch(programs.mesh, batch)
+                if step % config.health_every == 0:
+                    log.metrics(step, programs.health_at(step)(state, perceptual, on_devices))
+                state, metrics = programs.step_at(step)(state, perceptual, on_devices)
+                step += 1
+                log.progress(step, metrics)
+                if step % config.log_every == 0 or step == total:
+                    log.metrics(step, metrics | {"skipped": state.skipped} | clock.lap())
+                    if int(state.skipped_in_a_row) >= config.stop_after_skips:
+                        stop_for_replay(workdir, checkpoints, state, batch, step=step, description=description)
+                if step % config.evaluate_every == 0 or step == total:
+                    averaged = programs.averaged(state)  # on all hosts
+                    if watch:
+                        watch.look(log, step, networks, jax.device_get(averaged), perceptual)
+                if step % config.checkpoint_every == 0:
+                    checkpoints.save(step, state, description=description)
+            checkpoints.save(step, state, description=description)
+            checkpoints.wait()
+            ended = "finished with" if step == total else f"stopped by {stop.signal or 'the cluster'} at"
+            log.message(f"{ended} step {step:,} of {total:,}; all is saved")
+
+
+def programs_of(config: ConfigDict, *, videos: int) -> MetaPrograms:
+    """The run's networks, optimisers and losses on all devices."""
+    return MetaPrograms(
+        Networks.from_settings(config.networks),
+        Optimizers.from_settings(config.optimizers).for_batch(config.episodes.batch_size, rule=config.batch_rule),
+        loss_preset(**config.losses),
+        make_mesh(),
+        videos=videos,
+        schedule=AdversarySchedule.from_settings(config.adversary),
+        step=config.step,
+    )
+
+
+def steps_of(config: ConfigDict, *, videos: int) -> int:
+    """Length of the run; an epoch is one episode a video."""
+    return config.steps or math.ceil(config.epochs * videos / config.episodes.batch_size)
+
+
+def folder_of(config: ConfigDict) -> str:
+    """Where the training data are; "bundled" are the heads that come with the package."""
+    return str(bundled_heads()) if config.data.folder == "bundled" else config.data.folder
+
+
+def watch_of(config: ConfigDict, networks: Networks) -> HeldOutWatch:
+    """The people that the run is watched on."""
+    chosen = config.heldout.to_dict()
+    records = VideoRecords(chosen.pop("folder") or folder_of(config), chosen.pop("split"))
+    return HeldOutWatch(records, faces=config.evaluate_faces, image_size=networks.image_size, **chosen)
+
+
+def dry_run(config: ConfigDict) -> None:
+    """Print the run."""
+    videos, points, note = listed_or_expected(folder_of(config), config.data.split, expected=config.expected_videos)
+    networks, sizes = Networks.from_settings(config.networks), config.episodes
+    batch = batch_shapes(episodes=sizes.batch_size, sources=sizes.sources, size=networks.image_size, points=points)
+    programs, steps = programs_of(config, videos=videos), steps_of(config, videos=videos)
+    print(config, note, describe_run(programs, batch, perceptual=tuple(config.perceptual), steps=steps), sep="\n")
+
+
+def replay(config: ConfigDict) -> None:
+    """Run the step that stopped the run once more, and say which of its numbers are not finite."""
+    videos, _, _ = listed_or_expected(folder_of(config), config.data.split, expected=config.expected_videos)
+    with Checkpoints(f"{WORKDIR.value}/checkpoints", read_only=True) as checkpoints:
+        perceptual = load_perceptual(config.perceptual)
+        print(*replay_lines(programs_of(config, videos=videos), checkpoints, Path(REPLAY.value), perceptual), sep="\n")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(main)
