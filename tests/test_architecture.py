@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.evaluation.metrics": set(),
     "th_jax.evaluation": BASE | {
         "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces", "th_jax.rendering",
-        "th_jax.losses", "th_jax.run_log",
+        "th_jax.losses", "th_jax.media", "th_jax.run_log",
     },
     "th_jax.rendering": BASE | {"th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual"},
     "data_prep": {
@@ -64,6 +64,7 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "ml_collections": ("train.py", "finetune.py", "configs"),
     "av": ("th_jax/media",),
     "torch": ("benchmarks",),
+    "matplotlib": ("th_jax/evaluation",),
     "numba": ("data_prep",),
     "apache_beam": ("data_prep",),
 }

@@ -1,11 +1,19 @@
-"""The contact sheet and the counts of a data set, and the proxy for head turns."""
+"""The page, the contact sheet and the counts of a data set, and the proxy for head turns."""
+
+import base64
+import re
+import shutil
+from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
-from clips_of_people import talk
+from clips_of_people import talk, write_talk
 
-from data_prep.inspect_shards import CELL, draw_lines, inspect_shards, main, yaw, yaw_histogram
+from data_prep.inspect_measures import measure_records, roll
+from data_prep.inspect_shards import CELL, draw_lines, html_page, inspect_shards, main, yaw, yaw_histogram
+from data_prep.manifest import MANIFEST_FILE, Drop, write_manifest
+from data_prep.quality import Reason
 from data_prep.shard_writer import write_data_set
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.data.schema import VideoRecord
@@ -59,11 +67,109 @@ def test_the_sheet_is_written_with_its_provenance(data_set, tmp_path, capsys):
 
 
 def test_another_split_and_fewer_videos(data_set):
-    assert inspect_shards(data_set, split="heldout").inputs == (f"{4:064x}",)
-    one, two = inspect_shards(data_set, videos=1), inspect_shards(data_set)
-    assert len(one.inputs) == 1
-    assert len(two.sheet) > len(one.sheet)
-    assert "head turns in train (2 of 2 videos)" in one.text, "the histogram is of all videos"
+    assert [record.identity for record in inspect_shards(data_set, split="heldout").shown] == ["person 4"]
+    assert len(inspect_shards(data_set, videos=1).shown) == 1
+    assert "head turns in train (2 of 2 videos)" in inspect_shards(data_set, videos=1).text, "of all videos"
+
+
+@pytest.fixture(scope="module")
+def with_drops(data_set, tmp_path_factory):
+    """A data set with a manifest that holds a name which would be code, and a source folder with one of the clips."""
+    folder = tmp_path_factory.mktemp("drops")
+    shutil.copytree(data_set, folder / "set")
+    write_talk(folder / "source" / "ada.mp4", 3)
+    (folder / "secret.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    drops = [
+        Drop("frame", "ada.mp4", "ada.mp4", Reason.TOO_DARK, 0.5, {"brightness": 24.0, "least": 50.0}),
+        *(Drop("frame", "ada.mp4", "ada.mp4", Reason.TOO_DARK, 0.1 * n) for n in range(4)),
+        Drop("clip", "b", "<script>alert(1)</script>.mp4", Reason.UNDECODABLE, detail='it is & was "nothing"'),
+        Drop("frame", "c", "../secret.png", Reason.NO_FACE),
+        *(Drop("video", f"v{n}", f"v{n}.mp4", Reason.TOO_SHORT) for n in range(20)),
+    ]
+    write_manifest(folder / "set" / MANIFEST_FILE, drops)
+    return folder
+
+
+class Reader(HTMLParser):
+    """Collects tags, what they refer to, and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_holds_everything_and_loads_nothing(with_drops, tmp_path, capsys):
+    out = tmp_path / "new" / "set.html"
+    assert main([str(with_drops / "set"), "--out", str(out), "--source", str(with_drops / "source")]) == 0
+    assert "dropped frames: 6 (too_dark 5, no_face 1)" in capsys.readouterr().out
+    provenance, unchanged = read_sidecar(out)
+    assert unchanged
+    assert (provenance.kind, provenance.inputs) == (Kind.FIGURE, (f"{1:064x}", f"{3:064x}"))
+    page = out.read_text(encoding="utf-8")
+    read = Reader(page)
+    assert "script" not in read.tags
+    assert "link" not in read.tags
+    assert all(source.startswith("data:image/jpeg;base64,") for source in read.sources)
+    assert "default-src 'none'" in page
+    assert not re.search(r"url\(|@import|https?:", page)
+    assert read.tags.count("svg") == 6
+    assert "vidéo 1 (person person 1, 4 frames)" in read.text
+    assert "<script>alert(1)</script>.mp4" in read.text
+    assert "brightness 24, least 50" in read.text
+    assert read.text.count("video v") == 6, "a few examples each"
+
+
+def test_the_pictures_of_the_page_are_the_frames(with_drops):
+    inspection = inspect_shards(with_drops / "set", source=with_drops / "source")
+    sources = Reader(html_page(inspection, columns=3)).sources
+    pictures = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(s.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR_RGB)
+        for s in sources
+    ]
+    assert [picture.shape[:2] for picture in pictures] == [(CELL, CELL), *[(CELL, 3 * CELL + 12)] * 2]
+    wanted = cv2.resize(talk(3).frames[5], (CELL, CELL), interpolation=cv2.INTER_AREA)
+    assert np.abs(pictures[0].astype(float) - wanted).mean() < 5, "the dropped frame, at its time"
+
+
+def test_without_a_source_or_outside_of_it_nothing_is_read(with_drops):
+    for source in (None, with_drops / "source"):
+        dropped = inspect_shards(with_drops / "set", source=source).dropped
+        ((_, picture),) = dropped.examples["no_face"]
+        assert picture is None
+        assert (dropped.examples["too_dark"][0][1] is None) == (source is None)
+    assert len(dropped.examples["too_short"]) == 6
+    assert dropped.counts["video", "too_short"] == 20
+
+
+def test_measures_are_those_of_the_records():
+    records = [record_of(1), record_of(3)]
+    measures = measure_records(records, side=160)
+    assert measures.yaw.shape == measures.roll.shape == measures.size.shape == (8,)
+    assert measures.sharpness.shape == (8,)
+    height = np.concatenate([np.ptp(r.landmarks[:, 17:68, 1], axis=1) for r in records]) * 160
+    assert np.corrcoef(measures.size, height)[0, 1] > 0.8
+    assert (np.abs(measures.size / height - 1.2) < 0.5).all()
+    blurred = [cv2.GaussianBlur(talk(1).frames[0], (0, 0), 4)[..., ::-1]]
+    soft = record_of(1)._replace(
+        frames=tuple(cv2.imencode(".jpg", np.ascontiguousarray(b))[1].tobytes() for b in blurred)
+    )
+    soft = soft._replace(landmarks=soft.landmarks[:1], crops=soft.crops[:1])
+    assert measure_records([soft], side=160).sharpness[0] < 0.5 * measures.sharpness.min()
+
+
+def test_a_tilted_head_is_read_from_its_eyes():
+    landmarks = talk(1).landmarks[:3].astype(np.float64)
+    turn = np.radians(20)
+    tipped = (landmarks - 0.5) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + 0.5
+    np.testing.assert_allclose(roll(tipped) - roll(landmarks), 20, atol=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [-25.0, -10.0, 0.0, 10.0, 25.0])
@@ -98,5 +204,11 @@ def test_what_cannot_be_shown_is_said(data_set, tmp_path, capsys):
     assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--split", "test"]) == 1
     assert "has the splits train, heldout, but no 'test'" in capsys.readouterr().err
     assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--videos", "0"]) == 1
-    assert "at least 1 video and 1 column, but 0 and 12 came" in capsys.readouterr().err
+    assert "at least 1 video, but 0 came" in capsys.readouterr().err
+    assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--columns", "0"]) == 1
+    assert "at least 1 column, but 0 came" in capsys.readouterr().err
+    assert main([str(data_set), "--out", str(tmp_path / "a.html"), "--source", str(tmp_path / "none")]) == 1
+    assert "none is no folder" in capsys.readouterr().err
+    assert main([str(data_set), "--out", str(tmp_path / "a.pdf")]) == 1
+    assert "must end in .png or .jpg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -218,3 +218,18 @@ def test_photos_of_a_person(tmp_path):
     nose = record.landmarks[3, 30] * side + (left, top)
     assert np.linalg.norm(nose - (129, 128)) < 3, "the tip of the nose in the portrait"
     assert why(drops) == [("clip", Reason.UNDECODABLE)]
+
+
+def test_pupils_follow_the_points_if_they_are_asked_for(tmp_path):
+    write_talk(tmp_path / "id10001" / "aaa" / "00001.mp4", 3)
+    plain, _ = prepared(tmp_path)
+    record, _ = prepared(tmp_path, SHORT._replace(pupils=True))
+    assert record.frames == plain.frames
+    assert record.landmarks.shape == (len(plain.frames), 70, 2)
+    assert (record.landmarks[:, :68] == plain.landmarks).all()
+    found = np.isfinite(record.landmarks[:, 68:]).all(-1)
+    assert found.any()
+    truth = talk(3).landmarks[np.round(record.times * FPS).astype(int), 68:]
+    eye = np.linalg.norm(record.landmarks[:, 36] - record.landmarks[:, 39], axis=-1).mean()
+    error = np.linalg.norm(record.landmarks[:, 68:] - truth, axis=-1)[found]
+    assert error.mean() < 0.2 * eye

@@ -1,6 +1,8 @@
 """What a folder holds, by its layout: videos, people, files that belong to none, and who is held out."""
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
 from data_prep.manifest import read_manifest, summary, write_manifest
 from data_prep.quality import Reason
@@ -88,6 +90,23 @@ def test_loops_of_links_end(fill, tmp_path):
     (folder / "ada" / "again").symlink_to(folder)
     (folder / "ada" / "self.mp4").symlink_to("self.mp4")
     assert [video.video_id for video in list_source(folder, Layout.AUTO).videos] == ["ada/a.mp4", "ada/self.mp4"]
+
+
+def test_addresses_are_listed_as_folders_are():
+    filesystem = fsspec.filesystem("memory")
+    for name in ("ada/a.mp4", "ada/../../../escaped.mp4", "ada/.hidden.mp4", "//rooted.mp4", "notes.txt"):
+        filesystem.store[f"/films/{name}"] = MemoryFile(filesystem, f"/films/{name}", b"x")
+    listing = list_source("memory://films", Layout.AUTO)
+    filesystem.store.clear()
+    assert [video.files for video in listing.videos] == [("ada/a.mp4",)]
+    assert {drop.path: drop.reason for drop in listing.drops} == {
+        "//rooted.mp4": Reason.UNDECODABLE,
+        "notes.txt": Reason.UNSUPPORTED,
+    }
+    with pytest.raises(FileNotFoundError, match="memory://films holds no file, or does not exist"):
+        list_source("memory://films", Layout.AUTO)
+    with pytest.raises(ValueError, match="nowhere://films cannot be reached"):
+        list_source("nowhere://films", Layout.AUTO)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""A few dozen steps of both players from the bundled weights on the bundled heads: what `make demo` runs.
+
+Command:   python train.py --config configs/warm.py --workdir runs/warm
+Hardware:  2 cores of an x86-64 server, no accelerator
+Time:      see docs/learning.md
+Result:    see docs/learning.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import heads
+
+
+def get_config() -> ConfigDict:
+    """Fresh moments, so the rates warm up; the adversary at its full weight from the first step."""
+    config = heads.get_config()
+    config.name = "warm"
+    config.data.folder = "bundled"
+    config.start_from = "heads"
+    config.adversary.update({"content_steps": 0, "discriminator_steps": 0, "ramp_steps": 0})
+    config.optimizers.synthesis.learning_rate = 1e-4
+    config.optimizers.discriminator.learning_rate = 1e-4
+    config.episodes.batch_size = 4
+    config.heldout.update({"people": 8, "targets": 2})
+    config.steps = 30
+    config.log_every = 5
+    config.health_every = 1000
+    config.evaluate_every = 1000
+    config.checkpoint_every = 1000
+    config.expected_videos = 192
+    return config

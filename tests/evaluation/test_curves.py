@@ -1,0 +1,42 @@
+"""Curves are drawn from what a run logged; what is missing is named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from th_jax.evaluation.curves import draw_curves, main, series
+from th_jax.media import read_image
+
+
+def write_run(folder: Path) -> Path:
+    folder.mkdir()
+    lines = [{"step": step, "time": 0.0, "loss/content": 100.0 / (1 + step)} for step in range(5)]
+    lines[2]["heldout/l1/box"], lines[2]["heldout/nearest_copy/l1/box"] = 0.1, 0.08
+    lines[3]["loss/content"] = "nan"
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_series_leaves_out_what_is_not_finite() -> None:
+    lines = [{"step": 0, "x": 1.0}, {"step": 1, "x": float("nan")}, {"step": 2, "y": 3.0}, {"step": 4, "x": 2.0}]
+    steps, values = series(lines, "x")
+    assert (steps.tolist(), values.tolist()) == ([0, 4], [1.0, 2.0])
+    assert series(lines, "z")[0].size == 0
+
+
+def test_a_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "curves.png"
+    assert main([str(write_run(tmp_path / "run")), "--out", str(out)]) == 0
+    picture = read_image(out)
+    assert picture.shape[0] > 100
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, "lines, grid and text"
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nothing"), "--out", str(tmp_path / "x.png")]) == 1
+    assert "there are no metrics at" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="none of the runs .a. has any of loss/contents"):
+        draw_curves({"a": [{"step": 0, "loss/content": 1.0}]}, panels=["loss/contents"])

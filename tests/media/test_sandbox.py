@@ -1,0 +1,285 @@
+"""Work in a sandbox may hang, crash, eat memory or lie, and costs its own call alone."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import Pipe
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from th_jax.data.shots import load_shots
+from th_jax.media import Limits, MediaError, MediaFault, open_video, read_image
+from th_jax.media.confinement import ProcessLimits, confined, meaning_of_exit
+from th_jax.media.messages import receive_plain, send_plain
+from th_jax.media.sandbox import Sandbox, run_limited
+
+PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
+QUICK = ProcessLimits(memory=3 * 2**30, cpu_seconds=20.0, seconds=20.0)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def eat_memory() -> int:
+    return len([np.ones(2**24) for _ in range(1000)])
+
+
+def raise_error(kind: type[Exception]) -> None:
+    raise kind("what was wrong")
+
+
+def answer_nonsense() -> object:
+    return object()
+
+
+def process_number() -> int:
+    return os.getpid()
+
+
+def print_and_answer() -> str:
+    print("noise")
+    return "still fine"
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def fault(sandbox, function, *arguments, **within):
+    with pytest.raises(MediaError) as refused:
+        sandbox.run(function, *arguments, within=QUICK._replace(**within))
+    return refused.value.fault, str(refused.value)
+
+
+def test_shots_come_as_arrays_equal_to_those_of_this_process():
+    expected = load_shots(PORTRAIT, size=64)
+    came = run_limited(load_shots, PORTRAIT, size=64, within=QUICK)
+    assert isinstance(came, tuple)
+    for array, wanted in zip(came, expected, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+        assert array.flags.writeable
+
+
+def test_one_process_serves_many_calls_and_is_replaced_when_it_dies(sandbox):
+    first = sandbox.run(process_number, within=QUICK)
+    assert first != os.getpid()
+    assert sandbox.run(process_number, within=QUICK) == first
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.1)
+    second = sandbox.run(process_number, within=QUICK)
+    assert second != first
+    assert sandbox.run(print_and_answer, within=QUICK) == "still fine"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "within", "expected", "sentence"),
+    [
+        (time.sleep, (60,), {"seconds": 0.3}, MediaFault.OVER_LIMITS, "takes longer than 0.3 s, the limit"),
+        (spin, (), {"cpu_seconds": 1.0}, MediaFault.OVER_LIMITS, "more than 1 s of computing, the limit"),
+        (eat_memory, (), {"memory": 2**30}, MediaFault.OVER_LIMITS, "more than 1024 MiB of memory, the limit"),
+        (os.abort, (), {}, MediaFault.UNDECODABLE, r"reading it crashed \(SIGABRT\)"),
+        (os._exit, (3,), {}, MediaFault.UNDECODABLE, r"the process that read it ended \(3\)"),
+    ],
+    ids=["waits", "spins", "eats memory", "crashes", "ends"],
+)
+def test_bad_ends_are_faults_of_the_file(sandbox, function, arguments, within, expected, sentence):
+    kind, message = fault(sandbox, function, *arguments, **within)
+    assert kind is expected
+    assert re.search(sentence, message)
+    assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
+
+
+def test_a_refusal_keeps_its_fault_and_sentence(sandbox, tmp_path):
+    assert fault(sandbox, read_image, tmp_path / "a.png") == (MediaFault.MISSING, f"{tmp_path}/a.png does not exist")
+
+
+@pytest.mark.parametrize("kind", [ValueError, ImportError, FileNotFoundError, TypeError])
+def test_usual_errors_come_as_they_are(sandbox, kind):
+    with pytest.raises(kind, match="what was wrong"):
+        sandbox.run(raise_error, kind, within=QUICK)
+
+
+def test_other_errors_are_named(sandbox):
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: what was wrong"):
+        sandbox.run(raise_error, ZeroDivisionError, within=QUICK)
+    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+        sandbox.run(answer_nonsense, within=QUICK)
+
+
+def test_what_cannot_be_called_there_is_refused_here(sandbox):
+    with pytest.raises(ValueError, match="stands in no module's top level"):
+        sandbox.run(lambda: 1)
+    with pytest.raises(ValueError, match="the limit seconds of a process must be positive, but is 0"):
+        sandbox.run(abs, -1, within=QUICK._replace(seconds=0.0))
+
+
+def test_calls_from_threads_wait_in_line(sandbox):
+    results: list[float] = []
+    threads = [
+        threading.Thread(target=lambda n=n: results.append(sandbox.run(abs, -n, within=QUICK))) for n in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == list(range(6))
+
+
+def test_a_picture_that_unfolds_into_more_memory_than_allowed(sandbox, tmp_path):
+    """70 KB in the file, 216 MB as pixels: within the limits of a picture, over those of the process."""
+    Image.new("RGB", (9000, 8000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 300_000
+    kind, message = fault(sandbox, read_image, tmp_path / "bomb.png", memory=600 * 2**20)
+    assert kind is MediaFault.OVER_LIMITS
+    assert "memory" in message
+
+
+def test_a_film_whose_frames_do_not_fit_is_refused(sandbox, tmp_path):
+    """Where its decoder calls want of memory damage, so must we."""
+    path = tmp_path / "8k.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
+        stream.options = {"preset": "ultrafast"}
+        container.mux(stream.encode(av.VideoFrame(7680, 4320, "yuv420p")))
+        container.mux(stream.encode(None))
+    assert sandbox.run(size_of_first, str(path), within=QUICK) == (7680, 4320)
+    for memory in (400, 800):
+        kind, message = fault(sandbox, size_of_first, str(path), memory=memory * 2**20)
+        assert kind is (MediaFault.OVER_LIMITS if "memory" in message else MediaFault.UNDECODABLE)
+
+
+def size_of_first(path: str) -> tuple[int, int]:
+    with open_video(path) as video:
+        for _, frame in video.frames():
+            return frame.shape[1], frame.shape[0]
+    raise AssertionError
+
+
+def test_limits_of_the_file_pass_through(sandbox):
+    kind, _ = fault(sandbox, read_small, str(PORTRAIT))
+    assert kind is MediaFault.OVER_LIMITS
+
+
+def read_small(path: str) -> np.ndarray:
+    return read_image(path, limits=Limits(pixels=100))
+
+
+def test_limits_end_with_their_block_and_leave_no_core():
+    program = """
+import resource, signal, sys
+from th_jax.media.confinement import ProcessLimits, confined
+kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE
+before = [resource.getrlimit(kind) for kind in kinds]
+with confined(ProcessLimits(memory=2**32, cpu_seconds=5.0, seconds=5.0)):
+    inside = [resource.getrlimit(kind)[0] for kind in kinds]
+    assert inside[0] == 2**32 and 5 <= inside[1] <= 12 and inside[2] == 0, inside
+    assert 4 < signal.getitimer(signal.ITIMER_REAL)[0] <= 5
+assert [resource.getrlimit(kind) for kind in kinds] == before
+assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+with confined(ProcessLimits(seconds=0.2)):
+    while True: pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_an_exit_is_explained():
+    limits = ProcessLimits(cpu_seconds=7.0)
+    meaning = meaning_of_exit(-signal.SIGXCPU, limits)
+    assert (meaning.fault, str(meaning)) == (MediaFault.OVER_LIMITS, "it needs more than 7 s of computing, the limit")
+    assert meaning_of_exit(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
+    assert meaning_of_exit(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
+    assert meaning_of_exit(None, limits).fault is MediaFault.UNDECODABLE
+    with (
+        pytest.raises(ValueError, match="the limit memory of a process must be positive"),
+        confined(ProcessLimits(memory=0)),
+    ):
+        pass
+
+
+VALUES = [
+    None,
+    True,
+    -3,
+    2.5,
+    float("inf"),
+    "ünï",
+    [1, "a", None],
+    (1, (2.0,)),
+    {"a": [True], "b": {}},
+    MediaFault.EMPTY,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_plain_values_survive(value):
+    here, there = Pipe()
+    send_plain(here, value)
+    assert receive_plain(there, most=0) == value
+
+
+def test_arrays_survive():
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.normal(size=(3, 4)).astype(np.float32)[:, ::2],
+        np.zeros((0, 3), np.int64),
+        np.array(3.5),
+        rng.integers(0, 256, (5, 7, 3), np.uint8),
+        np.array([True, False]),
+    ]
+    here, there = Pipe()
+    send_plain(here, arrays)
+    for came, sent in zip(receive_plain(there, most=1000), arrays, strict=True):
+        assert came.dtype == sent.dtype
+        np.testing.assert_array_equal(came, sent)
+
+
+@pytest.mark.parametrize("value", [{1: 2}, b"bytes", np.array(["text"]), np.array([None]), {"a": {3, 4}}], ids=str)
+def test_other_values_are_not_sent(value):
+    here, there = Pipe()
+    with pytest.raises(TypeError, match="can be sent"):
+        send_plain(here, value)
+    assert not there.poll()
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        (b'{"array": ["<f4", [100000, 100000]]}', "larger than their limit"),
+        (b'{"array": ["<f4", [-4, -4]]}', "a message came"),
+        (b'{"array": ["O", [1]]}', "an array of 'O'"),
+        (b'{"array": ["<f4", [true]]}', "a message came"),
+        (b'{"call": "os.system"}', "a message came"),
+        (b"\x80\x04N.", "can.t decode"),
+    ],
+)
+def test_a_lying_child_is_refused_before_anything_is_allocated(header, match):
+    here, there = Pipe()
+    here.send_bytes(header)
+    with pytest.raises(ValueError, match=match):
+        receive_plain(there, most=10**6)
+
+
+def test_an_array_must_come_whole_and_no_longer():
+    here, there = Pipe()
+    here.send_bytes(b'{"array": ["|u1", [8]]}')
+    here.send_bytes(b"1234")
+    with pytest.raises(ValueError, match="fewer bytes than its shape needs"):
+        receive_plain(there, most=100)
+    here.send_bytes(b'{"array": ["|u1", [8]]}')
+    here.send_bytes(b"123456789")
+    with pytest.raises(OSError, match="bad message length"):
+        receive_plain(there, most=100)

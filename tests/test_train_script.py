@@ -1,0 +1,153 @@
+"""train.py as its users run it: a whole run, one that is stopped and goes on, one that blows up, and mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from th_jax.checkpoints import Checkpoints
+from th_jax.run_log import read_metrics
+
+ROOT = Path(__file__).parent.parent
+CONFIG = "tests/tiny_experiment.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the runs, and compiled programs, which all of them share."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    return subprocess.Popen(
+        [sys.executable, "train.py", *arguments],
+        env={**os.environ, **cache, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def run(folder: Path, *arguments: str, config: str = CONFIG) -> tuple[int, str, str]:
+    """Exit code, output, errors; a traceback is never right."""
+    process = start(folder, "--config", config, *arguments)
+    out, err = process.communicate(timeout=900)
+    assert "Traceback" not in err, err[-3000:]
+    return process.returncode, out, err
+
+
+def fingerprints(workdir: Path) -> dict[str, int]:
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        record = checkpoints.describe()
+    assert record["step"] == 6
+    return {name: leaf["fingerprint"] for name, leaf in record["leaves"].items()}
+
+
+@pytest.fixture(scope="module")
+def whole_run(folder: Path) -> Path:
+    workdir = folder / "whole"
+    code, _, err = run(folder, "--workdir", str(workdir))
+    assert code == 0, err[-3000:]
+    assert "finished with step 6 of 6; all is saved" in err
+    return workdir
+
+
+def test_a_run_shows_its_health_in_its_folder(whole_run: Path) -> None:
+    assert json.loads((whole_run / "config.json").read_text())["networks"]["base_width"] == 4
+    lines = read_metrics(whole_run / "metrics.jsonl")
+    by_step = {step: {} for step in range(7)}
+    for line in lines:
+        by_step[line["step"]] |= line
+    assert {"loss/content", "loss/pixel", "time/waiting_share", "skipped"} <= by_step[1].keys()
+    assert "loss/discriminator_hinge" not in by_step[2]
+    assert {"loss/discriminator_hinge", "score/real", "rate/adversary"} <= by_step[3].keys()
+    assert {"health/gradient_adversarial", "health/dead_trunk", "health/adversary_share"} <= by_step[4].keys()
+    assert {"heldout/l1/box", "heldout/nearest_copy/l1/box", "heldout/mean_frame/ssim"} <= by_step[3].keys()
+    assert "heldout/l1/box" in by_step[6]
+    assert all(np.isfinite(line["loss/generator"]) for line in lines if "loss/generator" in line)
+    assert list(whole_run.glob("tensorboard/events*"))
+    assert (whole_run / "samples" / "000006.png").is_file()
+    with Checkpoints(whole_run / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 6]
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(folder: Path, whole_run: Path) -> None:
+    workdir = folder / "stopped"
+    process = start(folder, "--config", CONFIG, "--workdir", str(workdir))
+    deadline = time.monotonic() + 600
+    while not (workdir / "metrics.jsonl").is_file() or '"loss/content"' not in (workdir / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    if "finished with step 6" not in err:  # it may have been faster than the signal
+        assert "stopped by SIGTERM at step" in err
+        code, _, err = run(folder, "--workdir", str(workdir))
+        assert code == 0
+    assert fingerprints(workdir) == fingerprints(whole_run)
+    steps = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "time/step" in line]
+    assert steps == sorted(set(steps)), "each step stands once in the curve"
+
+
+def test_a_run_that_blows_up_stops_with_its_batch(folder: Path) -> None:
+    workdir = folder / "blown"
+    wild = ["--config.optimizers.synthesis.learning_rate=1e30", "--config.steps=40"]
+    code, _, err = run(folder, "--workdir", str(workdir), *wild)
+    assert code == 1
+    assert "the last 3 steps in a row had a loss or a gradient that is not finite" in err
+    (batch,) = (workdir / "replay").glob("*.npz")
+    code, out, _ = run(folder, "--workdir", str(workdir), *wild, "--replay", str(batch))
+    assert code == 0
+    assert "<- not finite" in out
+
+
+def test_dry_run_tells_what_would_run(folder: Path) -> None:
+    code, out, err = run(folder, "--dry_run", "--config.steps=600")
+    assert code == 0, err
+    for part in ("base_width: 4", "parameters  embedder", "video table", "table/rows", "bytes on a device", "GFLOP"):
+        assert part in out
+    assert "a step of synthesis (from step 0 of 600)" in out
+    assert "a step of synthesis and discriminator (from step 2 of 600)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--workdir is missing"),
+        (["--workdir", "w", "more"], "unexpected: more"),
+        (["--workdir", "w", "--config.data.folder=nowhere"], "nowhere"),
+        (["--workdir", "w", "--config.networks.pool=max"], "pool must be one of sum, mean"),
+        (["--workdir", "w", "--config.losses.preset=best"], "there are no loss weights called 'best'"),
+        (["--workdir", "w", "--config.netwoks.pool=max"], "netwoks"),
+        (["--workdir", "w", "--config.start_from=nobody"], "nobody"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments: list[str], message: str, folder: Path) -> None:
+    arguments = [str(folder / "mistake") if argument == "w" else argument for argument in arguments]
+    code, out, err = run(folder, *arguments)
+    assert code != 0
+    assert message in out + err
+
+
+def test_another_network_does_not_go_on_from_a_run(folder: Path, whole_run: Path) -> None:
+    code, _, err = run(folder, "--workdir", str(whole_run), "--config.networks.base_width=8", "--config.steps=8")
+    assert code == 1
+    assert "is of another state" in err
+    assert json.loads((whole_run / "config.json").read_text())["networks"]["base_width"] == 4
+
+
+def test_a_missing_config_is_named(folder: Path) -> None:
+    process = start(folder, "--workdir", str(folder / "mistake"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "--config" in err

@@ -1,0 +1,110 @@
+"""Plots of runs from their metrics.jsonl: `python -m th_jax.evaluation.curves RUN … --out FILE.png`.
+
+Needs the extra "report" (matplotlib).
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from th_jax.media import Kind, Provenance, write_image
+from th_jax.run_log import read_metrics
+
+PANELS = (
+    "loss/content",
+    "heldout/l1/box",
+    "heldout/landmark_error/with_failures",
+    "heldout/vgg16_distance",
+    "heldout/identity/centred_cosine/with_failures",
+    "health/embedding_spread",
+    "health/adversary_share",
+    "score/real",
+    "score/fake",
+)
+BASELINES = {"nearest_copy": "nearest copy", "mean_frame": "mean frame", "real": "real frame"}
+
+
+def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of one metric, without those that are not finite."""
+    found = [(line["step"], float(line[name])) for line in lines if name in line]
+    steps, values = np.array(found, np.float64).reshape(-1, 2).T
+    finite = np.isfinite(values)
+    return steps[finite], values[finite]
+
+
+def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, panels: Sequence[str] = PANELS) -> np.ndarray:
+    """One panel a metric, one line a run; dashed lines are the baselines on the same held-out frames.
+
+    Args:
+        runs: for each run's name its metrics, as `read_metrics` gives them.
+        panels: names of metrics; one that no run has is left out.
+
+    Returns:
+        UInt8 `[H, W, 3]`.
+
+    Raises:
+        ValueError: if no run has any of the metrics.
+        ImportError: without matplotlib, with the command that installs it.
+    """
+    shown = [name for name in panels if any(len(series(lines, name)[0]) for lines in runs.values())]
+    if not shown:
+        raise ValueError(f"none of the runs ({', '.join(runs) or 'none given'}) has any of {', '.join(panels)}")
+    figure = _new_figure(rows=-(-len(shown) // 3))
+    for place, name in enumerate(shown):
+        axes = figure.add_subplot(-(-len(shown) // 3), 3, place + 1, title=name)
+        for run, lines in runs.items():
+            axes.plot(*series(lines, name), label=run, linewidth=1.2)
+        for kind, label in BASELINES.items():
+            baseline = name.replace("heldout/", f"heldout/{kind}/", 1)
+            values = [v for lines in runs.values() for v in series(lines, baseline)[1]] if baseline != name else []
+            if values:
+                axes.axhline(values[-1], linestyle="--", linewidth=0.8, color="grey")
+                axes.annotate(label, (0.01, values[-1]), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=7)
+        axes.title.set_fontsize(9)
+        if place == 0:
+            axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.canvas.draw()
+    return np.ascontiguousarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+
+
+def _new_figure(*, rows: int) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "th_jax[report]"') from error
+    figure = Figure(figsize=(12, 2.6 * rows), dpi=90)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m th_jax.evaluation.curves", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or metrics.jsonl files")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--panel", action="append", help="a metric to draw; may be given several times")
+    chosen = parser.parse_args(arguments)
+    try:
+        files = [path / "metrics.jsonl" if path.is_dir() else path for path in chosen.runs]
+        if missing := [str(path) for path in files if not path.is_file()]:
+            raise ValueError(f"there are no metrics at {', '.join(missing)}")
+        runs = {(path.parent if path.stem == "metrics" else path).stem: read_metrics(path) for path in files}
+        picture = draw_curves(runs, panels=chosen.panel or PANELS)
+        write_image(chosen.out, picture, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
+    except (ValueError, ImportError, OSError) as error:
+        print(f"th_jax.evaluation.curves: {error}", file=sys.stderr)
+        return 1
+    print(chosen.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
