@@ -27,8 +27,9 @@ $(VENV)/.oracle: $(VENV)/.dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[oracle]'
 	touch $@
 
-demo: $(VENV)/.core  ## draw landmarks, build the paper's networks, push a frame through them
-	$(BIN)/python -m th_jax.rendering.figures --out out
+demo: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/demo/samples/000030.png
+	rm -rf out/demo
+	$(BIN)/python train.py --config configs/warm.py --workdir out/demo
 
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2

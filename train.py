@@ -1,6 +1,5 @@
 """Meta-learning: `python train.py --config configs/NAME.py --workdir DIR` (paper, section 3.2; docs/training.md)."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -10,12 +9,12 @@ from ml_collections import ConfigDict, config_flags
 
 from th_jax.checkpoints import Checkpoints
 from th_jax.data import Episodes, VideoRecords
-from th_jax.data.bundled import bundled_heads
+from th_jax.data.bundled import data_folder
 from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.interruption import StopRequest
 from th_jax.losses import loss_preset
-from th_jax.meta_run import StepClock, begin_or_resume, one_epoch, replay_lines, stop_for_replay
+from th_jax.meta_run import StepClock, begin_or_resume, one_epoch, replay_lines, steps_of_epochs, stop_for_replay
 from th_jax.models.networks import Networks
 from th_jax.perceptual.weights import load_perceptual
 from th_jax.run_log import RunLog, write_config
@@ -31,8 +30,16 @@ DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of the
 REPLAY = flags.DEFINE_string("replay", None, "A saved batch: run the step that stopped the run again, and print it.")
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """The command line's flags and the config with its changes. A mistake in them is one sentence, not a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
+        sys.exit(f"train.py: the config or a change of it cannot be used: {error}")
+
+
 def main(arguments: list[str]) -> None:
-    """Read the command line. A mistake in it is one sentence, not a traceback."""
+    """Do what the flags say."""
     if arguments[1:]:
         app.usage(detailed_error=f"unexpected: {' '.join(arguments[1:])}", exitcode=2)
     if not (WORKDIR.value or DRY_RUN.value):
@@ -50,13 +57,13 @@ def main(arguments: list[str]) -> None:
 def train(config: ConfigDict) -> None:
     """The algorithm, from the first or the last saved step to the end."""
     workdir, data, networks = WORKDIR.value, config.data, Networks.from_settings(config.networks)
-    records = VideoRecords(folder_of(config), data.split, on_damage=data.on_damage)
+    records = VideoRecords(data_folder(config.data.folder), data.split, on_damage=data.on_damage)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     episodes = Episodes(records, image_size=networks.image_size, seed=config.seed, **hosts, **config.episodes)
     videos, video_list = len(records.videos.entries(data.split)), records.videos.digest(split=data.split)
     programs, perceptual = programs_of(config, videos=videos), load_perceptual(config.perceptual)
     watch = watch_of(config, networks) if jax.process_index() == 0 else None
-    total = steps_of(config, videos=episodes.episodes_per_epoch)
+    total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)
     description = {"config": config.to_dict(), "video_list": video_list}
     with StopRequest() as stop, Checkpoints(f"{workdir}/checkpoints", keep=config.keep_checkpoints) as checkpoints:
         state, step = begin_or_resume(
@@ -90,9 +97,8 @@ def train(config: ConfigDict) -> None:
                 if step % config.checkpoint_every == 0:
                     checkpoints.save(step, state, description=description)
             checkpoints.save(step, state, description=description)
-            checkpoints.wait()
-            ended = "finished with" if step == total else f"stopped by {stop.signal or 'the cluster'} at"
-            log.message(f"{ended} step {step:,} of {total:,}; all is saved")
+        ended = "finished with" if step == total else f"stopped by {stop.signal or 'the cluster'} at"
+    print(f"{ended} step {step:,} of {total:,}; all is saved")
 
 
 def programs_of(config: ConfigDict, *, videos: int) -> MetaPrograms:
@@ -108,35 +114,30 @@ def programs_of(config: ConfigDict, *, videos: int) -> MetaPrograms:
     )
 
 
-def steps_of(config: ConfigDict, *, videos: int) -> int:
-    """Length of the run; an epoch is one episode a video."""
-    return config.steps or math.ceil(config.epochs * videos / config.episodes.batch_size)
-
-
-def folder_of(config: ConfigDict) -> str:
-    """Where the training data are; "bundled" are the heads that come with the package."""
-    return str(bundled_heads()) if config.data.folder == "bundled" else config.data.folder
-
-
 def watch_of(config: ConfigDict, networks: Networks) -> HeldOutWatch:
     """The people that the run is watched on."""
     chosen = config.heldout.to_dict()
-    records = VideoRecords(chosen.pop("folder") or folder_of(config), chosen.pop("split"))
+    records = VideoRecords(data_folder(chosen.pop("folder") or config.data.folder), chosen.pop("split"))
     return HeldOutWatch(records, faces=config.evaluate_faces, image_size=networks.image_size, **chosen)
 
 
 def dry_run(config: ConfigDict) -> None:
     """Print the run."""
-    videos, points, note = listed_or_expected(folder_of(config), config.data.split, expected=config.expected_videos)
-    networks, sizes = Networks.from_settings(config.networks), config.episodes
-    batch = batch_shapes(episodes=sizes.batch_size, sources=sizes.sources, size=networks.image_size, points=points)
-    programs, steps = programs_of(config, videos=videos), steps_of(config, videos=videos)
-    print(config, note, describe_run(programs, batch, perceptual=tuple(config.perceptual), steps=steps), sep="\n")
+    videos, points, note = listed_or_expected(
+        data_folder(config.data.folder), config.data.split, expected=config.expected_videos
+    )
+    size, sizes = Networks.from_settings(config.networks).image_size, config.episodes
+    batch = batch_shapes(episodes=sizes.batch_size, sources=sizes.sources, size=size, points=points)
+    steps = config.steps or steps_of_epochs(config.epochs, videos, sizes.batch_size)
+    programs, frozen = programs_of(config, videos=videos), tuple(config.perceptual)
+    print(config, note, describe_run(programs, batch, perceptual=frozen, steps=steps), sep="\n")
 
 
 def replay(config: ConfigDict) -> None:
     """Run the step that stopped the run once more, and say which of its numbers are not finite."""
-    videos, _, _ = listed_or_expected(folder_of(config), config.data.split, expected=config.expected_videos)
+    videos, _, _ = listed_or_expected(
+        data_folder(config.data.folder), config.data.split, expected=config.expected_videos
+    )
     with Checkpoints(f"{WORKDIR.value}/checkpoints", read_only=True) as checkpoints:
         perceptual = load_perceptual(config.perceptual)
         print(*replay_lines(programs_of(config, videos=videos), checkpoints, Path(REPLAY.value), perceptual), sep="\n")
@@ -144,4 +145,4 @@ def replay(config: ConfigDict) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config"])
-    app.run(main)
+    app.run(main, flags_parser=parse)

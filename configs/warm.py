@@ -1,6 +1,6 @@
 """A few dozen steps of both players from the bundled weights on the bundled heads: what `make demo` runs.
 
-Command:   python train.py --config configs/warm.py --workdir runs/warm
+Command:   python train.py --config configs/warm.py --workdir out/demo
 Hardware:  2 cores of an x86-64 server, no accelerator
 Time:      see docs/learning.md
 Result:    see docs/learning.md

@@ -1,7 +1,7 @@
 """What a meta-learning run would be, without running it: parameters, layout, bytes a device and FLOP a step."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from th_jax.types import EpisodeBatch
 
 def batch_shapes(*, episodes: int, sources: int, size: int, points: int) -> EpisodeBatch:
     """Shapes and dtypes of a batch of all hosts together."""
-    frame, shape = (size, size, 3), jax.ShapeDtypeStruct
+    frame, shape = (size, size, 3), cast(Any, jax.ShapeDtypeStruct)  # shapes stand in the places of arrays
     return EpisodeBatch(
         source_frames=shape((episodes, sources, *frame), np.dtype(np.uint8)),
         source_landmarks=shape((episodes, sources, points, 2), np.dtype(np.float32)),

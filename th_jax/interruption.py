@@ -2,7 +2,7 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -31,7 +31,7 @@ class StopRequest:
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return bool(self.signal)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopRequest":
         """Take the signals over, unless jax.distributed has them; only the main thread may."""
         if jax.process_count() == 1:
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +151,7 @@ LOSS_PRESETS: dict[str, LossWeights] = {
 networks (docs/learning.md)."""
 
 
-def loss_preset(preset: str, **changes: float | Mapping[str, float]) -> LossWeights:
+def loss_preset(preset: str, **changes: Any) -> LossWeights:
     """The weights of a published version, with some of them changed: `loss_preset("iccv", matching=0.0)`.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -20,6 +21,11 @@ from th_jax.training.programs import MetaPrograms
 from th_jax.training.replay import load_batch, save_batch
 from th_jax.training.state import TrainState
 from th_jax.types import EpisodeBatch
+
+
+def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
+    """Length of a run: an epoch is one episode a video."""
+    return math.ceil(epochs * videos / batch_size)
 
 
 def one_epoch(episodes: Episodes, programs: MetaPrograms) -> Iterator[EpisodeBatch]:
@@ -64,7 +70,7 @@ def begin_or_resume(
     rows = released_rows(meta, episodes.records)
     if rows is not None:
         padding = np.asarray(jax.device_get(table.rows[len(rows) :]))
-        return programs.begin_from(meta.weights, table._replace(rows=np.concatenate([rows, padding]))), 0
+        return programs.begin_from(meta.weights, table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))), 0
     state = programs.begin_from(meta.weights, table)
     return programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0
 

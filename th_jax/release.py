@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from th_jax.checkpoints import Checkpoints, check_video_list
+from th_jax.data.bundled import data_folder
 from th_jax.data.video_list import load_video_list
 from th_jax.pretrained import load_meta, save_meta
 from th_jax.run_files import read_config
@@ -31,7 +32,7 @@ def release(
     """
     meta = load_meta(workdir, step=step)
     config = read_config(workdir)
-    videos = load_video_list(config["data"]["folder"])
+    videos = load_video_list(data_folder(config["data"]["folder"]))
     split = config["data"]["split"]
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
         leaves, record = checkpoints.read(["table/rows", "discriminator_updates"], step=step)

@@ -14,9 +14,7 @@ from th_jax.training.objectives import draw_pictures, synthesise
 def test_signs_of_a_fresh_state(perceptual: Any) -> None:  # noqa: F811
     state, batch = tiny_state(), tiny_batch()
     health = jax.jit(make_health(networks(), losses()))(state, perceptual, batch)
-    made = synthesise(
-        networks(), *state.weights.synthesis, draw_pictures(networks(), jax.tree.map(jnp.asarray, batch))
-    )
+    made = synthesise(networks(), *state.weights.synthesis, draw_pictures(networks(), jax.tree.map(jnp.asarray, batch)))
     lengths = np.linalg.norm(np.asarray(made.embedding), axis=-1)
     np.testing.assert_allclose(health["health/embedding_norm"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(

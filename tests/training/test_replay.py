@@ -21,9 +21,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no saved batch at"):
         load_batch(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("no batch")
-    with pytest.raises(ValueError, match="text.npz is no saved batch of this project, or it is damaged"):
+    with pytest.raises(ValueError, match=r"text\.npz is no saved batch of this project, or it is damaged"):
         load_batch(tmp_path / "text.npz")
     path = save_batch(tmp_path / "whole.npz", tiny_batch(episodes=2))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="whole.npz is no saved batch"):
+    with pytest.raises(ValueError, match=r"whole\.npz is no saved batch"):
         load_batch(path)

@@ -26,3 +26,12 @@ def bundled_heads() -> Path:
             f"{HEADS_FOLDER.parent.name}/LICENSE-shards.md says"
         )
     return HEADS_FOLDER
+
+
+def data_folder(folder: str) -> str:
+    """Where a data set is: "bundled" stands for the bundled heads, anything else for itself.
+
+    Raises:
+        FileNotFoundError: if the installation lacks the bundled heads.
+    """
+    return str(bundled_heads()) if folder == "bundled" else folder

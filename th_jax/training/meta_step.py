@@ -111,7 +111,7 @@ def make_meta_train_step(
 
         if SYNTHESIS in players:
             adversary = schedule.adversary(state.step) if DISCRIMINATOR in players else None
-            rows = identity_rows(new.table, batch.video_index)
+            rows = identity_rows(new.table, jnp.asarray(batch.video_index))
 
             def objective(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Metrics, Synthesis]:
                 episodes_, synthesis_, rows_ = part

@@ -121,7 +121,7 @@ class Optimizers:
             ValueError: for an unknown key or a value out of range.
         """
         check_setting_names("the optimizers", [entry.name for entry in fields(cls)], settings)
-        sections = {
+        sections: dict[str, Any] = {
             name: AdamSettings.from_settings(value) if name in ("synthesis", "discriminator") else value
             for name, value in settings.items()
         }

@@ -1,6 +1,8 @@
 """What is kept of a run that stopped because nothing was finite any more: the last batch, to be run again."""
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,8 @@ def save_batch(path: Path, batch: EpisodeBatch) -> Path:
     temporary = path.with_name(f".{path.name}")
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **{name: np.asarray(leaf) for name, leaf in batch._asdict().items()})
+            arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in batch._asdict().items()}
+            np.savez_compressed(file, **arrays)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -31,5 +34,5 @@ def load_batch(path: Path) -> EpisodeBatch:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return EpisodeBatch(**{name: arrays[name] for name in EpisodeBatch._fields})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no saved batch of this project, or it is damaged ({error})") from error

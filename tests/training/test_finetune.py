@@ -1,0 +1,189 @@
+"""Fine-tuning one person: what moves, what may not, where it starts, and that padding changes nothing."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_runs import (
+    equal_bits,
+    largest_difference,
+    losses,
+    networks,
+    optimizers,
+    perceptual,  # noqa: F401 - a fixture
+    tiny_batch,
+)
+
+from th_jax.training.finetune import (
+    avatar_of,
+    choose_shots,
+    embed_shots,
+    feed_forward,
+    make_finetune_chunk,
+    start_finetune,
+    steps_of,
+)
+from th_jax.types import Avatar, MetaWeights, NetworkState, Shots
+
+pytestmark = pytest.mark.usefixtures("perceptual")
+
+
+@functools.cache
+def meta_weights() -> MetaWeights:
+    weights: MetaWeights = networks().init(jax.random.key(0))
+    return weights
+
+
+def tiny_shots(real: int, *, padded: int, seed: int = 0) -> Shots:
+    """Noise; the padding holds other noise and unknown landmarks."""
+    batch = tiny_batch(episodes=padded, sources=1, seed=seed)
+    frames, landmarks = batch.target_frame, batch.target_landmarks.copy()
+    landmarks[real:] = np.nan
+    return Shots(frames, landmarks, (np.arange(padded) < real).astype(np.float32))
+
+
+@functools.cache
+def chunk(steps: int) -> Callable[..., Any]:
+    return make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=steps)
+
+
+def started(shots: Shots) -> Any:
+    return start_finetune(networks(), meta_weights(), shots, optimizers=optimizers("adam"), key=jax.random.key(7))
+
+
+def run(shots: Shots, *, steps: int, perceptual: Any) -> Any:  # noqa: F811
+    return chunk(steps)(started(shots), perceptual, shots)
+
+
+def test_it_starts_where_the_paper_says() -> None:
+    shots = tiny_shots(5, padded=8)
+    state = started(shots)
+    embedding = embed_shots(networks(), meta_weights(), shots)
+    shared = meta_weights().discriminator.params["shared"]
+    np.testing.assert_array_equal(state.discriminator.params["shared"], shared + embedding)
+    np.testing.assert_array_equal(state.adain, feed_forward(networks(), meta_weights(), shots).adain)
+    assert equal_bits(state.generator.params, meta_weights().synthesis.params["generator"])
+
+
+def test_at_step_zero_the_output_is_the_feed_forward_one() -> None:
+    """To the last bit, through the same compiled program."""
+    shots = tiny_shots(5, padded=8)
+
+    @jax.jit
+    def generate(avatar: Avatar) -> Any:
+        state = NetworkState(avatar.generator_params, avatar.spectral_stats)
+        return networks().generate(
+            state, networks().landmark_image(jnp.asarray(shots.landmarks[:1])), avatar.adain[None]
+        )
+
+    one, other = generate(avatar_of(started(shots))), generate(feed_forward(networks(), meta_weights(), shots))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_at_step_zero_the_discriminator_knows_the_person() -> None:
+    """w' = w0 + ê scores as the meta discriminator would with a row of ê."""
+    shots = tiny_shots(8, padded=8)
+    state, embedding = started(shots), embed_shots(networks(), meta_weights(), shots)
+    frame, landmarks = (
+        jnp.asarray(shots.frames[:1]) / 127.5 - 1,
+        networks().landmark_image(jnp.asarray(shots.landmarks[:1])),
+    )
+    ours, _ = networks().discriminate(state.discriminator, frame, landmarks, jnp.zeros((1, embedding.size)))
+    theirs, _ = networks().discriminate(meta_weights().discriminator, frame, landmarks, embedding[None])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_everything_of_the_person_moves(perceptual: Any) -> None:  # noqa: F811
+    """ψ' and w' above all: optimisers that were made before they took their places would never train them."""
+    shots = tiny_shots(8, padded=8)
+    before = started(shots)
+    after, metrics = run(shots, steps=3, perceptual=perceptual)
+    assert np.abs(after.adain - before.adain).max() > 1e-4
+    moved = np.asarray(after.discriminator.params["shared"] != before.discriminator.params["shared"])
+    assert moved.mean() > 0.5
+    for tree in ("generator", "discriminator"):
+        changed = jax.tree.map(
+            lambda a, b: not np.array_equal(a, b), getattr(after, tree).params, getattr(before, tree).params
+        )
+        still = [jax.tree_util.keystr(p) for p, c in jax.tree_util.tree_flatten_with_path(changed)[0] if not c]
+        assert still == [], tree
+    assert all(values.shape == (3,) and np.isfinite(values).all() for values in metrics.values())
+    assert int(after.step) == 3
+
+
+def test_only_what_the_paper_names_can_move() -> None:
+    """E and P are not even in the state: no leaf of it has their shape of tree."""
+    state = started(tiny_shots(8, padded=8))
+    names = {
+        jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_flatten_with_path(state)[0]
+    }
+    assert not [name for name in names if "embedder" in name or "projection" in name]
+    trained = [name for name in names if name.startswith(("generator/params", "adain", "discriminator/params"))]
+    assert "adain" in trained
+    assert "discriminator/params/shared" in trained
+    assert "discriminator/params/bias" in trained
+
+
+def test_padding_changes_nothing(perceptual: Any) -> None:  # noqa: F811
+    """Five shots among eight, whatever the other three hold."""
+    shots = tiny_shots(5, padded=8)
+    noise = np.random.default_rng(5).integers(0, 256, shots.frames[5:].shape, dtype=np.uint8)
+    other = shots._replace(frames=np.concatenate([shots.frames[:5], noise]))
+    one, _ = run(shots, steps=3, perceptual=perceptual)
+    two, _ = run(other, steps=3, perceptual=perceptual)
+    assert largest_difference(one._replace(key=0), two._replace(key=0)) < 1e-4
+
+
+def test_chunks_compose(perceptual: Any) -> None:  # noqa: F811
+    shots = tiny_shots(8, padded=8)
+    whole, _ = run(shots, steps=3, perceptual=perceptual)
+    state = started(shots)
+    for _ in range(3):
+        state, _ = chunk(1)(state, perceptual, shots)
+    assert largest_difference(state._replace(key=0), whole._replace(key=0)) < 1e-4
+
+
+def test_steps_of_the_papers_shots() -> None:
+    assert [steps_of(shots, epochs=40) for shots in (1, 8, 32, 5, 20)] == [40, 40, 160, 40, 100]
+    with pytest.raises(ValueError, match="at least 1 shot and 1 epoch"):
+        steps_of(0, epochs=40)
+
+
+def test_one_shot_is_a_batch_of_one() -> None:
+    chosen, weight = choose_shots(jax.random.key(0), jnp.int32(3), jnp.ones(1))
+    assert (chosen.tolist(), weight.tolist()) == ([0], [1.0])
+
+
+def test_up_to_eight_shots_are_all_taken_each_step() -> None:
+    mask = jnp.asarray(np.arange(8) < 5, jnp.float32)
+    chosen, weight = choose_shots(jax.random.key(0), jnp.int32(3), mask)
+    np.testing.assert_allclose(weight, mask / 5)
+    assert chosen.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("real", [20, 32, 9])
+def test_more_shots_are_visited_once_an_epoch(real: int) -> None:
+    mask = jnp.asarray(np.arange(32) < real, jnp.float32)
+    choose = jax.jit(choose_shots)
+    seen = np.concatenate([choose(jax.random.key(0), jnp.int32(step), mask)[0] for step in range(real)])
+    epochs = seen.reshape(8, real)
+    assert (np.sort(epochs, axis=1) == np.arange(real)).all()
+    assert not (epochs[0] == epochs[1]).all()
+
+
+def test_few_shots_in_much_padding_are_all_taken() -> None:
+    mask = jnp.zeros(32).at[jnp.array([3, 17, 30])].set(1.0)
+    chosen, weight = choose_shots(jax.random.key(0), jnp.int32(2), mask)
+    assert set(np.asarray(chosen)[np.asarray(weight) > 0].tolist()) == {3, 17, 30}
+    np.testing.assert_allclose(np.asarray(weight).sum(), 1.0)
+
+
+def test_impossible_chunks_are_refused() -> None:
+    with pytest.raises(ValueError, match="a chunk needs at least 1 step"):
+        make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=0)
+    with pytest.raises(ValueError, match="discriminator_updates must be at least 1"):
+        make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=1, discriminator_updates=0)

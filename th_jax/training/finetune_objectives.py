@@ -1,0 +1,126 @@
+"""What both players minimise for one person: the terms of meta-learning, weighted by shot, without matching."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from th_jax.images import to_network_range
+from th_jax.losses import (
+    LossWeights,
+    content_loss,
+    discriminator_hinge_loss,
+    feature_matching_loss,
+    generator_adversarial_loss,
+    landmark_box_emphasis,
+    pixel_loss,
+)
+from th_jax.models.networks import Networks
+from th_jax.perceptual.pyramids import feature_pyramids
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.types import NetworkState, Shots
+
+Scalar = Float[Array, ""]
+
+
+class Frames(NamedTuple):
+    """The shots of one step as the networks see them, and how much each counts."""
+
+    real: Float[Array, "b H W 3"]
+    landmarks: Float[Array, "b H W 3"]
+    emphasis: Float[Array, "b H W 1"]
+    weight: Float[Array, " b"]
+
+    @classmethod
+    def of(
+        cls,
+        networks: Networks,
+        shots: Shots,
+        chosen: Int[Array, " b"],
+        weight: Float[Array, " b"],
+        *,
+        landmark_box: float = 1.0,
+    ) -> "Frames":
+        """The chosen shots in [-1, 1] with their landmarks drawn."""
+        points = jnp.asarray(shots.landmarks)[chosen]
+        return cls(
+            real=to_network_range(jnp.asarray(shots.frames)[chosen]),
+            landmarks=networks.landmark_image(points),
+            emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+            weight=weight,
+        )
+
+
+def hinge_of_person(
+    networks: Networks, discriminator: NetworkState, fake: Float[Array, "b H W 3"], frames: Frames
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """D's hinge loss on real and generated shots; D' carries the person in w', so the row is zero."""
+    pair = jnp.concatenate([fake, frames.real])
+    landmarks = jnp.concatenate([frames.landmarks, frames.landmarks])
+    scores, _ = networks.discriminate(discriminator, pair, landmarks, _no_row(networks, pair))
+    fake_score, real_score = jnp.split(scores, 2)
+    hinge = _weighted(
+        jax.vmap(lambda a, b: discriminator_hinge_loss(a[None], b[None]))(fake_score, real_score), frames.weight
+    )
+    return hinge, {
+        "loss/discriminator_hinge": hinge,
+        "score/real": _weighted(real_score, frames.weight),
+        "score/fake": _weighted(fake_score, frames.weight),
+    }
+
+
+def generator_terms_of_person(
+    networks: Networks,
+    fake: Float[Array, "b H W 3"],
+    frames: Frames,
+    discriminator: NetworkState,
+    perceptual: PerceptualWeights,
+    *,
+    loss_weights: LossWeights,
+) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
+    """The generator's weighted terms, whose sum it minimises, and the same unweighted (paper, section 3.3)."""
+    dtype: Any = jnp.dtype(networks.compute_dtype)
+    real_pyramids = jax.lax.stop_gradient(feature_pyramids(perceptual, frames.real, dtype=dtype))
+    pyramids = feature_pyramids(perceptual, fake, dtype=dtype)
+    row = _no_row(networks, fake)
+    _, real_features = networks.discriminate(discriminator, frames.real, frames.landmarks, row)
+    score, features = networks.discriminate(discriminator, fake, frames.landmarks, row)
+
+    def of_one(leaves: Any) -> dict[str, Scalar]:
+        (generated, real), (fake_features, true_features), one_score, (made, wanted, emphasis) = jax.tree.map(
+            lambda leaf: leaf[None], leaves
+        )
+        return {
+            "content": content_loss(generated, real, weights=loss_weights.content),
+            "pixel": pixel_loss(made, wanted, emphasis=emphasis),
+            "adversarial": generator_adversarial_loss(one_score),
+            "feature_matching": feature_matching_loss(fake_features, true_features),
+        }
+
+    each = jax.vmap(of_one)(
+        (
+            (dict(pyramids), dict(real_pyramids)),
+            (tuple(features), jax.lax.stop_gradient(tuple(real_features))),
+            score,
+            (fake, frames.real, frames.emphasis),
+        )
+    )
+    plain = {name: _weighted(values, frames.weight) for name, values in each.items()}
+    factors = {
+        "content": 1.0,
+        "pixel": loss_weights.pixel,
+        "adversarial": 1.0,
+        "feature_matching": loss_weights.feature_matching,
+    }
+    return {name: factors[name] * value for name, value in plain.items() if factors[name]}, plain
+
+
+def _weighted(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Scalar:
+    # A padded shot may hold anything: what has no weight is left out instead of multiplied by zero.
+    return jnp.sum(jnp.where(weight > 0, values * weight, 0.0))
+
+
+def _no_row(networks: Networks, pictures: Float[Array, "b H W 3"]) -> Float[Array, "b N"]:
+    return jnp.zeros((pictures.shape[0], networks.plan.embedding), jnp.float32)
