@@ -8,12 +8,12 @@ Result:    see docs/learning.md
 
 from ml_collections import ConfigDict
 
-from configs import heads
+from configs import heads_content
 
 
 def get_config() -> ConfigDict:
-    """The settings of `configs/heads.py`, content and pixels alone, on the 192 bundled people."""
-    config = heads.get_config()
+    """The settings of `configs/heads_content.py`, content and pixels alone, on the 192 bundled people."""
+    config = heads_content.get_config()
     config.name = "demo"
     config.data.folder = "bundled"
     config.adversary.update({"content_steps": 400, "discriminator_steps": 0, "ramp_steps": 0})

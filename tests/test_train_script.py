@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from th_jax.checkpoints import Checkpoints
+from th_jax.pretrained import load_meta
+from th_jax.release import main as release
 from th_jax.run_log import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -143,6 +145,36 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, folder: P
     code, out, err = run(folder, *arguments)
     assert code != 0
     assert message in out + err
+
+
+def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
+    """With W's own rows where the videos are the same, and settled anew where W was left out."""
+    described = ["--name", "tiny", "--licence", "CC0-1.0"]
+    for kind, more in (("whole", []), ("means", ["--mean_pooling"])):
+        assert release([str(whole_run), "--out", str(folder / f"{kind}.safetensors"), *described, *more]) == 0
+    meta = load_meta(folder / "whole.safetensors")
+    assert meta.description["steps"] == 6
+    assert meta.table_rows is not None
+    assert meta.table_rows.shape == (192, 32)
+    begin = ["--config.adversary.content_steps=0", "--config.steps=1", "--config.adversary.ramp_steps=0"]
+    begin += ["--config.health_every=1000"]
+    code, out, _ = run(
+        folder, "--workdir", str(folder / "on"), f"--config.start_from={folder}/whole.safetensors", *begin
+    )
+    assert (code, "finished with step 1 of 1" in out) == (0, True)
+    (line,) = (line for line in read_metrics(folder / "on" / "metrics.jsonl") if "norm/row" in line)
+    visited = np.linalg.norm(meta.table_rows, axis=1)
+    assert visited.min() <= line["norm/row"] <= visited.max()
+    code, _, err = run(
+        folder, "--workdir", str(folder / "no"), f"--config.start_from={folder}/means.safetensors", *begin
+    )
+    assert code == 1
+    assert "pool='mean'" in err
+
+
+def test_a_release_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert release([str(tmp_path / "no"), "--out", "x.safetensors", "--name", "x", "--licence", "x"]) == 1
+    assert "th_jax.release:" in capsys.readouterr().err
 
 
 def test_another_network_does_not_go_on_from_a_run(folder: Path, whole_run: Path) -> None:

@@ -2,12 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from configs import heads
+from configs import heads_content
 
 
 def get_config() -> ConfigDict:
     """Seconds a run once its programs are compiled."""
-    config = heads.get_config()
+    config = heads_content.get_config()
     config.name = "tiny"
     config.data.folder = "bundled"
     config.networks.update({"image_size": 16, "base_width": 4})

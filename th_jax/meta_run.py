@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -69,7 +68,7 @@ def begin_or_resume(
     table = programs.fresh_table(seed)
     rows = released_rows(meta, episodes.records)
     if rows is not None:
-        padding = np.asarray(jax.device_get(table.rows[len(rows) :]))
+        padding = np.zeros((table.rows.shape[0] - len(rows), rows.shape[1]), np.float32)  # no episode visits it
         return programs.begin_from(meta.weights, table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))), 0
     state = programs.begin_from(meta.weights, table)
     return programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0

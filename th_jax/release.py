@@ -10,12 +10,20 @@ import numpy as np
 from th_jax.checkpoints import Checkpoints, check_video_list
 from th_jax.data.bundled import data_folder
 from th_jax.data.video_list import load_video_list
+from th_jax.models.repool import with_mean_pooling
 from th_jax.pretrained import load_meta, save_meta
 from th_jax.run_files import read_config
 
 
 def release(
-    workdir: str | Path, out: Path, *, name: str, licence: str, step: int | None = None, dtype: str = "float16"
+    workdir: str | Path,
+    out: Path,
+    *,
+    name: str,
+    licence: str,
+    step: int | None = None,
+    dtype: str = "float16",
+    mean_pooling: bool = False,
 ) -> str:
     """Write the averaged E, P and G, D, and W with the hash of each row's video; returns the file's digest.
 
@@ -26,11 +34,16 @@ def release(
         licence: of the weights, in words.
         step: of the run's checkpoints, the newest by default.
         dtype: "float16" or "float32".
+        mean_pooling: change networks that pool by sum (`th_jax.models.repool`), before their discriminator has been trained;
+            W is then left out, for the next run to settle.
 
     Raises:
         ValueError: if the run or its data are missing, damaged, or do not belong together.
     """
     meta = load_meta(workdir, step=step)
+    networks, weights = meta.networks, meta.weights
+    if mean_pooling:
+        networks, weights = with_mean_pooling(networks, weights)
     config = read_config(workdir)
     videos = load_video_list(data_folder(config["data"]["folder"]))
     split = config["data"]["split"]
@@ -40,8 +53,8 @@ def release(
     keys = [entry.row_key for entry in videos.entries(split)]
     return save_meta(
         out,
-        networks=meta.networks,
-        weights=meta.weights,
+        networks=networks,
+        weights=weights,
         perceptual=tuple(config["perceptual"]),
         description={
             "name": name,
@@ -51,8 +64,8 @@ def release(
             "licence": licence,
             "config": config,
         },
-        table_rows=np.asarray(leaves["table/rows"])[: len(keys)],
-        row_ids=keys,
+        table_rows=None if mean_pooling else np.asarray(leaves["table/rows"])[: len(keys)],
+        row_ids=None if mean_pooling else keys,
         dtype=dtype,  # type: ignore[arg-type]
     )
 
@@ -66,10 +79,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--licence", required=True, help="the licence of the weights, in words")
     parser.add_argument("--step", type=int, help="which checkpoint; the newest by default")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    parser.add_argument(
+        "--mean_pooling", action="store_true", help="change a run's sums to means; see docs/learning.md"
+    )
     chosen = parser.parse_args(arguments)
     try:
         digest = release(
-            chosen.workdir, chosen.out, name=chosen.name, licence=chosen.licence, step=chosen.step, dtype=chosen.dtype
+            chosen.workdir,
+            chosen.out,
+            name=chosen.name,
+            licence=chosen.licence,
+            step=chosen.step,
+            dtype=chosen.dtype,
+            mean_pooling=chosen.mean_pooling,
         )
     except (ValueError, OSError) as error:
         print(f"th_jax.release: {error}", file=sys.stderr)

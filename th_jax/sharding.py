@@ -63,7 +63,7 @@ def with_layout(shapes: Any, layout: Any) -> Any:
 
 
 def put_state(state: Any, layout: Any) -> Any:
-    """A state that every process made alike, put where the layout wants it."""
+    """A state put where the layout wants it; leaves that are there stay, others every process must have made alike."""
     return jax.tree.map(_put_whole, state, layout)
 
 
@@ -109,6 +109,8 @@ def bytes_on_a_device(shapes: Any, layout: Any) -> int:
 
 
 def _put_whole(value: Array | np.ndarray, sharding: NamedSharding) -> Array:
+    if isinstance(value, Array) and value.sharding == sharding:
+        return value
     if sharding.is_fully_addressable:
         return jax.device_put(value, sharding)
     host = np.asarray(value)
