@@ -36,7 +36,7 @@ class Person(NamedTuple):
     smooth_triangles: Int[np.ndarray, "G 3"]  # those and the hanging hair's: they give normals and cast shadows
     layer: Layer
     eye_centres: Float[np.ndarray, "2 3"]  # left, right; neutral
-    pupils: Int[np.ndarray, "2"]  # vertices, left, right
+    pupil_rings: Int[np.ndarray, "2 R"]  # vertices around the middle of each iris, where there is none; left, right
     landmark_vertices: Int[np.ndarray, "68 3"]
     landmark_weights: Float[np.ndarray, "68 3"]
     camera: Float[np.ndarray, "3"]
@@ -97,6 +97,15 @@ def _frame_head(
     return camera.astype(np.float32), float(framing / (up + down))
 
 
+def _pupil_rings(mesh: HeadMesh) -> Int[np.ndarray, "2 R"]:
+    rings = []
+    for eye, centre in zip((mesh.left_eye, mesh.right_eye), mesh.eye_centres, strict=True):
+        offset = mesh.vertices[eye] - centre
+        angle = np.arctan2(np.linalg.norm(offset[:, :2], axis=1), offset[:, 2])
+        rings.append(eye[angle < angle.min() + 0.01])
+    return np.stack(rings)
+
+
 @lru_cache(maxsize=4)
 def prepare(identity: Identity) -> Person:
     """Everything about a person that stays the same; kept for the last few people.
@@ -143,7 +152,7 @@ def prepare(identity: Identity) -> Person:
         smooth_triangles=smooth_triangles,
         layer=layer,
         eye_centres=eye_centres.astype(np.float32),
-        pupils=np.array([eye[neutral[eye, 2].argmax()] for eye in (mesh.left_eye, mesh.right_eye)]),
+        pupil_rings=_pupil_rings(mesh),
         landmark_vertices=landmark_vertices,
         landmark_weights=landmark_weights,
         camera=camera,

@@ -101,8 +101,18 @@ def _background(identity: Identity, side: int) -> Float[np.ndarray, "H W 3"]:
 def true_landmarks(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "70 3"]:
     """The 68 points and both pupils, projected: x and y in 0..1, and their distance from the camera."""
     points = (vertices[person.landmark_vertices] * person.landmark_weights[..., None]).sum(1)
-    pupils = vertices[person.pupils[::-1]]
-    return project(person, np.concatenate([points, pupils]))
+    return project(person, np.concatenate([points, _pupils(person, vertices)]))
+
+
+def _pupils(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "2 3"]:
+    """The middles of the irises, the picture's left first: those of the rings around them, raised to the eyeball."""
+    mesh, pupils = load_mesh(), []
+    for eye, ring in zip((mesh.right_eye, mesh.left_eye), person.pupil_rings[::-1], strict=True):
+        centre = vertices[eye].mean(0)
+        axis = vertices[ring].mean(0) - centre
+        radius = np.linalg.norm(vertices[ring] - centre, axis=1).mean()
+        pupils.append(centre + axis * radius / np.linalg.norm(axis))
+    return np.stack(pupils)
 
 
 def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering:

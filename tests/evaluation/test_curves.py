@@ -38,5 +38,5 @@ def test_a_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nothing"), "--out", str(tmp_path / "x.png")]) == 1
     assert "there are no metrics at" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="none of the runs .a. has any of loss/contents"):
+    with pytest.raises(ValueError, match=r"none of the runs .a. has any of loss/contents"):
         draw_curves({"a": [{"step": 0, "loss/content": 1.0}]}, panels=["loss/contents"])

@@ -25,6 +25,8 @@ from th_jax.types import Avatar, MetaWeights, NetworkState, Params, Shots
 BATCH = 8
 """Shots of one update when there are more than one (docs/paper-map.md)."""
 
+FinetuneChunk = Callable[..., tuple[Any, dict[str, Float[Array, " S"]]]]
+
 PADDED_SHOTS = (1, 8, 32)
 """Numbers of shots that programs are compiled for; others are padded, and the mask says which are real."""
 
@@ -207,10 +209,11 @@ def make_finetune_chunk(
     *,
     steps: int,
     discriminator_updates: int = 2,
-) -> Callable[[FinetuneState, PerceptualWeights, Shots], tuple[FinetuneState, dict[str, Float[Array, " S"]]]]:
-    """`steps` steps as one jitted program; gives the state after them and every metric of every step.
+) -> FinetuneChunk:
+    """`steps` steps as one pure function: (state, perceptual, shots, end) -> (state, metrics of every step).
 
-    One compilation serves every person with the same number of padded shots.
+    Steps from number `end` on change nothing, and their metrics are NaN: so that one compiled program serves every length
+    of fine-tuning, and every person with the same number of padded shots.
 
     Raises:
         ValueError: for less than one step.
@@ -220,11 +223,18 @@ def make_finetune_chunk(
     step = make_finetune_step(networks, loss_weights, optimizers, discriminator_updates=discriminator_updates)
 
     def chunk(
-        state: FinetuneState, perceptual: PerceptualWeights, shots: Shots
+        state: FinetuneState, perceptual: PerceptualWeights, shots: Shots, end: Int[Array, ""]
     ) -> tuple[FinetuneState, dict[str, Array]]:
-        return jax.lax.scan(lambda before, _: step(before, perceptual, shots), state, length=steps)
+        _, shapes = jax.eval_shape(step, state, perceptual, shots)
+        nothing = {name: jnp.full(shape.shape, jnp.nan, shape.dtype) for name, shape in shapes.items()}
 
-    return jax.jit(chunk, donate_argnums=0)
+        def one(before: FinetuneState, _: None) -> tuple[FinetuneState, dict[str, Array]]:
+            go_on = before.step < end
+            return jax.lax.cond(go_on, lambda: step(before, perceptual, shots), lambda: (before, nothing))
+
+        return jax.lax.scan(one, state, length=steps)
+
+    return chunk
 
 
 def _permutation(key: PRNGKeyArray, epoch: Int[Array, ""], mask: Float[Array, " T"]) -> Int[Array, " T"]:
