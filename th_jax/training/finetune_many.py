@@ -1,0 +1,135 @@
+"""Many people: one program over all devices, each of which fine-tunes its own people one after the other.
+
+A round takes devices x `at_once` people. Memory holds one round, whatever the number of people.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PRNGKeyArray
+
+from th_jax.losses import LossWeights
+from th_jax.models.networks import Networks
+from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.sharding import DATA_AXIS, make_mesh
+from th_jax.training.finetune import (
+    PADDED_SHOTS,
+    FinetuneState,
+    avatar_of,
+    make_finetune_chunk,
+    start_finetune,
+    steps_of,
+)
+from th_jax.training.finetune_person import CHUNK_STEPS, FinetuneMetrics, default_losses, fit_shots
+from th_jax.training.optimizers import Optimizers
+from th_jax.types import Avatar, MetaWeights, Shots
+
+
+class FinishedPerson(NamedTuple):
+    """A person whose round is over. Arrays are on the host."""
+
+    name: str
+    avatar: Avatar
+    metrics: FinetuneMetrics
+
+
+def finetune_many(
+    networks: Networks,
+    weights: MetaWeights,
+    perceptual: PerceptualWeights,
+    people: Iterable[tuple[str, Shots]],
+    *,
+    epochs: int = 40,
+    loss_weights: LossWeights | None = None,
+    optimizers: Optimizers | None = None,
+    mesh: Mesh | None = None,
+    at_once: int = 1,
+    width: int = 1,
+    chunk_steps: int = CHUNK_STEPS,
+    key: PRNGKeyArray | None = None,
+) -> Iterator[FinishedPerson]:
+    """Fine-tune people as they come, and give each back when its round is over: the avatars of `make_finetune`.
+
+    A round begins when enough people with the same number of padded shots (1, 8 or 32) have come; the last ones may leave
+    places empty.
+
+    Args:
+        networks, weights, perceptual: of the meta weights.
+        people: name and shots, read lazily.
+        epochs, loss_weights, optimizers, chunk_steps, key: as in `make_finetune`.
+        mesh: all devices by default.
+        at_once: people of one device in a round.
+        width: of these, how many are computed side by side by vmap; 1 is one after the other, which is faster on a CPU.
+
+    Raises:
+        ValueError: for settings that fit no round, or shots that fit no fine-tuning.
+    """
+    mesh = mesh or make_mesh()
+    if at_once < 1 or not 1 <= width <= at_once or at_once % width:
+        raise ValueError(f"at_once must be at least 1 and a multiple of width, but they are {at_once} and {width}")
+    losses = loss_weights or default_losses(perceptual)
+    settings = optimizers or Optimizers()
+    start, chunk = _programs(networks, losses, settings, mesh, chunk_steps, width)
+    places = mesh.devices.size * at_once
+    waiting: dict[int, list[tuple[str, Shots]]] = {count: [] for count in PADDED_SHOTS}
+    first_key = key if key is not None else jax.random.key(0)
+
+    def finish(group: list[tuple[str, Shots]]) -> Iterator[FinishedPerson]:
+        ends = [steps_of(int(np.sum(shots.mask)), epochs=epochs) for _, shots in group]
+        empty = places - len(group)
+        stacked = Shots(
+            *(np.stack(leaves) for leaves in zip(*(s for _, s in [*group, *[group[0]] * empty]), strict=True))
+        )
+        shots = jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+        last = jax.device_put(np.array([*ends, *[0] * empty], np.int32), NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+        state = start(weights, shots, first_key)
+        history = []
+        for _ in range(0, max(ends), chunk_steps):
+            state, metrics = chunk(state, perceptual, shots, last)
+            history.append(jax.device_get(metrics))
+        joined = {name: np.concatenate([part[name] for part in history], axis=1) for name in history[0]}
+        avatars = jax.device_get(jax.vmap(avatar_of)(state))
+        for place, (name, _) in enumerate(group):
+            avatar: Avatar = jax.tree.map(lambda leaf, place=place: leaf[place], avatars)
+            yield FinishedPerson(name, avatar, {n: v[place, : ends[place]] for n, v in joined.items()})
+
+    for name, shots in people:
+        fitted = fit_shots(networks, shots)
+        group = waiting[len(fitted.mask)]
+        group.append((name, fitted))
+        if len(group) == places:
+            waiting[len(fitted.mask)] = []
+            yield from finish(group)
+    for group in waiting.values():
+        if group:
+            yield from finish(group)
+
+
+def _programs(
+    networks: Networks, losses: LossWeights, optimizers: Optimizers, mesh: Mesh, chunk_steps: int, width: int
+) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
+    """The start and the chunk of a round: people are split over devices, and mapped over one after the other on each."""
+    one_chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps)
+    people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
+
+    def start(weights: MetaWeights, shots: Shots, key: PRNGKeyArray) -> FinetuneState:
+        def one(person: Shots) -> FinetuneState:
+            return start_finetune(networks, weights, person, optimizers=optimizers, key=key)
+
+        return jax.lax.map(one, shots)
+
+    def chunk(states: FinetuneState, perceptual: PerceptualWeights, shots: Shots, ends: jax.Array) -> Any:
+        def one(person: tuple[FinetuneState, Shots, jax.Array]) -> Any:
+            state, own, end = person
+            return one_chunk(state, perceptual, own, end)
+
+        return jax.lax.map(one, (states, shots, ends), batch_size=width if width > 1 else None)
+
+    started = jax.shard_map(start, mesh=mesh, in_specs=(whole, people, whole), out_specs=people, check_vma=False)
+    chunked = jax.shard_map(
+        chunk, mesh=mesh, in_specs=(people, whole, people, people), out_specs=people, check_vma=False
+    )
+    return jax.jit(started), jax.jit(chunked, donate_argnums=0)
