@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test slow-test check lint format types heads golden clips oracle-test benchmark clean
+.PHONY: help demo test slow-test check lint format types heads golden clips oracle-test beam-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,16 @@ runs/weights/vgg16.safetensors: | $(VENV)/.dev
 
 oracle-test: $(VENV)/.oracle runs/weights/vgg16.safetensors  ## tests beside PyTorch, ONNX Runtime and scikit-image
 	TH_JAX_WEIGHTS=$(CURDIR)/runs/weights $(BIN)/python -m pytest -m oracle
+
+# Beam wants older versions than constraints.txt has.
+.venv-beam/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/pip install --quiet --upgrade pip
+	.venv-beam/bin/pip install --quiet -e '.[beam,dev]'
+	touch $@
+
+beam-test: .venv-beam/.installed  ## the Beam pipeline beside the local one
+	.venv-beam/bin/python -m pytest -m beam
 
 benchmark: $(VENV)/.oracle  ## networks beside the same networks in PyTorch
 	$(BIN)/python -m benchmarks.networks

@@ -2,43 +2,42 @@
 
 python -m data_prep.build_shards --source videos/ --out data/people
 
-docs/data.md shows the layouts of a source folder. Everything is built beside the new folder and renamed at the end.
+docs/data.md shows the layouts of a source folder. Finished videos are kept beside the new folder until all are done: a
+run that was stopped or killed is continued by the same command, and its result has the same bytes as if nothing had
+happened.
 """
 
 import argparse
-import importlib.util
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from tqdm import tqdm
-
-from data_prep.manifest import MANIFEST_FILE, Drop, summary, write_manifest
-from data_prep.prepare_video import Settings, prepare_video
-from data_prep.quality import Reason, Thresholds
-from data_prep.sources import HELDOUT, TRAIN, Layout, Listing, SourceVideo, list_source, split_of
-from data_prep.workers import Died, run_in_processes
-from th_jax.data.schema import VideoRecord, parse, serialise, shard_name
-from th_jax.faces import Box, detect_faces, landmarks_in_box
-from th_jax.media.backends import pillow, pyav
-
-NAME = "faces"
-
-
-class Job(NamedTuple):
-    """What a worker needs to prepare one video."""
-
-    folder: Path
-    video: SourceVideo
-    settings: Settings
-    target: Path
-    """Where its record goes, if it gets one."""
+from data_prep.manifest import MANIFEST_FILE, Drop, describe, drop_of, write_manifest
+from data_prep.options import add_options, chosen
+from data_prep.plan import NAME, PREPARATION_FILE, Plan, Selection, make_plan, split_order
+from data_prep.prepare_video import Settings
+from data_prep.sources import Layout
+from data_prep.splits import OfficialSplit
+from data_prep.stage_videos import stage_videos
+from data_prep.staging import (
+    ASSEMBLY,
+    Staged,
+    digest,
+    has_record,
+    open_staging,
+    read_lines,
+    read_outcome,
+    remove_staging,
+    staged,
+    staging_folder,
+)
+from th_jax.data.schema import VideoRecord, parse
+from th_jax.data.video_list import VideoList, load_video_list
+from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
 
 
 class Built(NamedTuple):
@@ -47,7 +46,8 @@ class Built(NamedTuple):
     videos: dict[str, int]
     """Videos by split."""
     frames: int
-    drops: tuple[Drop, ...]
+    drops: Mapping[tuple[str, str], int]
+    """How much was dropped, by level and reason."""
 
 
 def build_shards(
@@ -59,145 +59,181 @@ def build_shards(
     workers: int = 1,
     heldout_share: float = 0.0,
     heldout_people: Collection[str] = (),
+    official: OfficialSplit | None = None,
+    takedown: Collection[str] = (),
     name: str = NAME,
+    limits: ProcessLimits = DEFAULT_PROCESS_LIMITS,
 ) -> Built:
     """Prepare every video of a folder into a new data set with its manifest, which appears whole or not at all.
 
-    The result is the same for any number of workers. If no video can be used, the manifest alone is left beside `out`.
+    The result is the same for any number of workers, and however often the run was stopped and begun again. If no
+    video can be used, the manifest alone is left beside `out`.
+
+    Args:
+        source: the folder.
+        out: the new folder.
+        settings: how videos are prepared.
+        layout: how the source is arranged.
+        workers: processes.
+        heldout_share: of the people, 0 to 1.
+        heldout_people: by name.
+        official: a published split, in place of these two.
+        takedown: people, or ids of videos, to leave out.
+        name: of the data set, in its file names.
+        limits: what one video may cost.
 
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no such source, or no landmark model.
         ImportError: without the extra `prep`.
-        ValueError: for impossible settings, a source that holds nothing to read, or one of which nothing can be used.
-        RuntimeError: if workers cannot start, or cannot write.
+        ValueError: for impossible settings, a source that holds nothing to read or of which nothing can be used, or if
+            an earlier run prepared some of it with other settings.
+        RuntimeError: if workers cannot start or cannot write, or another run is at work on the same data set.
     """
     out = out.absolute()
-    _check(settings, out, workers, heldout_share, name)
-    listing = list_source(source, layout)
-    _check_people(listing, heldout_people)
-    _check_backends()
-    # TensorFlow: not for workers, which import this module again, and not before the arguments are checked.
+    _check(out, workers, limits)
+    plan = make_plan(
+        source, settings, Selection(layout, heldout_share, heldout_people, official, frozenset(takedown), name)
+    )
+    folder = staging_folder(out)
+    with open_staging(folder, plan.decisive):
+        if os.path.lexists(out):
+            if not _is_finished(out, plan):
+                raise _exists(out)
+            built = _reported(out)  # an earlier run was killed while it tidied up
+        else:
+            built = _build(source, out, folder, plan, settings, workers, limits)
+        remove_staging(folder)
+    if not built.videos:
+        beside = _manifest_beside(out)
+        raise ValueError(
+            f"no video of {source} can be used, so nothing was written but {beside}, which says why: {_why(beside)}"
+        )
+    return built
+
+
+def report(out: Path | str, built: Built) -> str:
+    """What was made, for the user."""
+    videos = ", ".join(f"{split} {count}" for split, count in built.videos.items())
+    lines = [f"{out}: videos: {videos}; frames: {built.frames}"]
+    if built.drops:
+        lines += [describe(built.drops), f"each with its reason in {out}/{MANIFEST_FILE}"]
+    return "\n".join(lines)
+
+
+def _build(
+    source: Path, out: Path, folder: Path, plan: Plan, settings: Settings, workers: int, limits: ProcessLimits
+) -> Built:
+    decisive = digest(plan.decisive)
+    for video in plan.taken_down:
+        staged(folder, source, video, decisive).path.unlink(missing_ok=True)
+    targets = [staged(folder, source, video, decisive) for video in plan.videos]
+    failed = stage_videos(source, plan.videos, targets, settings=settings, workers=workers, limits=limits)
+    splits: dict[str, list[Staged]] = {split: [] for split in split_order(plan.splits)}
+    for target, split in zip(targets, plan.splits, strict=True):
+        if has_record(target):
+            splits[split].append(target)
+    counts: Counter[tuple[str, str]] = Counter()
+    drops = _counted(_drops(plan, targets, failed), counts)
+    if not any(splits.values()):
+        write_manifest(_manifest_beside(out), drops)
+        return Built({}, 0, counts)
+    # TensorFlow: not for workers, which import this module again, and not before there is something to write.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from data_prep.shard_writer import write_data_set
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        drops = [*listing.drops, *_prepare(source, listing, settings, partial, workers)]
-        records = {number: partial / f"{number}.record" for number in range(len(listing.videos))}
-        splits: dict[str, list[Path]] = {TRAIN: [], HELDOUT: []}
-        for number, path in records.items():
-            if path.exists():
-                identity = listing.videos[number].identity
-                splits[split_of(identity, share=heldout_share, named=heldout_people)].append(path)
-        if not any(splits.values()):
-            beside = out.with_name(f"{out.name}.{MANIFEST_FILE}")
-            write_manifest(beside, drops)
-            raise ValueError(
-                f"no video of {source} can be used, so nothing was written but {beside}, which says why: {_why(drops)}"
-            )
-        made = write_data_set(
-            partial / "data", {split: _records(paths) for split, paths in splits.items() if paths}, name=name
-        )
-        write_manifest(partial / "data" / MANIFEST_FILE, drops)
-        os.rename(partial / "data", out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    counts = {split: len(entries) for split, entries in made.splits.items()}
-    return Built(counts, sum(entry.frames for entries in made.splits.values() for entry in entries), tuple(drops))
+    data = folder / ASSEMBLY / out.name
+    records = {split: _records(chosen) for split, chosen in splits.items() if chosen}
+    made = write_data_set(data, records, name=plan.name)
+    write_manifest(data / MANIFEST_FILE, drops)
+    (data / PREPARATION_FILE).write_text(plan.document, encoding="utf-8")
+    _flush(*data.iterdir(), data)
+    os.rename(data, out)
+    _flush(out.parent)
+    return _built(made, counts)
 
 
-def prepare_job(job: Job) -> tuple[Drop, ...]:
-    """Prepare one video in a worker: its record goes to the disk, what was dropped comes back."""
-    try:
-        record, drops = prepare_video(job.folder, job.video, job.settings)
-        data = None if record is None else serialise(record)
-    except MemoryError:
-        return (_dropped(job.video, Reason.OVER_LIMITS, "it needs more memory than there is"),)
-    except OSError as error:
-        return (_dropped(job.video, Reason.UNDECODABLE, f"it can no longer be read: {error.strerror}"),)
-    except Exception as error:  # one bad video must never stop a run of days: the manifest names it
-        return (_dropped(job.video, Reason.FAILED, f"{type(error).__name__}: {error}"),)
-    if data is not None:
-        written = job.target.with_suffix(".partial")
-        written.write_bytes(data)
-        written.replace(job.target)
-    return drops
+def _drops(plan: Plan, targets: Sequence[Staged], failed: Mapping[int, Drop]) -> Iterator[Drop]:
+    """All drops in the order of the videos, read from the disk one video after the other."""
+    yield from plan.drops
+    for number, target in enumerate(targets):
+        lines = read_lines(target)
+        if lines is not None:
+            yield from map(drop_of, lines)
+        elif number in failed:
+            yield failed[number]
+        else:
+            raise _lost(target)
 
 
-def _prepare(source: Path, listing: Listing, settings: Settings, folder: Path, workers: int) -> list[Drop]:
-    """Prepare all videos; the drops in the order of the listing."""
-    jobs = [Job(source, video, settings, folder / f"{i}.record") for i, video in enumerate(listing.videos)]
-    drops: dict[int, tuple[Drop, ...]] = {}
-    results = run_in_processes(prepare_job, jobs, workers=workers)
-    for number, result in tqdm(results, total=len(jobs), unit="video", disable=None):
-        if isinstance(result, Died):
-            result = (_dropped(jobs[number].video, Reason.FAILED, f"its process ended with {result.exit_code}"),)
-        drops[number] = result
-    return [drop for number in range(len(jobs)) for drop in drops[number]]
+def _records(targets: Sequence[Staged]) -> Iterator[VideoRecord]:
+    for target in targets:
+        outcome = read_outcome(target)
+        if outcome is None or outcome.record is None:
+            raise _lost(target)
+        yield parse(outcome.record)
 
 
-def _records(paths: Sequence[Path]) -> Iterator[VideoRecord]:
+def _lost(target: Staged) -> RuntimeError:
+    target.path.unlink(missing_ok=True)
+    return RuntimeError(f"{target.path} was changed or damaged since it was written: run the same command again")
+
+
+def _counted(drops: Iterator[Drop], counts: Counter[tuple[str, str]]) -> Iterator[Drop]:
+    for drop in drops:
+        counts[drop.level, drop.reason.value] += 1
+        yield drop
+
+
+def _built(videos: VideoList, drops: Mapping[tuple[str, str], int]) -> Built:
+    counts = {split: len(entries) for split, entries in videos.splits.items()}
+    return Built(counts, sum(entry.frames for entries in videos.splits.values() for entry in entries), drops)
+
+
+def _is_finished(out: Path, plan: Plan) -> bool:
+    """Whether this data set is what the plan makes; data sets appear whole."""
+    made = out / PREPARATION_FILE
+    return made.is_file() and made.read_text(encoding="utf-8") == plan.document
+
+
+def _reported(out: Path) -> Built:
+    with (out / MANIFEST_FILE).open(encoding="utf-8") as lines:
+        counts = Counter((drop.level, drop.reason.value) for drop in map(drop_of, lines))
+    return _built(load_video_list(out), counts)
+
+
+def _manifest_beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.{MANIFEST_FILE}")
+
+
+def _why(manifest: Path) -> str:
+    counts: Counter[tuple[str, str]] = Counter()
+    example = ""
+    with manifest.open(encoding="utf-8") as lines:
+        for drop in _counted(map(drop_of, lines), counts):
+            example = example or (f"; {drop.path}: {drop.detail}" if drop.detail else "")
+    return describe(counts).replace("\n", "; ") + example
+
+
+def _flush(*paths: Path) -> None:
     for path in paths:
-        yield parse(path.read_bytes())
-        path.unlink()
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _dropped(video: SourceVideo, reason: Reason, detail: str) -> Drop:
-    return Drop("video", video.video_id, video.path, reason, detail=detail)
+def _check(out: Path, workers: int, limits: ProcessLimits) -> None:
+    if os.path.lexists(out) and not staging_folder(out).exists():
+        raise _exists(out)
+    if not 1 <= workers <= 4096:
+        raise ValueError(f"workers must be 1 to 4096, but is {workers}")
+    check_process_limits(limits)
 
 
-def _why(drops: Sequence[Drop]) -> str:
-    example = next((drop for drop in drops if drop.detail), None)
-    return summary(drops).replace("\n", "; ") + (f"; {example.path}: {example.detail}" if example else "")
-
-
-def _check(settings: Settings, out: Path, workers: int, heldout_share: float, name: str) -> None:
-    if os.path.lexists(out):
-        raise FileExistsError(f"{out} exists: a data set needs a new folder; delete this one or choose another")
-    shard_name(name, TRAIN, 0, 1)
-    for what, value, least, most in (
-        ("size", settings.size, 16, 4096),
-        ("frames", settings.frames, 1, 4096),
-        ("gap", settings.gap, 0, 3600),
-        ("JPEG quality", settings.quality, 1, 100),
-        ("context", settings.context, 0.5, 4),
-        ("min-frames", settings.thresholds.frames, 1, settings.frames),
-        ("workers", workers, 1, 4096),
-        ("heldout", heldout_share, 0, 1),
-    ):
-        if not least <= value <= most:
-            raise ValueError(f"{what} must be {least} to {most}, but is {value}")
-
-
-def _check_people(listing: Listing, heldout_people: Collection[str]) -> None:
-    missing = sorted(set(heldout_people) - {video.identity for video in listing.videos})
-    if missing:
-        raise ValueError(f"people named to be held out are not in the source: {', '.join(missing[:5])}")
-
-
-def _check_backends() -> None:
-    """Use everything once, here: an absent extra or landmark model is one sentence, not a line for every video."""
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError("writing shards needs TensorFlow: pip install 'th_jax[prep]'")
-    pillow()
-    pyav()
-    blank = np.zeros((64, 64, 3), np.uint8)
-    detect_faces(blank)
-    landmarks_in_box(blank, Box(16, 16, 48, 48))
-
-
-def _heldout(text: str) -> tuple[float, tuple[str, ...]]:
-    try:
-        return float(text), ()
-    except ValueError:
-        path = Path(text)
-        if not path.is_file():
-            raise argparse.ArgumentTypeError(
-                f"{text} is neither a share such as 0.05 nor a file with one person a line"
-            ) from None
-        return 0.0, tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+def _exists(out: Path) -> FileExistsError:
+    return FileExistsError(f"{out} exists: a data set needs a new folder; delete this one or choose another")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -206,53 +242,36 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--source", type=Path, required=True, help="the folder of videos or photos")
-    add("--out", type=Path, required=True, help="the new folder of the data set")
-    add("--layout", type=Layout, choices=list(Layout), default=Layout.AUTO, help="how the source is arranged")
-    add("--size", type=int, default=256, help="side of the stored frames, in pixels")
-    add("--frames", type=int, default=Settings().frames, help="most frames of a video")
-    add("--min-frames", type=int, default=Thresholds().frames, help="a video with fewer usable frames is dropped")
-    add("--gap", type=float, default=Settings().gap, help="least seconds between two frames of a clip")
-    add("--quality", type=int, default=Settings().quality, help="JPEG quality, 1 to 100")
-    add("--context", type=float, default=1.0, help="above 1 shows more around the head")
-    add("--licence", default=Settings().licence, help="SPDX name of the source's licence, kept in every record")
-    add("--name", default=NAME, help="of the data set, in its file names")
-    add("--heldout", type=_heldout, default=(0.0, ()), help="share of people to hold out, or a file that names them")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--source", type=Path, required=True, help="the folder of videos or photos")
+    parser.add_argument("--out", type=Path, required=True, help="the new folder of the data set")
+    add_options(parser)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the data set was made, 1 if not, 130 if it was interrupted."""
     options = _parser().parse_args(arguments)
-    thresholds = Thresholds(frames=options.min_frames)
-    same = {field: getattr(options, field) for field in ("size", "frames", "gap", "quality", "context", "licence")}
-    share, people = options.heldout
     previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill tidies up as Ctrl-C does
     try:
+        settings, selection, limits = chosen(options)
         built = build_shards(
             options.source,
             options.out,
-            settings=Settings(**same, thresholds=thresholds),
-            layout=options.layout,
+            settings=settings,
             workers=options.workers,
-            heldout_share=share,
-            heldout_people=people,
-            name=options.name,
+            limits=limits,
+            **selection._asdict(),
         )
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: finished videos are kept, and the same command goes on with the others", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
-    videos = ", ".join(f"{split} {count}" for split, count in built.videos.items())
-    print(f"{options.out}: videos: {videos}; frames: {built.frames}")
-    if built.drops:
-        print(f"{summary(built.drops)}\neach with its reason in {options.out / MANIFEST_FILE}")
+    print(report(options.out, built))
     return 0
 
 

@@ -1,11 +1,15 @@
-"""Shows what is in a data set: counts, a histogram of head turns, and a contact sheet with the landmarks drawn in.
+"""Shows what is in a data set: counts, histograms, what was dropped and why, and frames with the landmarks drawn in.
 
-python -m data_prep.inspect_shards data/people --out out/people.png
+python -m data_prep.inspect_shards data/people --out out/people.html --source videos/
+
+An .html is one page that loads nothing else; a .png or .jpg is its contact sheet alone. With the folder that was
+prepared, dropped frames are shown too.
 """
 
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,181 +18,205 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from data_prep.manifest import MANIFEST_FILE, read_manifest, summary
-from th_jax.data.pictures import decode_frame
+from data_prep.inspect_measures import YAW_EDGES, Measures, measure_records, spread, yaw, yaw_histogram
+from data_prep.inspect_page import Dropped, Row, charts_of, page
+from data_prep.inspect_pictures import CELL, MARGIN, PAPER, draw_lines, dropped_frame, frame_row
+from data_prep.manifest import MANIFEST_FILE, Drop, describe, drop_of
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord, shard_name
-from th_jax.data.video_list import load_video_list
-from th_jax.media import Kind, Provenance, write_image
-from th_jax.topology import known_points, segments
+from th_jax.data.video_list import VideoList, load_video_list
+from th_jax.media import Kind, Provenance, write_image, write_page
 
-CELL = 144
-"""Side of a frame on the sheet, in pixels."""
+__all__ = ["CELL", "Inspection", "draw_lines", "inspect_shards", "main", "yaw", "yaw_histogram"]
 
-YAW_EDGES = np.arange(-65.0, 66.0, 10.0)
-"""Degrees; the outermost bins also count what lies beyond them."""
+SAMPLE = 1000
+"""Videos that are read for the histograms, evenly spread: a data set of 60 GB is not read whole."""
 
-POSE_SAMPLE = 1000
-"""Videos whose landmarks are read for the histogram, evenly spread: a data set of 60 GB is not read whole."""
+EXAMPLES = 6
+"""Drops of each reason that are shown, each of another video."""
 
-_MARGIN, _TITLE, _CHART = 6, 22, 130
-_PAPER, _INK, _BAR = (250, 250, 250), (30, 30, 30), (90, 120, 170)
-_SUBPIXEL_BITS = 4
+_TITLE, _INK = 22, (30, 30, 30)
 
 
 class Inspection(NamedTuple):
     """What a data set holds."""
 
     text: str
-    sheet: UInt8[np.ndarray, "H W 3"]
-    inputs: tuple[str, ...]
-    """Source hashes of the videos on the sheet."""
+    """For a terminal."""
+    title: str
+    facts: tuple[str, ...]
+    splits: tuple[tuple[str, ...], ...]
+    """A table, headings first."""
+    measures: Measures
+    """Of a sample of the split's videos."""
+    frames: tuple[int, ...]
+    """Of each video of the split."""
+    videos_of_people: tuple[int, ...]
+    """How many the split has of each person."""
+    dropped: Dropped | None
+    """None without a manifest."""
+    shown: tuple[VideoRecord, ...]
+    frame_size: int
 
 
-def inspect_shards(folder: Path, *, split: str | None = None, videos: int = 16, columns: int = 12) -> Inspection:
-    """Counts of all splits, and the poses and a sheet of one ("train", or else the first), spread over its videos.
+def inspect_shards(
+    folder: Path, *, split: str | None = None, videos: int = 16, source: Path | None = None
+) -> Inspection:
+    """Counts of all splits, and measures and videos of one ("train", or else the first), spread over its videos.
 
     Raises:
-        FileNotFoundError: if the folder holds no data set.
-        ValueError: if there is no such split, it has no videos, or `videos` or `columns` is below 1.
+        FileNotFoundError: if the folder holds no data set, or `source` is no folder.
+        ValueError: if there is no such split, it has no videos, or `videos` is below 1.
         DamagedRecord: naming the shard and the record (a ValueError).
     """
-    if videos < 1 or columns < 1:
-        raise ValueError(f"a contact sheet needs at least 1 video and 1 column, but {videos} and {columns} came")
+    if videos < 1:
+        raise ValueError(f"a contact sheet needs at least 1 video, but {videos} came")
+    if source is not None and not source.is_dir():
+        raise FileNotFoundError(f"the source {source} is no folder")
     listed = load_video_list(folder)
     if split is None:
         split = "train" if "train" in listed.splits else next(iter(listed.splits))
     records = VideoRecords(folder, split)
     if not len(records):
         raise ValueError(f"split {split!r} of {folder} has no videos")
-    lines = [f"{folder}: data set {listed.name!r}, {listed.frame_size} px, {listed.points} landmarks a frame"]
-    for name, entries in listed.splits.items():
-        present = [entry for entry in entries if not entry.forgotten]
-        frames = [entry.frames for entry in present] or [0]
-        shards = [folder / shard_name(listed.name, name, i, listed.shards[name]) for i in range(listed.shards[name])]
-        lines.append(
-            f"{name}: {len(present)} videos of {len({entry.identity for entry in present})} people, {sum(frames)} "
-            f"frames ({min(frames)} to {max(frames)} a video, median {np.median(frames):g}), "
-            f"{sum(map(os.path.getsize, shards)) / 2**20:.1f} MiB"
-        )
-    sampled = _spread(len(records), POSE_SAMPLE)
-    angles = np.concatenate([yaw(records.read(int(number)).landmarks) for number in sampled])
-    counts = yaw_histogram(angles)
-    lines.append(f"head turns in {split} ({len(sampled)} of {len(records)} videos), degrees, + to the picture's right:")
-    lines += _histogram_lines(counts)
-    if (folder / MANIFEST_FILE).is_file():
-        lines.append(summary(read_manifest(folder / MANIFEST_FILE)) or "nothing was dropped")
-    shown = [records.read(int(number)) for number in _spread(len(records), videos)]
-    rows = [_row(record, columns, listed.frame_size) for record in shown]
-    sheet = np.concatenate([*rows, _chart(counts, rows[0].shape[1], split)])
-    return Inspection("\n".join(lines), sheet, tuple(record.source_sha256 for record in shown))
+    title = f"data set {listed.name!r}, {listed.frame_size} px, {listed.points} landmarks a frame"
+    table = [_counts(folder, listed, name) for name in listed.splits]
+    sampled = spread(len(records), SAMPLE)
+    measures = measure_records((records.read(int(number)) for number in sampled), side=listed.frame_size)
+    sample = f"{len(sampled)} of {len(records)} videos"
+    dropped = _dropped(folder / MANIFEST_FILE, source)
+    entries = [entry for entry in listed.entries(split) if not entry.forgotten]
+    return Inspection(
+        "\n".join([f"{folder}: {title}", *map(_sentence, table), *_turns(measures.yaw, f"{split} ({sample})"),
+                   *_summary(dropped)]),
+        title,
+        (f"Digest of the list of videos: {listed.digest(split=split)}", f"Measures are those of {split}: {sample}."),
+        (("split", "videos", "people", "frames", "fewest a video", "median", "most", "MiB"), *table),
+        measures,
+        tuple(entry.frames for entry in entries),
+        tuple(Counter(entry.identity for entry in entries).values()),
+        dropped,
+        tuple(records.read(int(number)) for number in spread(len(records), videos)),
+        listed.frame_size,
+    )  # fmt: skip
 
 
-def yaw(landmarks: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, " F"]:
-    """How far each head is turned, in degrees, positive to the picture's right; NaN where a point is unknown.
-
-    A proxy: where the nose's tip stands between the outer corners of the eyes. On rendered heads that turn up to 30
-    degrees, it is wrong by 2.5 degrees on the mean.
-    """
-    left, right, tip = (landmarks[:, point].astype(np.float64) for point in (36, 45, 30))
-    across = right - left
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = ((tip - left) * across).sum(-1) / (across**2).sum(-1)
-    return np.degrees(np.arctan(2 * share - 1))
-
-
-def yaw_histogram(angles: Float[np.ndarray, " N"]) -> Int[np.ndarray, " B"]:
-    """Number of known angles in each bin of `YAW_EDGES`."""
-    known = angles[np.isfinite(angles)]
-    return np.histogram(np.clip(known, YAW_EDGES[0], YAW_EDGES[-1]), YAW_EDGES)[0]
+def html_page(inspection: Inspection, *, columns: int) -> str:
+    """The inspection as one page, with up to `columns` frames of each video that is shown."""
+    rows = (Row(_title(r), frame_row(r, columns=columns, side=inspection.frame_size)) for r in inspection.shown)
+    charts = charts_of(inspection.measures, frames=inspection.frames, videos_of_people=inspection.videos_of_people)
+    return page(
+        inspection.title,
+        facts=inspection.facts,
+        splits=inspection.splits,
+        charts=charts,
+        dropped=inspection.dropped,
+        rows=rows,
+    )
 
 
-def draw_lines(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "P 2"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the frame with the landmarks' segments as thin lines in their colours; unknown ones are left out."""
-    drawn, strokes = frame.copy(), segments(len(landmarks))
-    known = known_points(landmarks)
-    scale = np.array(frame.shape[1::-1]) * 2**_SUBPIXEL_BITS
-    places = np.where(known[:, None], landmarks * scale - 2 ** (_SUBPIXEL_BITS - 1), 0).round().astype(int)
-    for start, end, color in zip(strokes.start, strokes.end, strokes.color, strict=True):
-        if known[start] and known[end]:
-            rgb = [int(255 * value) for value in color]
-            a, b = places[start].tolist(), places[end].tolist()
-            cv2.line(drawn, a, b, rgb, 1, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    return drawn
+def contact_sheet(inspection: Inspection, *, columns: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The videos that are shown, a row of up to `columns` frames each."""
+    rows = []
+    for record in inspection.shown:
+        frames = frame_row(record, columns=columns, side=inspection.frame_size)
+        framed = cv2.copyMakeBorder(frames, _TITLE, MARGIN, MARGIN, MARGIN, borderType=cv2.BORDER_CONSTANT, value=PAPER)
+        place = (MARGIN, _TITLE - 6)
+        text = _title(record).encode("ascii", "replace").decode()
+        rows.append(cv2.putText(framed, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA))
+    return np.concatenate(rows)
 
 
-def _spread(total: int, wanted: int) -> Int[np.ndarray, " C"]:
-    count = min(total, wanted)
-    return ((np.arange(count) + 0.5) * total / count).astype(np.int64)
+def _counts(folder: Path, listed: VideoList, split: str) -> tuple[str, ...]:
+    """A line of the table of splits."""
+    present = [entry for entry in listed.splits[split] if not entry.forgotten]
+    frames = [entry.frames for entry in present] or [0]
+    shards = [folder / shard_name(listed.name, split, i, listed.shards[split]) for i in range(listed.shards[split])]
+    people = len({entry.identity for entry in present})
+    size = f"{sum(map(os.path.getsize, shards)) / 2**20:.1f}"
+    numbers = (len(present), people, sum(frames), min(frames))
+    return (split, *map(str, numbers), f"{np.median(frames):g}", str(max(frames)), size)
 
 
-def _row(record: VideoRecord, columns: int, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One video's title and frames."""
-    width = columns * (CELL + _MARGIN) + _MARGIN
-    row = np.full((_TITLE + CELL + _MARGIN, width, 3), _PAPER, np.uint8)
-    title = f"{record.video_id}   person {record.identity}   {len(record.frames)} frames"
-    _write(row, title.encode("ascii", "replace").decode(), (_MARGIN, _TITLE - 6))
-    for column, index in enumerate(_spread(len(record.frames), columns)):
-        full = decode_frame(record.frames[index], size=side)
-        frame = cv2.resize(full, (CELL, CELL), interpolation=cv2.INTER_CUBIC if side < CELL else cv2.INTER_AREA)
-        left = _MARGIN + column * (CELL + _MARGIN)
-        row[_TITLE : _TITLE + CELL, left : left + CELL] = draw_lines(frame, record.landmarks[index])
-    return row
+def _sentence(line: Sequence[str]) -> str:
+    split, videos, people, frames, least, median, most, size = line
+    each = f"{least} to {most} a video, median {median}"
+    return f"{split}: {videos} videos of {people} people, {frames} frames ({each}), {size} MiB"
 
 
-def _chart(counts: Int[np.ndarray, " B"], width: int, split: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The histogram of head turns as bars."""
-    chart = np.full((_CHART, width, 3), _PAPER, np.uint8)
-    _write(chart, f"head turns in {split}, degrees", (_MARGIN, _TITLE - 6))
-    bar = min(44, (width - 2 * _MARGIN) // len(counts))
-    floor, room = _CHART - 20, _CHART - 20 - _TITLE - 6
-    for number, (count, middle) in enumerate(zip(counts, _middles(), strict=True)):
-        left = _MARGIN + number * bar
-        height = round(room * count / max(counts.max(), 1))
-        cv2.rectangle(chart, (left, floor - height), (left + bar - 4, floor), _BAR, -1)
-        _write(chart, f"{middle:+.0f}", (left, _CHART - 6), scale=0.33)
-    return chart
-
-
-def _write(picture: UInt8[np.ndarray, "H W 3"], text: str, place: tuple[int, int], *, scale: float = 0.45) -> None:
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
-
-
-def _middles() -> Float[np.ndarray, " B"]:
-    return (YAW_EDGES[:-1] + YAW_EDGES[1:]) / 2
-
-
-def _histogram_lines(counts: Int[np.ndarray, " B"]) -> list[str]:
+def _turns(angles: Float[np.ndarray, " N"], where: str) -> list[str]:
+    counts: Int[np.ndarray, " B"] = yaw_histogram(angles)
     longest = max(int(counts.max()), 1)
+    middles = (YAW_EDGES[:-1] + YAW_EDGES[1:]) / 2
     return [
-        f"  {middle:+4.0f}  {count:6d}  {'#' * round(50 * count / longest)}"
-        for middle, count in zip(_middles(), counts, strict=True)
+        f"head turns in {where}, degrees, + to the picture's right:",
+        *(f"  {m:+4.0f}  {c:6d}  {'#' * round(50 * c / longest)}" for m, c in zip(middles, counts, strict=True)),
     ]
 
 
+def _dropped(manifest: Path, source: Path | None) -> Dropped | None:
+    """Counts and examples of a manifest, read line by line: that of a million videos does not fit into memory."""
+    if not manifest.is_file():
+        return None
+    counts: Counter[tuple[str, str]] = Counter()
+    examples: dict[str, dict[str | None, Drop]] = {}
+    with manifest.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                drop = drop_of(line)
+            except ValueError as error:
+                raise ValueError(f"line {number} of {manifest} is no line of a manifest: {error}") from error
+            counts[drop.level, drop.reason.value] += 1
+            few = examples.setdefault(drop.reason.value, {})
+            if len(few) < EXAMPLES:
+                few.setdefault(drop.video_id or drop.path, drop)
+    return Dropped(
+        counts,
+        {
+            reason: [(drop, None if source is None else dropped_frame(source, drop)) for drop in few.values()]
+            for reason, few in examples.items()
+        },
+    )
+
+
+def _summary(dropped: Dropped | None) -> list[str]:
+    return [] if dropped is None else [describe(dropped.counts) or "nothing was dropped"]
+
+
+def _title(record: VideoRecord) -> str:
+    return f"{record.video_id} (person {record.identity}, {len(record.frames)} frames)"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 if the sheet was written, 1 if not."""
+    """Command line: 0 if the page or the sheet was written, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.inspect_shards",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="the data set")
-    parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG to write")
+    parser.add_argument("--out", type=Path, required=True, help="HTML page, or PNG or JPEG of the contact sheet alone")
     parser.add_argument("--split", help="which split is shown; train by default")
     parser.add_argument("--videos", type=int, default=16, help="most rows of the sheet")
     parser.add_argument("--columns", type=int, default=12, help="most frames of a video on the sheet")
+    parser.add_argument("--source", type=Path, help="the folder that was prepared: dropped frames are shown from it")
     options = parser.parse_args(arguments)
     try:
-        inspection = inspect_shards(options.folder, split=options.split, videos=options.videos, columns=options.columns)
-        notes = f"contact sheet of data set {options.folder.absolute().name}"
-        record = Provenance(kind=Kind.FIGURE, inputs=inspection.inputs, notes=notes)
+        if options.columns < 1:
+            raise ValueError(f"a contact sheet needs at least 1 column, but {options.columns} came")
+        inspection = inspect_shards(options.folder, split=options.split, videos=options.videos, source=options.source)
+        notes = f"inspection of data set {options.folder.absolute().name}"
+        inputs = tuple(record.source_sha256 for record in inspection.shown)
+        record = Provenance(kind=Kind.FIGURE, inputs=inputs, notes=notes)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_image(options.out, inspection.sheet, provenance=record)
+        if options.out.suffix.lower() == ".html":
+            write_page(options.out, html_page(inspection, columns=options.columns), provenance=record)
+        else:
+            write_image(options.out, contact_sheet(inspection, columns=options.columns), provenance=record)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{inspection.text}\ncontact sheet: {options.out}")
+    print(f"{inspection.text}\nwritten: {options.out}")
     return 0
 
 

@@ -37,13 +37,15 @@ class Drop(NamedTuple):
 
 
 def write_manifest(path: Path, drops: Iterable[Drop]) -> None:
-    """Write one line a drop, in the given order.
+    """Write one line a drop, in the given order; the file appears whole or not at all.
 
     Raises:
         OSError: if the disk refuses.
     """
-    with path.open("w", encoding="utf-8") as file:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
         file.writelines(drop.line() + "\n" for drop in drops)
+    partial.replace(path)
 
 
 def read_manifest(path: Path) -> list[Drop]:
@@ -56,22 +58,36 @@ def read_manifest(path: Path) -> list[Drop]:
     drops = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            fields = json.loads(line)
-            drops.append(Drop(**{"video_id": None} | fields | {"reason": Reason(fields["reason"])}))
-        except (ValueError, KeyError, TypeError) as error:
+            drops.append(drop_of(line))
+        except ValueError as error:
             raise ValueError(f"line {number} of {path} is no line of a manifest: {error}") from error
     return drops
 
 
+def drop_of(line: str) -> Drop:
+    """The drop of a line.
+
+    Raises:
+        ValueError: if it is no line of a manifest.
+    """
+    try:
+        fields = json.loads(line)
+        return Drop(**{"video_id": None} | fields | {"reason": Reason(fields["reason"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
 def summary(drops: Iterable[Drop]) -> str:
     """Counts by level and reason, one level a line, the largest first; empty without drops."""
-    counts: dict[str, Counter[str]] = {level: Counter() for level in LEVELS}
-    for drop in drops:
-        counts[drop.level][drop.reason.value] += 1
-    return "\n".join(
-        f"dropped {level}s: {sum(reasons.values())} ("
-        + ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair)))
-        + ")"
-        for level, reasons in counts.items()
-        if reasons
-    )
+    return describe(Counter((drop.level, drop.reason.value) for drop in drops))
+
+
+def describe(counts: Mapping[tuple[str, str], int]) -> str:
+    """The same from numbers of drops by level and reason."""
+    lines = []
+    for level in LEVELS:
+        reasons = [(reason, count) for (where, reason), count in counts.items() if where == level]
+        if reasons:
+            listed = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons, key=lambda r: (-r[1], r[0])))
+            lines.append(f"dropped {level}s: {sum(count for _, count in reasons)} ({listed})")
+    return "\n".join(lines)

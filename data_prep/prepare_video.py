@@ -25,6 +25,7 @@ from data_prep.sample_frames import (
 from data_prep.sources import SourceVideo
 from th_jax.data.schema import FRAMES_PER_VIDEO, MINIMUM_GAP, VideoRecord
 from th_jax.faces import Square, crop_segment, segment_square, whole_frame_square
+from th_jax.faces.pupils import find_pupils
 from th_jax.media import DEFAULT_LIMITS, Limits, MediaError, open_video, read_image
 
 
@@ -41,6 +42,8 @@ class Settings(NamedTuple):
     """Of the JPEGs, 1 to 100."""
     context: float = 1.0
     """Above 1 shows more around the head."""
+    pupils: bool = False
+    """Whether both pupils follow the 68 points, NaN where an eye is shut or too small."""
     licence: str = "NOASSERTION"
     """SPDX name of the source's licence; this one says that nobody stated it."""
     thresholds: Thresholds = Thresholds()
@@ -60,7 +63,7 @@ class _Placed(NamedTuple):
     clip: int
     look: Look
     square: Square
-    points: Float32[np.ndarray, "68 2"]
+    points: Float32[np.ndarray, "P 2"]
     """In [0, 1] of the square, NaN outside of it."""
 
 
@@ -205,20 +208,25 @@ def _crop(
         here = [placed for placed in chosen if placed.clip == clip]
         path = folder / video.files[clip]
         try:
-            jpegs = [_jpeg(crop, settings.quality) for crop in _crops(path, here, video.photos, settings)]
+            cropped = [
+                (_jpeg(crop, settings.quality), look) for crop, look in _crops(path, here, video.photos, settings)
+            ]
         except MediaError as error:
             reason, detail = reason_of(error, str(path))
             drops.append(Drop("clip", video.video_id, video.files[clip], reason, detail=detail))
         else:
-            frames += jpegs
-            used += here
+            frames += [jpeg for jpeg, _ in cropped]
+            used += [placed for _, placed in cropped]
     return frames, used
 
 
 def _crops(
     path: Path, here: Sequence[_Placed], is_photo: bool, settings: Settings
-) -> Iterator[UInt8[np.ndarray, "N N 3"]]:
-    """The looks' crops, from frames that are decoded a second time: so that hundreds of looks need no memory."""
+) -> Iterator[tuple[UInt8[np.ndarray, "N N 3"], _Placed]]:
+    """The looks' crops, and the looks with their pupils.
+
+    Frames are decoded a second time, so that hundreds of looks need no memory.
+    """
     with ExitStack() as resources:
         if is_photo:
             frames: Iterable[np.ndarray] = [read_image(path, limits=settings.limits)]
@@ -228,7 +236,16 @@ def _crops(
         for placed, frame in zip(here, frames, strict=True):
             assert placed.look.landmarks is not None
             landmarks = placed.look.landmarks[None]
-            yield crop_segment([frame], landmarks, size=settings.size, square=placed.square).frames[0]
+            crop = crop_segment([frame], landmarks, size=settings.size, square=placed.square).frames[0]
+            yield crop, _with_pupils(placed, frame) if settings.pupils else placed
+
+
+def _with_pupils(placed: _Placed, frame: UInt8[np.ndarray, "H W 3"]) -> _Placed:
+    """Found in the source's own pixels, which are often more than the crop's."""
+    assert placed.look.landmarks is not None
+    pupils = find_pupils(frame, placed.look.landmarks)
+    inside = points_in_crop(pupils, placed.square, height=frame.shape[0], width=frame.shape[1])
+    return placed._replace(points=np.concatenate([placed.points, inside]))
 
 
 def _jpeg(crop: UInt8[np.ndarray, "N N 3"], quality: int) -> bytes:

@@ -32,6 +32,8 @@ class Reason(enum.StrEnum):
     UNSUPPORTED = "unsupported"
     """No kind of file, codec or place in the folder that is read here."""
     OVER_LIMITS = "over_limits"
+    TAKEN_DOWN = "taken_down"
+    """The person or the video is on a list of those to be left out; its line names nobody."""
     FAILED = "failed"
     """The program failed on it, or its process died: a fault to be reported, whatever the file."""
 

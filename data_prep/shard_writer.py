@@ -4,11 +4,15 @@ TFDS's own builders shuffle records by a hash of their key and choose the shards
 its folder metadata are used instead: records stay in the order in which they come, and equal records give equal bytes.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +26,20 @@ RECORDS_PER_SHARD = 128
 """About 50 MB of 32 frames at 256 px: large enough for object stores, small enough to be copied again."""
 
 DESCRIPTION = "Talking heads for few-shot meta-learning: a record is a video, its frames and their facial landmarks."
+
+_THREADS = os.cpu_count() or 1
+
+
+class Shard(NamedTuple):
+    """What is known of a written shard; plain values, which any program can send and store."""
+
+    entries: tuple[VideoEntry, ...]
+    size: int
+    """Bytes."""
+    points: int
+    frame_size: int
+    true_landmarks: bool
+    licences: tuple[str, ...]
 
 
 def tfds_features(points: int) -> tfds.features.FeaturesDict:
@@ -81,7 +99,12 @@ def write_data_set(
     # Beside its place, so that the last step is a rename within one file system.
     partial = tempfile.mkdtemp(prefix=f".{os.path.basename(out)}.partial-", dir=os.path.dirname(out))
     try:
-        videos = _write(partial, splits, name, records_per_shard, description)
+        checked = _Checked()
+        shards = {
+            split: _write_split(partial, checked.each(records), name, split, records_per_shard)
+            for split, records in splits.items()
+        }
+        videos = write_description(partial, shards, name=name, description=description)
         os.chmod(partial, 0o755)  # noqa: S103 -- mkdtemp made it private; data sets are shared like other folders
         os.rename(partial, out)
     except BaseException:
@@ -90,93 +113,144 @@ def write_data_set(
     return videos
 
 
-def _write(
-    folder: str, splits: Mapping[str, Iterable[VideoRecord]], name: str, records_per_shard: int, description: str
+def write_shard(path: str, records: Iterable[VideoRecord], *, number: int) -> Shard:
+    """Write one shard and the index beside it, flushed to the disk; `number` counts the shards of its split.
+
+    Raises:
+        ValueError: as `write_data_set`, for these records.
+    """
+    return _write_shard(path, _Checked().each(records), number)
+
+
+def write_description(
+    folder: str, splits: Mapping[str, Sequence[Shard]], *, name: str, description: str = DESCRIPTION
 ) -> VideoList:
-    checked = _Checked()
-    lists: dict[str, tuple[VideoEntry, ...]] = {}
-    shard_counts: dict[str, int] = {}
+    """Write TFDS's metadata and the list of videos of finished shards, which need not lie in this folder.
+
+    Raises:
+        ValueError: if shards differ in frame size or points, or a video id occurs twice.
+    """
+    first, *others = [shard for shards in splits.values() for shard in shards]
+    for shard in others:
+        _demand_alike(first.points, first.frame_size, shard.points, shard.frame_size, str(shard.entries[0].video_id))
     infos = []
-    for split, records in splits.items():
-        entries, lengths = _write_split(folder, checked.each(records), name, split, records_per_shard)
-        lists[split], shard_counts[split] = tuple(entries), len(lengths)
-        paths = [os.path.join(folder, shard_name(name, split, shard, len(lengths))) for shard in range(len(lengths))]
-        size = sum(map(os.path.getsize, paths))
+    for split, shards in splits.items():
         template = tfds.core.ShardedFileTemplate(folder, dataset_name=name, split=split, filetype_suffix="tfrecord")
+        lengths, size = [len(shard.entries) for shard in shards], sum(shard.size for shard in shards)
         infos.append(tfds.core.SplitInfo(split, shard_lengths=lengths, num_bytes=size, filename_template=template))
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder,
-        features=tfds_features(checked.points),
-        split_infos=infos,
-        version=f"{SCHEMA_VERSION}.0.0",
-        check_data=False,
-        description=description,
-        license=", ".join(sorted(checked.licences)),
+    firsts = (shard_name(name, split, 0, len(shards)) for split, shards in splits.items())
+    with _stand_ins([os.path.join(folder, first) for first in firsts]):
+        tfds.folder_dataset.write_metadata(
+            data_dir=folder,
+            features=tfds_features(first.points),
+            split_infos=infos,
+            version=f"{SCHEMA_VERSION}.0.0",
+            check_data=False,
+            description=description,
+            license=", ".join(sorted({licence for shard in (first, *others) for licence in shard.licences})),
+        )
+    videos = VideoList(
+        name,
+        first.points,
+        first.frame_size,
+        all(shard.true_landmarks for shard in (first, *others)),
+        {split: len(shards) for split, shards in splits.items()},
+        {split: tuple(entry for shard in shards for entry in shard.entries) for split, shards in splits.items()},
     )
-    videos = VideoList(name, checked.points, checked.frame_size, checked.true_landmarks, shard_counts, lists)
     save_video_list(videos, folder)
     return videos
 
 
+@contextlib.contextmanager
+def _stand_ins(paths: Iterable[str]) -> Iterator[None]:
+    """Empty files in place of shards that lie elsewhere: TFDS looks for the names of a data set and its splits there."""
+    absent = [path for path in paths if not os.path.exists(path)]
+    for path in absent:
+        open(path, "xb").close()
+    yield
+    for path in absent:
+        os.unlink(path)
+
+
 def _write_split(
-    folder: str, records: Iterator[VideoRecord], name: str, split: str, records_per_shard: int
-) -> tuple[list[VideoEntry], list[int]]:
-    entries: list[VideoEntry] = []
+    folder: str, records: Iterator["_Sized"], name: str, split: str, records_per_shard: int
+) -> list[Shard]:
+    shards: list[Shard] = []
     paths: list[str] = []
-    lengths: list[int] = []
     for first in records:
-        shard = len(paths)
-        paths.append(os.path.join(folder, f"{split}-{shard:05d}.partial"))
-        here: list[VideoEntry] = []
-
-        def serialised(
-            first: VideoRecord = first, shard: int = shard, here: list = here
-        ) -> Iterator[tuple[int, bytes]]:
-            for number, record in enumerate(itertools.islice(itertools.chain([first], records), records_per_shard)):
-                key = row_key(record.video_id)
-                here.append(VideoEntry(key, record.video_id, record.identity, len(record.frames), shard, number))
-                yield number, serialise(record)
-
-        tfds.core.file_adapters.TfRecordFileAdapter.write_examples(paths[-1], serialised())
-        entries += here
-        lengths.append(len(here))
-    if not entries:
+        paths.append(os.path.join(folder, f"{split}-{len(paths):05d}.partial"))
+        here = itertools.islice(itertools.chain([first], records), records_per_shard)
+        shards.append(_write_shard(paths[-1], here, len(shards)))
+    if not shards:
         raise ValueError(f"split {split!r} has no records: TFDS cannot describe an empty one; leave it out")
     for shard, path in enumerate(paths):
         final = os.path.join(folder, shard_name(name, split, shard, len(paths)))
-        os.rename(path, final)
-        write_index(final)
-        for written in (final, final + INDEX_SUFFIX):
-            _flush(written)
-    return entries, lengths
+        for suffix in ("", INDEX_SUFFIX):
+            os.rename(path + suffix, final + suffix)
+    return shards
+
+
+def _write_shard(path: str, records: Iterator["_Sized"], number: int) -> Shard:
+    entries: list[VideoEntry] = []
+    kept: list[tuple[int, int, bool, str]] = []
+
+    def serialised() -> Iterator[tuple[int, bytes]]:
+        for place, (record, size) in enumerate(records):
+            key = row_key(record.video_id)
+            entries.append(VideoEntry(key, record.video_id, record.identity, len(record.frames), number, place))
+            kept.append((record.landmarks.shape[1], size, record.true_landmarks is not None, record.licence))
+            yield place, serialise(record)
+
+    tfds.core.file_adapters.TfRecordFileAdapter.write_examples(path, serialised())
+    write_index(path)
+    for written in (path, path + INDEX_SUFFIX):
+        _flush(written)
+    points, sizes, true_landmarks, licences = zip(*kept, strict=True)
+    licences = tuple(sorted(set(licences)))
+    return Shard(tuple(entries), os.path.getsize(path), points[0], sizes[0], all(true_landmarks), licences)
+
+
+_Sized = tuple[VideoRecord, int]
+"""A record and the side of its frames."""
 
 
 class _Checked:
     """What all records of a data set have in common, learnt from the first and demanded of the others."""
 
     def __init__(self) -> None:
-        self.points = 0
-        self.frame_size = 0
-        self.true_landmarks = True
-        self.licences: set[str] = set()
+        self._common: tuple[int, int] | None = None
         self._seen: set[str] = set()
 
-    def each(self, records: Iterable[VideoRecord]) -> Iterator[VideoRecord]:
-        for record in records:
-            points, size = record.landmarks.shape[1], _frame_size(record)
-            if not self._seen:
-                self.points, self.frame_size = points, size
+    def each(self, records: Iterable[VideoRecord]) -> Iterator[_Sized]:
+        for record, size in _with_sizes(records):
+            points = record.landmarks.shape[1]
+            self._common = self._common or (points, size)
             if record.video_id in self._seen:
                 raise ValueError(f"video ids must be unique in a data set, but {record.video_id!r} came twice")
-            if (points, size) != (self.points, self.frame_size):
-                raise ValueError(
-                    f"all videos of a data set have the same points and frame size ({self.points} points and "
-                    f"{self.frame_size} px so far), but video {record.video_id!r} has {points} points and {size} px"
-                )
+            _demand_alike(*self._common, points, size, record.video_id)
             self._seen.add(record.video_id)
-            self.true_landmarks &= record.true_landmarks is not None
-            self.licences.add(record.licence)
-            yield record
+            yield record, size
+
+
+def _demand_alike(points: int, size: int, other_points: int, other_size: int, video_id: str) -> None:
+    if (points, size) != (other_points, other_size):
+        raise ValueError(
+            f"all videos of a data set have the same points and frame size ({points} points and {size} px so far), "
+            f"but video {video_id!r} has {other_points} points and {other_size} px"
+        )
+
+
+def _with_sizes(records: Iterable[VideoRecord]) -> Iterator[_Sized]:
+    """Each record with the side of its frames: some ahead are decoded by threads, for one would take most of an hour."""
+    coming: deque[tuple[VideoRecord, Future[int]]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for record in records:
+            coming.append((record, pool.submit(_frame_size, record)))
+            if len(coming) > 2 * _THREADS:
+                record, size = coming.popleft()
+                yield record, size.result()
+        for record, size in coming:
+            yield record, size.result()
 
 
 def _frame_size(record: VideoRecord) -> int:

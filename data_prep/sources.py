@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from data_prep.manifest import Drop
 from data_prep.quality import Reason
+from data_prep.transfer import remote_files
+from th_jax.data.read_range import is_remote
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.media.provenance import SIDECAR_SUFFIX
 
@@ -24,7 +26,9 @@ class Layout(enum.StrEnum):
     PHOTOS = "photos"
     """person/photo.jpg, at any depth below the person; all photos of a person are one record."""
     VOXCELEB = "voxceleb"
-    """id10001/video/00001.mp4 as in VoxCeleb1 and 2: the clips of a video are one record, frames are crops already."""
+    """id10001/video/00001.mp4 as in VoxCeleb1 and 2: the clips of a video are one record, frames are crops already.
+
+    Above it may stand mp4, and dev or test, as the archives unpack: these two say which videos are held out."""
 
 
 class SourceVideo(NamedTuple):
@@ -37,6 +41,8 @@ class SourceVideo(NamedTuple):
     photos: bool = False
     cropped: bool = False
     """Whether its frames show a head and no more, and are taken whole."""
+    split: str = ""
+    """The split that its folder says; empty if it says none."""
 
     @property
     def path(self) -> str:
@@ -52,20 +58,19 @@ class Listing(NamedTuple):
     drops: tuple[Drop, ...]
 
 
-def list_source(folder: Path, layout: Layout) -> Listing:
-    """The videos of a folder.
+def list_source(folder: Path | str, layout: Layout) -> Listing:
+    """The videos of a folder, or of an address that fsspec knows (gs://).
 
     Hidden files and the records of provenance beside pictures are passed over. Links are followed, a folder that is
     linked several times is read once.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it holds nothing to read, or both videos and photos and no layout is named.
+        ValueError: if it holds nothing to read, both videos and photos and no layout is named, or a video of VoxCeleb
+            lies below dev and test.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the source {folder} is no folder: name one that holds videos, or photos of people")
     files, drops = [], []
-    for path, fault in _walk(folder, "", set()):
+    for path, fault in _found(folder):
         if not path.isprintable():
             drops.append(_unsupported(ascii(path), "its name cannot be printed"))
         elif fault:
@@ -85,10 +90,13 @@ def list_source(folder: Path, layout: Layout) -> Listing:
     chosen = set(wanted)
     drops += [_unsupported(path, f"no file of the layout {layout}") for path in files if path not in chosen]
     groups: dict[str, list[str]] = {}
+    splits: dict[str, str] = {}
     for path in wanted:
-        video_id = _video_of(path, layout)
+        video_id, split = _video_of(path, layout)
         if video_id is None:
             drops.append(_unsupported(path, f"it does not lie where the layout {layout} has its files"))
+        elif splits.setdefault(video_id, split) != split:
+            raise ValueError(f"clips of the video {video_id} lie in two splits of {folder}: unpack the archives anew")
         else:
             groups.setdefault(video_id, []).append(path)
     found = [
@@ -98,6 +106,7 @@ def list_source(folder: Path, layout: Layout) -> Listing:
             tuple(sorted(paths)),
             photos=layout is Layout.PHOTOS,
             cropped=layout is Layout.VOXCELEB,
+            split=splits[video_id],
         )
         for video_id, paths in sorted(groups.items())
     ]
@@ -111,6 +120,39 @@ def split_of(identity: str, *, share: float = 0.0, named: Collection[str] = ()) 
     """
     position = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
     return HELDOUT if identity in named or position < share else TRAIN
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """The names in a file that has one a line: of people, or of videos.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds none, or is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: a list has one name a line") from error
+    names = frozenset(line.strip() for line in lines if line.strip())
+    if not names:
+        raise ValueError(f"{path} names nobody: a list has one name a line")
+    return names
+
+
+def _found(folder: Path | str) -> Iterator[tuple[str, str]]:
+    """Each file below the folder and, if it cannot be listed, why."""
+    if is_remote(str(folder)):
+        for name in remote_files(str(folder)):
+            parts = name.split("/")
+            if not all(parts):  # object stores allow names that no path below a folder can have
+                yield name, "its name is no path"
+            elif not any(part.startswith(".") for part in parts) and not name.endswith(SIDECAR_SUFFIX):
+                yield name, ""
+        return
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the source {folder} is no folder: name one that holds videos, or photos of people")
+    yield from _walk(folder, "", set())
 
 
 def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -137,7 +179,7 @@ def _suffix(path: str) -> str:
     return Path(path).suffix.lower()
 
 
-def _recognise(folder: Path, videos: list[str], photos: list[str]) -> Layout:
+def _recognise(folder: Path | str, videos: list[str], photos: list[str]) -> Layout:
     if videos and photos:
         raise ValueError(
             f"{folder} holds both videos ({len(videos)}) and photos ({len(photos)}): say which are meant by "
@@ -146,17 +188,24 @@ def _recognise(folder: Path, videos: list[str], photos: list[str]) -> Layout:
     if photos:
         return Layout.PHOTOS
     # Only VoxCeleb's own names: the folders of somebody else's clips may look alike, with frames that are no crops.
-    voxceleb = videos and all(re.fullmatch(r"id\d{5}/[^/]+/\d{5}\.mp4", path) for path in videos)
+    voxceleb = videos and all(_VOXCELEB_CLIP.fullmatch(path) for path in videos)
     return Layout.VOXCELEB if voxceleb else Layout.VIDEOS
 
 
-def _video_of(path: str, layout: Layout) -> str | None:
-    folders = path.split("/")[:-1]
+_ARCHIVE = r"(?:(?P<split>dev|test)/)?(?:mp4/)?"
+_VOXCELEB_CLIP = re.compile(_ARCHIVE + r"id\d{5}/[^/]+/\d{5}\.mp4")
+_CLIP_OF_VIDEO = re.compile(_ARCHIVE + r"(?P<video>[^/]+/[^/]+)/[^/]+")
+_SPLITS = {None: "", "dev": TRAIN, "test": HELDOUT}
+
+
+def _video_of(path: str, layout: Layout) -> tuple[str | None, str]:
+    """The id of the video that a file belongs to, if to any, and the split that its folder says."""
     if layout is Layout.VIDEOS:
-        return path
+        return path, ""
     if layout is Layout.PHOTOS:
-        return folders[0] if folders else None
-    return "/".join(folders) if len(folders) == 2 else None
+        return (path.partition("/")[0] if "/" in path else None), ""
+    parts = _CLIP_OF_VIDEO.fullmatch(path)
+    return (parts["video"], _SPLITS[parts["split"]]) if parts else (None, "")
 
 
 def _unsupported(path: str, detail: str) -> Drop:

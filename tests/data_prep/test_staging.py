@@ -14,6 +14,7 @@ from data_prep.staging import (
     Staged,
     has_record,
     open_staging,
+    read_lines,
     read_outcome,
     remove_staging,
     staged,
@@ -34,6 +35,7 @@ def test_outcomes_come_back(target, outcome):
     assert (read_outcome(target), has_record(target)) == (None, None)
     write_outcome(target, outcome)
     assert read_outcome(target) == outcome
+    assert read_lines(target) == outcome.lines
     assert has_record(target) is (outcome.record is not None)
     assert read_outcome(target._replace(fingerprint="made from that")) is None
     assert has_record(target._replace(fingerprint="made from that")) is None

@@ -23,6 +23,7 @@ from th_jax.media import (
     sidecar_path,
     write_gif,
     write_image,
+    write_page,
     write_video,
 )
 
@@ -241,3 +242,11 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "refused: [Errno 27]" in done.stdout
     assert is_empty(tmp_path)
+
+
+def test_a_page_comes_with_its_provenance(tmp_path: Path) -> None:
+    path = write_page(tmp_path / "a.html", "<p>ünï</p>", provenance=RECORD)
+    assert path.read_text(encoding="utf-8") == "<p>ünï</p>"
+    assert read_sidecar(path) == (RECORD, True)
+    with pytest.raises(ValueError, match=r"must end in \.html"):
+        write_page(tmp_path / "a.png", "", provenance=RECORD)

@@ -4,7 +4,7 @@ from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault
 from th_jax.media.provenance import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path
 from th_jax.media.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_video, read_image
 from th_jax.media.video import Video
-from th_jax.media.write import write_gif, write_image, write_video
+from th_jax.media.write import write_gif, write_image, write_page, write_video
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -23,5 +23,6 @@ __all__ = [
     "sidecar_path",
     "write_gif",
     "write_image",
+    "write_page",
     "write_video",
 ]

@@ -41,6 +41,8 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
         return resources.enter_context(container)
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
+    except MemoryError as error:
+        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise MediaError(
             MediaFault.UNDECODABLE,
@@ -65,6 +67,10 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
         raise MediaError(
             MediaFault.UNSUPPORTED,
             f"{path} is coded as {coding}, which is not among the decoders that are allowed here",
+        )
+    if not (context.width and context.height):  # FFmpeg forgets a size that it refuses
+        raise MediaError(
+            MediaFault.UNDECODABLE, f"{path} declares no size, or one over the limit of {limits.pixels} pixels"
         )
     check_pixels(path, context.width, context.height, limits)
     return streams[0]

@@ -150,7 +150,9 @@ class Video:
             intact.sent(number)
             try:
                 frames = packet.decode()
-            except self._error:
+            except self._error as error:
+                if isinstance(error, MemoryError):  # no fault of this packet, and the next may find some
+                    raise self._no_memory() from error
                 self.damaged_frames += intact.failed(number)
                 continue
             for frame in frames:
@@ -192,14 +194,20 @@ class Video:
             return False
         index = self._stream.index_entries
         if not len(index):
-            return wanted - position > _SEEK_AHEAD
+            return bool(wanted - position > _SEEK_AHEAD)
         entry = index.search_timestamp(int((wanted + self._start) / self._stream.time_base))
         if entry < 0:
             return False
-        return float(index[entry].timestamp * self._stream.time_base) - self._start > position
+        return bool(float(index[entry].timestamp * self._stream.time_base) - self._start > position)
 
     def _upright(self, frame: Any) -> UInt8[np.ndarray, "H W 3"]:
-        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self.rotation // 90))
+        try:
+            return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self.rotation // 90))
+        except MemoryError as error:
+            raise self._no_memory() from error
+
+    def _no_memory(self) -> MediaError:
+        return MediaError(MediaFault.OVER_LIMITS, f"{self.path} needs more memory than there is")
 
     def _no_frame(self) -> MediaError:
         return MediaError(

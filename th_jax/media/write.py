@@ -103,6 +103,17 @@ def write_gif(path: str | Path, frames: Iterable[ArrayLike], *, fps: FrameRate, 
     return _write_whole(path, provenance, save)
 
 
+def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
+    """Write an HTML page that holds pictures, and the provenance beside it.
+
+    Raises:
+        ValueError: for another ending or a missing folder.
+        OSError: if the disk refuses; nothing is left behind.
+    """
+    path = _check_target(path, (".html",))
+    return _write_whole(path, provenance, lambda target: target.write_text(page, encoding="utf-8"))
+
+
 def check_frame(frame: Any) -> np.ndarray:
     """The frame as a contiguous numpy array, UInt8 `[H, W, 3]`.
 

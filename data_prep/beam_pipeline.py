@@ -1,0 +1,124 @@
+"""Prepares a data set as build_shards does, byte for byte, but as an Apache Beam pipeline for many machines.
+
+python -m data_prep.beam_pipeline --source gs://bucket/vox2 --out gs://bucket/people --runner DataflowRunner ...
+
+Beam's own options follow those listed here: --runner DirectRunner (the default: this machine), DataflowRunner,
+FlinkRunner, SparkRunner and what these need. Every worker needs the same environment with this checkout in it, so use a
+container image, and reach the source and the target: addresses that fsspec knows, such as gs://, or shared folders.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.build_shards import Built, report
+from data_prep.manifest import MANIFEST_FILE, drop_of
+from data_prep.options import Chosen, add_options, chosen
+from data_prep.plan import Plan, make_plan
+from data_prep.transfer import exists, remove, store
+from th_jax.data.read_range import is_remote, join, read_file
+from th_jax.data.video_list import load_video_list
+from th_jax.media.confinement import check_process_limits
+
+
+def run_pipeline(source: str, out: str, options: Chosen, *, beam_arguments: Sequence[str] = ()) -> Built:
+    """Prepare every video of a folder into a new data set.
+
+    A local target appears whole or not at all. Of a remote one the list of videos is written last: before, no reader
+    takes it for a data set. A pipeline that failed leaves files at a remote target, which are to be deleted.
+
+    Args:
+        source: a path or an address.
+        out: the same, of the new data set.
+        options: what the command line says.
+        beam_arguments: flags of Beam and of its runner.
+
+    Raises:
+        FileExistsError: if `out` exists.
+        FileNotFoundError: if there is no such source, or no landmark model.
+        ImportError: without the extra `beam`.
+        ValueError: as `data_prep.build_shards.build_shards`.
+        RuntimeError: if the pipeline fails.
+    """
+    if importlib.util.find_spec("apache_beam") is None:
+        raise ImportError("a pipeline needs Apache Beam: pip install 'th_jax[beam]', in an environment of its own")
+    check_process_limits(options.limits)
+    remote = is_remote(out)
+    out = out.rstrip("/") if remote else os.path.abspath(out)
+    if exists(out):
+        raise FileExistsError(f"{out} exists: a data set needs a new folder; delete this one or choose another")
+    source = source if is_remote(source) else os.path.abspath(source)
+    plan = make_plan(source, options.settings, options.selection)
+
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from data_prep.beam_steps import Work, add_steps
+
+    beside = f"{out}.{MANIFEST_FILE}"
+    folder = f"{out}.pipeline" if remote else os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.pipeline")
+    target = out if remote else os.path.join(folder, "data")
+    jobs, first_lines = join(folder, "jobs.jsonl"), join(folder, "first_lines.jsonl")
+    work = Work(source, target, jobs, first_lines, beside, plan.name, plan.document, options.settings, options.limits)
+    remove(folder)
+    try:
+        if not remote:
+            os.makedirs(target)
+        _store_lists(plan, jobs, first_lines)
+        with beam.Pipeline(options=PipelineOptions(list(beam_arguments))) as pipeline:
+            add_steps(pipeline, work)
+        if not exists(join(target, MANIFEST_FILE)):
+            raise ValueError(f"no video of {source} can be used, so nothing was written but {beside}, which says why")
+        if not remote:
+            os.rename(target, out)
+    finally:
+        remove(folder)
+    lines = read_file(join(out, MANIFEST_FILE)).decode().splitlines()
+    splits = load_video_list(out).splits
+    return Built(
+        {split: len(entries) for split, entries in splits.items()},
+        sum(entry.frames for entries in splits.values() for entry in entries),
+        Counter((drop.level, drop.reason.value) for drop in map(drop_of, lines)),
+    )
+
+
+def _store_lists(plan: Plan, jobs: str, first_lines: str) -> None:
+    """A list of 150,000 videos is too large for the description of a pipeline, which some services limit to 20 MB."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "list"
+        videos = enumerate(zip(plan.videos, plan.splits, strict=True))
+        lines = [json.dumps([number, video._asdict(), split]) for number, (video, split) in videos]
+        for address, content in ((jobs, lines), (first_lines, [drop.line() for drop in plan.drops])):
+            path.write_text("".join(line + "\n" for line in content), encoding="utf-8")
+            store(path, address)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: 0 if the data set was made, 1 if not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.beam_pipeline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--source", required=True, help="the folder of videos or photos, or its address")
+    parser.add_argument("--out", required=True, help="the new folder of the data set, or its address")
+    add_options(parser)
+    options, beam_arguments = parser.parse_known_args(arguments)
+    try:
+        built = run_pipeline(options.source, options.out, chosen(options), beam_arguments=beam_arguments)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report(options.out, built))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Measures what the records of a data set show: turns and tilts of heads, sizes of faces, sharpness."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from data_prep.quality import face_patch, sharpness
+from th_jax.data.pictures import decode_frame
+from th_jax.data.schema import VideoRecord
+from th_jax.faces import face_size
+from th_jax.topology import IBUG_POINTS, known_points
+
+YAW_EDGES = np.arange(-65.0, 66.0, 10.0)
+"""Degrees; the outermost bins also count what lies beyond them."""
+
+SHARPNESS_FRAMES = 4
+"""Frames of a video that are decoded for their sharpness."""
+
+
+class Measures(NamedTuple):
+    """One number a frame; of sharpness, for a few frames a video. NaN where landmarks are unknown."""
+
+    yaw: Float[np.ndarray, " N"]
+    """Degrees, positive to the picture's right."""
+    roll: Float[np.ndarray, " N"]
+    """Degrees, positive clockwise."""
+    size: Float[np.ndarray, " N"]
+    """Of the face (`th_jax.faces.face_size`), in pixels of the source."""
+    sharpness: Float[np.ndarray, " M"]
+    """`data_prep.quality.sharpness` of the stored frames."""
+
+
+def measure_records(records: Iterable[VideoRecord], *, side: int) -> Measures:
+    """The measures of some records with frames of `side` pixels.
+
+    Raises:
+        UnreadableFrame: a ValueError, if a frame is no picture.
+    """
+    columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    for record in records:
+        points = record.landmarks[:, :IBUG_POINTS]
+        sizes = face_size(points.astype(np.float64)) * record.crops[:, 2]
+        for column, values in zip(columns, (yaw(points), roll(points), sizes, _sharpness(record, side)), strict=True):
+            column.append(np.asarray(values, np.float64))
+    return Measures(*(np.concatenate(column) if column else np.zeros(0) for column in columns))
+
+
+def yaw(landmarks: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, " F"]:
+    """How far each head is turned, in degrees, positive to the picture's right; NaN where a point is unknown.
+
+    A proxy: where the nose's tip stands between the outer corners of the eyes. On rendered heads that turn up to 30
+    degrees, it is wrong by 2.5 degrees on the mean.
+    """
+    left, right, tip = (landmarks[:, point].astype(np.float64) for point in (36, 45, 30))
+    across = right - left
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = ((tip - left) * across).sum(-1) / (across**2).sum(-1)
+    return np.degrees(np.arctan(2 * share - 1))
+
+
+def roll(landmarks: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, " F"]:
+    """How far each head is tipped, in degrees, positive clockwise: the line through the outer corners of the eyes."""
+    across = (landmarks[:, 45] - landmarks[:, 36]).astype(np.float64)
+    return np.degrees(np.arctan2(across[:, 1], across[:, 0]))
+
+
+def yaw_histogram(angles: Float[np.ndarray, " N"]) -> Int[np.ndarray, " B"]:
+    """Number of known angles in each bin of `YAW_EDGES`."""
+    return histogram(angles, YAW_EDGES)
+
+
+def histogram(values: Float[np.ndarray, " N"], edges: Float[np.ndarray, " E"]) -> Int[np.ndarray, " B"]:
+    """Number of known values in each bin; the outermost bins also count what lies beyond them."""
+    known = values[np.isfinite(values)]
+    return np.histogram(np.clip(known, edges[0], edges[-1]), edges)[0]
+
+
+def spread(total: int, wanted: int) -> Int[np.ndarray, " C"]:
+    """Up to `wanted` numbers below `total`, evenly spread."""
+    count = min(total, wanted)
+    return ((np.arange(count) + 0.5) * total / max(count, 1)).astype(np.int64)
+
+
+def _sharpness(record: VideoRecord, side: int) -> list[float]:
+    found = []
+    for index in spread(len(record.frames), SHARPNESS_FRAMES):
+        landmarks = record.landmarks[index, :IBUG_POINTS] * side
+        if known_points(landmarks).all():
+            patch = face_patch(decode_frame(record.frames[index], size=side), landmarks)
+            if patch is not None:
+                found.append(sharpness(patch))
+    return found

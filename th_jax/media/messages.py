@@ -1,0 +1,94 @@
+"""Sends numbers, text and arrays through a pipe as JSON and raw bytes: the receiver runs nothing that came with them.
+
+A process that a hostile file may have taken over must not be able to choose what its parent executes, which pickles
+would let it do.
+"""
+
+import json
+import math
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+HEADER_BYTES = 16 * 2**20
+"""Most that a message may hold beside its arrays."""
+
+_KINDS = "biuf"
+"""Array types that are nothing but numbers: truth values, integers, floats."""
+
+
+def send_plain(pipe: Connection, value: Any) -> None:
+    """Send None, truth values, numbers, text and arrays, and lists, tuples and text-keyed dicts of them.
+
+    A named tuple arrives as a tuple, a string enum as text.
+
+    Raises:
+        TypeError: for anything else, before a byte is sent.
+    """
+    arrays: list[np.ndarray] = []
+    header = json.dumps(_described(value, arrays)).encode()
+    pipe.send_bytes(header)
+    for array in arrays:
+        if array.size:
+            pipe.send_bytes(array.data.cast("B"))
+
+
+def receive_plain(pipe: Connection, *, most: int) -> Any:
+    """The value that the other end sent, whose arrays have at most so many bytes together.
+
+    Raises:
+        ValueError: if what came is nothing that `send_plain` sends, or is too large; nothing is allocated for it then.
+        EOFError, OSError: if the other end is gone, or sends more than it says.
+    """
+    header = json.loads(pipe.recv_bytes(HEADER_BYTES))
+    arrays: list[np.ndarray] = []
+    value = _restored(header, arrays, [most])
+    for array in arrays:
+        if array.size:
+            # A bounded message: receiving into the array would first take in all that is sent.
+            content = np.frombuffer(pipe.recv_bytes(array.nbytes), np.uint8)
+            if content.size != array.nbytes:
+                raise ValueError("an array came with fewer bytes than its shape needs")
+            array.reshape(-1).view(np.uint8)[:] = content
+    return value
+
+
+def _described(value: Any, arrays: list[np.ndarray]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
+        array = np.ascontiguousarray(value)
+        arrays.append(array)
+        return {"array": [array.dtype.str, list(value.shape)]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_described(item, arrays) for item in value]}
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {"dict": {str(name): _described(item, arrays) for name, item in value.items()}}
+    raise TypeError(f"numbers, text and arrays can be sent, and lists, tuples and dicts of them, but no {type(value)}")
+
+
+def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
+    """The value with arrays yet to be filled, in the order in which they come; `left` is the bytes they may have."""
+    match described:
+        case None | bool() | int() | float() | str():
+            return described
+        case {"array": [str(code), list(shape)]} if all(type(length) is int and length >= 0 for length in shape):
+            dtype = np.dtype(code)
+            if dtype.kind not in _KINDS:
+                raise ValueError(f"an array of {code!r} came")
+            left[0] -= math.prod(shape) * dtype.itemsize
+            if left[0] < 0:
+                raise ValueError("arrays came that are larger than their limit")
+            arrays.append(np.empty(shape, dtype))
+            return arrays[-1]
+        case {"list": list(items)}:
+            return [_restored(item, arrays, left) for item in items]
+        case {"tuple": list(items)}:
+            return tuple(_restored(item, arrays, left) for item in items)
+        case {"dict": dict(items)}:
+            return {name: _restored(item, arrays, left) for name, item in items.items()}
+    raise ValueError(f"a message came that holds {type(described)}")
