@@ -4,7 +4,7 @@ A pure function of (state, batch): the same on one CPU and on a pod, where only 
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,14 @@ from th_jax.training.objectives import (
 from th_jax.training.optimizers import Optimizers
 from th_jax.training.schedule import DISCRIMINATOR, SYNTHESIS, AdversarySchedule
 from th_jax.training.state import TrainState
-from th_jax.training.video_table import VideoTable, descend_video_table, identity_rows, update_video_table
+from th_jax.training.video_table import (
+    VideoTable,
+    descend_video_table,
+    identity_rows,
+    restored_unless,
+    rows_of_batch,
+    update_video_table,
+)
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -84,7 +91,7 @@ def make_meta_train_step(
             )
         metrics: Metrics = {}
         stats = state.weights.synthesis.spectral_stats
-        before = _rows_of(state.table, batch)
+        before = rows_of_batch(state.table, jnp.asarray(batch.video_index))
 
         def forward(params: Any, part: EpisodeBatch) -> Synthesis:
             return synthesise(networks, params, stats, draw_pictures(networks, part))
@@ -155,16 +162,6 @@ def make_meta_train_step(
         return _count(_keep_if(finite, new, state, before, batch), state, finite), metrics
 
     return step
-
-
-class _Rows(NamedTuple):
-    rows: Float[Array, "B N"]
-    second_moment: Float[Array, "B N"]
-    last_update: Array
-
-
-def _rows_of(table: VideoTable, batch: EpisodeBatch) -> _Rows:
-    return _Rows(*(leaf[batch.video_index] for leaf in table))
 
 
 def _update_discriminator(
@@ -243,15 +240,11 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
     return new, optax.global_norm(gradients)
 
 
-def _keep_if(finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: _Rows, batch: EpisodeBatch) -> TrainState:
+def _keep_if(
+    finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: VideoTable, batch: EpisodeBatch
+) -> TrainState:
     """The new state, or the old one to the last bit. Of the table only the rows of the batch are looked at."""
-    index = jnp.asarray(batch.video_index)
-    table = VideoTable(
-        *(
-            leaf.at[index].set(jnp.where(finite, leaf[index], before))
-            for leaf, before in zip(new.table, rows, strict=True)
-        )
-    )
+    table = restored_unless(finite, new.table, rows, jnp.asarray(batch.video_index))
     nothing = VideoTable(*(jnp.zeros(()) for _ in table))
     kept: TrainState = jax.tree.map(
         lambda a, b: jnp.where(finite, a, b), new._replace(table=nothing), old._replace(table=nothing)
