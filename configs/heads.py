@@ -1,6 +1,7 @@
 """The second half of the bundled weights: the adversary joins, on 2,000 rendered people at 64 px.
 
-Command:   python -m th_jax.release runs/heads_content --mean_pooling --name heads_content --licence CC0-1.0 --out runs/heads_content.safetensors
+Command:   python -m th_jax.release runs/heads_content --mean_pooling --name heads_content --licence CC0-1.0 \\
+               --out runs/heads_content.safetensors
            python train.py --config configs/heads.py --workdir runs/heads_64
 Hardware:  2 cores of an x86-64 server, no accelerator
 Time:      see docs/learning.md
@@ -19,6 +20,6 @@ def get_config() -> ConfigDict:
     config.start_from = "runs/heads_content.safetensors"
     config.networks.update({"pool": "mean", "projection_spectral_norm": False})
     config.losses.pixel = 200.0
-    config.adversary.update({"content_steps": 0, "discriminator_steps": 150, "ramp_steps": 300, "weight": 1.0})
+    config.adversary.update({"content_steps": 0, "discriminator_steps": 150, "ramp_steps": 300, "weight": 4.0})
     config.steps = 6000
     return config

@@ -16,5 +16,7 @@ def get_config() -> ConfigDict:
     config.heldout.update({"people": 2, "targets": 1})
     config.evaluate_faces = False
     config.steps = 6
-    config.update({"log_every": 1, "health_every": 4, "evaluate_every": 3, "checkpoint_every": 2, "stop_after_skips": 3})
+    config.update(
+        {"log_every": 1, "health_every": 4, "evaluate_every": 3, "checkpoint_every": 2, "stop_after_skips": 3}
+    )
     return config
