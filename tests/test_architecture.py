@@ -38,6 +38,16 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.run_files": set(),
     "th_jax.run_log": {"th_jax.media", "th_jax.version", "th_jax.run_files"},
     "th_jax.pretrained": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.checkpoints", "th_jax.media"},
+    "th_jax.quantization": set(),
+    "th_jax.avatar_format": BASE | {"th_jax.models", "th_jax.perceptual"},
+    "th_jax.avatars": BASE | {
+        "th_jax.models", "th_jax.perceptual", "th_jax.pretrained", "th_jax.media", "th_jax.avatar_format",
+        "th_jax.quantization",
+    },
+    "th_jax.compaction": BASE | {
+        "th_jax.models", "th_jax.pretrained", "th_jax.media", "th_jax.avatar_format", "th_jax.avatars", "th_jax.quantization",
+    },
+    "th_jax.retargeting": {"th_jax.topology"},
     "th_jax.dry_run": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training"},
     "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
     "th_jax.meta_run": BASE | {
@@ -48,7 +58,10 @@ ALLOWED: dict[str, set[str]] = {
         "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces", "th_jax.rendering",
         "th_jax.losses", "th_jax.media", "th_jax.run_log",
     },
-    "th_jax.rendering": BASE | {"th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual"},
+    "th_jax.rendering": BASE | {
+        "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
+        "th_jax.retargeting",
+    },
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
     },

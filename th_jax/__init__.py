@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from th_jax.version import __version__
 
 if TYPE_CHECKING:
+    from th_jax.avatars import LoadedAvatar as LoadedAvatar
+    from th_jax.avatars import load_avatar as load_avatar
+    from th_jax.avatars import save_avatar as save_avatar
     from th_jax.landmarks import draw_landmarks as draw_landmarks
     from th_jax.losses import LossWeights as LossWeights
     from th_jax.losses import loss_preset as loss_preset
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from th_jax.pretrained import MetaModel as MetaModel
     from th_jax.pretrained import load_meta as load_meta
     from th_jax.pretrained import load_pretrained as load_pretrained
+    from th_jax.rendering.render import render as render
+    from th_jax.rendering.render import render_stream as render_stream
+    from th_jax.training.finetune_many import finetune_many as finetune_many
+    from th_jax.training.finetune_person import make_finetune as make_finetune
     from th_jax.types import Avatar as Avatar
     from th_jax.types import EpisodeBatch as EpisodeBatch
     from th_jax.types import MetaWeights as MetaWeights
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Avatar": "th_jax.types",
     "EpisodeBatch": "th_jax.types",
+    "LoadedAvatar": "th_jax.avatars",
     "LossWeights": "th_jax.losses",
     "MetaModel": "th_jax.pretrained",
     "MetaWeights": "th_jax.types",
@@ -34,10 +42,16 @@ _HOMES = {
     "Networks": "th_jax.models.networks",
     "Shots": "th_jax.types",
     "draw_landmarks": "th_jax.landmarks",
+    "finetune_many": "th_jax.training.finetune_many",
+    "load_avatar": "th_jax.avatars",
     "load_meta": "th_jax.pretrained",
     "load_perceptual": "th_jax.perceptual.weights",
     "load_pretrained": "th_jax.pretrained",
     "loss_preset": "th_jax.losses",
+    "make_finetune": "th_jax.training.finetune_person",
+    "render": "th_jax.rendering.render",
+    "render_stream": "th_jax.rendering.render",
+    "save_avatar": "th_jax.avatars",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,0 +1,297 @@
+"""Drives an avatar: a film of somebody's face, or a file of landmarks, becomes a film of the avatar with the same sound.
+
+`python -m th_jax.rendering.animate --avatar ada.safetensors --driver speech.mp4 --out ada.mp4`
+
+The driver is looked at twice, as a stream each time: first for landmarks, then, only if the layout shows it, for pictures.
+Memory does not grow with its length.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from th_jax.avatars import LoadedAvatar, load_avatar
+from th_jax.media import Provenance, write_gif, write_image, write_video
+from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
+from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
+from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.rendering.poses import driving_poses
+from th_jax.rendering.render import CHUNK, draw_stream, render_stream
+from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
+from th_jax.retargeting import FaceShape, Retargeting, face_shape
+from th_jax.topology import PUPIL_POINTS
+
+STILLS = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".mp4", ".gif", *STILLS)
+
+GIF_FPS = 50
+GIF_FRAMES = 3000
+"""Most frames of a GIF: it is put together in memory."""
+
+_STILL_SECONDS = 1.0
+"""Of the driver that are followed beyond the moment of a still."""
+
+Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
+
+
+class Animation(NamedTuple):
+    """What was written."""
+
+    path: Path
+    frames: int
+    fps: Fraction
+    without_face: int
+    """Frames that repeat the last pose because the driver's face was not found."""
+    segments: int
+    """Stretches of the driver, each in a square of its own."""
+    damaged_frames: int
+    """Frames of the driver that could not be decoded."""
+    sound: bool
+
+
+def animate(
+    loaded: LoadedAvatar,
+    driver: str | Path,
+    out: str | Path,
+    *,
+    layout: tuple[Panel, ...] = ("avatar",),
+    smoothing: OneEuro | None = None,
+    retargeting: Retargeting = "none",
+    gaze: bool | None = None,
+    fps: float | None = None,
+    seconds: float | None = None,
+    at: float = 0.0,
+    sound: bool = True,
+    chunk: int = CHUNK,
+    progress: bool = False,
+) -> Animation:
+    """Write the avatar with the driver's motion: a film, a GIF or a still, by the ending of `out`, with its provenance.
+
+    Args:
+        loaded: the avatar.
+        driver: a local video, or an npz file of landmarks (`read_landmarks`).
+        out: ends in .mp4, .gif, .png or .jpg; whole or not there at all.
+        layout: panels from left to right.
+        smoothing: settings of the filter of the landmarks; none by default.
+        retargeting: "shape" moves the driver's motion to the face of the avatar's shots.
+        gaze: whether the driver's pupils are looked for; by default if the avatar's shots have them.
+        fps: of a file of landmarks.
+        seconds: of the driver to use, from its start; all by default.
+        at: seconds into the driver, for a still.
+        sound: whether a film keeps the driver's sound.
+        chunk: frames that are generated together.
+        progress: whether to show a bar, on a terminal.
+
+    Raises:
+        ValueError, MediaError: for a driver that cannot be read or shows no face, and for options that do not fit together;
+            nothing is left behind.
+        ImportError: without the extra `video`.
+        OSError: if the disk refuses.
+    """
+    out, driver = Path(out), Path(driver)
+    still = out.suffix.lower() in STILLS
+    _check(loaded, driver, out, layout, at=at, seconds=seconds, fps=fps)
+    target = target_shape(loaded, retargeting)
+    with ExitStack() as resources:
+        if driver.suffix.lower() == ".npz":
+            driving = read_landmarks(driver, fps=fps)
+        else:
+            limit = at + _STILL_SECONDS if still else seconds
+            pupils = wants_pupils(loaded, gaze)
+            driving = resources.enter_context(track_driver(driver, pupils=pupils, seconds=limit))
+        rate, shown = _ticks(driving, out, seconds)
+        first = 0
+        if still:
+            first = round(at * rate)
+            if first >= len(shown):
+                raise ValueError(f"{driver} lasts {len(shown) / float(rate):.2f} s: there is no frame at {at:g} s")
+            shown = shown[: first + 1]
+
+        def poses() -> Iterator[np.ndarray]:  # from the start: the filter needs what came before
+            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target)
+            return itertools.islice(every, first, None)
+
+        size = loaded.networks.image_size
+        makers: dict[str, Callable[[], Frames]] = {
+            "driver": lambda: driver_crops(driving, shown[first:], size=size),
+            "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),
+            "avatar": lambda: render_stream(loaded.networks, loaded.avatar, poses(), chunk=chunk),
+        }
+        frames = side_by_side([makers[panel]() for panel in layout])
+        kept = sound and driving.has_audio and out.suffix.lower() == ".mp4"
+        provenance = _provenance(loaded, driver)
+        with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
+            _write(out, iter(counted), rate, provenance, driving.video if kept else None)
+        return Animation(
+            path=out,
+            frames=len(shown) - first,
+            fps=rate,
+            without_face=int((driving.segment[shown[first:]] < 0).sum()),
+            segments=max(1, len(driving.squares)),
+            damaged_frames=driving.damaged_frames,
+            sound=kept,
+        )
+
+
+def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | None:
+    """The face that the motion moves to: that of the avatar's shots, or None to leave landmarks as they are.
+
+    Raises:
+        ValueError: for another setting, and for an avatar without landmarks.
+    """
+    if retargeting not in ("none", "shape"):
+        raise ValueError(f'retargeting is "none" or "shape", but {retargeting!r} came')
+    if retargeting == "none":
+        return None
+    if loaded.landmarks is None:
+        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" needs')
+    return face_shape(loaded.landmarks)
+
+
+def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:
+    """Whether to look for the driver's pupils: as told, or if the avatar's shots had them."""
+    if gaze is not None:
+        return gaze
+    return loaded.landmarks is not None and loaded.landmarks.shape[1] == PUPIL_POINTS
+
+
+def _check(
+    loaded: LoadedAvatar,
+    driver: Path,
+    out: Path,
+    layout: tuple[Panel, ...],
+    *,
+    at: float,
+    seconds: float | None,
+    fps: float | None,
+) -> None:
+    """Refuse before the driver is decoded what would be refused after it."""
+    parse_layout(",".join(layout))
+    points = driver.suffix.lower() == ".npz"
+    if out.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
+    if not out.parent.is_dir() or out.is_dir():
+        raise ValueError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
+    if out.exists() and driver.exists() and out.samefile(driver):
+        raise ValueError(f"{out} is the driver itself, which would be overwritten")
+    if points and "driver" in layout:
+        raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
+    if fps is not None and not points:
+        raise ValueError("fps is for a file of landmarks: a video has its own")
+    if not at >= 0 or (seconds is not None and not seconds > 0):
+        raise ValueError(f"at must be at least 0 s and seconds above 0, but are {at} and {seconds}")
+    if at and out.suffix.lower() not in STILLS:
+        raise ValueError(f"at chooses the moment of a still, but {out} is a film")
+
+
+def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction, Int[np.ndarray, " F"]]:
+    """The output's frame rate, and the decoded frame of each of its frames."""
+    rate = driving.fps
+    if out.suffix.lower() == ".gif" and rate > GIF_FPS:
+        rate = rate / math.ceil(rate / GIF_FPS)
+    shown = frames_on_screen(driving.times, rate)
+    if seconds is not None:
+        shown = shown[: max(1, math.ceil(seconds * rate))]
+    if out.suffix.lower() == ".gif" and len(shown) > GIF_FRAMES:
+        raise ValueError(f"{len(shown)} frames are too many for a GIF: write MP4, or fewer with seconds")
+    return rate, shown
+
+
+def _provenance(loaded: LoadedAvatar, driver: Path) -> Provenance:
+    with driver.open("rb") as file:
+        driven = f"driven by a file of SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    record = loaded.provenance
+    return dataclasses.replace(record, notes="; ".join(filter(None, [record.notes, driven])))
+
+
+def _write(out: Path, frames: Frames, fps: Fraction, provenance: Provenance, audio_from: Path | None) -> None:
+    if out.suffix.lower() == ".mp4":
+        write_video(out, frames, fps=fps, provenance=provenance, audio_from=audio_from)
+    elif out.suffix.lower() == ".gif":
+        write_gif(out, frames, fps=fps, provenance=provenance)
+    else:
+        write_image(out, next(frames), provenance=provenance)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        print(_run(chosen))
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"th_jax.rendering.animate: {error or 'there is not enough memory'}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> str:
+    number = camera_number(chosen.driver)
+    from_file = chosen.driver.lower().endswith(".npz")
+    cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
+    smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
+    if smoothing is not None:
+        LandmarkFilter(smoothing)  # refuses settings that are none
+    layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
+    gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
+    if number is None and chosen.out is None:
+        raise ValueError("--out is missing: where should the film go?")
+    if number is not None and chosen.out is not None:
+        raise ValueError("a camera is shown in a window and not recorded: leave --out away")
+    if number is not None and (reason := missing_window()) is not None:
+        raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
+    loaded = load_avatar(chosen.avatar, meta=chosen.meta)
+    if number is not None:
+        target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
+        shown = drive_with_camera(loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils)
+        return f"camera {number}: {shown} frames shown"
+    done = animate(
+        loaded, chosen.driver, chosen.out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
+        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk, progress=True,
+    )  # fmt: skip
+    return _summary(done)
+
+
+def _summary(done: Animation) -> str:
+    frames = f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound"
+    notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
+    notes += [f"{done.segments} segments, each in its own square"] if done.segments > 1 else []
+    notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
+    return "; ".join([f"{done.path}: {frames}", *notes])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m th_jax.rendering.animate", description=__doc__.splitlines()[0])
+    parser.add_argument("--avatar", type=Path, required=True, help="an avatar's file")
+    parser.add_argument("--meta", help="meta weights of a small avatar: file, run or name; the bundled ones by default")
+    parser.add_argument("--driver", required=True, help="a video, landmarks.npz, or camera:0")
+    parser.add_argument("--out", type=Path, help="ends in .mp4, .gif, .png or .jpg")
+    parser.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
+    parser.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
+    parser.add_argument("--smoothing_beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
+    parser.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
+    parser.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="look for the driver's pupils")
+    parser.add_argument("--fps", type=float, help="frames a second of landmarks.npz")
+    parser.add_argument("--seconds", type=float, help="of the driver to use, from its start")
+    parser.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
+    parser.add_argument("--mute", action="store_true", help="leave the driver's sound out")
+    parser.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Where driving landmarks come from: a video whose face is followed, or a checked file of points.
+
+A video is looked at once before anything is generated, and only its landmarks are kept, in a temporary file: so the square of
+each segment is known from all of its frames (`th_jax.faces.segment_square`), and hours of video need no memory.
+"""
+
+import contextlib
+import math
+import tempfile
+import zipfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, UInt8
+
+from th_jax.faces import Square, follow_face, segment_square, to_crop
+from th_jax.faces.pupils import with_pupils
+from th_jax.media import Video, open_video
+from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, check_point_count
+
+MIN_SEGMENT = 3
+"""Faces followed for fewer frames are taken for false alarms, unless the whole video is as short."""
+
+SQUARE_SAMPLES = 10_000
+"""Frames of a segment from which its square is decided; a longer segment is sampled evenly."""
+
+NPZ_BYTES = 2**30
+"""Most that a file of landmarks may hold: eight hours at 60 frames/s."""
+
+NPZ_REACH = 4.0
+"""Landmarks further than this from the frame are no shares of its side, but pixels."""
+
+_BLOCK = 10_000
+_SLOW = 5.0
+"""Frames a second up to which the face is searched in each frame (`follow_face`)."""
+
+
+class Driving(NamedTuple):
+    """A driver's landmarks, a set for each of S decoded frames."""
+
+    landmarks: Float32[np.ndarray, "S P 2"]
+    """In [0, 1] of the square of the frame's segment; NaN without a face."""
+    times: Float64[np.ndarray, " S"]
+    """Seconds, ascending."""
+    segment: Int[np.ndarray, " S"]
+    """Number of the clip segment, -1 without a face."""
+    fps: Fraction
+    squares: tuple[Square, ...]
+    """Of each segment; empty for a file of landmarks."""
+    video: Path | None
+    has_audio: bool
+    damaged_frames: int
+
+
+@contextlib.contextmanager
+def track_driver(
+    path: str | Path, *, pupils: bool = False, seconds: float | None = None, context: float = 1.0
+) -> Iterator[Driving]:
+    """Follow the face of a video; the landmarks are there until the context is left.
+
+    Args:
+        path: a local video.
+        pupils: whether to look for the pupils too.
+        seconds: to look at, from the start; all by default.
+        context: of `segment_square`.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ValueError: if no face was found.
+        ImportError: without the extra `video`.
+    """
+    points = PUPIL_POINTS if pupils else IBUG_POINTS
+    with tempfile.TemporaryFile() as file:
+        with open_video(path, threads=0) as video:
+            times, segment, sizes = _follow(video, file, points, math.inf if seconds is None else seconds)
+        landmarks = np.zeros((0, points, 2), np.float32)
+        if len(times):
+            landmarks = np.asarray(np.memmap(file, np.float32, "r+", shape=(len(times), points, 2)))
+        numbers, squares = _squared(landmarks, segment, sizes, context)
+        if not squares:
+            raise ValueError(
+                f"no face was found in {path}: a driver shows one face, rather from the front, at least 40 px wide"
+            )
+        rate = frame_rate(times, declared=video.fps)
+        yield Driving(landmarks, times, numbers, rate, squares, video.path, video.has_audio, video.damaged_frames)
+
+
+def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
+    """Landmarks from an npz file: "landmarks", `[S, 68 | 70, 2]` in [0, 1] of the square frame, and perhaps "fps".
+
+    A set with an unknown point among the first 68 counts as a frame without a face. Nothing in the file can run: pickles are
+    refused, and sizes are checked before anything is unpacked.
+
+    Args:
+        path: the file.
+        fps: frames a second; by default the file's, else 25.
+
+    Raises:
+        ValueError: if the file is missing, no npz, too large, or holds anything else; and for a rate that is none.
+    """
+    arrays = _npz_arrays(Path(path))
+    landmarks = arrays.get("landmarks")
+    if landmarks is None:
+        raise ValueError(f"{path} must hold an array called landmarks, but holds {', '.join(arrays) or 'nothing'}")
+    if landmarks.dtype.kind != "f" or landmarks.ndim != 3 or landmarks.shape[2] != 2 or not len(landmarks):
+        came = f"{landmarks.dtype} of the shape {list(landmarks.shape)}"
+        raise ValueError(f"{path}: landmarks must be floating point of the shape [S, 68 or 70, 2], but are {came}")
+    check_point_count(landmarks.shape[1])
+    if np.isinf(landmarks).any():
+        raise ValueError(f"{path}: landmarks must be finite, or NaN where a point is unknown")
+    known = np.isfinite(landmarks[:, :IBUG_POINTS]).all((1, 2))
+    if not known.any():
+        raise ValueError(f"{path}: no frame has all of its 68 landmarks")
+    reach = float(np.nanmax(np.abs(landmarks - 0.5)))
+    if reach > NPZ_REACH:
+        raise ValueError(
+            f"{path}: landmarks must lie in [0, 1] of the square frame, but reach {reach:g} from its middle: divide pixels "
+            "by the frame's side"
+        )
+    rate = _rate(path, arrays.get("fps"), fps)
+    return Driving(
+        landmarks.astype(np.float32),
+        np.arange(len(landmarks)) / float(rate),
+        np.where(known, 0, -1),
+        rate,
+        (),
+        None,
+        False,
+        0,
+    )
+
+
+def frame_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Fraction:
+    """The declared rate, unless far fewer frames came: then their average one."""
+    if len(times) < 2 or times[-1] <= times[0]:
+        return declared
+    measured = (len(times) - 1) / (times[-1] - times[0])
+    return declared if declared <= 1.5 * measured else Fraction(measured).limit_denominator(1001)
+
+
+def frames_on_screen(times: Float64[np.ndarray, " S"], fps: Fraction) -> Int[np.ndarray, " F"]:
+    """For each tick of a constant rate the decoded frame on screen: sound stays with the picture when frames are uneven."""
+    count = round(float(times[-1]) * fps) + 1
+    ticks = (np.arange(count) + 0.5) / float(fps)  # half a frame later: stored times are rounded
+    return np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
+
+
+def _follow(
+    video: Video, file: IO[bytes], points: int, seconds: float
+) -> tuple[Float64[np.ndarray, " S"], Int[np.ndarray, " S"], dict[int, tuple[int, int]]]:
+    """Times and segments of the frames, and the height and width of each segment; landmarks in pixels go to the file."""
+    times, segment = array("d"), array("q")
+    sizes: dict[int, tuple[int, int]] = {}
+    current: list[UInt8[np.ndarray, "H W 3"]] = []
+
+    def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        for time, frame in video.frames():
+            if time >= seconds:
+                return
+            times.append(max(time, times[-1] if times else 0.0))
+            current[:] = [frame]
+            yield frame
+
+    for tracked in follow_face(frames(), detect_every=1 if video.fps <= _SLOW else 8):
+        landmarks = np.full((points, 2), np.nan, np.float32)
+        if tracked.segment >= 0:
+            found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)
+            landmarks[:] = found
+            sizes.setdefault(tracked.segment, current[0].shape[:2])
+        segment.append(tracked.segment)
+        file.write(landmarks.tobytes())
+    file.flush()
+    return np.array(times, np.float64), np.array(segment, np.int64), sizes
+
+
+def _squared(
+    landmarks: Float[np.ndarray, "S P 2"],
+    segment: Int[np.ndarray, " S"],
+    sizes: dict[int, tuple[int, int]],
+    context: float,
+) -> tuple[Int[np.ndarray, " S"], tuple[Square, ...]]:
+    """New numbers of the segments that are long enough, and their squares; landmarks become shares of these, in place."""
+    counts = Counter(segment[segment >= 0].tolist())
+    least = min(MIN_SEGMENT, max(counts.values(), default=0))
+    numbers = np.full(len(segment), -1)
+    squares: list[Square] = []
+    for old in sorted(counts):
+        frames = np.flatnonzero(segment == old)
+        if counts[old] < least:
+            landmarks[frames] = np.nan
+            continue
+        height, width = sizes[old]
+        sample = frames[:: math.ceil(len(frames) / SQUARE_SAMPLES)]
+        square = segment_square(landmarks[sample], height=height, width=width, context=context)
+        for start in range(0, len(frames), _BLOCK):
+            block = frames[start : start + _BLOCK]
+            landmarks[block] = to_crop(landmarks[block], square)
+        numbers[frames] = len(squares)
+        squares.append(square)
+    return numbers, tuple(squares)
+
+
+def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"there is no file of landmarks at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info.file_size for info in archive.infolist()}
+            if sum(members.values()) > NPZ_BYTES:
+                raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
+            wanted = [name for name in ("landmarks", "fps") if f"{name}.npy" in members]
+            return {name: _npy(archive, f"{name}.npy", members[f"{name}.npy"]) for name in wanted}
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} is no npz file of landmarks that can be read: {error}") from error
+
+
+def _npy(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
+    """One array; its header is believed only as far as the archive has bytes for it."""
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = header(member)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+            raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
+        content = np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype)
+        return content.reshape(shape, order="F" if columns_first else "C")
+
+
+def _rate(path: str | Path, stored: np.ndarray | None, asked: float | None) -> Fraction:
+    value: Any = asked if asked is not None else 25.0
+    if asked is None and stored is not None:
+        if stored.size != 1 or stored.dtype.kind not in "iuf":
+            raise ValueError(f"{path}: fps must be one number, but is {stored.dtype} of the shape {list(stored.shape)}")
+        value = float(stored.reshape(()))
+    if not 0 < value <= 1000:
+        raise ValueError(f"{path}: fps must be above 0 and at most 1000 frames/s, but is {value:g}")
+    return Fraction(value).limit_denominator(1001)
