@@ -213,6 +213,11 @@ class Checkpoints:
         """Wait, then let go of the folder and of the background threads."""
         try:
             self.wait()
+            # Orbax waits for its thread that removes abandoned folders when it saves, and not when it closes: a program
+            # that ends at once would end under it, with a traceback.
+            cleaning = getattr(self._manager, "_cleanup_tmp_directory_future", None)
+            if cleaning is not None:
+                cleaning.result()
         finally:
             self._manager.close()
 

@@ -1,5 +1,6 @@
 """A folder of videos becomes a data set that the reader opens: the same bytes for any number of workers, or nothing."""
 
+import functools
 import hashlib
 import signal
 import subprocess
@@ -174,7 +175,9 @@ def test_an_absent_extra_is_said_once(tmp_path, monkeypatch, module, message):
 def test_an_interrupted_run_says_how_to_go_on(source, tmp_path, stop):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "data_prep.build_shards", "--source", str(source), "--out", str(out), *SHORT]
-    run = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # A program that a shell starts in the background ignores Ctrl-C, and so would all that it starts, this run included.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    run = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     patience = time.monotonic() + 60
     while not (tmp_path / ".out.staging").exists():
         assert run.poll() is None, run.stderr.read()
