@@ -81,7 +81,7 @@ def train(config: ConfigDict) -> None:
                 with clock.waiting():
                     batch = next(reader)
                 on_devices = put_batch(programs.mesh, batch)
-                if step % config.health_every == 0:
+                if config.health_every and step % config.health_every == 0:
                     log.metrics(step, programs.health_at(step)(state, perceptual, on_devices))
                 state, metrics = programs.step_at(step)(state, perceptual, on_devices)
                 step += 1

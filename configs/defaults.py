@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
                 "landmarks": "detected",
             },
             "log_every": 50,
-            "health_every": 500,
+            "health_every": 500,  # 0 for never
             "evaluate_every": 5000,
             "evaluate_faces": True,
             "checkpoint_every": 2500,

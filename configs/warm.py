@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.heldout.update({"people": 8, "targets": 2})
     config.steps = 30
     config.log_every = 5
-    config.health_every = 1000
+    config.health_every = 0
     config.evaluate_every = 1000
     config.checkpoint_every = 1000
     config.expected_videos = 192
