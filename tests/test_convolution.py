@@ -1,5 +1,7 @@
 """Fused and rewritten convolutions are the plain ones: values and both gradients, where each form is chosen."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,37 @@ def test_every_form_is_the_plain_convolution(form: str, shape: tuple[int, int, i
     cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
     for name, a, b in zip(("input", "kernel"), pull(cotangent), pull_reference(cotangent), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5 * float(jnp.abs(b).max()), err_msg=f"gradient of the {name}")
+
+
+@pytest.mark.parametrize(
+    ("strides", "padding", "taps"), [((1, 1), "SAME", 3), ((2, 2), ((1, 1), (1, 1)), 4), ((1, 1), "VALID", 2)]
+)
+def test_gradients_are_xlas_own_and_stay_fast_in_loops(strides: tuple[int, int], padding: object, taps: int) -> None:
+    """Within a loop every convolution keeps the order of axes for which XLA's CPU compiler has a fast one."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 8, 8, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(taps, taps, 5, 7)), jnp.float32)
+
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolution._convolve(x, kernel, strides, padding, jnp.float32)
+
+    def descended(function, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        gradient = jax.grad(lambda x, kernel: jnp.sum(function(x, kernel) ** 2), argnums=(0, 1))
+
+        def once(both: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+            return jax.tree.map(lambda value, slope: value - 1e-3 * slope, both, gradient(*both)), None
+
+        return jax.lax.scan(once, (x, kernel), length=3)[0]
+
+    in_loop = jax.jit(lambda x, kernel: descended(ours, x, kernel))
+    for result, expected in zip(in_loop(x, kernel), descended(reference, x, kernel), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+    labels = re.findall(r"dim_numbers = (.*?), window", in_loop.lower(x, kernel).as_text())
+    assert len(labels) >= 3
+    assert {label.replace(" ", "") for label in labels} == {"[b,0,1,f]x[0,1,i,o]->[b,0,1,f]"}
 
 
 def test_the_forms_are_chosen_as_they_should_be() -> None:

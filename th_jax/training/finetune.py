@@ -135,17 +135,27 @@ def make_finetune_step(
     loss_weights: LossWeights,
     optimizers: Optimizers,
     *,
+    adversary: float = 1.0,
     discriminator_updates: int = 2,
 ) -> Callable[[FinetuneState, PerceptualWeights, Shots], tuple[FinetuneState, dict[str, Array]]]:
     """One step: a forward pass of G, D's updates, then ψ and ψ' (paper, section 3.3), as a pure function, not jitted.
 
     Losses are those of meta-learning without the matching loss.
 
+    Args:
+        networks: of the state.
+        loss_weights: of the terms.
+        optimizers: that the state was started with.
+        adversary: factor of the score and of feature matching, 1 in the paper (`AdversarySchedule.weight`).
+        discriminator_updates: of D, for one of G.
+
     Raises:
-        ValueError: for less than one update of D.
+        ValueError: for less than one update of D, or a negative factor.
     """
     if discriminator_updates < 1:
         raise ValueError(f"discriminator_updates must be at least 1, but is {discriminator_updates}")
+    if not 0 <= adversary < math.inf:
+        raise ValueError(f"adversary must be a finite factor of at least 0, but is {adversary}")
 
     def step(
         state: FinetuneState, perceptual: PerceptualWeights, shots: Shots
@@ -177,7 +187,7 @@ def make_finetune_step(
 
         def objective(moving: Array) -> tuple[Array, Mapping[str, Array]]:
             weighted, plain = generator_terms_of_person(
-                networks, moving, frames, discriminator, perceptual, loss_weights=loss_weights
+                networks, moving, frames, discriminator, perceptual, loss_weights=loss_weights, adversary=adversary
             )
             return sum(weighted.values(), jnp.float32(0)), plain
 
@@ -208,19 +218,23 @@ def make_finetune_chunk(
     optimizers: Optimizers,
     *,
     steps: int,
+    adversary: float = 1.0,
     discriminator_updates: int = 2,
 ) -> FinetuneChunk:
     """`steps` steps as one pure function: (state, perceptual, shots, end) -> (state, metrics of every step).
 
     Steps from number `end` on change nothing, and their metrics are NaN: so that one compiled program serves every length
-    of fine-tuning, and every person with the same number of padded shots.
+    of fine-tuning, and every person with the same number of padded shots. `adversary` and `discriminator_updates` are those of
+    `make_finetune_step`.
 
     Raises:
-        ValueError: for less than one step.
+        ValueError: for less than one step, and as `make_finetune_step`.
     """
     if steps < 1:
         raise ValueError(f"a chunk needs at least 1 step, but {steps} were asked for")
-    step = make_finetune_step(networks, loss_weights, optimizers, discriminator_updates=discriminator_updates)
+    step = make_finetune_step(
+        networks, loss_weights, optimizers, adversary=adversary, discriminator_updates=discriminator_updates
+    )
 
     def chunk(
         state: FinetuneState, perceptual: PerceptualWeights, shots: Shots, end: Int[Array, ""]

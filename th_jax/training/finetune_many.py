@@ -17,6 +17,7 @@ from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.sharding import DATA_AXIS, make_mesh
 from th_jax.training.finetune import (
     PADDED_SHOTS,
+    FinetuneChunk,
     FinetuneState,
     avatar_of,
     make_finetune_chunk,
@@ -26,6 +27,10 @@ from th_jax.training.finetune import (
 from th_jax.training.finetune_person import CHUNK_STEPS, FinetuneMetrics, default_losses, fit_shots
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import Avatar, MetaWeights, Shots
+
+Observer = Callable[[str, Avatar, FinetuneMetrics], bool]
+"""Called between chunks for each person of the round with the avatar as it is now, on the devices, and the metrics of all its
+steps so far; True ends this person's fine-tuning."""
 
 
 class FinishedPerson(NamedTuple):
@@ -45,10 +50,12 @@ def finetune_many(
     epochs: int = 40,
     loss_weights: LossWeights | None = None,
     optimizers: Optimizers | None = None,
+    adversary: float = 1.0,
     mesh: Mesh | None = None,
     at_once: int = 1,
     width: int = 1,
     chunk_steps: int = CHUNK_STEPS,
+    observe: Observer | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Iterator[FinishedPerson]:
     """Fine-tune people as they come, and give each back when its round is over: the avatars of `make_finetune`.
@@ -59,10 +66,11 @@ def finetune_many(
     Args:
         networks, weights, perceptual: of the meta weights.
         people: name and shots, read lazily.
-        epochs, loss_weights, optimizers, chunk_steps, key: as in `make_finetune`.
+        epochs, loss_weights, optimizers, adversary, chunk_steps, key: as in `make_finetune`.
         mesh: all devices by default.
         at_once: people of one device in a round.
         width: of these, how many are computed side by side by vmap; 1 is one after the other, which is faster on a CPU.
+        observe: looks at everybody between chunks, and may end anyone.
 
     Raises:
         ValueError: for settings that fit no round, or shots that fit no fine-tuning.
@@ -72,10 +80,18 @@ def finetune_many(
         raise ValueError(f"at_once must be at least 1 and a multiple of width, but they are {at_once} and {width}")
     losses = loss_weights or default_losses(perceptual)
     settings = optimizers or Optimizers()
-    start, chunk = _programs(networks, losses, settings, mesh, chunk_steps, width)
+    one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, adversary=adversary)
+    start, chunk = _programs(networks, one_chunk, settings, mesh, width)
     places = mesh.devices.size * at_once
     waiting: dict[int, list[tuple[str, Shots]]] = {count: [] for count in PADDED_SHOTS}
     first_key = key if key is not None else jax.random.key(0)
+
+    def at(states: FinetuneState, place: int) -> Avatar:
+        avatar: Avatar = jax.tree.map(lambda leaf: leaf[place], avatar_of(states))
+        return avatar
+
+    def of(metrics: FinetuneMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
+        return {name: values[place, : last[place]] for name, values in metrics.items()}
 
     def finish(group: list[tuple[str, Shots]]) -> Iterator[FinishedPerson]:
         ends = [steps_of(int(np.sum(shots.mask)), epochs=epochs) for _, shots in group]
@@ -83,18 +99,26 @@ def finetune_many(
         stacked = Shots(
             *(np.stack(leaves) for leaves in zip(*(s for _, s in [*group, *[group[0]] * empty]), strict=True))
         )
-        shots = jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-        last = jax.device_put(np.array([*ends, *[0] * empty], np.int32), NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-        state = start(weights, shots, first_key)
-        history = []
-        for _ in range(0, max(ends), chunk_steps):
-            state, metrics = chunk(state, perceptual, shots, last)
-            history.append(jax.device_get(metrics))
-        joined = {name: np.concatenate([part[name] for part in history], axis=1) for name in history[0]}
+        by_person = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+        shots = jax.device_put(stacked, by_person)
+        last = np.array([*ends, *[0] * empty], np.int32)
+        metrics: FinetuneMetrics = {}
+        state, done = start(weights, shots, first_key), 0
+        while done < last.max():
+            state, latest = chunk(state, perceptual, shots, jax.device_put(last, by_person))
+            latest = jax.device_get(latest)
+            metrics = {name: np.concatenate([metrics[name], new], 1) if done else new for name, new in latest.items()}
+            done += chunk_steps
+            for place in range(len(group) if observe is not None else 0):
+                assert observe is not None
+                if last[place] > done - chunk_steps and observe(
+                    group[place][0], at(state, place), of(metrics, place, last)
+                ):
+                    last[place] = min(done, last[place])
         avatars = jax.device_get(jax.vmap(avatar_of)(state))
         for place, (name, _) in enumerate(group):
             avatar: Avatar = jax.tree.map(lambda leaf, place=place: leaf[place], avatars)
-            yield FinishedPerson(name, avatar, {n: v[place, : ends[place]] for n, v in joined.items()})
+            yield FinishedPerson(name, avatar, of(metrics, place, last))
 
     for name, shots in people:
         fitted = fit_shots(networks, shots)
@@ -109,10 +133,9 @@ def finetune_many(
 
 
 def _programs(
-    networks: Networks, losses: LossWeights, optimizers: Optimizers, mesh: Mesh, chunk_steps: int, width: int
+    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, width: int
 ) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
     """The start and the chunk of a round: people are split over devices, and mapped over one after the other on each."""
-    one_chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps)
     people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
 
     def start(weights: MetaWeights, shots: Shots, key: PRNGKeyArray) -> FinetuneState:

@@ -79,6 +79,7 @@ def generator_terms_of_person(
     perceptual: PerceptualWeights,
     *,
     loss_weights: LossWeights,
+    adversary: float = 1.0,
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
     """The generator's weighted terms, whose sum it minimises, and the same unweighted (paper, section 3.3)."""
     dtype: Any = jnp.dtype(networks.compute_dtype)
@@ -111,8 +112,8 @@ def generator_terms_of_person(
     factors = {
         "content": 1.0,
         "pixel": loss_weights.pixel,
-        "adversarial": 1.0,
-        "feature_matching": loss_weights.feature_matching,
+        "adversarial": adversary,
+        "feature_matching": adversary * loss_weights.feature_matching,
     }
     return {name: factors[name] * value for name, value in plain.items() if factors[name]}, plain
 

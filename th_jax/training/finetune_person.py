@@ -74,6 +74,7 @@ def make_finetune(
     epochs: int = 40,
     loss_weights: LossWeights | None = None,
     optimizers: Optimizers | None = None,
+    adversary: float = 1.0,
     chunk_steps: int = CHUNK_STEPS,
     watch: Watcher | None = None,
 ) -> Callable[..., tuple[Avatar, FinetuneMetrics]]:
@@ -86,6 +87,7 @@ def make_finetune(
         epochs: the paper preset's 40.
         loss_weights: by default the published ones for the frozen networks that are given.
         optimizers: by default meta-learning's rates (paper, section 4).
+        adversary: factor of the score and of feature matching; the one that meta-learning ended with.
         chunk_steps: steps between two looks.
         watch: called between chunks; stops when it gives True.
 
@@ -103,7 +105,7 @@ def make_finetune(
         losses = loss_weights or default_losses(perceptual)
         kind = repr(losses)
         if kind not in compiled:
-            chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps)
+            chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps, adversary=adversary)
             compiled[kind] = jax.jit(chunk, donate_argnums=0)
         end = jnp.int32(steps_of(int(shots.mask.sum()), epochs=epochs))
         state = _started(networks, weights, shots, optimizers, key if key is not None else jax.random.key(0))
