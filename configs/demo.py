@@ -16,8 +16,7 @@ def get_config() -> ConfigDict:
     config = heads_content.get_config()
     config.name = "demo"
     config.data.folder = "bundled"
-    config.adversary.update({"content_steps": 400, "discriminator_steps": 0, "ramp_steps": 0})
-    config.steps = 400
+    config.adversary.content_steps = config.steps = 400
     config.log_every = 10
     config.health_every = 100
     config.evaluate_every = 100

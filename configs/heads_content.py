@@ -19,14 +19,13 @@ def get_config() -> ConfigDict:
     config.networks.base_width = 32
     config.losses.preset = "heads"
     config.perceptual = ("vgg16",)
-    adam = {"beta1": 0.0, "beta2": 0.99, "eps": 1e-5}
-    config.optimizers.synthesis = ConfigDict({"learning_rate": 4e-4, "warmup": 20, "halve_at": (), **adam})
-    config.optimizers.discriminator = ConfigDict({"learning_rate": 4e-4, "warmup": 20, **adam})
+    adam = {"learning_rate": 4e-4, "warmup": 20, "beta1": 0.0, "beta2": 0.99, "eps": 1e-5}
+    config.optimizers.synthesis = ConfigDict({"halve_at": (), **adam})
+    config.optimizers.discriminator = ConfigDict(adam)
     config.optimizers.averaging = 0.995
-    config.adversary.update({"content_steps": 1500})
     config.data.folder = "runs/heads"
     config.episodes.update({"batch_size": 8, "sources": 4, "flip": True, "drop_pupils": 0.15, "landmarks": "true"})
-    config.steps = 1500
+    config.adversary.content_steps = config.steps = 1500
     config.heldout.landmarks = "true"
     config.log_every = 20
     config.health_every = 100

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.name = "warm"
     config.data.folder = "bundled"
     config.start_from = "heads"
-    config.adversary.update({"content_steps": 0, "discriminator_steps": 0, "ramp_steps": 0})
+    config.adversary.update({"discriminator_steps": 0, "ramp_steps": 0})
     config.optimizers.synthesis.learning_rate = 1e-4
     config.optimizers.discriminator.learning_rate = 1e-4
     config.episodes.batch_size = 4

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from th_jax import pretrained
-from th_jax.avatar_format import checksum
+from th_jax.avatar_format import FORMAT
 from th_jax.avatars import AvatarError, LoadedAvatar, load_avatar, save_avatar
 from th_jax.compaction import frame_difference, main, save_compact
 from th_jax.media import Kind, Provenance
@@ -22,6 +22,7 @@ from th_jax.models.networks import Networks
 from th_jax.models.spectral import power_iterate
 from th_jax.pretrained import MetaModel, load_meta, save_meta
 from th_jax.quantization import decode_difference, encode_difference
+from th_jax.tensor_file import checksum
 from th_jax.training.finetune import avatar_from_embedding
 from th_jax.types import Avatar
 
@@ -229,7 +230,7 @@ def rewrite(path: Path, *, format_: str = "th_jax.avatar/1", **changes: object) 
     header = json.loads(content[8 : 8 + length])
     text = json.dumps(json.loads(header["__metadata__"]["description"]) | changes)
     digest = load_avatar(path, meta=meta()).digest
-    header["__metadata__"] = {"format": format_, "description": text, "sha256": checksum(text, digest)}
+    header["__metadata__"] = {"format": format_, "description": text, "sha256": checksum(FORMAT, text, digest)}
     new = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(new)) + new + content[8 + length :])
 

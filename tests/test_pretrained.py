@@ -15,11 +15,13 @@ import pytest
 
 from th_jax import pretrained
 from th_jax.checkpoints import Checkpoints
+from th_jax.leaf_names import leaves_by_name
 from th_jax.media import Kind, pixel_digest
 from th_jax.models.networks import Networks, group
 from th_jax.models.spectral import normalized_kernel, power_iterate
 from th_jax.perceptual.weights import WeightsError
 from th_jax.pretrained import MetaModel, PretrainedError, load_meta, load_pretrained, save_meta
+from th_jax.tensor_file import checksum
 from th_jax.types import MetaWeights, NetworkState, Shots
 
 NETWORKS = Networks(image_size=16, base_width=4)
@@ -76,7 +78,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def leaves_of(weights: MetaWeights) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf) for name, leaf in pretrained._named(weights).items()}
+    return {name: np.asarray(leaf) for name, leaf in leaves_by_name(weights).items()}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -219,11 +221,11 @@ def test_files_of_other_formats_and_networks(released: Path) -> None:
         ({"image_size": 16, "width": 4}, r"needs networks that .* does not build: 'width' is no setting"),
     ):
         text = json.dumps(dict(meta.description) | {"networks": settings})
-        rewrite(released, description=text, sha256=pretrained._checksum(text, meta.digest))
+        rewrite(released, description=text, sha256=checksum(pretrained.FORMAT, text, meta.digest))
         with pytest.raises(PretrainedError, match=message):
             load_meta(released)
     text = json.dumps(dict(meta.description) | {"perceptual": ["vgg19"]})
-    rewrite(released, description=text, sha256=pretrained._checksum(text, meta.digest))
+    rewrite(released, description=text, sha256=checksum(pretrained.FORMAT, text, meta.digest))
     with pytest.raises(WeightsError, match="no weights of vgg19"):
         load_meta(released, perceptual=released.parent)
     rewrite(released, format="th_jax.meta/2")

@@ -169,6 +169,30 @@ def test_on_a_terminal_progress_is_a_bar(
     assert "a word\n" in said
 
 
+def test_a_bar_moves_every_step_and_reads_the_losses_once_a_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, read = [0.0], []
+    monkeypatch.setattr(run_log.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: clock[0])
+
+    class Loss:
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def __float__(self) -> float:
+            read.append(self.step)
+            return float(self.step)
+
+    with open_log(tmp_path, progress=True, total_steps=23) as log:
+        for step in range(1, 24):
+            clock[0] += 0.125
+            log.progress(step, {"loss/content": Loss(step), "score/real": Loss(-step)})
+            assert log._bar.n == step
+    assert read == [8, 16, 23], "once a second and at the end, whatever the steps take"
+    assert "content=23]" in capsys.readouterr().err
+
+
 def test_a_workdir_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(run_log.time, "monotonic", lambda: clock[0])

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
@@ -17,7 +16,6 @@ from jax.sharding import PartitionSpec
 from th_jax.sharding import (
     STATE_RULES,
     bytes_on_a_device,
-    leaf_name,
     make_mesh,
     put_batch,
     state_layout,
@@ -91,12 +89,6 @@ def test_the_first_rule_that_matches_decides() -> None:
     assert layout["table"]["rows"].spec == PartitionSpec("data")
     assert layout["weights"]["kernel"].spec == PartitionSpec()
     assert STATE_RULES[-1][0] == ".*"
-
-
-def test_names_are_paths() -> None:
-    names: list[str] = []
-    jax.tree_util.tree_map_with_path(lambda path, _: names.append(leaf_name(path)), {"a": [{"b": 1}]})
-    assert names == ["a/0/b"]
 
 
 def test_a_leaf_without_a_rule_is_named() -> None:

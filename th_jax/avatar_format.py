@@ -1,8 +1,6 @@
 """The bytes of an avatar's file: tensors with a description and a checksum over both, written whole or not at all."""
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from th_jax.leaf_names import leaves_by_name
 from th_jax.models.boundary import check_same_tree
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.weights import tensors_digest
+from th_jax.tensor_file import AlteredError, TensorFileError, read_described, write_described
+from th_jax.tensor_file import read_description as read_file_description
 from th_jax.types import Avatar
-from th_jax.version import __version__
 
 FORMAT = "th_jax.avatar/1"
 
@@ -27,7 +24,7 @@ class AvatarError(ValueError):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
-    """Write them under a temporary name, put the file in place, and return the digest of the tensors.
+    """Write the file, whole or not at all, and return the digest of the tensors.
 
     Raises:
         AvatarError: for another suffix than .safetensors, a folder in its place, or a description that is not JSON.
@@ -41,20 +38,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: Ma
         text = json.dumps(description, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AvatarError(f"an avatar's notes must be JSON values: {error}") from error
-    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    digest = tensors_digest(tensors)
-    metadata = {"format": FORMAT, "description": text, "sha256": checksum(text, digest)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # safetensors makes private files
-        temporary.replace(path)
-    except SafetensorError as error:  # how safetensors says that the disk is full
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    return write_described(path, tensors, text, file_format=FORMAT)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
@@ -66,31 +50,28 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], str
     if not path.is_file():
         raise AvatarError(f"{path} is a folder, not an avatar" if path.is_dir() else f"there is no avatar at {path}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                came = metadata.get("format")
-                raise AvatarError(f"{path} is of the format {came!r}, but th_jax {__version__} opens {FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except AvatarError:
-        raise
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise AvatarError(f"{path} is no readable safetensors file, perhaps truncated ({error})") from error
-    digest, text = tensors_digest(tensors), metadata.get("description", "")
-    if metadata.get("sha256") != checksum(text, digest):
-        raise AvatarError(f"{path} does not match its checksum: it was altered; take another copy of it")
-    description: dict[str, Any] = json.loads(text)
-    return tensors, description, digest
+        return read_described(path, file_format=FORMAT)
+    except AlteredError as error:
+        raise AvatarError(f"{error}; take another copy of it") from error
+    except TensorFileError as error:
+        raise AvatarError(str(error)) from error
 
 
-def checksum(text: str, digest: str) -> str:
-    """Over the format, the description and the digest of the tensors, in hexadecimal."""
-    return hashlib.sha256(f"{FORMAT}\n{text}\n{digest}".encode()).hexdigest()
+def read_description(path: Path) -> dict[str, Any]:
+    """What an avatar's file says of itself, without reading its tensors: to go through thousands of them.
+
+    Raises:
+        AvatarError: if it is missing, truncated, or of another format.
+    """
+    try:
+        return read_file_description(path, file_format=FORMAT)
+    except TensorFileError as error:
+        raise AvatarError(str(error)) from error
 
 
 def named_leaves(avatar: Any) -> dict[str, np.ndarray]:
     """The arrays of an avatar, on the host, by their paths such as "generator_params/down_0/conv/kernel"."""
-    return {name: np.asarray(leaf) for name, leaf in _names(avatar).items()}
+    return {name: np.asarray(leaf) for name, leaf in leaves_by_name(avatar).items()}
 
 
 def avatar_shapes(networks: Networks) -> Any:
@@ -107,7 +88,7 @@ def check_avatar(what: str, named: Mapping[str, Any], networks: Networks) -> Non
         AvatarError: naming the first ones that are missing, unknown or of another shape, and for numbers that are not finite.
     """
     try:
-        check_same_tree(f"{networks}", _names(avatar_shapes(networks)), named)
+        check_same_tree(f"{networks}", leaves_by_name(avatar_shapes(networks)), named)
     except ValueError as error:
         raise AvatarError(f"{what} no avatar: {error}") from error
     for name, leaf in named.items():
@@ -123,11 +104,6 @@ def avatar_of_leaves(what: str, named: Mapping[str, Any], networks: Networks) ->
     """
     check_avatar(what, named, networks)
     shapes = avatar_shapes(networks)
-    leaves = [jnp.asarray(named[name], jnp.float32) for name in _names(shapes)]
+    leaves = [jnp.asarray(named[name], jnp.float32) for name in leaves_by_name(shapes)]
     avatar: Avatar = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return avatar
-
-
-def _names(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from th_jax.leaf_names import leaves_by_name
 from th_jax.version import __version__
 
 FORMAT = "th_jax.checkpoint"
@@ -119,9 +120,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     Raises:
         CheckpointError: for a leaf that is no plain array, or names that occur twice.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/") or "state": leaf for path, leaf in leaves}
-    if len(named) != len(leaves):
+    named = {name or "state": leaf for name, leaf in leaves_by_name(tree).items()}
+    if len(named) != len(jax.tree.leaves(tree)):
         raise CheckpointError("the names of a state's leaves must differ: does a key contain a slash?")
     for name, leaf in named.items():
         if not isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct):

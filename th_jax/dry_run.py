@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from th_jax.data.video_list import load_video_list
+from th_jax.leaf_names import leaf_name
 from th_jax.models.summary import parameter_counts
 from th_jax.perceptual.weights import kernel_shapes
-from th_jax.sharding import bytes_on_a_device, leaf_name
+from th_jax.sharding import bytes_on_a_device
 from th_jax.topology import PUPIL_POINTS
 from th_jax.training.programs import MetaPrograms
 from th_jax.types import EpisodeBatch

@@ -5,7 +5,6 @@ and v are then computed on the rounded kernels, by 20 power iterations, and kept
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -17,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from th_jax.checkpoints import CheckpointError, Checkpoints
+from th_jax.leaf_names import leaves_by_name
 from th_jax.models.networks import Networks
 from th_jax.models.spectral import power_iterate
-from th_jax.perceptual.weights import NETWORKS, PerceptualWeights, load_perceptual, tensors_digest
+from th_jax.perceptual.weights import NETWORKS, PerceptualWeights, load_perceptual
+from th_jax.tensor_file import AlteredError, TensorFileError, read_described, tensors_digest, write_described
 from th_jax.types import AnyArray, MetaWeights, NetworkState
 from th_jax.version import __version__
 
@@ -138,35 +137,24 @@ def save_meta(
     Raises:
         PretrainedError: for weights of other networks, numbers that are not finite in `dtype`, rows without ids, or a
             description that is not JSON or lacks a name, steps, data or licence.
+        OSError: if the disk refuses; nothing is left behind.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise PretrainedError(f"released weights are named .safetensors, but {path} was asked for")
     text = _description_text(networks, perceptual, description, dtype)
-    _check_shapes("these weights are", _named(weights), networks)
+    _check_shapes("these weights are", leaves_by_name(weights), networks)
     rounded = MetaWeights(*(_rounded(state, dtype) for state in weights))
     tensors = {
-        name: np.asarray(leaf, np.float32 if _STATS in name else dtype) for name, leaf in _named(rounded).items()
+        name: np.asarray(leaf, np.float32 if _STATS in name else dtype)
+        for name, leaf in leaves_by_name(rounded).items()
     }
     if table_rows is not None or row_ids is not None:
         tensors |= _table_tensors(table_rows, row_ids, networks.plan.embedding, dtype)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise PretrainedError(f"{name} is not finite in {tensor.dtype.name}: nothing was written")
-    tensors = {
-        name: np.asarray(tensor, order="C") for name, tensor in tensors.items()
-    }  # ascontiguousarray makes 0-d 1-d
-    digest = tensors_digest(tensors)
-    metadata = {"format": FORMAT, "description": text, "sha256": _checksum(text, digest)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # safetensors makes private files
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    return write_described(path, tensors, text, file_format=FORMAT)
 
 
 def _bundled() -> list[str]:
@@ -177,19 +165,11 @@ def _load_file(path: Path, perceptual: Path | None) -> MetaModel:
     if not path.is_file():
         raise PretrainedError(f"there are no released weights at {path}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PretrainedError(f"{path} is no readable safetensors file, perhaps truncated ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise PretrainedError(
-            f"{path} is of the format {metadata.get('format')!r}, but th_jax {__version__} opens {FORMAT!r}"
-        )
-    digest, text = tensors_digest(tensors), metadata.get("description", "")
-    if metadata.get("sha256") != _checksum(text, digest):
-        raise PretrainedError(f"{path} does not match its checksum: it was altered; fetch it again")
-    description = json.loads(text)
+        tensors, description, digest = read_described(path, file_format=FORMAT)
+    except AlteredError as error:
+        raise PretrainedError(f"{error}; fetch it again") from error
+    except TensorFileError as error:
+        raise PretrainedError(str(error)) from error
     networks = _networks(path, description)
     rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
     return MetaModel(
@@ -226,7 +206,7 @@ def _load_run(workdir: str | Path, perceptual: Path | None, step: int | None) ->
         weights=weights,
         perceptual=load_perceptual(config["perceptual"], folder=perceptual),
         description=about | {key: config[key] for key in ("networks", "perceptual")},
-        digest=tensors_digest({name: np.asarray(leaf) for name, leaf in _named(weights).items()}),
+        digest=tensors_digest({name: np.asarray(leaf) for name, leaf in leaves_by_name(weights).items()}),
     )
 
 
@@ -275,22 +255,13 @@ def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
 def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -> MetaWeights:
     _check_shapes(what, tensors, networks)
     shapes = networks.shapes()
-    leaves = [jnp.asarray(tensors[name], jnp.float32) for name in _named(shapes)]
+    leaves = [jnp.asarray(tensors[name], jnp.float32) for name in leaves_by_name(shapes)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> None:
-    wanted = _named(networks.shapes())
+    wanted = leaves_by_name(networks.shapes())
     for name in [*wanted, *came]:
         want, have = (list(tree[name].shape) if name in tree else "not there" for tree in (wanted, came))
         if want != have:
             raise PretrainedError(f"{what} not those of {networks}: {name} must be {want}, but is {have}")
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _checksum(text: str, digest: str) -> str:
-    return hashlib.sha256(f"{FORMAT}\n{text}\n{digest}".encode()).hexdigest()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from th_jax.addresses import filesystem_of, is_remote
+
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -112,23 +114,18 @@ def _differing(before: Any, now: Any, above: str = "") -> list[str]:
     return [] if before == now else [above]
 
 
-def is_remote(path: str | Path) -> bool:
-    """Whether fsspec reads this address."""
-    return "://" in str(path)
-
-
 def read_whole(path: str) -> bytes | None:
     """The content of a file; None if it is not there."""
     if not is_remote(path):
         return Path(path).read_bytes() if Path(path).is_file() else None
-    filesystem, inner = _filesystem(path)
+    filesystem, inner = filesystem_of(path)
     return filesystem.cat_file(inner) if filesystem.exists(inner) else None
 
 
 def write_whole(path: str, content: bytes) -> None:
     """Write the whole file or nothing of it; its folder is made."""
     if is_remote(path):
-        filesystem, inner = _filesystem(path)
+        filesystem, inner = filesystem_of(path)
         filesystem.pipe_file(inner, content)  # an object appears when it is whole
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -138,13 +135,3 @@ def write_whole(path: str, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _filesystem(path: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(path)
-    except ImportError as error:
-        extra = " (pip install 'th_jax[gcs]')" if path.startswith(("gs://", "gcs://")) else ""
-        raise ValueError(f"{path} needs a package that is not installed{extra}: {error}") from error

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from th_jax.addresses import is_remote
 from th_jax.media import Kind, Provenance, write_image
-from th_jax.run_files import METRICS_FILE, is_remote, lines_until, metrics_line, read_whole, write_whole
+from th_jax.run_files import METRICS_FILE, lines_until, metrics_line, read_whole, write_whole
 from th_jax.run_files import read_metrics as read_metrics
 from th_jax.run_files import write_config as write_config
 
 _EVENTS_FOLDER = "tensorboard"
+_BAR_SECONDS = 1.0
 _PLAIN_SECONDS = 10.0
 _COPY_SECONDS = 60.0
 
@@ -63,7 +65,7 @@ class RunLog:
         self._folder = Path(self._scratch.name if self._scratch else workdir)
         self._name = Path(str(workdir)).name
         self._copied: dict[Path, int] = {}
-        self._copied_at = self._plain_at = self._started_at = time.monotonic()
+        self._copied_at = self._told_at = self._started_at = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._reopen(self._folder / METRICS_FILE)
         self._lines = (self._folder / METRICS_FILE).open("a", encoding="utf-8")
@@ -111,23 +113,26 @@ class RunLog:
     def progress(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Show the step, the rate, the time left and the losses among the metrics, those named `loss/...`.
 
-        They are read only when something is shown: reading waits for the device.
+        They are read only when they are shown, at most once a second: reading waits for the device.
         """
         if not (self._active and self._progress):
             return
-        shown = {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
-        if self._bar is not None:
-            self._bar.set_postfix({name: f"{float(value):.3g}" for name, value in shown.items()}, refresh=False)
-            self._bar.update(step - self._bar.n)
-            return
         now = time.monotonic()
-        if now - self._plain_at < _PLAIN_SECONDS and step < self._total:
-            return
-        self._plain_at = now
-        rate = (step - self._start) / max(now - self._started_at, 1e-9)
-        left = f"{(self._total - step) / rate / 60:.0f} min left" if rate else "no step yet"
-        told = " ".join(f"{name} {float(value):.3g}" for name, value in shown.items())
-        self.message(f"step {step} of {self._total} · {rate:.3g} steps/s · {left} · {told}")
+        pause = _PLAIN_SECONDS if self._bar is None else _BAR_SECONDS
+        losses = {}
+        if due := now - self._told_at >= pause or step >= self._total:
+            self._told_at = now
+            found = {name.removeprefix("loss/"): x for name, x in metrics.items() if name.startswith("loss/")}
+            losses = {name: f"{float(value):.3g}" for name, value in found.items()}
+        if self._bar is not None:
+            if due:
+                self._bar.set_postfix(losses, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif due:
+            rate = (step - self._start) / max(now - self._started_at, 1e-9)
+            left = f"{(self._total - step) / rate / 60:.0f} min left" if rate else "no step yet"
+            told = " ".join(f"{name} {value}" for name, value in losses.items())
+            self.message(f"step {step} of {self._total} · {rate:.3g} steps/s · {left} · {told}")
 
     def picture(
         self, step: int, name: str, frames: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "rows columns H W 3"]

@@ -9,6 +9,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from th_jax.leaf_names import leaf_name
+
 DATA_AXIS = "data"
 
 STATE_RULES: tuple[tuple[str, PartitionSpec], ...] = (
@@ -25,11 +27,6 @@ def make_mesh(*, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """One data axis over all devices of all processes, or over the given ones."""
     chosen = list(devices) if devices is not None else jax.devices()
     return jax.make_mesh((len(chosen),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
-
-
-def leaf_name(path: tuple[Any, ...]) -> str:
-    """The name of a leaf by its path: `weights/synthesis/params/embedder/down_0/conv_1/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def state_layout(mesh: Mesh, shapes: Any, *, rules: Sequence[tuple[str, PartitionSpec]] = STATE_RULES) -> Any:

@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.perceptual.weights import (
-    Origin,
-    WeightsError,
-    load_perceptual,
-    load_weights,
-    save_weights,
-    tensors_digest,
-)
+from th_jax.perceptual.weights import Origin, WeightsError, load_perceptual, load_weights, save_weights
 
 ORIGIN = Origin("somewhere.h5", "00", "a licence")
 
@@ -125,12 +118,3 @@ def test_saving_refuses_what_half_precision_cannot_hold(tiny, tmp_path: Path) ->
     ):
         save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN, dtype=np.float16)
     assert not list(tmp_path.iterdir())
-
-
-def test_digest_sees_names_types_shapes_and_values() -> None:
-    a = np.arange(6, dtype=np.float32)
-    digests = [
-        tensors_digest(tensors)
-        for tensors in ({"a": a}, {"b": a}, {"a": a.reshape(2, 3)}, {"a": a.view(np.int32)}, {"a": a + 1})
-    ]
-    assert len(set(digests)) == len(digests)

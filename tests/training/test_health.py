@@ -8,13 +8,14 @@ import numpy as np
 from tiny_runs import losses, networks, perceptual, tiny_batch, tiny_state  # noqa: F401 - a fixture
 
 from th_jax.training.health import make_health
-from th_jax.training.objectives import draw_pictures, synthesise
+from th_jax.training.objectives import draw_sources, draw_targets, synthesise
 
 
 def test_signs_of_a_fresh_state(perceptual: Any) -> None:  # noqa: F811
     state, batch = tiny_state(), tiny_batch()
     health = jax.jit(make_health(networks(), losses()))(state, perceptual, batch)
-    made = synthesise(networks(), *state.weights.synthesis, draw_pictures(networks(), jax.tree.map(jnp.asarray, batch)))
+    sources, targets = (draw(networks(), jax.tree.map(jnp.asarray, batch)) for draw in (draw_sources, draw_targets))
+    made = synthesise(networks(), state.weights.synthesis, sources, targets.landmarks)
     lengths = np.linalg.norm(np.asarray(made.embedding), axis=-1)
     np.testing.assert_allclose(health["health/embedding_norm"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(

@@ -1,7 +1,9 @@
 """All bytes of a data set come in here: positional reads of local files, fsspec for gs://, memory:// and the like."""
 
 import os
-from typing import Any
+
+from th_jax.addresses import filesystem_of
+from th_jax.addresses import is_remote as is_remote
 
 _READ_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB a call
 
@@ -9,11 +11,6 @@ _READ_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB a call
 def join(folder: str | os.PathLike[str], name: str) -> str:
     """Path or address of the file `name` in `folder`."""
     return f"{os.fspath(folder).rstrip('/')}/{name}"
-
-
-def is_remote(path: str) -> bool:
-    """Whether fsspec reads this address; everything without a scheme is a local path."""
-    return "://" in path
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
@@ -26,7 +23,7 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     if length <= 0:
         return b""
     if is_remote(path):
-        filesystem, inner = _filesystem(path)
+        filesystem, inner = filesystem_of(path)
         return bytes(filesystem.cat_file(inner, start=offset, end=offset + length))
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -52,7 +49,7 @@ def file_size(path: str) -> int:
         ValueError: if the address needs a package that is not installed.
     """
     if is_remote(path):
-        filesystem, inner = _filesystem(path)
+        filesystem, inner = filesystem_of(path)
         return int(filesystem.size(inner))
     return os.stat(path).st_size
 
@@ -65,13 +62,3 @@ def read_file(path: str) -> bytes:
         ValueError: if the address needs a package that is not installed.
     """
     return read_range(path, 0, file_size(path))
-
-
-def _filesystem(path: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(path)
-    except ImportError as error:
-        extra = " (pip install 'th_jax[gcs]')" if path.startswith(("gs://", "gcs://")) else ""
-        raise ValueError(f"{path} needs a package that is not installed{extra}: {error}") from error

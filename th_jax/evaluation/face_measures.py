@@ -6,7 +6,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.faces.detect import OutsideFrameError, detect_faces, face_descriptor, most_prominent
+from th_jax.faces.detect import (
+    Box,
+    OutsideFrameError,
+    detect_faces,
+    face_descriptor,
+    most_prominent,
+    predict_landmarks,
+)
 from th_jax.faces.track import settled_landmarks
 from th_jax.topology import IBUG_POINTS
 
@@ -49,6 +56,17 @@ def measure_faces(frames: UInt8[np.ndarray, "*frames H W 3"], *, descriptors: bo
         if descriptors:
             found[number] = face_descriptor(enlarged, points)
     return FaceMeasures(landmarks.reshape((*batch, IBUG_POINTS, 2)), found.reshape((*batch, DESCRIPTOR_WIDTH)))
+
+
+def check_face_models() -> None:
+    """Load what `measure_faces` needs, to fail before a run and not at its first evaluation.
+
+    Raises:
+        ImportError, FileNotFoundError: as `measure_faces`.
+        ValueError: if the landmark model is no 68-point predictor.
+    """
+    blank = np.zeros((SIDE, SIDE, 3), np.uint8)  # neither model needs a face
+    face_descriptor(blank, predict_landmarks(blank, Box(0.25 * SIDE, 0.25 * SIDE, 0.75 * SIDE, 0.75 * SIDE)))
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

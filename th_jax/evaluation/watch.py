@@ -1,12 +1,15 @@
 """Watching a run on people it never saw: their scores beside baselines, and the grid of samples, at intervals."""
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from th_jax.data import VideoRecords
+from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.heldout import (
     BASELINES,
+    RealFaces,
     baseline_frames,
     generate_heldout,
     heldout_scores,
@@ -21,7 +24,7 @@ from th_jax.types import NetworkState
 
 
 class HeldOutWatch:
-    """Fixed held-out people; what the baselines reach on them is scored once, at the first look."""
+    """Fixed held-out people; their real frames are measured and the baselines scored once, at the first look."""
 
     def __init__(self, records: VideoRecords, *, faces: bool = True, **chosen: Any) -> None:
         """Load the people's frames.
@@ -33,10 +36,13 @@ class HeldOutWatch:
             chosen: as `load_heldout`: image_size, people, sources, targets, landmarks, seed.
 
         Raises:
-            ValueError: as `load_heldout`; ImportError if faces are asked for and cannot be found.
+            ValueError: as `load_heldout`.
+            ImportError, FileNotFoundError: as `check_face_models`, if faces are asked for.
         """
         self.held = load_heldout(records, **chosen)
-        self._faces = real_faces(self.held) if faces else None
+        if faces:
+            check_face_models()
+        self._faces = faces
         self._baselines: dict[str, dict[str, float]] = {}
 
     def baselines(self, perceptual: PerceptualWeights) -> dict[str, float]:
@@ -59,4 +65,8 @@ class HeldOutWatch:
         return scores
 
     def _scores(self, frames: np.ndarray, perceptual: PerceptualWeights) -> dict[str, float]:
-        return heldout_scores(self.held, frames, perceptual=perceptual, faces=self._faces is not None, real=self._faces)
+        return heldout_scores(self.held, frames, perceptual=perceptual, faces=self._faces, real=self._real)
+
+    @functools.cached_property
+    def _real(self) -> RealFaces | None:
+        return real_faces(self.held) if self._faces else None

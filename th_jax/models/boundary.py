@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from th_jax.leaf_names import leaves_by_name
+
 _SLACK = 1e-3  # what resampling and rounding may add to a range
 
 
@@ -81,8 +83,7 @@ def check_setting_names(what: str, known: Iterable[str], came: Iterable[str]) ->
 
 
 def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+    return {name: tuple(leaf.shape) for name, leaf in leaves_by_name(tree).items()}
 
 
 def _first(names: list[str], count: int = 3) -> str:

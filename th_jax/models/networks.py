@@ -18,6 +18,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from th_jax.images import unit_to_network_range
 from th_jax.landmarks import draw_landmarks
+from th_jax.leaf_names import leaf_name
 from th_jax.models import starts
 from th_jax.models.boundary import check_picture, check_setting_names, check_vector
 from th_jax.models.discriminator import Discriminator
@@ -188,7 +189,7 @@ class Networks:
         return jnp.dtype(self.compute_dtype)
 
     def _draw(self, seed: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        names = leaf_name(path).split("/")
         if names[-3:] == ["projection", "dense", "bias"]:
             return np.asarray(neutral_adain(self.plan.adain_widths))
         rng = np.random.Generator(np.random.SFC64([*seed, zlib.crc32("/".join(names).encode())]))

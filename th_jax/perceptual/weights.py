@@ -4,7 +4,6 @@ VGG16 to relu5_1 is bundled in float16. Everything else is converted on demand b
 into a folder that the environment variable TH_JAX_WEIGHTS names (default: ~/.local/share/th_jax).
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from th_jax.perceptual import face_features, vgg
+from th_jax.tensor_file import OtherFormatError, TensorFileError, read_tensors, tensors_digest, write_tensors
 
 FORMAT = "th_jax.perceptual/1"
 FACE_MOBILENET = "face_mobilenet"
@@ -84,15 +82,11 @@ def load_weights(path: Path, *, network: str) -> dict[str, dict[str, Array]]:
     if not path.is_file():
         raise WeightsError(f"no weights of {network} at {path}; {_how_to_make(network)}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is no readable safetensors file, perhaps truncated ({error}); {_how_to_make(network)}"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} was not made by this project's converter; {_how_to_make(network)}")
+        tensors, metadata = read_tensors(path, file_format=FORMAT)
+    except OtherFormatError as error:
+        raise WeightsError(f"{path} was not made by this project's converter; {_how_to_make(network)}") from error
+    except TensorFileError as error:
+        raise WeightsError(f"{error}; {_how_to_make(network)}") from error
     if metadata.get("network") != network:
         raise WeightsError(f"{path} holds the weights of {metadata.get('network')}, but {network} was asked for")
     if metadata.get("tensors_sha256") != tensors_digest(tensors):
@@ -120,6 +114,7 @@ def save_weights(
 
     Raises:
         WeightsError: if the layers are not those of the network, or hold values that are not finite in `dtype`.
+        OSError: if the disk refuses; nothing is left behind.
     """
     tensors = {}
     for layer, shape in kernel_shapes(network).items():
@@ -132,25 +127,7 @@ def save_weights(
                 raise WeightsError(f"layer {layer} of {network} is not finite in {np.dtype(dtype).name}")
             tensors[f"{layer}/{part}"] = tensor
     metadata = {"format": FORMAT, "network": network, "tensors_sha256": tensors_digest(tensors), **origin._asdict()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # safetensors makes private files
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
-        digest.update(f"{name} {tensor.dtype.name} {tensor.shape}\n".encode())
-        digest.update(tensor.tobytes())
-    return digest.hexdigest()
+    write_tensors(Path(path), tensors, metadata)
 
 
 def _find(network: str, folder: Path) -> Path:

@@ -12,7 +12,15 @@ from th_jax.models.layers import global_pool
 from th_jax.models.networks import Networks, group
 from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.training.meta_step import Metrics
-from th_jax.training.objectives import Synthesis, appoint_judges, draw_pictures, generator_terms, synthesise
+from th_jax.training.objectives import (
+    Synthesis,
+    Targets,
+    appoint_judges,
+    draw_sources,
+    draw_targets,
+    generator_terms,
+    synthesise,
+)
 from th_jax.training.schedule import AdversarySchedule
 from th_jax.training.state import TrainState
 from th_jax.training.video_table import identity_rows
@@ -40,19 +48,19 @@ def make_health(
     schedule = schedule or AdversarySchedule()
 
     def health(state: TrainState, perceptual: PerceptualWeights, batch: EpisodeBatch) -> Metrics:
-        pictures = draw_pictures(networks, batch, landmark_box=loss_weights.landmark_box)
+        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
         weights = state.weights
-        synthesis = synthesise(networks, weights.synthesis.params, weights.synthesis.spectral_stats, pictures)
+        synthesis = synthesise(networks, weights.synthesis, draw_sources(networks, batch), targets.landmarks)
         rows = identity_rows(state.table, jnp.asarray(batch.video_index))
         judges = appoint_judges(
-            networks, weights.discriminator if adversary else None, rows, perceptual, pictures=pictures
+            networks, weights.discriminator if adversary else None, rows, perceptual, targets=targets
         )
         factor = schedule.adversary(state.step) if adversary else None
 
         def terms(fake: Float[Array, "B H W 3"]) -> Metrics:
             moving = Synthesis(fake, synthesis.embedding)
             weighted, _ = generator_terms(
-                networks, moving, judges, pictures=pictures, loss_weights=loss_weights, adversary=factor
+                networks, moving, judges, targets=targets, loss_weights=loss_weights, adversary=factor
             )
             weighted.pop("matching", None)  # of ê, not of x̂
             return weighted
@@ -70,9 +78,7 @@ def make_health(
         }
         metrics["health/embedding_spread"] = _spread(networks, state, synthesis.embedding)
         if adversary:
-            metrics |= _discriminator_health(
-                networks, state, synthesis, pictures.target, pictures.target_landmarks, rows
-            )
+            metrics |= _discriminator_health(networks, state, synthesis, targets, rows)
             opposed = gradients["adversarial"] + gradients["feature_matching"]
             faithful = sum(gradients[name] for name in names if name in ("content", "pixel"))
             metrics["health/adversary_share"] = _length(opposed) / _length(jnp.asarray(faithful))
@@ -90,14 +96,13 @@ def _discriminator_health(
     networks: Networks,
     state: TrainState,
     synthesis: Synthesis,
-    real: Float[Array, "B H W 3"],
-    landmarks: Float[Array, "B H W 3"],
+    targets: Targets,
     rows: Float[Array, "B N"],
 ) -> Metrics:
     scores, features = networks.discriminate(
         state.weights.discriminator,
-        jnp.concatenate([synthesis.fake, real]),
-        jnp.concatenate([landmarks, landmarks]),
+        jnp.concatenate([synthesis.fake, targets.frames]),
+        jnp.concatenate([targets.landmarks, targets.landmarks]),
         jnp.concatenate([rows, rows]),
     )
     trunk = global_pool(features[-1], pool=networks.pool, pool_order=networks.pool_order)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
@@ -19,9 +19,11 @@ from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.training.accumulation import accumulate, sliced
 from th_jax.training.objectives import (
     Synthesis,
+    Targets,
     appoint_judges,
     discriminator_objective,
-    draw_pictures,
+    draw_sources,
+    draw_targets,
     generator_terms,
     synthesise,
 )
@@ -91,16 +93,19 @@ def make_meta_train_step(
             )
         metrics: Metrics = {}
         stats = state.weights.synthesis.spectral_stats
-        before = rows_of_batch(state.table, jnp.asarray(batch.video_index))
+        index = jnp.asarray(batch.video_index)
+        before = rows_of_batch(state.table, index)
+        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
 
-        def forward(params: Any, part: EpisodeBatch) -> Synthesis:
-            return synthesise(networks, params, stats, draw_pictures(networks, part))
+        def forward(params: Any, part: EpisodeBatch, targets: Targets) -> Synthesis:
+            # Drawn slice by slice: the sources of a whole batch take K times the memory of its targets.
+            return synthesise(networks, NetworkState(params, stats), draw_sources(networks, part), targets.landmarks)
 
         if slices == 1:
-            synthesis, pull = jax.vjp(lambda params: forward(params, batch), state.weights.synthesis.params)
+            synthesis, pull = jax.vjp(lambda params: forward(params, batch, targets), state.weights.synthesis.params)
         else:
             _, synthesis = accumulate(
-                lambda part: ((), forward(state.weights.synthesis.params, part)), batch, slices=slices
+                lambda part: ((), forward(state.weights.synthesis.params, *part)), (batch, targets), slices=slices
             )
         synthesis = jax.lax.stop_gradient(synthesis)
         metrics |= _embedding_health(synthesis)
@@ -108,7 +113,7 @@ def make_meta_train_step(
         new = state
         if DISCRIMINATOR in players:
             for update in range(discriminator_updates):
-                seen = (batch, synthesis)
+                seen = (index, targets, synthesis)
                 if parts > 1:
                     seen = jax.tree.map(lambda x, part=update: x[part], sliced(seen, parts))
                 new, parts_of_loss = _update_discriminator(
@@ -118,40 +123,39 @@ def make_meta_train_step(
 
         if SYNTHESIS in players:
             adversary = schedule.adversary(state.step) if DISCRIMINATOR in players else None
-            rows = identity_rows(new.table, jnp.asarray(batch.video_index))
+            rows = identity_rows(new.table, index)
 
-            def objective(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Metrics, Synthesis]:
-                episodes_, synthesis_, rows_ = part
-                pictures = draw_pictures(networks, episodes_, landmark_box=loss_weights.landmark_box)
+            def objective(targets: Targets, synthesis: Synthesis, rows: Array) -> tuple[Metrics, Synthesis]:
                 discriminator = None if adversary is None else new.weights.discriminator
-                judges = appoint_judges(networks, discriminator, rows_, perceptual, pictures=pictures)
+                judges = appoint_judges(networks, discriminator, rows, perceptual, targets=targets)
 
                 def total(moving: Synthesis) -> tuple[Array, Metrics]:
                     weighted, plain = generator_terms(
                         networks,
                         moving,
                         judges,
-                        pictures=pictures,
+                        targets=targets,
                         loss_weights=loss_weights,
                         adversary=adversary,
                         remat_perceptual=remat_perceptual,
                     )
                     return sum(weighted.values(), jnp.float32(0)), plain
 
-                (loss, plain), cotangent = jax.value_and_grad(total, has_aux=True)(synthesis_)
+                (loss, plain), cotangent = jax.value_and_grad(total, has_aux=True)(synthesis)
                 return {"loss/generator": loss, **{f"loss/{name}": value for name, value in plain.items()}}, cotangent
 
             if slices == 1:
-                losses, cotangent = objective((batch, synthesis, rows))
+                losses, cotangent = objective(targets, synthesis, rows)
                 (gradients,) = pull(cotangent)
             else:
 
-                def through(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Any, tuple[()]]:
-                    losses, cotangent = objective(part)
-                    _, pull = jax.vjp(lambda params: forward(params, part[0]), state.weights.synthesis.params)
+                def through(part: tuple[EpisodeBatch, Targets, Synthesis, Array]) -> tuple[Any, tuple[()]]:
+                    episodes, targets, synthesis, rows = part
+                    losses, cotangent = objective(targets, synthesis, rows)
+                    _, pull = jax.vjp(lambda params: forward(params, episodes, targets), state.weights.synthesis.params)
                     return (losses, pull(cotangent)[0]), ()
 
-                (losses, gradients), _ = accumulate(through, (batch, synthesis, rows), slices=slices)
+                (losses, gradients), _ = accumulate(through, (batch, targets, synthesis, rows), slices=slices)
             new, norm = _update_synthesis(optimizers, new, gradients)
             metrics |= losses | {"grad_norm/synthesis": norm}
             metrics["rate/synthesis"] = optimizers.synthesis.rate(state.step)
@@ -159,7 +163,7 @@ def make_meta_train_step(
                 metrics["rate/adversary"] = adversary
 
         finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in metrics.values()]))
-        return _count(_keep_if(finite, new, state, before, batch), state, finite), metrics
+        return _count(_keep_if(finite, new, state, before, index), state, finite), metrics
 
     return step
 
@@ -169,17 +173,17 @@ def _update_discriminator(
     optimizers: Optimizers,
     loss_weights: LossWeights,
     state: TrainState,
-    batch: EpisodeBatch,
+    index: Int[Array, " B"],
+    targets: Targets,
     synthesis: Synthesis,
     *,
     slices: int,
 ) -> tuple[TrainState, Metrics]:
     discriminator = state.weights.discriminator
-    index = jnp.asarray(batch.video_index)
     rows = identity_rows(state.table, index)
 
-    def gradients(part: tuple[EpisodeBatch, Synthesis, Array]) -> tuple[Any, Array]:
-        episodes, synthesis_, rows_ = part
+    def gradients(part: tuple[Targets, Synthesis, Array]) -> tuple[Any, Array]:
+        targets_, synthesis_, rows_ = part
 
         def loss(params: Any, moving_rows: Array) -> tuple[Array, Metrics]:
             return discriminator_objective(
@@ -188,7 +192,7 @@ def _update_discriminator(
                 discriminator.spectral_stats,
                 moving_rows,
                 synthesis=synthesis_,
-                pictures=draw_pictures(networks, episodes),
+                targets=targets_,
                 matching=loss_weights.matching,
             )
 
@@ -197,7 +201,7 @@ def _update_discriminator(
         )
         return (parts, of_params), of_rows / slices  # each slice's loss is a mean over its own episodes alone
 
-    (metrics, of_params), of_rows = accumulate(gradients, (batch, synthesis, rows), slices=slices)
+    (metrics, of_params), of_rows = accumulate(gradients, (targets, synthesis, rows), slices=slices)
     adam = optimizers.discriminator
     changes, moments = adam.optimizer().update(of_params, state.discriminator_moments, discriminator.params)
     params = optax.apply_updates(discriminator.params, changes)
@@ -241,10 +245,10 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
 
 
 def _keep_if(
-    finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: VideoTable, batch: EpisodeBatch
+    finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: VideoTable, index: Int[Array, " B"]
 ) -> TrainState:
     """The new state, or the old one to the last bit. Of the table only the rows of the batch are looked at."""
-    table = restored_unless(finite, new.table, rows, jnp.asarray(batch.video_index))
+    table = restored_unless(finite, new.table, rows, index)
     nothing = VideoTable(*(jnp.zeros(()) for _ in table))
     kept: TrainState = jax.tree.map(
         lambda a, b: jnp.where(finite, a, b), new._replace(table=nothing), old._replace(table=nothing)

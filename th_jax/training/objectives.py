@@ -28,13 +28,18 @@ from th_jax.types import EpisodeBatch, NetworkState, Params
 Scalar = Float[Array, ""]
 
 
-class Pictures(NamedTuple):
-    """An episode batch as the networks see it: pictures in [-1, 1], landmarks drawn."""
+class Sources(NamedTuple):
+    """What E sees of a batch's episodes: frames and drawn landmarks in [-1, 1]."""
 
-    sources: Float[Array, "B K H W 3"]
-    source_landmarks: Float[Array, "B K H W 3"]
-    target: Float[Array, "B H W 3"]
-    target_landmarks: Float[Array, "B H W 3"]
+    frames: Float[Array, "B K H W 3"]
+    landmarks: Float[Array, "B K H W 3"]
+
+
+class Targets(NamedTuple):
+    """What G redraws and D judges: frames and drawn landmarks in [-1, 1], and each pixel's weight in the pixel loss."""
+
+    frames: Float[Array, "B H W 3"]
+    landmarks: Float[Array, "B H W 3"]
     emphasis: Float[Array, "B H W 1"]
 
 
@@ -45,32 +50,37 @@ class Synthesis(NamedTuple):
     embedding: Float[Array, "B N"]
 
 
-def draw_pictures(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0) -> Pictures:
-    """Bring frames into [-1, 1] and draw landmarks, on the device."""
+def draw_sources(networks: Networks, batch: EpisodeBatch) -> Sources:
+    """The sources' frames brought into [-1, 1] and their landmarks drawn, on the device."""
+    points = jnp.asarray(batch.source_landmarks)
+    return Sources(to_network_range(jnp.asarray(batch.source_frames)), networks.landmark_image(points))
+
+
+def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0) -> Targets:
+    """The targets' frames brought into [-1, 1] and their landmarks drawn, on the device."""
     points = jnp.asarray(batch.target_landmarks)
-    return Pictures(
-        sources=to_network_range(jnp.asarray(batch.source_frames)),
-        source_landmarks=networks.landmark_image(jnp.asarray(batch.source_landmarks)),
-        target=to_network_range(jnp.asarray(batch.target_frame)),
-        target_landmarks=networks.landmark_image(points),
+    return Targets(
+        frames=to_network_range(jnp.asarray(batch.target_frame)),
+        landmarks=networks.landmark_image(points),
         emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
     )
 
 
-def embed_sources(networks: Networks, synthesis: NetworkState, pictures: Pictures) -> Float[Array, "B N"]:
+def embed_sources(networks: Networks, synthesis: NetworkState, sources: Sources) -> Float[Array, "B N"]:
     """ê_i: the mean embedding of each episode's K sources (paper, section 3.1)."""
-    episodes, sources = pictures.sources.shape[:2]
-    frames, landmarks = (x.reshape(-1, *x.shape[2:]) for x in (pictures.sources, pictures.source_landmarks))
+    episodes, count = sources.frames.shape[:2]
+    frames, landmarks = (x.reshape(-1, *x.shape[2:]) for x in sources)
     embeddings = networks.embed(group(synthesis, "embedder"), frames, landmarks)
-    return jnp.mean(embeddings.reshape(episodes, sources, -1), axis=1)
+    return jnp.mean(embeddings.reshape(episodes, count, -1), axis=1)
 
 
-def synthesise(networks: Networks, params: Params, spectral_stats: Params, pictures: Pictures) -> Synthesis:
+def synthesise(
+    networks: Networks, synthesis: NetworkState, sources: Sources, target_landmarks: Float[Array, "B H W 3"]
+) -> Synthesis:
     """x̂ = G(y(t), P·ê), with ê itself."""
-    state = NetworkState(params, spectral_stats)
-    embedding = embed_sources(networks, state, pictures)
-    adain = networks.project(group(state, "projection"), embedding)
-    return Synthesis(networks.generate(group(state, "generator"), pictures.target_landmarks, adain), embedding)
+    embedding = embed_sources(networks, synthesis, sources)
+    adain = networks.project(group(synthesis, "projection"), embedding)
+    return Synthesis(networks.generate(group(synthesis, "generator"), target_landmarks, adain), embedding)
 
 
 def discriminator_objective(
@@ -80,12 +90,12 @@ def discriminator_objective(
     rows: Float[Array, "B N"],
     *,
     synthesis: Synthesis,
-    pictures: Pictures,
+    targets: Targets,
     matching: float,
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """Hinge loss on real and generated frames under the same sigmas, and W's side of the matching loss."""
-    pair = jnp.concatenate([synthesis.fake, pictures.target])
-    landmarks = jnp.concatenate([pictures.target_landmarks] * 2)
+    pair = jnp.concatenate([synthesis.fake, targets.frames])
+    landmarks = jnp.concatenate([targets.landmarks] * 2)
     state = NetworkState(params, spectral_stats)
     scores, _ = networks.discriminate(state, pair, landmarks, jnp.concatenate([rows, rows]))
     fake_score, real_score = jnp.split(scores, 2)
@@ -116,13 +126,13 @@ def appoint_judges(
     rows: Float[Array, "B N"],
     perceptual: PerceptualWeights,
     *,
-    pictures: Pictures,
+    targets: Targets,
 ) -> Judges:
     """Everything about the real frames, computed once; without a discriminator its features stay empty."""
-    pyramids = feature_pyramids(perceptual, pictures.target, dtype=jnp.dtype(networks.compute_dtype))
+    pyramids = feature_pyramids(perceptual, targets.frames, dtype=jnp.dtype(networks.compute_dtype))
     features: Features = ()
     if discriminator is not None:
-        _, features = networks.discriminate(discriminator, pictures.target, pictures.target_landmarks, rows)
+        _, features = networks.discriminate(discriminator, targets.frames, targets.landmarks, rows)
     state = discriminator or NetworkState({}, {})
     return jax.lax.stop_gradient(Judges(state, rows, perceptual, pyramids, tuple(features)))
 
@@ -132,7 +142,7 @@ def generator_terms(
     synthesis: Synthesis,
     judges: Judges,
     *,
-    pictures: Pictures,
+    targets: Targets,
     loss_weights: LossWeights,
     adversary: Scalar | None,
     remat_perceptual: bool = False,
@@ -143,7 +153,7 @@ def generator_terms(
         networks: the networks that `synthesis` came from.
         synthesis: x̂ and ê.
         judges: what they are compared with.
-        pictures: of the same batch.
+        targets: of the same batch.
         loss_weights: the weights of the terms.
         adversary: factor of the adversarial and the feature matching loss; None leaves both, and matching, away.
         remat_perceptual: compute the frozen networks' activations on x̂ again in the backward pass instead of keeping them.
@@ -157,12 +167,10 @@ def generator_terms(
     plain = {"content": content_loss(generated, judges.real_pyramids, weights=loss_weights.content)}
     weighted = dict(plain)
     if loss_weights.pixel:
-        plain["pixel"] = pixel_loss(synthesis.fake, pictures.target, emphasis=pictures.emphasis)
+        plain["pixel"] = pixel_loss(synthesis.fake, targets.frames, emphasis=targets.emphasis)
         weighted["pixel"] = loss_weights.pixel * plain["pixel"]
     if adversary is not None:
-        score, features = networks.discriminate(
-            judges.discriminator, synthesis.fake, pictures.target_landmarks, judges.rows
-        )
+        score, features = networks.discriminate(judges.discriminator, synthesis.fake, targets.landmarks, judges.rows)
         plain["adversarial"] = generator_adversarial_loss(score)
         plain["feature_matching"] = feature_matching_loss(features, judges.real_features)
         plain["matching"] = matching_loss(synthesis.embedding, judges.rows)

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float
 
 from th_jax.models.networks import Networks
-from th_jax.training.objectives import draw_pictures, embed_sources
+from th_jax.training.objectives import draw_sources, embed_sources
 from th_jax.training.state import TrainState
 from th_jax.training.video_table import VideoTable
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
@@ -19,7 +19,7 @@ def make_embed_batch(networks: Networks) -> Callable[[NetworkState, EpisodeBatch
     """ê of each episode of a batch, as a pure function."""
 
     def embed(synthesis: NetworkState, batch: EpisodeBatch) -> Float[Array, "B N"]:
-        return embed_sources(networks, synthesis, draw_pictures(networks, batch))
+        return embed_sources(networks, synthesis, draw_sources(networks, batch))
 
     return embed
 
