@@ -1,0 +1,149 @@
+"""Reads the landmarks of one photo that were marked by hand, from a small text file, and checks that they are a face's.
+
+Formats, by suffix: `.txt` and `.csv` with one "x y" or "x,y" a line, `.json` with a list of [x, y] (or that list under
+"landmarks"), and iBUG's `.pts`. Nothing that the file holds can run, and nothing large is read.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from th_jax.data.shot_candidates import MIN_FACE
+from th_jax.faces import face_size
+from th_jax.media.limits import DEFAULT_LIMITS, check_file
+from th_jax.topology import IBUG_POINTS, PUPIL_POINTS
+
+MAX_BYTES = 65_536
+"""Of a file: ten times what 70 points with all their digits need."""
+
+REACH = 0.5
+"""Sides of the picture by which a point may lie outside of it: a jaw may be cut off, a face may not."""
+
+
+def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[np.ndarray, "P 2"]:
+    """The 68 points, or 70 with the pupils, of the face in a picture of `height` x `width` pixels.
+
+    Coordinates are pixels, x then y, from the left and the top edge of the picture as it is shown (after EXIF rotation).
+    Those of a .pts file count the first pixel as 1, as iBUG's do, and are moved by half a pixel. The order is iBUG's
+    (`th_jax.topology.CONTOURS`).
+
+    Raises:
+        MediaError: a ValueError, if there is no such regular file, or it is empty or larger than MAX_BYTES.
+        ValueError: if its format is another, it does not hold 68 or 70 finite points in or near the picture, or they
+            cannot be a face's: too small, left and right swapped, or in another order.
+    """
+    path = Path(path)
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        raise ValueError(
+            f"{path} is no file of landmarks by its suffix: {', '.join(_PARSERS)} are read (docs/shots.md)"
+        )
+    check_file(path, DEFAULT_LIMITS._replace(file_bytes=MAX_BYTES))
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES).decode("utf-8-sig")
+        points = np.array(parse(text), np.float64).reshape(-1, 2)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: landmarks are numbers in a text file (docs/shots.md)") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path} is no file of landmarks that can be read: {error} (docs/shots.md)") from error
+    _check(path, points, height, width)
+    return points.astype(np.float32)
+
+
+def _lines(text: str) -> list[tuple[float, float]]:
+    """A line a point; empty lines and those that begin with # do not count, nor a first line of the words x and y."""
+    points: list[tuple[float, float]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        parts = line.replace(",", " ").replace(";", " ").split()
+        if (
+            not parts
+            or parts[0].startswith("#")
+            or (not points and [p.strip('"').lower() for p in parts] == ["x", "y"])
+        ):
+            continue
+        try:
+            x, y = (float(part) for part in parts)
+        except ValueError:
+            raise ValueError(f'line {number} is {line.strip()[:40]!r}, not two numbers "x y"') from None
+        points.append((x, y))
+    return points
+
+
+def _json(text: str) -> list[tuple[float, float]]:
+    content = json.loads(text)
+    if isinstance(content, dict):
+        content = content.get("landmarks")
+    if not isinstance(content, list):
+        raise ValueError('it holds no list of [x, y], at its top or under "landmarks"')
+    points: list[tuple[float, float]] = []
+    for number, point in enumerate(content):
+        if not (isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)):
+            raise ValueError(f"point {number} is {str(point)[:40]}, not [x, y]")
+        points.append((float(point[0]), float(point[1])))
+    return points
+
+
+def _pts(text: str) -> list[tuple[float, float]]:
+    head, brace, rest = text.partition("{")
+    inside, end, _ = rest.partition("}")
+    if not (brace and end and "n_points" in head):
+        raise ValueError('it lacks the "n_points: 68" or the braces of a .pts file')
+    return [(x - 0.5, y - 0.5) for x, y in _lines(inside)]
+
+
+_PARSERS: dict[str, Callable[[str], list[tuple[float, float]]]] = {
+    ".txt": _lines,
+    ".csv": _lines,
+    ".json": _json,
+    ".pts": _pts,
+}
+
+
+def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int) -> None:
+    """Refuse what cannot be the landmarks of a face in a picture of this size."""
+    if len(points) not in (IBUG_POINTS, PUPIL_POINTS):
+        raise ValueError(
+            f"{path} holds {len(points)} points: {IBUG_POINTS} are needed, or {PUPIL_POINTS} with the pupils "
+            "(docs/shots.md shows their order)"
+        )
+    unknown = np.flatnonzero(~np.isfinite(points).all(-1))
+    if unknown.size:
+        raise ValueError(f"{path}: point {unknown[0]} is not finite; every point must be marked")
+    if np.abs(points).max() <= 2:
+        raise ValueError(
+            f"{path}: all points lie within 2 px of the picture's corner; give pixels, not shares of its side"
+        )
+    sides = np.array([width, height])
+    outside = np.flatnonzero(((points < -REACH * sides) | (points > (1 + REACH) * sides)).any(-1))
+    if outside.size:
+        number, (x, y) = outside[0], points[outside[0]]
+        raise ValueError(
+            f"{path}: point {number} at ({x:g}, {y:g}) lies far outside of the picture of {width} x {height} px"
+        )
+    size = float(face_size(points))
+    if size < MIN_FACE:
+        raise ValueError(
+            f"{path}: the points span a face of {size:.0f} px, {MIN_FACE:.0f} are needed; enlarge the picture first"
+        )
+    _check_order(path, points)
+
+
+def _check_order(path: Path, points: Float[np.ndarray, "P 2"]) -> None:
+    """Refuse points that are mirrored or numbered in another way; a face that lies or stands on its head is one."""
+    left, right, mouth = (points[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(48, 68)))
+    eyes, brows, chin = (left + right) / 2, points[17:27].mean(0), points[8]
+    across, down = right - left, mouth - eyes
+    if not ((chin - mouth) @ down > 0 > (brows - eyes) @ down):
+        raise ValueError(
+            f"{path}: brows, eyes, mouth and chin do not follow each other; the points must be in iBUG's order (docs/shots.md)"
+        )
+    if across[0] * down[1] - across[1] * down[0] <= 0:
+        raise ValueError(
+            f"{path}: left and right are swapped; the eye 36-41 is the one on the left of an upright picture (docs/shots.md)"
+        )
