@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test slow-test check lint format types heads golden clips oracle-test beam-test benchmark clean
+.PHONY: help demo warm test slow-test check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -27,9 +27,12 @@ $(VENV)/.oracle: $(VENV)/.dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[oracle]'
 	touch $@
 
-demo: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/demo/samples/000030.png
-	rm -rf out/demo
-	$(BIN)/python train.py --config configs/warm.py --workdir out/demo
+demo: $(VENV)/.core  ## fine-tune two people and drive them: out/demo.mp4 and out/contact_sheet.png, about four minutes
+	$(BIN)/python demo.py --out out
+
+warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/warm/samples/000030.png
+	rm -rf out/warm
+	$(BIN)/python train.py --config configs/warm.py --workdir out/warm
 
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2
@@ -55,6 +58,12 @@ heads: runs/heads/videos.json  ## render 2,000 people to train on (about 35 minu
 runs/heads/videos.json: | $(VENV)/.dev
 	$(BIN)/python -m data_prep.render_heads --out runs/heads --people 2000 --frames 24 \
 		--heldout_people 24 --heldout_frames 64 --size 128
+
+heads-validation: runs/heads_validation/videos.json  ## render 12 people to choose settings on, of neither split
+
+runs/heads_validation/videos.json: | $(VENV)/.dev
+	$(BIN)/python -m data_prep.render_heads --out runs/heads_validation --people 12 --first_seed 200000 --frames 64 \
+		--heldout_people 0 --size 128
 
 golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with PyTorch
 	$(BIN)/python -m tests.golden.make_golden
@@ -90,6 +99,20 @@ oracle-test: $(VENV)/.oracle runs/weights/vgg16.safetensors  ## tests beside PyT
 
 beam-test: .venv-beam/.installed  ## the Beam pipeline beside the local one
 	.venv-beam/bin/python -m pytest -m beam
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'
+	touch $@
+
+CHROMIUM := runs/browser/chromium
+$(CHROMIUM):
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent @sparticuz/chromium@153.0.0
+	cd $(@D) && tar xzf sparticuz-chromium-153.0.0.tgz package/bin/chromium.br
+	cd $(@D) && node -e "const fs = require('fs'); fs.writeFileSync('chromium', require('zlib').brotliDecompressSync(fs.readFileSync('package/bin/chromium.br')), {mode: 0o755})"
+
+browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless Chromium (fetches it; needs npm)
+	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) $(BIN)/python -m pytest -m browser
 
 benchmark: $(VENV)/.oracle  ## networks beside the same networks in PyTorch
 	$(BIN)/python -m benchmarks.networks

@@ -1,0 +1,97 @@
+"""The user study's command: build a page from a protocol's frames, serve it, report what people found.
+
+python -m th_jax.evaluation.user_study build --frames out/protocol/study --out out/study
+python -m th_jax.evaluation.user_study serve out/study --port 8000
+python -m th_jax.evaluation.user_study report out/study --answers downloaded/*.json
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
+from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build_study
+from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
+from th_jax.evaluation.user_study.store import RATERS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: 0 if it did what was asked, 1 if not."""
+    options = _parser().parse_args(arguments)
+    try:
+        {"build": _build, "serve": _serve, "report": _report}[options.command](options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _build(options: argparse.Namespace) -> None:
+    consent = None if options.consent is None else options.consent.read_text(encoding="utf-8")
+    key = build_study(
+        options.frames,
+        options.out,
+        triplets=options.triplets,
+        checks=options.checks,
+        seed=options.seed,
+        question=options.question,
+        consent=consent,
+    )
+    three = sum(triplet.videos == 3 for triplet in key.triplets.values())
+    print(
+        f"{len(key.triplets)} triplets of {key.size} px, {len(key.checks)} of them attention checks; the pictures of {three} "
+        f"come from three videos\nfor raters: {options.out / PAGE_FOLDER}\nkeep the rest of {options.out} from them"
+    )
+
+
+def _serve(options: argparse.Namespace) -> None:
+    try:
+        from th_jax.evaluation.user_study.serve import serve_study
+    except ModuleNotFoundError as error:
+        raise ImportError(f"serving needs the extra study (pip install 'th_jax[study]'): {error}") from error
+    serve_study(options.study, host=options.host, port=options.port, raters=options.raters)
+
+
+def _report(options: argparse.Namespace) -> None:
+    out = options.out or options.study
+    key, sheets = read_key(options.study), collect_sheets(options.study, files=options.answers)
+    report = report_study(key, sheets, allowed_failures=options.allowed_failures)
+    out.mkdir(parents=True, exist_ok=True)
+    record, text = write_report(report, out)
+    print(f"{report_markdown(report)}\nwritten: {record}, {text}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m th_jax.evaluation.user_study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    build = commands.add_parser("build", help="make a page")
+    build.add_argument("--frames", type=Path, required=True, help="folder with study_frames.json")
+    build.add_argument("--out", type=Path, required=True, help="new folder for the page and the answer key")
+    build.add_argument("--triplets", type=int, default=TRIPLETS, help="with generated pictures")
+    build.add_argument("--checks", type=int, default=CHECKS, help="attention checks among them")
+    build.add_argument("--seed", type=int, default=0, help="of people, frames, sides and order")
+    build.add_argument("--question", default=QUESTION, help="above each triplet")
+    build.add_argument("--consent", type=Path, help="text file that raters agree to; blank lines part paragraphs")
+
+    serve = commands.add_parser("serve", help="serve a page and keep the answers")
+    serve.add_argument("study", type=Path, help="a folder that build made")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine by default")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free one")
+    serve.add_argument("--raters", type=int, default=RATERS, help="most raters that are taken")
+
+    report = commands.add_parser("report", help="USER of each method and T")
+    report.add_argument("study", type=Path, help="a folder that build made")
+    report.add_argument("--answers", type=Path, nargs="*", default=[], help="downloaded sheets of answers")
+    report.add_argument("--allowed_failures", type=int, default=0, help="attention checks that a rater may fail")
+    report.add_argument("--out", type=Path, help="folder for user_study.json and user_study.md; the study's by default")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What a rater sends or downloads: a sheet of answers, read with distrust."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from th_jax.evaluation.user_study.answer_key import StudyKey
+
+SHEET_SCHEMA = 1
+MOST_MILLISECONDS = 24 * 60 * 60 * 1000
+
+_RATER = re.compile(r"[0-9a-f]{32}")
+_BYTES_AN_ANSWER = 200
+
+
+class Answer(NamedTuple):
+    """What one rater said of one triplet."""
+
+    triplet: str
+    choice: int
+    """The picture that was taken for the fake: 1, 2 or 3."""
+    milliseconds: int
+    """From the moment the triplet was seen."""
+    position: int
+    """How many triplets this rater had seen before."""
+
+
+class Sheet(NamedTuple):
+    """Answers of one rater."""
+
+    rater: str
+    """32 random hexadecimal digits."""
+    answers: tuple[Answer, ...]
+
+
+class MalformedSheet(ValueError):
+    """What came is no sheet of answers to this study."""
+
+
+class ConflictingAnswer(ValueError):
+    """The rater has answered this triplet before, and differently."""
+
+
+def sheet_limit(key: StudyKey) -> int:
+    """Most bytes of a sheet with an answer to every triplet."""
+    return 1024 + _BYTES_AN_ANSWER * len(key.triplets)
+
+
+def read_sheet(content: bytes, key: StudyKey) -> Sheet:
+    """The sheet in a JSON text.
+
+    Raises:
+        MalformedSheet: saying what is wrong; nothing is ever mended or left out.
+    """
+    if len(content) > sheet_limit(key):
+        raise MalformedSheet(f"a sheet of answers has at most {sheet_limit(key)} bytes, but {len(content)} came")
+    try:
+        sheet = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise MalformedSheet(f"a sheet of answers is JSON, but this is not: {error}") from error
+    _fields(sheet, "a sheet", {"schema", "study", "consent", "rater", "answers"})
+    if type(sheet["schema"]) is not int or sheet["schema"] != SHEET_SCHEMA:
+        raise MalformedSheet(f"schema {SHEET_SCHEMA} is read here, but another one came")
+    if sheet["study"] != key.study:
+        raise MalformedSheet(f"these are answers to another study than {key.study}")
+    if sheet["consent"] != key.consent:
+        raise MalformedSheet("consent must be the digest of this study's consent text")
+    if not isinstance(sheet["rater"], str) or not _RATER.fullmatch(sheet["rater"]):
+        raise MalformedSheet("rater must be 32 hexadecimal digits")
+    if not isinstance(sheet["answers"], list) or not sheet["answers"]:
+        raise MalformedSheet("answers must be a list with one or more entries")
+    answers = tuple(_answer(entry, key) for entry in sheet["answers"])
+    if len({answer.triplet for answer in answers}) != len(answers):
+        raise MalformedSheet("a sheet may answer a triplet once only")
+    return Sheet(sheet["rater"], answers)
+
+
+def _answer(entry: Any, key: StudyKey) -> Answer:
+    _fields(entry, "an answer", set(Answer._fields))
+    if not isinstance(entry["triplet"], str) or entry["triplet"] not in key.triplets:
+        raise MalformedSheet("an answer names a triplet that this study does not have")
+    ranges = {"choice": (1, 3), "milliseconds": (0, MOST_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
+    for name, (least, most) in ranges.items():
+        # bool is an int, and JSON's true is not 1.
+        if type(entry[name]) is not int or not least <= entry[name] <= most:
+            raise MalformedSheet(f"{name} must be a whole number from {least} to {most}")
+    return Answer(**entry)
+
+
+def _fields(value: Any, where: str, fields: set[str]) -> None:
+    if not isinstance(value, dict) or set(value) != fields:
+        raise MalformedSheet(f"{where} must be an object with exactly {', '.join(sorted(fields))}")

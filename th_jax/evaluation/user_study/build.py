@@ -1,0 +1,149 @@
+"""Makes the page of a user study: a folder for raters that does not know the answers, and the answer key outside of it.
+
+The three pictures of a triplet are one PNG: no name, size, time or order of files tells them apart, only their pixels.
+"""
+
+import hashlib
+import json
+import secrets
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from th_jax.evaluation.user_study.answer_key import KEY_FILE, PAGE_FOLDER, StudyKey, key_text
+from th_jax.evaluation.user_study.frames import CHECK, StudyFrames, read_study_frames
+from th_jax.evaluation.user_study.triplets import Triplet, draw_triplets, scatter_tiles
+from th_jax.media import Kind, Provenance, read_image, write_image
+from th_jax.version import __version__
+
+TRIPLETS = 30
+CHECKS = 3
+
+PICTURE_FOLDER = "pictures"
+PAGE_FILES = ("index.html", "study.css", "study.js")
+DATA_FILE = "triplets.js"
+
+QUESTION = "All three pictures show the same person. Two are real, one was made by a computer. Which one is the fake?"
+
+CONSENT = """\
+You are asked to look at pictures of faces, three at a time, and to say which of the three was made by a computer.
+There are {count} sets. It takes about {minutes} minutes.
+
+What is kept: your choices, the time each one took, and a random number that holds them together. No name, no address, \
+nothing about your device. The answers are used to measure how well generated pictures can be told from real ones.
+
+Taking part is voluntary. You may stop at any time by closing the page. Please do not pass the pictures on.
+"""
+
+_NOTES = (
+    "user study: three pictures of one person side by side, one of them made by a generator network or cut to pieces; "
+    "which one is told after the study"
+)
+_CONSENT_LIMIT = 10_000
+
+
+def build_study(
+    frames: str | Path,
+    out: str | Path,
+    *,
+    triplets: int = TRIPLETS,
+    checks: int = CHECKS,
+    seed: int = 0,
+    question: str = QUESTION,
+    consent: str | None = None,
+) -> StudyKey:
+    """Write OUT/page, which raters open or `serve` serves, and OUT/key.json.
+
+    Args:
+        frames: a folder with study_frames.json (docs/user-study.md).
+        out: a new folder; whole or not there at all.
+        triplets: how many with generated pictures a rater is shown.
+        checks: attention checks among them.
+        seed: of people, frames, sides and order. Names of files and the study's number are random each time.
+        question: above each triplet.
+        consent: the text that raters agree to; blank lines part its paragraphs. `CONSENT` by default.
+
+    Raises:
+        FileNotFoundError, ValueError: for frames that do not make this study, and texts or numbers out of range.
+        FileExistsError: if `out` exists.
+        MediaError: for a picture that cannot be read (a ValueError).
+        ImportError: without the extra `study`.
+        OSError: if the disk refuses.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(
+            f"{out} exists: a study is made once, since answers belong to its pictures; name a new folder"
+        )
+    if consent is None:
+        minutes = max(1, round((triplets + checks) * 8 / 60))
+        consent = CONSENT.format(count=triplets + checks, minutes=minutes)
+    if not consent.strip() or len(consent) > _CONSENT_LIMIT or not question.strip():
+        raise ValueError(f"the consent text needs 1 to {_CONSENT_LIMIT} characters, and the question 1 or more")
+    source = read_study_frames(frames)
+    drawn = draw_triplets(source, triplets=triplets, checks=checks, seed=seed)
+    record = Provenance(kind=Kind.FIGURE, weights=source.weights, notes=_NOTES)
+    key = StudyKey(
+        study=secrets.token_hex(16),
+        name=source.name,
+        size=source.size,
+        seed=seed,
+        consent=hashlib.sha256(consent.encode()).hexdigest(),
+        frames=source.digest,
+        created=record.created,
+        software=f"th_jax {__version__}",
+        triplets={secrets.token_hex(8): triplet for triplet in drawn},
+    )
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        _write_page(partial / PAGE_FOLDER, key, source, record, question, consent)
+        (partial / KEY_FILE).write_text(key_text(key), encoding="utf-8")
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return key
+
+
+def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int) -> UInt8[np.ndarray, "S 3*S 3"]:
+    """The three pictures beside each other, decoded; the fake of an attention check is cut to pieces.
+
+    Raises:
+        ValueError: if one has another size than the index says.
+        MediaError: if one cannot be read (a ValueError).
+    """
+    tiles = []
+    for side, path in enumerate(triplet.paths, 1):
+        frame = read_image(source.folder / path)
+        if frame.shape[:2] != (source.size, source.size):
+            height, width = frame.shape[:2]
+            raise ValueError(f"{path} is {width}x{height} pixels, but the index says {source.size}x{source.size}")
+        obvious = triplet.method == CHECK and side == triplet.fake
+        tiles.append(scatter_tiles(frame, seed=seed) if obvious else frame)
+    return np.concatenate(tiles, axis=1)
+
+
+def _write_page(
+    page: Path, key: StudyKey, source: StudyFrames, record: Provenance, question: str, consent: str
+) -> None:
+    pictures = page / PICTURE_FOLDER
+    pictures.mkdir(parents=True)
+    for number, (name, triplet) in enumerate(key.triplets.items()):
+        # Raters get these records too: they are the same for all pictures, and the digests of the frames are not in them.
+        write_image(pictures / f"{name}.png", triplet_strip(source, triplet, seed=number), provenance=record)
+    for file in PAGE_FILES:
+        text = resources.files("th_jax.evaluation.user_study").joinpath("page", file).read_text(encoding="utf-8")
+        (page / file).write_text(text, encoding="utf-8")
+    study = {
+        "study": key.study,
+        "size": key.size,
+        "question": question,
+        "consent": key.consent,
+        "consentText": [part.strip() for part in consent.split("\n\n") if part.strip()],
+        # Sorted by their random names: even the order in which they were drawn is not passed on.
+        "triplets": sorted(key.triplets),
+    }
+    # A script, because a page that is opened from a disk may not fetch a file.
+    (page / DATA_FILE).write_text(f"const STUDY = {json.dumps(study)};\n", encoding="utf-8")

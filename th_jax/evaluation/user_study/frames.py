@@ -1,0 +1,192 @@
+"""Reads study_frames.json: which real and generated frames a method has of which person, all inside one folder."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+INDEX_FILE = "study_frames.json"
+INDEX_SCHEMA = 1
+
+CHECK = "check"
+"""Stands for the method of an attention check."""
+
+_INDEX_LIMIT = 64 * 2**20
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SIZES = range(16, 4097)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class RealFrame(NamedTuple):
+    """A held-out frame of a person, as it was recorded."""
+
+    path: str
+    """Inside the folder, with forward slashes."""
+    video: str
+    """The video that it comes from."""
+
+
+class GeneratedFrame(NamedTuple):
+    """A method's picture of a person."""
+
+    path: str
+    redraws: str
+    """Path of the real frame whose landmarks drove it; never shown beside it."""
+
+
+class Cell(NamedTuple):
+    """What one method made of T shots: a cell of the paper's tables."""
+
+    method: str
+    shots: int
+    people: Mapping[str, tuple[GeneratedFrame, ...]]
+
+
+class StudyFrames(NamedTuple):
+    """The frames that a study may show."""
+
+    folder: Path
+    name: str
+    size: int
+    """Height and width of every frame, pixels."""
+    real: Mapping[str, tuple[RealFrame, ...]]
+    """Of each person, three or more."""
+    cells: tuple[Cell, ...]
+    weights: Mapping[str, str]
+    """SHA-256 of each set of weights that made the generated frames, by its name."""
+    digest: str
+    """SHA-256 of the index."""
+
+
+def read_study_frames(folder: str | Path) -> StudyFrames:
+    """The index of a folder of frames, checked; pictures are not decoded yet.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, index or listed file.
+        ValueError: for an index that is damaged, lists too little, or names a file outside of the folder.
+    """
+    folder = Path(folder)
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no frames for a user study: there is no {INDEX_FILE}")
+    if path.stat().st_size > _INDEX_LIMIT:
+        raise ValueError(f"{path} is larger than {_INDEX_LIMIT} bytes: no index of frames")
+    content = path.read_bytes()
+    try:
+        index = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    try:
+        return _parse(folder, index, hashlib.sha256(content).hexdigest())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _parse(folder: Path, index: Any, digest: str) -> StudyFrames:
+    if isinstance(index, dict) and index.get("schema") != INDEX_SCHEMA:
+        raise ValueError(f"schema {INDEX_SCHEMA} is read here, but {index.get('schema')!r} came")
+    index = _record(
+        index, "the index", {"schema", "name", "size", "real", "generated"}, optional=frozenset({"weights"})
+    )
+    size = index["size"]
+    if type(size) is not int or size not in _SIZES:
+        raise ValueError(f"size must be a whole number of {_SIZES[0]} to {_SIZES[-1]} pixels, but is {size!r}")
+    real = {person: _real(folder, person, frames) for person, frames in _items(index["real"], "real")}
+    cells = tuple(_cell(folder, entry, real) for entry in _list(index["generated"], "generated"))
+    names = [(cell.method, cell.shots) for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"method {name[0]!r} with T = {name[1]} is listed twice")
+    paths = [frame.path for cell in cells for frames in cell.people.values() for frame in frames]
+    if len(set(paths)) != len(paths):
+        raise ValueError("generated lists a picture twice")
+    weights = index.get("weights", {})
+    if not isinstance(weights, dict) or not all(_DIGEST.fullmatch(str(digest)) for digest in weights.values()):
+        raise ValueError("weights must be an object of SHA-256 digests in hexadecimal")
+    return StudyFrames(folder, _text(index["name"], "name"), size, real, cells, weights, digest)
+
+
+def _real(folder: Path, person: str, frames: Any) -> tuple[RealFrame, ...]:
+    where = f"real frames of {person!r}"
+    found = []
+    for entry in _list(frames, where):
+        entry = _record(entry, f"an entry of the {where}", {"path", "video"})
+        found.append(RealFrame(_inside(folder, entry["path"]), _text(entry["video"], f"a video of the {where}")))
+    paths = {frame.path for frame in found}
+    if len(paths) != len(found):
+        raise ValueError(f"the {where} list a picture twice")
+    if len(paths) < 3:
+        raise ValueError(f"a triplet needs 3 {where} (two to show, one redrawn), but {len(paths)} are listed")
+    return tuple(found)
+
+
+def _cell(folder: Path, entry: Any, real: Mapping[str, tuple[RealFrame, ...]]) -> Cell:
+    entry = _record(entry, "an entry of generated", {"method", "shots", "people"})
+    method, shots = _text(entry["method"], "method"), entry["shots"]
+    if method == CHECK:
+        raise ValueError(f"no method may be called {CHECK!r}, which attention checks are")
+    if type(shots) is not int or shots < 1:
+        raise ValueError(f"shots of method {method!r} must be a whole number above 0, but is {shots!r}")
+    where = f"{method!r} with T = {shots}"
+    people = {}
+    for person, frames in _items(entry["people"], f"people of {where}"):
+        if person not in real:
+            raise ValueError(f"{where} has {person!r}, of whom no real frames are listed")
+        known = {frame.path for frame in real[person]}
+        generated = []
+        for frame in _list(frames, f"frames of {person!r} by {where}"):
+            frame = _record(frame, f"a frame of {person!r} by {where}", {"path", "redraws"})
+            if frame["redraws"] not in known:
+                raise ValueError(
+                    f"a frame of {person!r} by {where} redraws {frame['redraws']!r}, no real frame of theirs"
+                )
+            generated.append(GeneratedFrame(_inside(folder, frame["path"]), frame["redraws"]))
+        if known & {frame.path for frame in generated}:
+            raise ValueError(f"a picture of {person!r} is listed as real and as made by {where}")
+        people[person] = tuple(generated)
+    return Cell(method, shots, people)
+
+
+def _inside(folder: Path, path: Any) -> str:
+    """The path, if it is a picture in the folder, also after links are followed."""
+    text = _text(path, "a path")
+    plain = PurePosixPath(text)
+    if plain.is_absolute() or ".." in plain.parts or "\\" in text or ":" in text:
+        raise ValueError(f"the path {text!r} leaves the folder: give it relative to the index, with forward slashes")
+    if plain.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{text!r} must end in {' or '.join(_SUFFIXES)}")
+    target = folder / plain
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the path {text!r} leaves the folder through a link")
+    if not target.is_file():
+        raise FileNotFoundError(f"{folder / INDEX_FILE} lists {text!r}, which is not there")
+    return plain.as_posix()
+
+
+def _record(value: Any, where: str, fields: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object with {', '.join(sorted(fields))}, but {type(value).__name__} came")
+    wrong = (fields - set(value)) | (set(value) - fields - optional)
+    if wrong:
+        raise ValueError(f"{where} has missing or unknown fields: {', '.join(sorted(wrong))}")
+    return value
+
+
+def _items(value: Any, where: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{where} must be an object with one or more people")
+    return [(_text(person, "a person's name"), entry) for person, entry in value.items()]
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where} must be a list with one or more entries")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > 500 or not value.isprintable():
+        raise ValueError(f"{where} must be a text of 1 to 500 printable characters, but is {str(value)[:60]!r}")
+    return value

@@ -1,0 +1,96 @@
+"""Serves the page of a user study and keeps the answers that are posted to it; Flask and Waitress do the HTTP."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+from flask import Flask, Response, request, send_from_directory
+from waitress.server import create_server
+
+from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
+from th_jax.evaluation.user_study.answers import ConflictingAnswer, MalformedSheet, read_sheet, sheet_limit
+from th_jax.evaluation.user_study.store import ANSWERS_FILE, RATERS, AnswerStore, StudyIsFull
+
+_HEADERS = {
+    # The page loads nothing from elsewhere and nobody frames it.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
+    """The WSGI application of the study in a folder that `build` made.
+
+    GET / and the page's files; POST /answers takes a sheet: 201 if answers were new, 200 if all were known, 400 if it is
+    malformed, 403 if the study is full, 409 if it contradicts an earlier answer, 413 if it is too large, 415 if it is not
+    declared as JSON, 503 if the disk refuses. The body says in one sentence why.
+
+    Raises:
+        FileNotFoundError, ValueError: if the folder is no study, or its answers belong to another one.
+        OSError: if the answers cannot be opened.
+    """
+    key = read_key(study)
+    page = Path(study).absolute() / PAGE_FOLDER
+    if not (page / "index.html").is_file():
+        raise FileNotFoundError(f"{study} is no user study: there is no {PAGE_FOLDER}/index.html")
+    if raters < 1:
+        raise ValueError(f"a study takes 1 or more raters, but {raters} came")
+    store = AnswerStore(Path(study) / ANSWERS_FILE, key, raters=raters)
+    app = Flask("th_jax.evaluation.user_study", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = sheet_limit(key)
+
+    @app.get("/")
+    def index() -> Response:
+        return send_from_directory(page, "index.html", max_age=0)
+
+    @app.get("/<path:name>")
+    def file(name: str) -> Response:
+        return send_from_directory(page, name)
+
+    @app.post("/answers")
+    def answers() -> tuple[dict[str, object], int]:
+        # A foreign page can post a form or plain text without asking, but not this type.
+        if request.mimetype != "application/json":
+            return {"error": "answers are posted as application/json"}, 415
+        try:
+            new = store.add(read_sheet(request.get_data(), key))
+        except MalformedSheet as error:
+            return {"error": str(error)}, 400
+        except StudyIsFull as error:
+            return {"error": str(error)}, 403
+        except ConflictingAnswer as error:
+            return {"error": str(error)}, 409
+        except sqlite3.Error as error:  # the disk is full, or gone: the page keeps the answer and sends it again
+            return {"error": f"the answer could not be kept: {error}"}, 503
+        return {"new": new}, 201 if new else 200
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        return response
+
+    return app
+
+
+def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000, raters: int = RATERS) -> None:
+    """Serve until interrupted. Port 0 takes a free one; the address is printed.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `make_app`; also if the address is taken.
+    """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is 0 to 65535, but {port} came")
+    app = make_app(study, raters=raters)
+    try:
+        # The limit of a body is the application's; this one only keeps Waitress from storing much more than that.
+        server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
+    except OSError as error:
+        raise OSError(f"{host}:{port} cannot be served: {error.strerror or error}") from error
+    print(f"serving http://{server.effective_host}:{server.effective_port}/ (end with Ctrl-C)", flush=True)
+    try:
+        server.run()
+    finally:
+        server.close()
+        print("answers: " + str(Path(study) / ANSWERS_FILE), file=sys.stderr)

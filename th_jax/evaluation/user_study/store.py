@@ -1,0 +1,112 @@
+"""Keeps answers in SQLite: what was acknowledged is on the disk, also if the process or the machine dies the next moment."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from th_jax.evaluation.user_study.answer_key import StudyKey
+from th_jax.evaluation.user_study.answers import Answer, ConflictingAnswer, Sheet
+
+ANSWERS_FILE = "answers.sqlite"
+RATERS = 10_000
+"""Most raters of a study: whoever fills the disk with invented ones is stopped here."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS study (study TEXT NOT NULL PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS answers (
+    rater TEXT NOT NULL, triplet TEXT NOT NULL, choice INTEGER NOT NULL CHECK (choice IN (1, 2, 3)),
+    milliseconds INTEGER NOT NULL, position INTEGER NOT NULL, received TEXT NOT NULL,
+    PRIMARY KEY (rater, triplet)
+) WITHOUT ROWID;
+"""
+_BUSY_SECONDS = 20.0
+
+
+class StudyIsFull(ValueError):
+    """No further raters are taken."""
+
+
+class AnswerStore:
+    """The answers to one study. Every call opens the file anew, so that threads and processes may share it."""
+
+    def __init__(self, path: str | Path, key: StudyKey, *, raters: int = RATERS) -> None:
+        """Open or make the file.
+
+        Raises:
+            ValueError: if it is no such file, or holds the answers to another study.
+            OSError: if it cannot be opened.
+        """
+        self.path = Path(path)
+        self.raters = raters
+        try:
+            with self.connection() as connection:
+                connection.executescript(_TABLES)
+                connection.execute("INSERT INTO study SELECT ? WHERE NOT EXISTS (SELECT * FROM study)", (key.study,))
+                studies = [study for (study,) in connection.execute("SELECT study FROM study")]
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.path} cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is no file of answers: {error}") from error
+        if studies != [key.study]:
+            raise ValueError(f"{self.path} holds answers to another study, {', '.join(studies)}")
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection that commits only when told, and whose commits reach the disk before they return."""
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # WAL's usual NORMAL may lose the last commits with the power.
+            connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+        finally:
+            connection.close()
+
+    def add(self, sheet: Sheet) -> int:
+        """Keep a sheet, whole or not at all; returns how many of its answers are new. Known ones may come again.
+
+        Raises:
+            ConflictingAnswer: if the rater has answered one of the triplets before, with another choice.
+            StudyIsFull: if this would be one rater too many.
+        """
+        received = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")  # nobody else writes between the look and the insertion
+            # Closing the connection without the COMMIT below rolls back.
+            query = "SELECT triplet, choice FROM answers WHERE rater = ?"
+            known = dict(connection.execute(query, (sheet.rater,)).fetchall())
+            if not known:
+                (raters,) = connection.execute("SELECT COUNT(DISTINCT rater) FROM answers").fetchone()
+                if raters >= self.raters:
+                    raise StudyIsFull(f"this study takes {self.raters} raters, and has them")
+            new = merged(known, sheet)
+            rows = [(sheet.rater, *answer, received) for answer in new]
+            connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.execute("COMMIT")
+        return len(new)
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """All answers, by rater, in the order in which each rater gave them."""
+        found: dict[str, list[Answer]] = defaultdict(list)
+        query = "SELECT rater, triplet, choice, milliseconds, position FROM answers ORDER BY rater, position, triplet"
+        with self.connection() as connection:
+            for rater, *answer in connection.execute(query):
+                found[rater].append(Answer(*answer))
+        return tuple(Sheet(rater, tuple(answers)) for rater, answers in found.items())
+
+
+def merged(known: dict[str, int], sheet: Sheet) -> list[Answer]:
+    """The answers of a sheet that are not among the known choices of its rater.
+
+    Raises:
+        ConflictingAnswer: if one differs from what is known.
+    """
+    for answer in sheet.answers:
+        if known.get(answer.triplet, answer.choice) != answer.choice:
+            raise ConflictingAnswer(
+                f"rater {sheet.rater} has answered triplet {answer.triplet} before, and differently"
+            )
+    return [answer for answer in sheet.answers if answer.triplet not in known]
