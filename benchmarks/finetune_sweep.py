@@ -4,9 +4,13 @@
     python -m benchmarks.finetune_sweep --out runs/finetune_sweep --shots 8 \\
         --setting rate_1e-4 optimizers.synthesis.learning_rate=1e-4 --setting no_adversary adversary=0.0
 
+    python -m benchmarks.finetune_sweep --out runs/fewshot --data bundled --split heldout --people 24 --shots 8 --every 40 \\
+        --setting heads
+    python -m benchmarks.finetune_sweep --out runs/fewshot --table
+
 Every person is fine-tuned on some frames and scored on others, feed-forward first and then every few steps. A setting
 is changes of configs/finetune_heads.py. OUT/SETTING-SHOTS/metrics.jsonl has a line for each number of steps: what is there is
-not done again.
+not done again. `--table` prints the first and the last line of each, feed-forward and fine-tuned.
 """
 
 import argparse
@@ -23,22 +27,26 @@ from ml_collections import ConfigDict
 import th_jax
 from configs import finetune_heads
 from th_jax.data import VideoRecords
+from th_jax.data.bundled import data_folder
 from th_jax.evaluation.heldout import baseline_frames, heldout_scores, load_heldout, real_faces
 from th_jax.evaluation.people import HeldOut
 from th_jax.losses import loss_preset
 from th_jax.rendering.render import render
-from th_jax.run_log import RunLog
+from th_jax.run_log import RunLog, read_metrics
 from th_jax.training.finetune import feed_forward
 from th_jax.training.finetune_many import finetune_many
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import Avatar, Shots
 
-_TARGETS = 8
+_TARGETS = 4
+_COLUMNS = {
+    "l1/frame": "L1 frame", "l1/box": "L1 box", "ssim": "SSIM", "vgg16_distance": "VGG",
+    "landmark_error/with_failures": "landmark error", "identity/l2/with_failures": "identity L2",
+    "identity/centred_cosine/with_failures": "identity cosine",
+}  # fmt: skip
 
 
-def frames_by_step(
-    meta: "th_jax.MetaModel", held: HeldOut, config: ConfigDict, *, every: int
-) -> dict[int, np.ndarray]:
+def frames_by_step(meta: "th_jax.MetaModel", held: HeldOut, config: ConfigDict, *, every: int) -> dict[int, np.ndarray]:
     """Frames in the targets' places after 0 (feed-forward), `every`, 2 x `every`, ... steps: UInt8 `[I, S, H, W, 3]`."""
     drawn: dict[int, list[np.ndarray]] = {}
 
@@ -82,7 +90,7 @@ def run(options: argparse.Namespace, name: str, changes: list[str], meta: "th_ja
         return
     config = changed(changes)
     config.name = name
-    records = VideoRecords(options.data, options.split)
+    records = VideoRecords(data_folder(options.data), options.split)
     size = meta.networks.image_size
     held = load_heldout(records, image_size=size, people=options.people, sources=options.shots, targets=_TARGETS)
     real = real_faces(held)
@@ -102,6 +110,20 @@ def run(options: argparse.Namespace, name: str, changes: list[str], meta: "th_ja
             log.metrics(step, table)
 
 
+def table(folder: Path) -> Iterator[str]:
+    """Markdown: feed-forward, fine-tuned and copied frames of every setting and number of shots."""
+    yield f"| shots | frames | {' | '.join(_COLUMNS.values())} |"
+    yield f"|---:|---|{'---:|' * len(_COLUMNS)}"
+    runs = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: (int(path.parent.name.rpartition("-")[2]), path))
+    for path in runs:
+        lines, shots = read_metrics(path), path.parent.name.rpartition("-")[2]
+        rows = [("feed-forward", lines[0], ""), (f"fine-tuned, {lines[-1]['step']} steps", lines[-1], "")]
+        rows += [("nearest copy", lines[0], "nearest_copy/"), ("real", lines[0], "real/")]
+        for name, line, kind in rows:
+            numbers = [f"{line['heldout/' + kind + key]:.3f}" for key in _COLUMNS]
+            yield f"| {shots} | {name} | {' | '.join(numbers)} |"
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finetune_sweep")
@@ -112,9 +134,13 @@ def main() -> int:
     parser.add_argument("--shots", type=int, default=8)
     parser.add_argument("--every", type=int, default=20, help="steps between two scorings")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--setting", nargs="+", action="append", required=True, metavar=("NAME", "KEY=VALUE"))
+    parser.add_argument("--table", action="store_true", help="print what was measured and do nothing else")
+    parser.add_argument("--setting", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"))
     parser.add_argument("--print", nargs="*", default=("l1/box", "vgg16_distance", "landmark_error/with_failures"))
     options = parser.parse_args()
+    if options.table:
+        print(*table(options.out), sep="\n")
+        return 0
     jax.config.update("jax_default_matmul_precision", "high")
     meta = th_jax.load_meta(options.meta)
     for name, *changes in options.setting:

@@ -28,6 +28,8 @@ def get_config() -> ConfigDict:
             },
             # 40, 40 and 160 steps for 1, 8 and 32 shots
             "epochs": 40,
+            # th_jax.enrolment.stopping.StoppingSettings; from_shots=0 for never, as in evaluation protocols
+            "early_stopping": {"from_shots": 8, "held_out": 0.25, "patience": 3},
             # th_jax.training.finetune_many
             "rounds": {"at_once": 1, "width": 1, "chunk_steps": 10},
         }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
@@ -31,6 +31,9 @@ from th_jax.types import Avatar, MetaWeights, Shots
 Observer = Callable[[str, Avatar, FinetuneMetrics], bool]
 """Called between chunks for each person of the round with the avatar as it is now, on the devices, and the metrics of all its
 steps so far; True ends this person's fine-tuning."""
+
+
+_RoundMetrics = dict[str, Float[np.ndarray, "places _"]]
 
 
 class FinishedPerson(NamedTuple):
@@ -90,7 +93,7 @@ def finetune_many(
         avatar: Avatar = jax.tree.map(lambda leaf: leaf[place], avatar_of(states))
         return avatar
 
-    def of(metrics: FinetuneMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
+    def of(metrics: _RoundMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
         return {name: values[place, : last[place]] for name, values in metrics.items()}
 
     def finish(group: list[tuple[str, Shots]]) -> Iterator[FinishedPerson]:
@@ -102,7 +105,7 @@ def finetune_many(
         by_person = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
         shots = jax.device_put(stacked, by_person)
         last = np.array([*ends, *[0] * empty], np.int32)
-        metrics: FinetuneMetrics = {}
+        metrics: _RoundMetrics = {}
         state, done = start(weights, shots, first_key), 0
         while done < last.max():
             state, latest = chunk(state, perceptual, shots, jax.device_put(last, by_person))

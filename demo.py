@@ -1,0 +1,122 @@
+"""The whole way once, with what comes with the package: two people fine-tuned and driven, in out/demo.mp4 and a contact sheet.
+
+    python demo.py --out out
+
+Somebody rendered, whom the weights never saw, gives eight frames; the astronaut Eileen Collins gives one portrait. finetune.py
+makes their avatars, and a film of a third person drives both.
+"""
+
+import argparse
+import csv
+import shlex
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from th_jax.avatars import LoadedAvatar, load_avatar
+from th_jax.data.bundled import FRAME_SIZE, bundled_heads
+from th_jax.data.pictures import decode_frame
+from th_jax.data.records import VideoRecords
+from th_jax.data.shots import load_shots
+from th_jax.media import Kind, Provenance, write_image, write_video
+from th_jax.rendering.animate import target_shape
+from th_jax.rendering.figures import landmark_pictures, picture_grid
+from th_jax.rendering.landmark_source import frames_on_screen, track_driver
+from th_jax.rendering.layout import driver_crops
+from th_jax.rendering.poses import driving_poses
+from th_jax.rendering.render import render
+from th_jax.rendering.smoothing import OneEuro
+
+ROOT = Path(__file__).parent
+PORTRAIT = ROOT / "tests" / "data" / "astronaut.jpg"
+HEAD, DRIVER = 3, 8
+"""Numbers of two held-out people: the one who is learned, and the one who drives."""
+
+SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
+
+
+def gather(folder: Path) -> tuple[Path, Path]:
+    """Write the shots, the manifest and the driving film; returns manifest and film."""
+    records = VideoRecords(bundled_heads(), "heldout")
+    head = folder / "head"
+    head.mkdir(parents=True)
+    for index in np.linspace(0, 63, SHOTS).round().astype(int):
+        (head / f"{index:02}.jpg").write_bytes(bytes(records.read(HEAD).frames[index]))
+    shutil.copy(PORTRAIT, folder / "astronaut.jpg")
+    with (folder / "people.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["name", "shots"], ["head", "head"], ["astronaut", "astronaut.jpg"]])
+    film = folder / "driver.mp4"
+    frames = (decode_frame(jpeg, size=FRAME_SIZE) for jpeg in records.read(DRIVER).frames)
+    write_video(
+        film, frames, fps=FPS, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER, notes="a bundled head"), crf=12
+    )
+    return folder / "people.csv", film
+
+
+def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
+    """The driver's crops, the landmark images, and each avatar's frames: UInt8 `[F, H, W, 3]` each."""
+    size = avatars[0].networks.image_size
+    with track_driver(film) as driving:
+        shown = frames_on_screen(driving.times, driving.fps)
+        rows = [np.stack(list(driver_crops(driving, shown, size=size)))]
+        for number, loaded in enumerate(avatars):
+            target = target_shape(loaded, "shape")
+            poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
+            points = np.stack(list(poses))
+            rows += [landmark_pictures(points, size=size)] if not number else []
+            rows.append(render(loaded.networks, loaded.avatar, points))
+    return rows
+
+
+def enlarged(frame: np.ndarray) -> np.ndarray:
+    """For the eye: 64 px are few."""
+    return np.asarray(cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC))
+
+
+def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
+    """A row each of driver, landmarks and avatars, at some moments; before each avatar one of its shots."""
+    moments = np.linspace(0, len(rows[0]) - 1, COLUMNS).round().astype(int)
+    blank = np.full_like(rows[0][0], 255)
+    first = [blank, blank, *shots]
+    return picture_grid([[enlarged(p) for p in (own, *row[moments])] for own, row in zip(first, rows, strict=True)])
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python demo.py", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder to write to; its demo folder is made anew"
+    )
+    out = parser.parse_args().out
+    shutil.rmtree(out / "demo", ignore_errors=True)
+    manifest, film = gather(out / "demo" / "people")
+    chosen = ["--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo"), "--preview"]
+    command = [str(ROOT / "finetune.py"), *chosen]
+    print(f"$ python {shlex.join(command)}", flush=True)
+    if code := subprocess.run([sys.executable, *command], check=False).returncode:  # noqa: S603 - this project's own
+        return code
+    people = ("head", "astronaut")
+    avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta="heads") for name in people]
+    rows = drive(film, avatars)
+    size = avatars[0].networks.image_size
+    shots = [
+        load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in ("head", "astronaut.jpg")
+    ]
+    record = avatars[1].provenance
+    frames = (np.concatenate([enlarged(row[f]) for row in rows], axis=1) for f in range(len(rows[0])))
+    write_video(out / "demo.mp4", frames, fps=FPS, provenance=record)
+    write_image(out / "contact_sheet.png", sheet(rows, shots), provenance=record)
+    print(
+        f"{out / 'demo.mp4'}: driver, landmarks, the rendered head from {SHOTS} frames, the astronaut from one portrait"
+    )
+    print(f"{out / 'contact_sheet.png'}: the same at {COLUMNS} moments, with a shot of each person on the left")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""Pictures of somebody new to their avatar (paper, section 3.3), for one person or a manifest of many.
+
+    python finetune.py --meta heads --shots photos/ada --out avatars
+    python finetune.py --meta runs/voxceleb2 --manifest people.csv --out avatars
+
+The same command goes on where it was stopped. docs/fine-tuning.md has the settings.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from th_jax.enrolment.enrol import Finetuning, Interrupted, Saving, enrol, request_digest, unfinished
+from th_jax.enrolment.report import Report, summary
+from th_jax.enrolment.requests import PersonRequest, check_name, one_person, read_manifest
+from th_jax.enrolment.stopping import StoppingSettings
+from th_jax.interruption import StopRequest
+from th_jax.losses import LossWeights, loss_preset
+from th_jax.pretrained import MetaModel, load_meta
+from th_jax.training.finetune_person import default_losses
+from th_jax.training.optimizers import Optimizers
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Settings; configs/finetune_META.py or configs/finetune.py.")
+META = flags.DEFINE_string("meta", None, "Meta weights: a run's workdir, a released file, or a bundled name.")
+SHOTS = flags.DEFINE_string("shots", None, "One person: a folder of photos, a photo or a video.")
+NAME = flags.DEFINE_string("name", None, "The person's name; by default that of the folder or file.")
+LANDMARKS = flags.DEFINE_string("landmarks", None, "68 points by hand for a single photo without a face that is found.")
+MANIFEST = flags.DEFINE_string("manifest", None, "Many people: a CSV file with the columns name,shots(,landmarks).")
+OUT = flags.DEFINE_string("out", None, "Where avatars, report and previews go.")
+MAX_SHOTS = flags.DEFINE_integer("max_shots", None, "Pictures of a person that are used at most, up to 32.")
+FEED_FORWARD = flags.DEFINE_bool("feed_forward", False, "No training: an avatar of under 100 KB in milliseconds.")
+COMPACT = flags.DEFINE_enum("compact", None, ["int8", "float16"], "Store only what changed, in so few bits.")
+PREVIEW = flags.DEFINE_bool("preview", False, "Draw OUT/previews/NAME/STEP.png every few steps.")
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """The command line's flags and the config with its changes. A mistake in them is one sentence, not a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
+        sys.exit(f"finetune.py: the config or a change of it cannot be used: {error}")
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the flags say."""
+    if arguments[1:]:
+        app.usage(detailed_error=f"unexpected: {' '.join(arguments[1:])}", exitcode=2)
+    if (SHOTS.value is None) == (MANIFEST.value is None):
+        app.usage(detailed_error="give either --shots, for one person, or --manifest, for many", exitcode=2)
+    if MANIFEST.value is not None and (NAME.value is not None or LANDMARKS.value is not None):
+        app.usage(
+            detailed_error="--name and --landmarks are for one person: a manifest has columns of them", exitcode=2
+        )
+    logging.set_verbosity(logging.WARNING)
+    try:
+        sys.exit(finetune(CONFIG.value or default_config(META.value)))
+    except (ValueError, ImportError, OSError) as error:
+        sys.exit(f"finetune.py: {error}")
+
+
+def finetune(config: ConfigDict) -> int:
+    """From requests to avatars; the exit code is 0 if everybody has one."""
+    people = requested()
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    meta = load_meta(META.value)
+    settings = {"feed_forward": True} if FEED_FORWARD.value else config.to_dict()
+    notes = {"request": request_digest(meta, settings), "settings": settings}
+    saving = Saving(Path(OUT.value), COMPACT.value, PREVIEW.value, notes)
+    left = unfinished(people, saving)
+    how = None if FEED_FORWARD.value else finetuning_of(config, meta)
+    report, stopped = Report(saving.folder), False
+    with StopRequest() as stop, tqdm(total=len(people), initial=len(people) - len(left), unit="person") as bar:
+        made = enrol(
+            meta, left, saving, how=how, max_shots=MAX_SHOTS.value, report=report,
+            stop=lambda: bool(stop.signal), told=lambda text: bar.set_postfix_str(text),
+        )  # fmt: skip
+        try:
+            for outcome in made:
+                bar.update()
+                if outcome.status == "failed":
+                    bar.write(f"{outcome.name}: {outcome.reason}", file=sys.stderr)
+        except Interrupted:
+            stopped = True
+    print(summary(report.outcomes, skipped=len(people) - len(left)))
+    if stopped:
+        print(f"stopped by {stop.signal}; what is finished is saved, and the same command goes on")
+        return 0
+    return int(any(outcome.status == "failed" for outcome in report.outcomes))
+
+
+def requested() -> list[PersonRequest]:
+    """Who the flags ask for."""
+    if MANIFEST.value is not None:
+        return read_manifest(Path(MANIFEST.value))
+    landmarks = None if LANDMARKS.value is None else Path(LANDMARKS.value)
+    if NAME.value is not None:
+        check_name(NAME.value)
+    return [one_person(Path(SHOTS.value), name=NAME.value, landmarks=landmarks)]
+
+
+def finetuning_of(config: ConfigDict, meta: MetaModel) -> Finetuning:
+    """What fine-tuning is told."""
+    stopping = StoppingSettings(**config.early_stopping) if config.early_stopping.from_shots else None
+    return Finetuning(
+        epochs=config.epochs,
+        loss_weights=losses_of(config, meta),
+        optimizers=Optimizers.from_settings(config.optimizers),
+        adversary=config.adversary,
+        seed=config.seed,
+        stopping=stopping,
+        **config.rounds,
+    )
+
+
+def losses_of(config: ConfigDict, meta: MetaModel) -> LossWeights:
+    """The config's losses; without a preset, the published ones for the meta weights' frozen networks."""
+    return loss_preset(**config.losses) if config.losses.preset else default_losses(meta.perceptual)
+
+
+def default_config(meta: str) -> ConfigDict:
+    """configs/finetune_META.py if there is one for bundled weights of that name, else the paper's preset."""
+    known = {path.stem for path in (Path(__file__).parent / "configs").glob("finetune_*.py")}
+    name = f"finetune_{meta}" if f"finetune_{meta}" in known and not Path(meta).exists() else "finetune"
+    config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
+    return config
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["meta", "out"])
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,68 @@
+"""Who is asked for: names that may be files, manifests that stay in their folder, mistakes with their line."""
+
+from pathlib import Path
+
+import pytest
+
+from th_jax.enrolment import requests
+from th_jax.enrolment.requests import PersonRequest, check_name, one_person, read_manifest
+
+
+def manifest(folder: Path, text: str | bytes) -> Path:
+    path = folder / "people.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_people_come_in_their_order(tmp_path: Path) -> None:
+    text = "\ufeffname,shots,landmarks\nada,photos/ada,\n\n bob , bob.mp4,\nmona,mona.jpg,mona.txt\n"
+    assert read_manifest(manifest(tmp_path, text)) == [
+        PersonRequest("ada", tmp_path / "photos/ada"),
+        PersonRequest("bob", tmp_path / "bob.mp4"),
+        PersonRequest("mona", tmp_path / "mona.jpg", tmp_path / "mona.txt"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"must begin with a header of the columns name,shots"),
+        ("name,photos\nada,x\n", r"but begins with 'name,photos'"),
+        ("name,shots\n", r"people.csv names nobody"),
+        ("name,shots\nada\n", r"line 2: 2 columns were expected, but 1 came"),
+        ("name,shots\nada,\n", r"line 2: the pictures are missing"),
+        ("name,shots\nada,x\nADA,y\n", r"line 3: 'ADA' is already in line 2"),
+        ("name,shots\n../ada,x\n", r"line 2: '../ada' cannot name an avatar"),
+        ("name,shots\nada,/etc\n", r"line 2: /etc lies outside of the manifest's folder"),
+        ("name,shots\nada,x/../../y\n", r"lies outside of the manifest's folder"),
+        (b"name,shots\n\xff\xfe,x\n", r"is no CSV file"),
+        ('name,shots\nada,"x\n', r"is no CSV file"),
+    ],
+)
+def test_manifests_that_cannot_be_used(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_manifest(manifest(tmp_path, text))
+
+
+def test_a_link_out_of_the_folder_is_no_way_out(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="lies outside"):
+        read_manifest(manifest(tmp_path / "inside", "name,shots\nada,link/secret\n"))
+
+
+def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_MANIFEST_BYTES", 10)
+    with pytest.raises(ValueError, match="no manifest of people"):
+        read_manifest(manifest(tmp_path, "name,shots\nada,x\n"))
+
+
+def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "Ada L. (1840)").mkdir()
+    assert one_person(tmp_path / "Ada L. (1840)").name == "Ada_L"
+    assert one_person(tmp_path / "Ada L. (1840)", name="ada").name == "ada"
+    with pytest.raises(ValueError, match=r"there are no pictures at .*nobody"):
+        one_person(tmp_path / "nobody")
+    for name in ("", ".hidden", "-o", "a/b", "a" * 101):
+        with pytest.raises(ValueError, match="cannot name an avatar"):
+            check_name(name)

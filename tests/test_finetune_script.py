@@ -1,0 +1,133 @@
+"""finetune.py as its users run it: photos of one person, a manifest of several, the same command again, and mistakes."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import VideoRecords
+from th_jax.enrolment.report import read_report
+from th_jax.media import Kind, Provenance, write_image
+from th_jax.models.networks import Networks
+from th_jax.pretrained import save_meta
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--config=configs/finetune_heads.py", "--config.epochs=2", "--config.rounds.chunk_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Meta weights of the smallest networks, and photos of two rendered people."""
+    folder = tmp_path_factory.mktemp("finetune")
+    networks = Networks(image_size=16, base_width=4)
+    save_meta(
+        folder / "tiny.safetensors",
+        networks=networks,
+        weights=networks.init(jax.random.key(0)),
+        perceptual=["vgg16"],
+        description={"name": "tiny", "steps": 1, "data": "none", "licence": "CC0-1.0"},
+    )
+    records = VideoRecords(bundled_heads(), "heldout")
+    for number, name in enumerate(("ada", "bob")):
+        for index in (0, 20, 40):
+            jpeg = records.read(number).frames[index]
+            path = folder / "photos" / name / f"{index}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(jpeg))
+    (folder / "photos" / "wall").mkdir()
+    wall = np.full((64, 64, 3), 90, np.uint8)
+    write_image(folder / "photos" / "wall" / "0.png", wall, provenance=Provenance(kind=Kind.FIGURE))
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output, errors; a traceback is never right."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    # Programs that run for a second need not be optimised for ten.
+    cache["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    done = subprocess.run(
+        [sys.executable, "finetune.py", *arguments],
+        env={**os.environ, **cache, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=900,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_one_person_and_many(folder: Path) -> None:
+    """The same avatar alone and among others; a wall fails for itself; the second time there is nothing left to do."""
+    meta = ["--meta", str(folder / "tiny.safetensors"), *QUICK]
+    code, said, err = run(
+        folder, *meta, "--shots", str(folder / "photos" / "ada"), "--out", str(folder / "one"), "--preview"
+    )
+    assert (code, said.strip()) == (0, "1 finished"), err
+    assert (folder / "one" / "previews" / "ada" / "000002.png").exists()
+    with (folder / "people.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["name", "shots"], *([n, f"photos/{n}"] for n in ("wall", "ada", "bob"))])
+    many = [*meta, "--manifest", str(folder / "people.csv"), "--out", str(folder / "many")]
+    code, said, err = run(folder, *many)
+    assert code == 1
+    assert said.startswith("2 finished, 1 failed\n  wall: no face was found")
+    assert "wall: no face was found" in err
+    report = read_report(folder / "many")
+    assert report["ada"].digest == read_report(folder / "one")["ada"].digest
+    assert (report["bob"].shots, report["bob"].steps) == (3, 2)
+    code, said, _ = run(folder, *many)
+    assert code == 1
+    assert said.startswith("0 finished, 2 were finished before, 1 failed")
+    code, _, err = run(folder, *many, "--config.epochs=3")
+    assert code == 1
+    assert "ada.safetensors was made with other meta weights or settings: remove it, or choose another folder" in err
+
+
+def test_feed_forward(folder: Path) -> None:
+    tiny, out = str(folder / "tiny.safetensors"), folder / "fast"
+    code, said, err = run(
+        folder, "--meta", tiny, "--shots", str(folder / "photos" / "bob"), "--out", str(out), "--feed_forward",
+        "--name", "robert",
+    )  # fmt: skip
+    assert (code, said.strip()) == (0, "1 finished"), err
+    assert (out / "robert.safetensors").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
+        (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
+        (["--shots", "nowhere"], "finetune.py: there are no pictures at nowhere"),
+        (["--manifest", "nowhere.csv"], "nowhere.csv"),
+        (["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"], "the config or a change of it"),
+        (["--shots", "docs", "extra"], "unexpected: extra"),
+        (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """In this process: they are found before anything is loaded."""
+    from absl import app, flags
+
+    import finetune
+
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "--meta", "heads", "--out", str(tmp_path), *arguments])
+    flags.FLAGS.unparse_flags()
+    with pytest.raises(SystemExit) as stopped:
+        finetune.main(finetune.parse(sys.argv))
+    printed = capsys.readouterr()
+    assert message in f"{stopped.value.code}{printed.out}{printed.err}"
+    assert app is not None

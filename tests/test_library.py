@@ -1,0 +1,106 @@
+"""The package as a library: the example of the documentation, and pieces inside somebody else's jit, vmap and shard_map."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import VideoRecords
+from th_jax.losses import LossWeights
+from th_jax.media import read_sidecar
+from th_jax.models.networks import Networks
+from th_jax.rendering.render import generate_frames, render
+from th_jax.sharding import DATA_AXIS, make_mesh
+from th_jax.training.finetune import avatar_of, feed_forward, make_finetune_chunk, start_finetune
+from th_jax.training.optimizers import AdamSettings, Optimizers
+from th_jax.types import MetaWeights, Shots
+
+NETWORKS = Networks(image_size=16, base_width=4)
+OPTIMIZERS = Optimizers(AdamSettings(1e-3, kind="sgd"), AdamSettings(1e-3, kind="sgd"))
+
+
+@functools.cache
+def weights() -> MetaWeights:
+    return NETWORKS.init(jax.random.key(0))
+
+
+def noise(people: int) -> Shots:
+    rng = np.random.default_rng(0)
+    return Shots(
+        rng.integers(0, 256, (people, 2, 16, 16, 3), dtype=np.uint8),
+        rng.uniform(0.2, 0.8, (people, 2, 68, 2)).astype(np.float32),
+        np.ones((people, 2), np.float32),
+    )
+
+
+def person(shots: Shots, number: int) -> Shots:
+    return Shots(*(leaf[number] for leaf in shots))
+
+
+def close(one: Any, other: Any) -> None:
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), one, other)
+
+
+def test_fine_tuning_within_somebodys_jit_and_vmap() -> None:
+    """Two people at once are each what they are alone."""
+    chunk = make_finetune_chunk(NETWORKS, LossWeights({}, pixel=1.0), OPTIMIZERS, steps=1)
+
+    def tuned(shots: Shots) -> Any:
+        state = start_finetune(NETWORKS, weights(), shots, optimizers=OPTIMIZERS, key=jax.random.key(0))
+        state, _ = chunk(state, {}, shots, jnp.int32(1))
+        return avatar_of(state)
+
+    shots = noise(2)
+    together = jax.jit(jax.vmap(tuned))(shots)
+    for number in range(2):
+        close(jax.tree.map(lambda leaf, number=number: leaf[number], together), jax.jit(tuned)(person(shots, number)))
+
+
+def test_rendering_within_somebodys_vmap_and_shard_map() -> None:
+    shots = noise(2)
+    points = np.random.default_rng(1).uniform(0.2, 0.8, (3, 68, 2)).astype(np.float32)
+    avatars = jax.jit(jax.vmap(lambda one: feed_forward(NETWORKS, weights(), one)))(shots)
+
+    def drawn(avatars: Any) -> jax.Array:
+        return jax.vmap(lambda avatar: generate_frames(NETWORKS, avatar, points))(avatars)
+
+    mesh = make_mesh()
+    over, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
+    spec = over if 2 % mesh.devices.size == 0 else whole
+    sharded = jax.jit(jax.shard_map(drawn, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))(avatars)
+    for number in range(2):
+        alone = render(NETWORKS, jax.tree.map(lambda leaf, number=number: leaf[number], avatars), points)
+        assert np.abs(np.asarray(sharded)[number].astype(int) - alone.astype(int)).max() <= 1
+
+
+@pytest.mark.slow
+def test_the_example_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos" / "ada"
+    folder.mkdir(parents=True)
+    record = VideoRecords(bundled_heads(), "heldout").read(0)
+    for index in range(0, 64, 8):
+        (folder / f"{index}.jpg").write_bytes(bytes(record.frames[index]))
+    driving_landmarks = record.landmarks[:20, :68]
+
+    import th_jax
+    from th_jax import data, media
+
+    meta = th_jax.load_pretrained("heads")
+    shots = data.load_shots("photos/ada")
+    finetune = th_jax.make_finetune(meta.networks, epochs=40)
+    avatar, metrics = finetune(meta.weights, meta.perceptual, shots)
+    frames = th_jax.render(meta.networks, avatar, driving_landmarks)
+    media.write_video("ada.mp4", frames, provenance=meta.provenance.of(shots), fps=25)
+
+    assert frames.shape == (20, 64, 64, 3)
+    assert metrics["loss/content"][-1] < 0.9 * metrics["loss/content"][0]
+    written, untouched = read_sidecar("ada.mp4")
+    assert untouched
+    assert len(written.inputs) == 8

@@ -1,0 +1,287 @@
+"""Pictures of many people to avatars on disk: each written at once and whole, failures kept to whom they concern.
+
+One person is many with one name: `finetune.py --shots` and `finetune.py --manifest` give the same avatar.
+"""
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from th_jax.avatar_format import AvatarError, read_description
+from th_jax.avatars import load_avatar, save_avatar
+from th_jax.compaction import save_compact
+from th_jax.data.shots import inspect_shots
+from th_jax.enrolment.preview import write_preview
+from th_jax.enrolment.report import Outcome, Report
+from th_jax.enrolment.requests import PersonRequest
+from th_jax.enrolment.stopping import Stopper, StoppingSettings, split_shots
+from th_jax.losses import LossWeights
+from th_jax.media import MediaError
+from th_jax.models.networks import Networks
+from th_jax.pretrained import MetaModel
+from th_jax.quantization import Bits
+from th_jax.training.finetune import feed_forward
+from th_jax.training.finetune_many import finetune_many
+from th_jax.training.finetune_person import fit_shots
+from th_jax.training.optimizers import Optimizers
+from th_jax.types import Avatar, MetaWeights, Shots
+
+
+class EnrolmentError(ValueError):
+    """Nothing can be begun: the message says why and what to do."""
+
+
+class Interrupted(Exception):
+    """Whoever waits asked to stop; what is finished is saved."""
+
+
+class Finetuning(NamedTuple):
+    """How people are fine-tuned: the arguments of `finetune_many`, and when held-out shots stop it."""
+
+    epochs: int
+    loss_weights: LossWeights
+    optimizers: Optimizers
+    adversary: float = 1.0
+    at_once: int = 1
+    width: int = 1
+    chunk_steps: int = 10
+    seed: int = 0
+    stopping: StoppingSettings | None = None
+
+
+class Saving(NamedTuple):
+    """What is written for each person."""
+
+    folder: Path
+    compact: Bits | None = None
+    preview: bool = False
+    notes: Mapping[str, Any] = {}
+    """JSON values that go into every avatar."""
+
+    def avatar(self, name: str) -> Path:
+        """Where the person's avatar is."""
+        return self.folder / f"{name}.safetensors"
+
+
+class _Person(NamedTuple):
+    """Somebody whose shots are read."""
+
+    shots: Shots
+    stopper: Stopper | None
+
+
+def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
+    """What an avatar was asked for: the meta weights and the settings, as one SHA-256."""
+    text = json.dumps({"meta": meta.digest, "settings": settings}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def unfinished(people: Sequence[PersonRequest], saving: Saving) -> list[PersonRequest]:
+    """Those whose avatar is not there yet.
+
+    Raises:
+        EnrolmentError: if there is one that was made with other meta weights or settings, or a file that is no avatar.
+    """
+    left = []
+    for person in people:
+        path = saving.avatar(person.name)
+        if not path.exists():
+            left.append(person)
+            continue
+        try:
+            made = read_description(path).get("request")
+        except AvatarError as error:
+            raise EnrolmentError(f"{error}; remove it, or choose another folder") from error
+        if made != saving.notes.get("request"):
+            raise EnrolmentError(
+                f"{path} was made with other meta weights or settings: remove it, or choose another folder"
+            )
+    return left
+
+
+def enrol(
+    meta: MetaModel,
+    people: Sequence[PersonRequest],
+    saving: Saving,
+    *,
+    how: Finetuning | None,
+    max_shots: int | None = None,
+    report: Report,
+    stop: Callable[[], bool] = lambda: False,
+    told: Callable[[str], None] = lambda text: None,
+) -> Iterator[Outcome]:
+    """Make everybody's avatar, and give each outcome as soon as it is on the disk.
+
+    Args:
+        meta: the meta weights.
+        people: that are still to be done (`unfinished`).
+        saving: where and what.
+        how: fine-tuning; None for feed-forward avatars.
+        max_shots: pictures of a person that are used at most; 32 by default.
+        report: gets a line for each person.
+        stop: asked between chunks.
+        told: hears what is going on within a person.
+
+    Raises:
+        Interrupted: if `stop` says so; nothing that was made is lost.
+        OSError: if the disk refuses.
+        ImportError, FileNotFoundError: without the extra "video".
+    """
+    reader = _Reader(meta, people, how, max_shots, stop)
+    clock = _Clock()
+    made = _feed_forward(meta, reader) if how is None else _finetuned(meta, reader, how, saving, stop, told)
+    for name, avatar, steps in made:
+        yield from _failed(reader, report)
+        outcome = _saved(meta, saving, name, avatar, reader.read.pop(name), steps)
+        report.add(outcome._replace(seconds=clock.lap()))
+        yield report.outcomes[-1]
+    yield from _failed(reader, report)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        before, self._last = self._last, time.monotonic()
+        return round(self._last - before, 3)
+
+
+class _Reader:
+    """Shots of one person after the other, read one person ahead; who cannot be read is put down as failed."""
+
+    def __init__(
+        self,
+        meta: MetaModel,
+        people: Sequence[PersonRequest],
+        how: Finetuning | None,
+        max_shots: int | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.read: dict[str, _Person] = {}
+        self.failed: list[Outcome] = []
+        self._meta, self._people, self._how, self._max_shots, self._stop = meta, people, how, max_shots, stop
+
+    def __iter__(self) -> Iterator[tuple[str, Shots]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="shots") as thread:
+            coming = thread.submit(self._load, self._people[0]) if self._people else None
+            for number, request in enumerate(self._people):
+                assert coming is not None
+                try:
+                    shots = coming.result()
+                except (ValueError, MediaError, OSError) as error:
+                    shots = None
+                    self.failed.append(Outcome(request.name, "failed", str(error)))
+                if number + 1 < len(self._people):
+                    coming = thread.submit(self._load, self._people[number + 1])
+                if self._stop():
+                    raise Interrupted
+                if shots is None:
+                    continue
+                trained, stopper = self._split(shots)
+                self.read[request.name] = _Person(shots, stopper)
+                yield request.name, trained
+
+    def _load(self, request: PersonRequest) -> Shots:
+        found = inspect_shots(
+            request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
+        )
+        return fit_shots(self._meta.networks, found.shots)
+
+    def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
+        settings = self._how.stopping if self._how is not None else None
+        if settings is None:
+            return shots, None
+        trained, held_out = split_shots(shots, settings)
+        if held_out is None:
+            return shots, None
+        stopper = Stopper(self._meta.networks, held_out, patience=settings.patience)
+        return (trained, stopper) if stopper.usable.any() else (shots, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(networks: Networks, weights: MetaWeights, shots: Shots) -> Avatar:
+    return feed_forward(networks, weights, shots)
+
+
+def _feed_forward(meta: MetaModel, people: Iterable[tuple[str, Shots]]) -> Iterator[tuple[str, Avatar, int]]:
+    for name, shots in people:
+        yield name, _start(meta.networks, meta.weights, shots), 0
+
+
+def _finetuned(
+    meta: MetaModel,
+    reader: _Reader,
+    how: Finetuning,
+    saving: Saving,
+    stop: Callable[[], bool],
+    told: Callable[[str], None],
+) -> Iterator[tuple[str, Avatar, int]]:
+    def observe(name: str, avatar: Avatar, metrics: Mapping[str, np.ndarray]) -> bool:
+        if stop():
+            raise Interrupted
+        step, person = len(metrics["loss/generator"]), reader.read[name]
+        told(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
+        if saving.preview:
+            write_preview(saving.folder, name, step, meta.networks, avatar, person.shots)
+        return person.stopper is not None and person.stopper.look(avatar, step)
+
+    def people() -> Iterator[tuple[str, Shots]]:
+        for name, shots in reader:
+            start = _start(meta.networks, meta.weights, fit_shots(meta.networks, shots))
+            if (stopper := reader.read[name].stopper) is not None:
+                stopper.look(start, 0)
+            if saving.preview:
+                write_preview(saving.folder, name, 0, meta.networks, start, reader.read[name].shots)
+            yield name, shots
+
+    for person in finetune_many(
+        meta.networks, meta.weights, meta.perceptual, people(), epochs=how.epochs, loss_weights=how.loss_weights,
+        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, width=how.width,
+        chunk_steps=how.chunk_steps, observe=observe, key=jax.random.key(how.seed),
+    ):  # fmt: skip
+        yield person.name, person.avatar, len(person.metrics["loss/generator"])
+
+
+def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _Person, steps: int) -> Outcome:
+    """Write one avatar; numbers that are not finite fail this person alone."""
+    stopper, tried = person.stopper, 0
+    if stopper is not None and stopper.best is not None:
+        avatar, steps, tried = jax.device_get(stopper.best), stopper.best_step, steps
+    real = np.asarray(person.shots.mask) > 0
+    landmarks = np.asarray(person.shots.landmarks)[real]
+    outcome = Outcome(name, "finished", shots=int(real.sum()), steps=steps, best_of=tried)
+    notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried}
+    notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
+    described: dict[str, Any] = {
+        "networks": meta.networks, "provenance": meta.provenance.of(person.shots), "meta": meta, "landmarks": landmarks,
+        "notes": notes,
+    }  # fmt: skip
+    path = saving.avatar(name)
+    try:
+        if saving.compact is None or steps == 0:
+            kind: Any = "full" if steps else "feed_forward"
+            return outcome._replace(digest=save_avatar(path, avatar, kind=kind, **described))
+        whole = saving.folder / f".{name}.whole.safetensors"
+        try:
+            save_avatar(whole, avatar, **described)
+            small = save_compact(path, load_avatar(whole), meta=meta, bits=saving.compact)
+        finally:
+            whole.unlink(missing_ok=True)
+        return outcome._replace(digest=small.digest)
+    except AvatarError as error:
+        return outcome._replace(status="failed", reason=str(error))
+
+
+def _failed(reader: _Reader, report: Report) -> Iterator[Outcome]:
+    while reader.failed:
+        report.add(reader.failed.pop(0))
+        yield report.outcomes[-1]

@@ -1,0 +1,107 @@
+"""Who is to be fine-tuned: one person by name and pictures, or a manifest of many, checked before any work."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+MANIFEST_COLUMNS = ("name", "shots", "landmarks")
+"""`landmarks` may be missing or empty: a file of 68 points by hand for a single picture."""
+
+MAX_MANIFEST_BYTES = 64 * 2**20
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+
+
+class PersonRequest(NamedTuple):
+    """Somebody to fine-tune; the avatar's file is called after the name."""
+
+    name: str
+    shots: Path
+    """A folder of photos, a photo or a video."""
+    landmarks: Path | None = None
+    """68 points by hand, for a single photo."""
+
+
+def check_name(name: str) -> str:
+    """A person's name, which becomes a file's.
+
+    Raises:
+        ValueError: for a name of other characters than letters, digits, `_`, `-` and `.`, or a dot or dash at its start.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name an avatar: use 1 to 100 letters, digits, _, - and ., the first no dot or dash"
+        )
+    return name
+
+
+def one_person(shots: Path, *, name: str | None = None, landmarks: Path | None = None) -> PersonRequest:
+    """The request for one person, called after their folder or file unless named.
+
+    Raises:
+        ValueError: if the pictures are not there, or the name cannot be a file's.
+    """
+    if not shots.exists():
+        raise ValueError(f"there are no pictures at {shots}: give a folder of photos, a photo or a video")
+    plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", shots.resolve().stem).lstrip("-.") or "person"
+    return PersonRequest(check_name(name if name is not None else plain[:100]), shots, landmarks)
+
+
+def read_manifest(path: Path) -> list[PersonRequest]:
+    """The people of a CSV file with a header: columns name and shots, and perhaps landmarks.
+
+    Paths are relative to the manifest's folder and may not leave it, so that a manifest from somebody else reads nothing but
+    what came with it. Whether the pictures can be used is found out person by person.
+
+    Raises:
+        ValueError: for a file that is no such manifest, naming the line.
+        OSError: if it cannot be read.
+    """
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB: no manifest of people")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
+    header = [column.strip() for column in rows[0]] if rows else []
+    if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):
+        raise ValueError(
+            f"{path} must begin with a header of the columns name,shots (and perhaps landmarks), but begins with "
+            f"{','.join(header)[:100]!r}"
+        )
+    people: list[PersonRequest] = []
+    lines: dict[str, int] = {}
+    for line, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        person = _person(path, line, header, row)
+        if (first := lines.setdefault(person.name.lower(), line)) != line:
+            raise ValueError(f"{path}, line {line}: {person.name!r} is already in line {first}")
+        people.append(person)
+    if not people:
+        raise ValueError(f"{path} names nobody")
+    return people
+
+
+def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> PersonRequest:
+    if len(row) != len(header):
+        raise ValueError(f"{path}, line {line}: {len(header)} columns were expected, but {len(row)} came")
+    cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
+    try:
+        name = check_name(cells["name"])
+        landmarks = _inside(path.parent, cells["landmarks"]) if cells.get("landmarks") else None
+        return PersonRequest(name, _inside(path.parent, cells["shots"]), landmarks)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {line}: {error}") from error
+
+
+def _inside(folder: Path, written: str) -> Path:
+    if not written or "\0" in written:
+        raise ValueError("the pictures are missing: name a folder of photos, a photo or a video")
+    inside = folder / written
+    if Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{written} lies outside of the manifest's folder")
+    return inside
