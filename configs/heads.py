@@ -4,7 +4,7 @@ Command:   python -m th_jax.release runs/heads_content --mean_pooling --name hea
                --out runs/heads_content.safetensors
            python train.py --config configs/heads.py --workdir runs/heads_64
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      see docs/learning.md
+Time:      about two hours for 2,000 steps beside other work; the weights are of step 2,000
 Result:    see docs/learning.md
 """
 
