@@ -114,8 +114,11 @@ $(CHROMIUM):
 browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless Chromium (fetches it; needs npm)
 	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) $(BIN)/python -m pytest -m browser
 
-benchmark: $(VENV)/.oracle  ## networks beside the same networks in PyTorch
+benchmark: $(VENV)/.oracle  ## networks, the steps of both trainings, beside PyTorch (about half an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.meta_step
+	$(BIN)/python -m benchmarks.finetune_step
+	$(BIN)/python -m benchmarks.meta_scaling
 
 clean:
 	rm -rf $(VENV) out .jax_cache build *.egg-info

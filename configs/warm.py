@@ -1,4 +1,4 @@
-"""A few dozen steps of both players from the bundled weights on the bundled heads: what `make demo` runs.
+"""A few dozen steps of both players from the bundled weights on the bundled heads: `make warm`.
 
 Command:   python train.py --config configs/warm.py --workdir out/demo
 Hardware:  2 cores of an x86-64 server, no accelerator

@@ -1,0 +1,47 @@
+"""The fine-tuning step in PyTorch that the benchmarks time ours against does the same thing: losses, ψ', ψ, w' and θ."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import networks, optimizers
+
+pytestmark = pytest.mark.oracle
+RATE = 1e-3
+
+
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Our chunk of one step of tiny networks with both frozen networks and Adam at `RATE`."""
+    from benchmarks import finetune_step
+    from th_jax.perceptual import vgg
+
+    monkeypatch.setattr(vgg, "CHANNELS", (4, 6, 8, 8, 8))
+    monkeypatch.setattr(finetune_step, "Optimizers", lambda: optimizers("adam"))
+    return finetune_step.CompiledChunk(networks(), shots=3, steps=1)
+
+
+def test_equal_to_ours(ours: Any) -> None:
+    """Three steps: the second and third see what the updates of both players left, and the vectors u and v."""
+    from benchmarks.networks import to_torch
+    from benchmarks.torch_finetune_step import TorchFinetuneStep
+    from tests.golden.torch_layers import to_torch_layout
+    from th_jax.losses import LossWeights
+
+    theirs = TorchFinetuneStep(
+        networks(), ours.state, ours.perceptual, ours.shots, loss_weights=LossWeights(), optimizers=optimizers("adam")
+    )
+    for _ in range(3):
+        losses = theirs()
+        ours.state, metrics = ours._program(ours.state, ours.perceptual, ours.shots, ours._end)
+        assert len(losses) == 7
+        for name, value in losses.items():
+            np.testing.assert_allclose(float(metrics[name][0]), float(value), rtol=1e-4, atol=1e-4, err_msg=name)
+    # Adam turns a gradient's rounding into a step where the gradient is nearly zero, but never into a whole one.
+    state = jax.device_get(ours.state)
+    np.testing.assert_allclose(theirs.adain.detach().numpy(), state.adain, rtol=0, atol=0.2 * RATE)
+    pairs = ((state.generator, theirs.generator), (state.discriminator, theirs.discriminator))
+    for mine, own in pairs:
+        for path, value in to_torch_layout(to_torch(mine.params)).items():
+            assert float((value - own[path].detach()).abs().max()) < 0.2 * RATE, path
