@@ -67,7 +67,7 @@ def finetune(config: ConfigDict) -> int:
     """From requests to avatars; the exit code is 0 if everybody has one."""
     people = requested()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    meta = load_meta(META.value)
+    meta = load_meta(META.value, only_generate=FEED_FORWARD.value)
     settings = {"feed_forward": True} if FEED_FORWARD.value else config.to_dict()
     notes = {"request": request_digest(meta, settings), "settings": settings}
     saving = Saving(Path(OUT.value), COMPACT.value, PREVIEW.value, notes)

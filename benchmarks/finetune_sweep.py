@@ -4,13 +4,13 @@
     python -m benchmarks.finetune_sweep --out runs/finetune_sweep --shots 8 \\
         --setting rate_1e-4 optimizers.synthesis.learning_rate=1e-4 --setting no_adversary adversary=0.0
 
-    python -m benchmarks.finetune_sweep --out runs/fewshot --data bundled --split heldout --people 24 --shots 8 --every 40 \\
+    python -m benchmarks.finetune_sweep --out runs/fewshot --data bundled --split heldout --shots 8 --every 40 \\
         --setting heads
     python -m benchmarks.finetune_sweep --out runs/fewshot --table
 
-Every person is fine-tuned on some frames and scored on others, feed-forward first and then every few steps. A setting
-is changes of configs/finetune_heads.py. OUT/SETTING-SHOTS/metrics.jsonl has a line for each number of steps: what is there is
-not done again. `--table` prints the first and the last line of each, feed-forward and fine-tuned.
+Every person is fine-tuned on some frames and scored on others, feed-forward first and then every few steps. A setting is
+changes of configs/finetune_heads.py. OUT/SETTING-SHOTS/metrics.jsonl has a line for each number of steps, and samples/ the
+pictures of the first people; what is there is not done again. `--table` prints the first and the last line of each.
 """
 
 import argparse
@@ -28,8 +28,8 @@ import th_jax
 from configs import finetune_heads
 from th_jax.data import VideoRecords
 from th_jax.data.bundled import data_folder
-from th_jax.evaluation.heldout import baseline_frames, heldout_scores, load_heldout, real_faces
-from th_jax.evaluation.people import HeldOut
+from th_jax.evaluation.heldout import baseline_frames, heldout_scores, load_heldout, real_faces, sample_grid
+from th_jax.evaluation.people import LANDMARKS, HeldOut
 from th_jax.losses import loss_preset
 from th_jax.rendering.render import render
 from th_jax.run_log import RunLog, read_metrics
@@ -92,7 +92,10 @@ def run(options: argparse.Namespace, name: str, changes: list[str], meta: "th_ja
     config.name = name
     records = VideoRecords(data_folder(options.data), options.split)
     size = meta.networks.image_size
-    held = load_heldout(records, image_size=size, people=options.people, sources=options.shots, targets=_TARGETS)
+    held = load_heldout(
+        records, image_size=size, people=options.people, sources=options.shots, targets=_TARGETS,
+        landmarks=options.landmarks,
+    )  # fmt: skip
     real = real_faces(held)
 
     def scores(kind: str, frames: np.ndarray) -> dict[str, float]:
@@ -100,14 +103,16 @@ def run(options: argparse.Namespace, name: str, changes: list[str], meta: "th_ja
         return {f"heldout/{kind}{measure}": value for measure, value in measured.items()}
 
     tables: list[tuple[int, dict[str, Any]]] = []
-    for step, frames in sorted(frames_by_step(meta, held, config, every=options.every).items()):
+    made = sorted(frames_by_step(meta, held, config, every=options.every).items())
+    for step, frames in made:
         tables.append((step, scores("", frames)))
         print(name, step, {key: round(tables[-1][1][f"heldout/{key}"], 4) for key in options.print})
     for kind in ("nearest_copy", "real"):
         tables[0][1].update(scores(f"{kind}/", baseline_frames(held, kind)))
     with RunLog(folder, total_steps=tables[-1][0], start_step=0, tensorboard=False, progress=False) as log:
-        for step, table in tables:
+        for (step, table), (_, frames) in zip(tables, made, strict=True):
             log.metrics(step, table)
+            log.picture(step, "samples", sample_grid(held, frames))
 
 
 def table(folder: Path) -> Iterator[str]:
@@ -130,7 +135,8 @@ def main() -> int:
     parser.add_argument("--meta", default="heads", help="released weights, a run, or a name")
     parser.add_argument("--data", default="runs/heads_validation", help="people that nobody trained on")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--people", type=int, default=12)
+    parser.add_argument("--people", type=int, help="the first so many")
+    parser.add_argument("--landmarks", choices=LANDMARKS, default="true", help="of rendered heads; else detected")
     parser.add_argument("--shots", type=int, default=8)
     parser.add_argument("--every", type=int, default=20, help="steps between two scorings")
     parser.add_argument("--out", type=Path, required=True)

@@ -228,6 +228,7 @@ def test_files_of_other_formats_and_networks(released: Path) -> None:
     rewrite(released, description=text, sha256=checksum(pretrained.FORMAT, text, meta.digest))
     with pytest.raises(WeightsError, match="no weights of vgg19"):
         load_meta(released, perceptual=released.parent)
+    assert load_meta(released, only_generate=True).perceptual == {}
     rewrite(released, format="th_jax.meta/2")
     with pytest.raises(PretrainedError, match=r"is of the format 'th_jax.meta/2', but th_jax .* opens 'th_jax.meta/1'"):
         load_meta(released)

@@ -23,7 +23,6 @@ from th_jax.avatar_format import (
     write_tensors,
 )
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.weights import WeightsError
 from th_jax.pretrained import MetaModel, PretrainedError, load_meta, load_pretrained
 from th_jax.quantization import decode_difference
 from th_jax.topology import check_point_count
@@ -196,13 +195,11 @@ def _meta_of(path: Path, description: Mapping[str, Any], meta: MetaModel | str |
     asked = f"{path} needs the meta weights {wanted['name']!r} (sha256 {wanted['digest']})"
     try:
         if meta is None:
-            meta = load_pretrained(wanted["name"])
+            meta = load_pretrained(wanted["name"], only_generate=True)
         elif not isinstance(meta, MetaModel):
-            meta = load_meta(meta)
+            meta = load_meta(meta, only_generate=True)
     except PretrainedError as error:
         raise AvatarError(f"{asked}: {error}") from error
-    except WeightsError as error:
-        raise AvatarError(f"{asked}, whose perceptual networks are missing: {error}") from error
     if meta.digest != wanted["digest"]:
         raise AvatarError(f"{asked}, but {meta.description['name']!r} (sha256 {meta.digest}) came")
     return meta

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
     chosen = parser.parse_args(arguments)
     try:
-        meta = load_meta(chosen.meta)
+        meta = load_meta(chosen.meta, only_generate=True)
         loaded = load_avatar(chosen.avatar, meta=meta)
         done = save_compact(chosen.out, loaded, meta=meta, bits=chosen.bits)
     except (ValueError, OSError) as error:

@@ -62,7 +62,7 @@ def begin_or_resume(
         return state, int(description["step"])
     if not start_from:
         return programs.begin(seed), 0
-    meta = load_meta(start_from)
+    meta = load_meta(start_from, only_generate=True)
     if meta.networks != programs.networks:
         raise ValueError(f"{start_from} holds {meta.networks}, but this run trains {programs.networks}")
     table = programs.fresh_table(seed)

@@ -52,7 +52,7 @@ class MetaModel:
     weights: MetaWeights
     """Averaged E, P and G; D with w0 and b."""
     perceptual: PerceptualWeights
-    """Of the frozen networks that it was trained with."""
+    """Of the frozen networks that it was trained with; empty if it was loaded only to generate."""
     description: Mapping[str, Any]
     """Its name, steps, data, licence, config: JSON values."""
     digest: str
@@ -70,12 +70,13 @@ class MetaModel:
         return Provenance(kind=Kind.GENERATED, weights={str(self.description["name"]): self.digest})
 
 
-def load_pretrained(name: str, *, perceptual: Path | None = None) -> MetaModel:
+def load_pretrained(name: str, *, perceptual: Path | None = None, only_generate: bool = False) -> MetaModel:
     """Weights that come with the package.
 
     Args:
         name: which, such as "heads".
         perceptual: folder of converted perceptual weights (`load_perceptual`).
+        only_generate: leave the frozen networks away, which only training needs.
 
     Raises:
         PretrainedError: if there are none of that name (saying which there are), or they are damaged.
@@ -86,10 +87,12 @@ def load_pretrained(name: str, *, perceptual: Path | None = None) -> MetaModel:
             f"no pretrained weights are called {name!r}; bundled are: {', '.join(_bundled()) or 'none'}; "
             "th_jax.load_meta opens a file or a run's folder"
         )
-    return load_meta(_PRETRAINED / f"{name}.safetensors", perceptual=perceptual)
+    return load_meta(_PRETRAINED / f"{name}.safetensors", perceptual=perceptual, only_generate=only_generate)
 
 
-def load_meta(path: str | Path, *, perceptual: Path | None = None, step: int | None = None) -> MetaModel:
+def load_meta(
+    path: str | Path, *, perceptual: Path | None = None, step: int | None = None, only_generate: bool = False
+) -> MetaModel:
     """Weights from a released file, or the averaged ones from a run's folder.
 
     Args:
@@ -97,6 +100,7 @@ def load_meta(path: str | Path, *, perceptual: Path | None = None, step: int | N
             is there, the name of bundled weights.
         perceptual: folder of converted perceptual weights (`load_perceptual`).
         step: of a run's checkpoints, the newest by default.
+        only_generate: leave the frozen networks away, which only training needs: a machine that drives has no use for them.
 
     Raises:
         PretrainedError: if there is nothing, or it is truncated, altered, or of other networks than it says.
@@ -105,10 +109,15 @@ def load_meta(path: str | Path, *, perceptual: Path | None = None, step: int | N
     if str(path).endswith(".safetensors") or Path(path).is_file():
         if step is not None:
             raise PretrainedError(f"{path} is one file: only a run's folder has steps to choose from")
-        return _load_file(Path(path), perceptual)
-    if str(path) in _bundled() and not Path(path).exists():
-        return load_pretrained(str(path), perceptual=perceptual)
-    return _load_run(path, perceptual, step)
+        meta = _load_file(Path(path))
+    elif str(path) in _bundled() and not Path(path).exists():
+        meta = _load_file(_PRETRAINED / f"{path}.safetensors")
+    else:
+        meta = _load_run(path, step)
+    if only_generate:
+        return meta
+    frozen = load_perceptual(meta.description["perceptual"], folder=perceptual)
+    return dataclasses.replace(meta, perceptual=frozen)
 
 
 def save_meta(
@@ -161,7 +170,7 @@ def _bundled() -> list[str]:
     return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))
 
 
-def _load_file(path: Path, perceptual: Path | None) -> MetaModel:
+def _load_file(path: Path) -> MetaModel:
     if not path.is_file():
         raise PretrainedError(f"there are no released weights at {path}")
     try:
@@ -175,7 +184,7 @@ def _load_file(path: Path, perceptual: Path | None) -> MetaModel:
     return MetaModel(
         networks=networks,
         weights=_weights(f"{path} holds", tensors, networks),
-        perceptual=load_perceptual(description["perceptual"], folder=perceptual),
+        perceptual={},
         description=description,
         digest=digest,
         table_rows=None if rows is None else rows.astype(np.float32),
@@ -183,7 +192,7 @@ def _load_file(path: Path, perceptual: Path | None) -> MetaModel:
     )
 
 
-def _load_run(workdir: str | Path, perceptual: Path | None, step: int | None) -> MetaModel:
+def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
     try:
         with Checkpoints(f"{os.fspath(workdir)}/checkpoints", read_only=True) as checkpoints:
             leaves, record = checkpoints.read(["averaged/", "weights/discriminator/"], step=step)
@@ -204,7 +213,7 @@ def _load_run(workdir: str | Path, perceptual: Path | None, step: int | None) ->
     return MetaModel(
         networks=networks,
         weights=weights,
-        perceptual=load_perceptual(config["perceptual"], folder=perceptual),
+        perceptual={},
         description=about | {key: config[key] for key in ("networks", "perceptual")},
         digest=tensors_digest({name: np.asarray(leaf) for name, leaf in leaves_by_name(weights).items()}),
     )

@@ -40,7 +40,7 @@ def release(
     Raises:
         ValueError: if the run or its data are missing, damaged, or do not belong together.
     """
-    meta = load_meta(workdir, step=step)
+    meta = load_meta(workdir, step=step, only_generate=True)
     networks, weights = meta.networks, meta.weights
     if mean_pooling:
         networks, weights = with_mean_pooling(networks, weights)
