@@ -25,7 +25,7 @@ NETWORKS = Networks(image_size=16, base_width=4)
 OPTIMIZERS = Optimizers(AdamSettings(1e-3, kind="sgd"), AdamSettings(1e-3, kind="sgd"))
 
 
-@functools.cache
+@pytest.fixture(scope="module")
 def weights() -> MetaWeights:
     return NETWORKS.init(jax.random.key(0))
 
@@ -47,12 +47,12 @@ def close(one: Any, other: Any) -> None:
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), one, other)
 
 
-def test_fine_tuning_within_somebodys_jit_and_vmap() -> None:
+def test_fine_tuning_within_somebodys_jit_and_vmap(weights: MetaWeights) -> None:
     """Two people at once are each what they are alone."""
     chunk = make_finetune_chunk(NETWORKS, LossWeights({}, pixel=1.0), OPTIMIZERS, steps=1)
 
     def tuned(shots: Shots) -> Any:
-        state = start_finetune(NETWORKS, weights(), shots, optimizers=OPTIMIZERS, key=jax.random.key(0))
+        state = start_finetune(NETWORKS, weights, shots, optimizers=OPTIMIZERS, key=jax.random.key(0))
         state, _ = chunk(state, {}, shots, jnp.int32(1))
         return avatar_of(state)
 
@@ -62,10 +62,10 @@ def test_fine_tuning_within_somebodys_jit_and_vmap() -> None:
         close(jax.tree.map(lambda leaf, number=number: leaf[number], together), jax.jit(tuned)(person(shots, number)))
 
 
-def test_rendering_within_somebodys_vmap_and_shard_map() -> None:
+def test_rendering_within_somebodys_vmap_and_shard_map(weights: MetaWeights) -> None:
     shots = noise(2)
     points = np.random.default_rng(1).uniform(0.2, 0.8, (3, 68, 2)).astype(np.float32)
-    avatars = jax.jit(jax.vmap(lambda one: feed_forward(NETWORKS, weights(), one)))(shots)
+    avatars = jax.jit(jax.vmap(lambda one: feed_forward(NETWORKS, weights, one)))(shots)
 
     def drawn(avatars: Any) -> jax.Array:
         return jax.vmap(lambda avatar: generate_frames(NETWORKS, avatar, points))(avatars)

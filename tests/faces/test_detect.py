@@ -1,6 +1,7 @@
 """The portrait's face is found at any size, its landmarks lie where they should, and missing parts are named."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -40,6 +41,25 @@ def test_found_at_any_size(side: int) -> None:
     landmarks = settled_landmarks(resized, face.box) * 256 / side
     error = np.linalg.norm(landmarks - expected, axis=-1).mean() / 88
     assert error < (0.03 if side == 64 else 0.015)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """dlib's models keep state: unguarded, this test crashes the process or mixes the pictures."""
+    pictures = [portrait(), np.ascontiguousarray(portrait()[:, ::-1]), cv2.resize(portrait(), (200, 200))]
+
+    def look(number: int) -> tuple[Box, np.ndarray, np.ndarray]:
+        picture = pictures[number % len(pictures)]
+        box = detect_faces(picture)[0].box
+        landmarks = landmarks_in_box(picture, box)
+        return box, landmarks, face_descriptor(picture, landmarks)
+
+    alone = [look(number) for number in range(len(pictures))]
+    with ThreadPoolExecutor(3) as threads:
+        for number, (box, landmarks, descriptor) in enumerate(threads.map(look, range(9))):
+            expected = alone[number % len(pictures)]
+            assert box == expected[0]
+            np.testing.assert_array_equal(landmarks, expected[1])
+            np.testing.assert_allclose(descriptor, expected[2], atol=1e-5)
 
 
 def test_enlarged_only_when_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from th_jax.types import EpisodeBatch, NetworkState, Params
 
 Scalar = Float[Array, ""]
 
+_CACHED_POSITIONS = 2 * 256 * 256
+
 
 class Sources(NamedTuple):
     """What E sees of a batch's episodes: frames and drawn landmarks in [-1, 1]."""
@@ -70,8 +72,32 @@ def embed_sources(networks: Networks, synthesis: NetworkState, sources: Sources)
     """ê_i: the mean embedding of each episode's K sources (paper, section 3.1)."""
     episodes, count = sources.frames.shape[:2]
     frames, landmarks = (x.reshape(-1, *x.shape[2:]) for x in sources)
-    embeddings = networks.embed(group(synthesis, "embedder"), frames, landmarks)
+    embedder = group(synthesis, "embedder")
+
+    def together(frames: Array, landmarks: Array) -> Array:
+        return networks.embed(embedder, frames, landmarks)
+
+    def in_turn(frames: Array, landmarks: Array) -> Array:
+        grouped = (x.reshape(-1, size, *x.shape[1:]) for x in (frames, landmarks))
+        embeddings = jax.lax.map(lambda pair: networks.embed(embedder, *pair), tuple(grouped))
+        return embeddings.reshape(len(frames), -1)
+
+    size = _frames_at_once(len(frames), positions=frames.shape[1] * frames.shape[2])
+    if size == len(frames):
+        embeddings = together(frames, landmarks)
+    else:
+        embeddings = jax.lax.platform_dependent(frames, landmarks, cpu=in_turn, default=together)
     return jnp.mean(embeddings.reshape(episodes, count, -1), axis=1)
+
+
+def _frames_at_once(frames: int, *, positions: int) -> int:
+    """How many frames a CPU should embed together: the greatest divisor that keeps activations near its caches.
+
+    Eight frames of 256 px, forwards and backwards, take 5.5 s on two cores together and 4.0 s by two; at 128 px and below
+    together is as fast or faster.
+    """
+    most = max(1, _CACHED_POSITIONS // positions)
+    return max(size for size in range(1, frames + 1) if frames % size == 0 and size <= most)
 
 
 def synthesise(
