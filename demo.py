@@ -8,6 +8,7 @@ makes their avatars, and a film of a third person drives both.
 
 import argparse
 import csv
+import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 
 from th_jax.avatars import LoadedAvatar, load_avatar
+from th_jax.consent import Basis, Use, make_consent, write_consent
 from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
@@ -37,11 +39,12 @@ PORTRAIT = ROOT / "tests" / "data" / "astronaut.jpg"
 HEAD, DRIVER = 3, 8
 """Numbers of two held-out people: the one who is learned, and the one who drives."""
 
+HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
 SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
 
 
 def gather(folder: Path) -> tuple[Path, Path]:
-    """Write the shots, the manifest and the driving film; returns manifest and film."""
+    """Write the shots, their consent records, the manifest and the driving film; returns manifest and film."""
     records = VideoRecords(bundled_heads(), "heldout")
     head = folder / "head"
     head.mkdir(parents=True)
@@ -49,7 +52,16 @@ def gather(folder: Path) -> tuple[Path, Path]:
         (head / f"{index:02}.jpg").write_bytes(bytes(records.read(HEAD).frames[index]))
     shutil.copy(PORTRAIT, folder / "astronaut.jpg")
     with (folder / "people.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["name", "shots"], ["head", "head"], ["astronaut", "astronaut.jpg"]])
+        rows = [["head", "head", HEAD_CONSENT], ["astronaut", "astronaut.jpg", ASTRONAUT_CONSENT]]
+        csv.writer(file).writerows([["name", "shots", "consent"], *rows])
+    everybody = (Use.EDUCATION, Use.PUBLICATION)
+    nobody = make_consent(head, subject="a rendered head", basis=Basis.SYNTHETIC, uses=everybody)
+    write_consent(folder / HEAD_CONSENT, nobody)
+    collins = make_consent(
+        folder / "astronaut.jpg", subject="Eileen Collins", basis=Basis.PUBLIC_DOMAIN, uses=everybody,
+        scope="NASA's portrait, to show what this software does; she was not asked",
+    )  # fmt: skip
+    write_consent(folder / ASTRONAUT_CONSENT, collins)
     film = folder / "driver.mp4"
     frames = (decode_frame(jpeg, size=FRAME_SIZE) for jpeg in records.read(DRIVER).frames)
     write_video(
@@ -65,7 +77,9 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
         shown = frames_on_screen(driving.times, driving.fps)
         rows = [np.stack(list(driver_crops(driving, shown, size=size)))]
         for number, loaded in enumerate(avatars):
-            target = target_shape(loaded, "shape")
+            # One portrait's shape is that of one expression: motion moved onto it would smile without end.
+            several = loaded.landmarks is not None and len(loaded.landmarks) > 1
+            target = target_shape(loaded, "shape" if several else "none")
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(poses))
             rows += [landmark_pictures(points, size=size)] if not number else []
@@ -107,7 +121,7 @@ def main() -> int:
     shots = [
         load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in ("head", "astronaut.jpg")
     ]
-    record = avatars[1].provenance
+    record = dataclasses.replace(avatars[1].provenance, notes=f"beside it the avatar of a rendered head, {avatars[0].digest}")
     frames = (np.concatenate([enlarged(row[f]) for row in rows], axis=1) for f in range(len(rows[0])))
     write_video(out / "demo.mp4", frames, fps=FPS, provenance=record)
     write_image(out / "contact_sheet.png", sheet(rows, shots), provenance=record)

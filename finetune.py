@@ -1,6 +1,6 @@
 """Pictures of somebody new to their avatar (paper, section 3.3), for one person or a manifest of many.
 
-    python finetune.py --meta heads --shots photos/ada --out avatars
+    python finetune.py --meta heads --shots photos/ada --consent ada.consent.json --out avatars
     python finetune.py --meta runs/voxceleb2 --manifest people.csv --out avatars
 
 The same command goes on where it was stopped. docs/fine-tuning.md has the settings.
@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
+from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.enrolment.enrol import Finetuning, Interrupted, Saving, enrol, request_digest, unfinished
 from th_jax.enrolment.report import Report, summary
 from th_jax.enrolment.requests import PersonRequest, check_name, one_person, read_manifest
@@ -30,7 +31,10 @@ META = flags.DEFINE_string("meta", None, "Meta weights: a run's workdir, a relea
 SHOTS = flags.DEFINE_string("shots", None, "One person: a folder of photos, a photo or a video.")
 NAME = flags.DEFINE_string("name", None, "The person's name; by default that of the folder or file.")
 LANDMARKS = flags.DEFINE_string("landmarks", None, "68 points by hand for a single photo without a face that is found.")
-MANIFEST = flags.DEFINE_string("manifest", None, "Many people: a CSV file with the columns name,shots(,landmarks).")
+MANIFEST = flags.DEFINE_string(
+    "manifest", None, "Many people: a CSV file with the columns name,shots,consent(,landmarks)."
+)
+CONSENT = flags.DEFINE_string("consent", None, "The person's consent record (th_jax.consent makes one), or none.")
 OUT = flags.DEFINE_string("out", None, "Where avatars, report and previews go.")
 MAX_SHOTS = flags.DEFINE_integer("max_shots", None, "Pictures of a person that are used at most, up to 32.")
 FEED_FORWARD = flags.DEFINE_bool("feed_forward", False, "No training: an avatar of under 100 KB in milliseconds.")
@@ -56,6 +60,8 @@ def main(arguments: list[str]) -> None:
         app.usage(
             detailed_error="--name and --landmarks are for one person: a manifest has columns of them", exitcode=2
         )
+    if MANIFEST.value is not None and CONSENT.value not in (None, NO_CONSENT):
+        app.usage(detailed_error="--consent FILE is for one person: a manifest has a column consent", exitcode=2)
     logging.set_verbosity(logging.WARNING)
     try:
         sys.exit(finetune(CONFIG.value or default_config(META.value)))
@@ -96,11 +102,20 @@ def finetune(config: ConfigDict) -> int:
 def requested() -> list[PersonRequest]:
     """Who the flags ask for."""
     if MANIFEST.value is not None:
-        return read_manifest(Path(MANIFEST.value))
+        return read_manifest(Path(MANIFEST.value), unrecorded=CONSENT.value == NO_CONSENT)
     landmarks = None if LANDMARKS.value is None else Path(LANDMARKS.value)
     if NAME.value is not None:
         check_name(NAME.value)
-    return [one_person(Path(SHOTS.value), name=NAME.value, landmarks=landmarks)]
+    consent = None if CONSENT.value in (None, NO_CONSENT) else Path(CONSENT.value)
+    person = one_person(Path(SHOTS.value), name=NAME.value, landmarks=landmarks, consent=consent)
+    if CONSENT.value is None:
+        raise ConsentError(
+            f"whoever is shown in {SHOTS.value} must have agreed: give the record of it (python -m th_jax.consent make) with "
+            "--consent FILE, or say --consent none, which the avatar and its pictures will say too"
+        )
+    if consent is not None:
+        check_valid(read_consent(consent))  # its pictures are compared when they are read
+    return [person]
 
 
 def finetuning_of(config: ConfigDict, meta: MetaModel) -> Finetuning:

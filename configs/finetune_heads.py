@@ -9,14 +9,11 @@ Result:    see docs/fine-tuning.md
 from ml_collections import ConfigDict
 
 from configs import finetune
+from th_jax.training.finetune_presets import finetune_preset
 
 
 def get_config() -> ConfigDict:
     """Losses and Adam as meta-learning had them (configs/heads.py)."""
     config = finetune.get_config()
-    config.name = "finetune_heads"
-    config.losses.update({"preset": "heads", "pixel": 200.0})
-    config.adversary = 4.0
-    config.optimizers.synthesis.update({"learning_rate": 2e-4, "beta2": 0.99})
-    config.optimizers.discriminator.update({"learning_rate": 2e-4, "beta2": 0.99})
+    config.update({"name": "finetune_heads"} | finetune_preset("heads"))
     return config

@@ -1,240 +1,36 @@
-"""Removes people or videos from a finished data set: their bytes, their names, and nobody else's place.
+"""Removes people or videos from a finished data set, or all that is left of a person below a folder.
 
 python -m data_prep.forget data/people id10001 id10002/video
+python -m data_prep.forget . ada --everywhere --consent ada.consent.json --dry_run
 
-Shards that held them are written anew, with their indices and the metadata; the list of videos keeps a tombstone in
-each place, so that rows of the video table keep their meaning and checkpoints fit. `forgotten.jsonl` says what was done
-and names nobody. A run that was killed is completed by the next one; in between no reader opens a half-changed data set.
+Rows of the video table keep their meaning (`data_prep.forget_rows`). With --everywhere the folder is searched: for rows in
+data sets, pictures that the consent record names, avatars, what they made, and caches (`data_prep.forget_traces`); --dry_run
+lists them and changes nothing.
 """
 
 import argparse
-import datetime
-import hashlib
-import json
-import os
-import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from data_prep.manifest import MANIFEST_FILE, drop_of
+from data_prep.forget_rows import LOG_FILE, Forgotten, forget
+from data_prep.forget_traces import find_traces, remove_traces
 from data_prep.sources import read_names
-from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, unpack
-from th_jax.data.index import INDEX_SUFFIX, load_index, write_index
-from th_jax.data.read_range import read_range
-from th_jax.data.schema import shard_name
-from th_jax.data.video_list import (
-    VIDEO_LIST_FILE,
-    VideoEntry,
-    VideoList,
-    load_video_list,
-    row_key,
-    save_video_list,
-)
+from th_jax.consent import read_consent
 
-LOG_FILE = "forgotten.jsonl"
-
-_INFO_FILE = "dataset_info.json"  # TFDS's metadata
-_WORK = ".forgetting"
-_OLD_LIST = "videos.before.json"
-
-
-class Forgotten(NamedTuple):
-    """What was removed."""
-
-    row_keys: tuple[str, ...]
-    """Hashes of the ids of the videos."""
-    shards: tuple[str, ...]
-    """Files that were written anew."""
-    removed_bytes: int
-
-
-def forget(folder: Path, names: Collection[str], *, missing_is_error: bool = True) -> Forgotten:
-    """Remove all videos of people, or single videos, from the data set in a local folder.
-
-    No run may read the data set meanwhile. A data set from which everybody was removed stays, with empty shards.
-
-    Args:
-        folder: of the data set.
-        names: people, or ids of videos.
-        missing_is_error: whether each name must be in the data set, now or before it was forgotten.
-
-    Raises:
-        FileNotFoundError: if the folder holds no data set.
-        ValueError: if a name is not in it, or its list or an index is damaged.
-        DamagedRecord: if a record that is to stay is damaged (a ValueError); nothing was changed then.
-        OSError: if the disk refuses; the next run completes what was begun, or begins anew.
-    """
-    _recover(folder)
-    videos = load_video_list(folder)
-    gone = _named(videos, names, missing_is_error)
-    if not gone:
-        return Forgotten((), (), 0)
-    kept, changed = _without(videos, gone)
-    work = folder / _WORK
-    work.mkdir()
-    removed = sum(_rewrite(folder, work, *which, videos, kept) for which in sorted(changed))
-    shards = tuple(shard_name(videos.name, split, shard, videos.shards[split]) for split, shard in sorted(changed))
-    save_video_list(kept, work)
-    _write(work / _INFO_FILE, _info(folder, work, shards, kept))
-    _copy_lines(folder / MANIFEST_FILE, work / MANIFEST_FILE, gone)
-    row_keys = tuple(sorted(map(row_key, gone)))
-    forgotten = Forgotten(row_keys, shards, removed)
-    _write(work / LOG_FILE, _log(folder, forgotten, work, kept))
-    _flush(work)
-    # From here on the old data set is not there, and `_recover` makes the new one.
-    os.rename(folder / VIDEO_LIST_FILE, work / _OLD_LIST)
-    _flush(folder)
-    _recover(folder)
-    return forgotten
-
-
-def _recover(folder: Path) -> None:
-    """Complete what an earlier run decided, or undo what it had not decided yet."""
-    work = folder / _WORK
-    if not work.exists():
-        return
-    if (work / _OLD_LIST).exists() and not (folder / VIDEO_LIST_FILE).exists():
-        for path in sorted(work.iterdir()):
-            if path.name not in (_OLD_LIST, VIDEO_LIST_FILE):
-                os.replace(path, folder / path.name)
-        _flush(folder)
-        os.replace(work / VIDEO_LIST_FILE, folder / VIDEO_LIST_FILE)  # last: it makes a data set of the folder
-        _flush(folder)
-    shutil.rmtree(work)
-
-
-def _named(videos: VideoList, names: Collection[str], missing_is_error: bool) -> frozenset[str]:
-    """Ids of the videos that are to go."""
-    gone: set[str] = set()
-    for name in names:
-        of_name = videos.videos_of(name)
-        if not of_name and any(entry.video_id == name for entries in videos.splits.values() for entry in entries):
-            of_name = [name]
-        if not of_name and missing_is_error:
-            raise ValueError(
-                f"data set {videos.name!r} has neither a person nor a video {name!r}, or forgot it before: nothing "
-                "was changed"
-            )
-        gone.update(of_name)
-    return frozenset(gone)
-
-
-def _without(videos: VideoList, gone: Collection[str]) -> tuple[VideoList, set[tuple[str, int]]]:
-    """The list with tombstones, the others' records counted anew; and the shards, by split, that change."""
-    changed = {
-        (split, entry.shard) for split, entries in videos.splits.items() for entry in entries if entry.video_id in gone
-    }
-    kept = videos.forget(gone)
-    splits: dict[str, tuple[VideoEntry, ...]] = {}
-    for split, entries in kept.splits.items():
-        staying = sorted((entry.shard, entry.record) for entry in entries if not entry.forgotten)
-        places: dict[tuple[int, int], int] = {}
-        counts: dict[int, int] = {}
-        for shard, record in staying:
-            places[shard, record] = counts.get(shard, 0)
-            counts[shard] = places[shard, record] + 1
-        splits[split] = tuple(
-            entry
-            if entry.forgotten or (split, entry.shard) not in changed
-            else entry._replace(record=places[entry.shard, entry.record])
-            for entry in entries
-        )
-    return kept._replace(splits=splits), changed
-
-
-def _rewrite(folder: Path, work: Path, split: str, shard: int, old: VideoList, kept: VideoList) -> int:
-    """Write a shard without the records of tombstones, and its index; the number of bytes that went."""
-    name = shard_name(kept.name, split, shard, kept.shards[split])
-    staying = [
-        before.record
-        for before, after in zip(old.entries(split), kept.entries(split), strict=True)
-        if before.shard == shard and not after.forgotten
-    ]
-    index = load_index(str(folder / name))
-    with (work / name).open("wb") as file:
-        for number in sorted(staying):
-            offset, length, crc = (int(column[number]) for column in (index.offsets, index.lengths, index.crcs))
-            framed = read_range(str(folder / name), offset, HEADER_BYTES + length + FOOTER_BYTES)
-            unpack(framed, length=length, crc=crc)
-            file.write(framed)
-    write_index(work / name)
-    for written in (work / name, work / f"{name}{INDEX_SUFFIX}"):
-        _flush(written)
-    return index.shard_bytes - (work / name).stat().st_size
-
-
-def _info(folder: Path, work: Path, shards: Sequence[str], kept: VideoList) -> str:
-    """TFDS's metadata with the new lengths and sizes."""
-    info = json.loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
-    for described in info["splits"]:
-        split = described["name"]
-        count = kept.shards[split]
-        names = [shard_name(kept.name, split, shard, count) for shard in range(count)]
-        sizes = [((work if name in shards else folder) / name).stat().st_size for name in names]
-        lengths = [0] * count
-        for entry in kept.entries(split):
-            if not entry.forgotten:
-                lengths[entry.shard] += 1
-        described["numBytes"], described["shardLengths"] = str(sum(sizes)), [str(length) for length in lengths]
-    return json.dumps(info, indent=2, ensure_ascii=False)
-
-
-def _copy_lines(old: Path, new: Path, gone: Collection[str]) -> None:
-    """The manifest without the lines that name the videos."""
-    if old.exists():
-        with old.open(encoding="utf-8") as lines:
-            _write(new, (line for line in lines if drop_of(line).video_id not in gone))
-
-
-def _log(folder: Path, forgotten: Forgotten, work: Path, kept: VideoList) -> Iterator[str]:
-    log = folder / LOG_FILE
-    if log.exists():
-        yield log.read_text(encoding="utf-8")
-    entry: Mapping[str, Any] = {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "row_keys": forgotten.row_keys,
-        "removed_bytes": forgotten.removed_bytes,
-        "shards": {name: _sha256(work / name) for name in forgotten.shards},
-        "digests": {split: kept.digest(split=split) for split in kept.splits},
-    }
-    yield json.dumps(entry) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str | Iterator[str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines([text] if isinstance(text, str) else text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+__all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if it was done, 1 if not."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="of the data set")
-    parser.add_argument("names", nargs="*", metavar="ID", help="a person, or the id of a video")
-    parser.add_argument(
-        "--takedown", type=Path, metavar="LIST", help="more of them, one a line; unknown ones are passed over"
-    )
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         listed = read_names(options.takedown) if options.takedown else frozenset()
+        if options.everywhere:
+            print(_everywhere(options, frozenset(options.names) | listed))
+            return 0
+        if options.consent is not None or options.dry_run:
+            raise ValueError("--consent and --dry_run go with --everywhere")
         if not options.names and options.takedown is None:
             raise ValueError("nobody was named: give a person or a video, or --takedown with a list")
         done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
@@ -248,6 +44,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if videos:
         print(f"what was done is in {options.folder / LOG_FILE}")
     return 0
+
+
+def _everywhere(options: argparse.Namespace, names: frozenset[str]) -> str:
+    consent = None if options.consent is None else read_consent(options.consent)
+    traces = find_traces(options.folder, names, consent=consent)
+    lines = traces.lines()
+    if not options.dry_run:
+        remove_traces(traces)
+    done = "would be removed, and nothing was" if options.dry_run else "removed"
+    return "\n".join([*lines, f"{options.folder}: {len(lines)} traces {done}"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the data set; with --everywhere the folder to search")
+    parser.add_argument("names", nargs="*", metavar="ID", help="a person, or the id of a video")
+    parser.add_argument(
+        "--takedown", type=Path, metavar="LIST", help="more of them, one a line; unknown ones are passed over"
+    )
+    parser.add_argument("--everywhere", action="store_true", help="search the folder for all that is left of them")
+    parser.add_argument("--consent", type=Path, metavar="FILE", help="their consent record, which stays where it is")
+    parser.add_argument("--dry_run", action="store_true", help="list what --everywhere would remove")
+    return parser
 
 
 if __name__ == "__main__":

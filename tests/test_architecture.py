@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.enrolment": BASE | {
         "th_jax.models", "th_jax.data", "th_jax.media", "th_jax.losses", "th_jax.training", "th_jax.rendering",
         "th_jax.evaluation", "th_jax.evaluation.metrics", "th_jax.pretrained", "th_jax.avatars", "th_jax.avatar_format",
-        "th_jax.compaction", "th_jax.quantization",
+        "th_jax.compaction", "th_jax.quantization", "th_jax.consent", "th_jax.consent_checks", "th_jax.consent_record",
     },
     "th_jax.dry_run": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training"},
     "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
@@ -67,12 +67,20 @@ ALLOWED: dict[str, set[str]] = {
         "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces", "th_jax.rendering",
         "th_jax.losses", "th_jax.media", "th_jax.run_log",
     },
+    "th_jax.evaluation.protocol": BASE | {
+        "th_jax.evaluation", "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces",
+        "th_jax.rendering", "th_jax.losses", "th_jax.media", "th_jax.training", "th_jax.pretrained", "th_jax.interruption",
+        "th_jax.run_files", "th_jax.sharding", "th_jax.retargeting",
+    },
     "th_jax.rendering": BASE | {
         "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
-        "th_jax.retargeting",
+        "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks",
     },
+    "th_jax.consent_record": {"th_jax.media"},
+    "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
+    "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media"},
     "data_prep": {
-        "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
+        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
     },
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from th_jax.avatars import load_avatar
+from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
 from th_jax.enrolment.report import read_report
@@ -40,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / "photos" / name / f"{index}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(jpeg))
+        write_consent(folder / f"{name}.consent.json", make_consent(path.parent, subject=name, basis=Basis.SYNTHETIC))
     (folder / "photos" / "wall").mkdir()
     wall = np.full((64, 64, 3), 90, np.uint8)
     write_image(folder / "photos" / "wall" / "0.png", wall, provenance=Provenance(kind=Kind.FIGURE))
@@ -68,12 +71,14 @@ def test_one_person_and_many(folder: Path) -> None:
     """The same avatar alone and among others; a wall fails for itself; the second time there is nothing left to do."""
     meta = ["--meta", str(folder / "tiny.safetensors"), *QUICK]
     code, said, err = run(
-        folder, *meta, "--shots", str(folder / "photos" / "ada"), "--out", str(folder / "one"), "--preview"
-    )
+        folder, *meta, "--shots", str(folder / "photos" / "ada"), "--consent", str(folder / "ada.consent.json"),
+        "--out", str(folder / "one"), "--preview",
+    )  # fmt: skip
     assert (code, said.strip()) == (0, "1 finished"), err
     assert (folder / "one" / "previews" / "ada" / "000002.png").exists()
     with (folder / "people.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["name", "shots"], *([n, f"photos/{n}"] for n in ("wall", "ada", "bob"))])
+        rows = [["wall", "photos/wall", "none"], *([n, f"photos/{n}", f"{n}.consent.json"] for n in ("ada", "bob"))]
+        csv.writer(file).writerows([["name", "shots", "consent"], *rows])
     many = [*meta, "--manifest", str(folder / "people.csv"), "--out", str(folder / "many")]
     code, said, err = run(folder, *many)
     assert code == 1
@@ -82,6 +87,9 @@ def test_one_person_and_many(folder: Path) -> None:
     report = read_report(folder / "many")
     assert report["ada"].digest == read_report(folder / "one")["ada"].digest
     assert (report["bob"].shots, report["bob"].steps) == (3, 2)
+    ada = load_avatar(folder / "many" / "ada.safetensors")
+    assert ada.provenance.consent == ada.notes["consent"]["digest"]
+    assert (ada.notes["consent"]["basis"], ada.provenance.notes) == ("synthetic", "")
     code, said, _ = run(folder, *many)
     assert code == 1
     assert said.startswith("0 finished, 2 were finished before, 1 failed")
@@ -94,10 +102,12 @@ def test_feed_forward(folder: Path) -> None:
     tiny, out = str(folder / "tiny.safetensors"), folder / "fast"
     code, said, err = run(
         folder, "--meta", tiny, "--shots", str(folder / "photos" / "bob"), "--out", str(out), "--feed_forward",
-        "--name", "robert",
+        "--name", "robert", "--consent", "none",
     )  # fmt: skip
     assert (code, said.strip()) == (0, "1 finished"), err
     assert (out / "robert.safetensors").stat().st_size < 100_000
+    robert = load_avatar(out / "robert.safetensors", meta=tiny)
+    assert (robert.provenance.consent, robert.provenance.notes) == (None, NOT_RECORDED)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,9 @@ def test_feed_forward(folder: Path) -> None:
         (["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"], "the config or a change of it"),
         (["--shots", "docs", "extra"], "unexpected: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
+        (["--shots", "docs"], "finetune.py: whoever is shown in docs must have agreed: give the record of it"),
+        (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
+        (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -119,15 +132,35 @@ def test_mistakes_are_one_sentence(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """In this process: they are found before anything is loaded."""
-    from absl import app, flags
+    assert message in refused(arguments, monkeypatch, capsys, tmp_path)
+
+
+def refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: Path
+) -> str:
+    """What is said to mistakes, in this process: they are found before anything is loaded."""
+    from absl import flags
 
     import finetune
 
-    monkeypatch.setattr(sys, "argv", ["finetune.py", "--meta", "heads", "--out", str(tmp_path), *arguments])
+    def nothing(_: str) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(finetune, "load_meta", nothing)
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "--meta", "heads", "--out", str(out), *arguments])
     flags.FLAGS.unparse_flags()
+    flags.FLAGS["consent"].value = None  # absl keeps what an earlier command line said
     with pytest.raises(SystemExit) as stopped:
         finetune.main(finetune.parse(sys.argv))
     printed = capsys.readouterr()
-    assert message in f"{stopped.value.code}{printed.out}{printed.err}"
-    assert app is not None
+    return f"{stopped.value.code}{printed.out}{printed.err}"
+
+
+def test_a_revoked_record_stops_it_before_anything_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, path = folder / "photos" / "ada", tmp_path / "ada.consent.json"
+    write_consent(path, make_consent(photos, subject="Ada", basis=Basis.SELF))
+    revoke_consent(path)
+    asked = ["--shots", str(photos), "--consent", str(path)]
+    assert "finetune.py: this consent was revoked on" in refused(asked, monkeypatch, capsys, tmp_path)

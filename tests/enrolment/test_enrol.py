@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from th_jax.avatars import load_avatar
+from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.enrolment import enrol as enrolling
 from th_jax.enrolment.enrol import EnrolmentError, Finetuning, Interrupted, Saving, enrol, request_digest, unfinished
 from th_jax.enrolment.report import Outcome, Report, read_report
@@ -105,6 +106,36 @@ def test_what_is_finished_is_skipped_and_what_is_other_is_refused(tmp_path: Path
     (tmp_path / "bob.safetensors").write_bytes(b"not tensors")
     with pytest.raises(EnrolmentError, match=r"bob.safetensors is no readable safetensors file.*choose another folder"):
         unfinished(people("bob"), saving)
+
+
+def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
+    """Record to avatar, a picture too many is that person's failure, no record is said, and a change of mind is noticed."""
+    for name in ("ada", "eve"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.jpg").write_bytes(name.encode())
+        made = make_consent(tmp_path / name, subject=name, basis=Basis.SELF, expires="2099-01-01T00:00:00+00:00")
+        write_consent(tmp_path / f"{name}.consent.json", made)
+    (tmp_path / "eve" / "1.jpg").write_bytes(b"somebody else")
+    asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
+    asked.append(PersonRequest("bob", Path("bob")))
+    saving = Saving(tmp_path / "out")
+    done = {o.name: o for o in enrol(meta(), asked, saving, how=None, report=Report(tmp_path / "out"))}
+    assert (done["ada"].status, done["bob"].status, done["eve"].status) == ("finished", "finished", "failed")
+    assert "1 of 2 files of" in done["eve"].reason
+    assert not saving.avatar("eve").exists()
+    ada, bob = (load_avatar(saving.avatar(name), meta=meta()) for name in ("ada", "bob"))
+    record = read_consent(tmp_path / "ada.consent.json")
+    assert ada.notes["consent"] == {"digest": record.digest, "basis": "self", "expires": record.expires}
+    assert (ada.provenance.consent, ada.provenance.notes) == (record.digest, "")
+    assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
+    assert unfinished(asked, saving) == [asked[1]]
+    for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
+        with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
+            unfinished([other], saving)
+    revoke_consent(tmp_path / "ada.consent.json")
+    assert unfinished([asked[0]], saving) == []
+    again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))
+    assert [(o.status, o.reason.split(" on ")[0]) for o in again] == [("failed", "this consent was revoked")]
 
 
 def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:

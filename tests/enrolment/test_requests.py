@@ -15,12 +15,22 @@ def manifest(folder: Path, text: str | bytes) -> Path:
 
 
 def test_people_come_in_their_order(tmp_path: Path) -> None:
-    text = "\ufeffname,shots,landmarks\nada,photos/ada,\n\n bob , bob.mp4,\nmona,mona.jpg,mona.txt\n"
+    text = "\ufeffname,shots,landmarks,consent\nada,photos/ada,,ada.consent.json\n\n bob , bob.mp4,, none\n"
+    text += "mona,mona.jpg,mona.txt,none\n"
     assert read_manifest(manifest(tmp_path, text)) == [
-        PersonRequest("ada", tmp_path / "photos/ada"),
+        PersonRequest("ada", tmp_path / "photos/ada", None, tmp_path / "ada.consent.json"),
         PersonRequest("bob", tmp_path / "bob.mp4"),
         PersonRequest("mona", tmp_path / "mona.jpg", tmp_path / "mona.txt"),
     ]
+
+
+def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
+    for text in ("name,shots\nada,x\n", "name,shots,consent\neve,x,none\nada,x,\n"):
+        with pytest.raises(
+            ValueError, match=r"line [23]: there is no consent record: .* or add --consent none for all"
+        ):
+            read_manifest(manifest(tmp_path, text))
+        assert read_manifest(manifest(tmp_path, text), unrecorded=True)[-1] == PersonRequest("ada", tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +41,9 @@ def test_people_come_in_their_order(tmp_path: Path) -> None:
         ("name,shots\n", r"people.csv names nobody"),
         ("name,shots\nada\n", r"line 2: 2 columns were expected, but 1 came"),
         ("name,shots\nada,\n", r"line 2: the pictures are missing"),
-        ("name,shots\nada,x\nADA,y\n", r"line 3: 'ADA' is already in line 2"),
+        ("name,shots,consent\nada,x,none\nADA,y,none\n", r"line 3: 'ADA' is already in line 2"),
+        ("name,shots,consent\nada,x,/ada.consent.json\n", r"line 2: /ada.consent.json lies outside of the manifest"),
+        ("name,shots,consent\nada,x,../ada.consent.json\n", r"lies outside of the manifest's folder"),
         ("name,shots\n../ada,x\n", r"line 2: '../ada' cannot name an avatar"),
         ("name,shots\nada,/etc\n", r"line 2: /etc lies outside of the manifest's folder"),
         ("name,shots\nada,x/../../y\n", r"lies outside of the manifest's folder"),

@@ -18,6 +18,7 @@ import numpy as np
 from th_jax.avatar_format import AvatarError, read_description
 from th_jax.avatars import load_avatar, save_avatar
 from th_jax.compaction import save_compact
+from th_jax.consent import FACTS, ConsentFacts, consent_digest, consent_to, read_consent, with_consent
 from th_jax.data.shots import inspect_shots
 from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Outcome, Report
@@ -33,6 +34,8 @@ from th_jax.training.finetune_many import finetune_many
 from th_jax.training.finetune_person import fit_shots
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import Avatar, MetaWeights, Shots
+
+_ANEW = "remove it, or choose another folder"
 
 
 class EnrolmentError(ValueError):
@@ -76,6 +79,7 @@ class _Person(NamedTuple):
 
     shots: Shots
     stopper: Stopper | None
+    consent: ConsentFacts | None
 
 
 def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
@@ -88,7 +92,8 @@ def unfinished(people: Sequence[PersonRequest], saving: Saving) -> list[PersonRe
     """Those whose avatar is not there yet.
 
     Raises:
-        EnrolmentError: if there is one that was made with other meta weights or settings, or a file that is no avatar.
+        EnrolmentError: if there is one of other meta weights, settings or consent, or a file that is no avatar.
+        ConsentError: if the consent record of one that is there cannot be read.
     """
     left = []
     for person in people:
@@ -97,13 +102,13 @@ def unfinished(people: Sequence[PersonRequest], saving: Saving) -> list[PersonRe
             left.append(person)
             continue
         try:
-            made = read_description(path).get("request")
+            made = read_description(path)
         except AvatarError as error:
-            raise EnrolmentError(f"{error}; remove it, or choose another folder") from error
-        if made != saving.notes.get("request"):
-            raise EnrolmentError(
-                f"{path} was made with other meta weights or settings: remove it, or choose another folder"
-            )
+            raise EnrolmentError(f"{error}; {_ANEW}") from error
+        if made.get("request") != saving.notes.get("request"):
+            raise EnrolmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
+        if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
+            raise EnrolmentError(f"{path} was made with another consent record, or with none: {_ANEW}")
     return left
 
 
@@ -175,26 +180,28 @@ class _Reader:
             coming = thread.submit(self._load, self._people[0]) if self._people else None
             for number, request in enumerate(self._people):
                 assert coming is not None
+                read = None
                 try:
-                    shots = coming.result()
+                    read = coming.result()
                 except (ValueError, MediaError, OSError) as error:
-                    shots = None
                     self.failed.append(Outcome(request.name, "failed", str(error)))
                 if number + 1 < len(self._people):
                     coming = thread.submit(self._load, self._people[number + 1])
                 if self._stop():
                     raise Interrupted
-                if shots is None:
+                if read is None:
                     continue
+                shots, consent = read
                 trained, stopper = self._split(shots)
-                self.read[request.name] = _Person(shots, stopper)
+                self.read[request.name] = _Person(shots, stopper, consent)
                 yield request.name, trained
 
-    def _load(self, request: PersonRequest) -> Shots:
+    def _load(self, request: PersonRequest) -> tuple[Shots, ConsentFacts | None]:
+        consent = None if request.consent is None else consent_to(request.consent, request.shots)
         found = inspect_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
-        return fit_shots(self._meta.networks, found.shots)
+        return fit_shots(self._meta.networks, found.shots), consent
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._how.stopping if self._how is not None else None
@@ -259,11 +266,12 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
     real = np.asarray(person.shots.mask) > 0
     landmarks = np.asarray(person.shots.landmarks)[real]
     outcome = Outcome(name, "finished", shots=int(real.sum()), steps=steps, best_of=tried)
-    notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried}
+    facts = None if person.consent is None else person.consent.to_dict()
+    notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
     notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
     described: dict[str, Any] = {
-        "networks": meta.networks, "provenance": meta.provenance.of(person.shots), "meta": meta, "landmarks": landmarks,
-        "notes": notes,
+        "networks": meta.networks, "provenance": with_consent(meta.provenance.of(person.shots), person.consent),
+        "meta": meta, "landmarks": landmarks, "notes": notes,
     }  # fmt: skip
     path = saving.avatar(name)
     try:

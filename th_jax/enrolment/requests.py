@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-MANIFEST_COLUMNS = ("name", "shots", "landmarks")
-"""`landmarks` may be missing or empty: a file of 68 points by hand for a single picture."""
+from th_jax.consent import NO_CONSENT
+
+MANIFEST_COLUMNS = ("name", "shots", "landmarks", "consent")
+"""`landmarks` may be missing or empty: a file of 68 points by hand for a single picture. `consent` names a consent record, or
+says none."""
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 
@@ -22,6 +25,8 @@ class PersonRequest(NamedTuple):
     """A folder of photos, a photo or a video."""
     landmarks: Path | None = None
     """68 points by hand, for a single photo."""
+    consent: Path | None = None
+    """Their consent record. None is somebody's decision to have none, which the avatar and its pictures then say."""
 
 
 def check_name(name: str) -> str:
@@ -37,7 +42,9 @@ def check_name(name: str) -> str:
     return name
 
 
-def one_person(shots: Path, *, name: str | None = None, landmarks: Path | None = None) -> PersonRequest:
+def one_person(
+    shots: Path, *, name: str | None = None, landmarks: Path | None = None, consent: Path | None = None
+) -> PersonRequest:
     """The request for one person, called after their folder or file unless named.
 
     Raises:
@@ -46,17 +53,21 @@ def one_person(shots: Path, *, name: str | None = None, landmarks: Path | None =
     if not shots.exists():
         raise ValueError(f"there are no pictures at {shots}: give a folder of photos, a photo or a video")
     plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", shots.resolve().stem).lstrip("-.") or "person"
-    return PersonRequest(check_name(name if name is not None else plain[:100]), shots, landmarks)
+    return PersonRequest(check_name(name if name is not None else plain[:100]), shots, landmarks, consent)
 
 
-def read_manifest(path: Path) -> list[PersonRequest]:
-    """The people of a CSV file with a header: columns name and shots, and perhaps landmarks.
+def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
+    """The people of a CSV file with a header: columns name and shots, and perhaps landmarks and consent.
 
     Paths are relative to the manifest's folder and may not leave it, so that a manifest from somebody else reads nothing but
-    what came with it. Whether the pictures can be used is found out person by person.
+    what came with it. Whether the pictures can be used, and the consent records hold, is found out person by person.
+
+    Args:
+        path: of the file.
+        unrecorded: whether those without a consent record are taken as if "none" were written there.
 
     Raises:
-        ValueError: for a file that is no such manifest, naming the line.
+        ValueError: for a file that is no such manifest, or with somebody without consent, naming the line.
         OSError: if it cannot be read.
     """
     if path.stat().st_size > MAX_MANIFEST_BYTES:
@@ -69,15 +80,15 @@ def read_manifest(path: Path) -> list[PersonRequest]:
     header = [column.strip() for column in rows[0]] if rows else []
     if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):
         raise ValueError(
-            f"{path} must begin with a header of the columns name,shots (and perhaps landmarks), but begins with "
-            f"{','.join(header)[:100]!r}"
+            f"{path} must begin with a header of the columns name,shots (and perhaps landmarks and consent), but begins "
+            f"with {','.join(header)[:100]!r}"
         )
     people: list[PersonRequest] = []
     lines: dict[str, int] = {}
     for line, row in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in row):
             continue
-        person = _person(path, line, header, row)
+        person = _person(path, line, header, row, unrecorded)
         if (first := lines.setdefault(person.name.lower(), line)) != line:
             raise ValueError(f"{path}, line {line}: {person.name!r} is already in line {first}")
         people.append(person)
@@ -86,14 +97,20 @@ def read_manifest(path: Path) -> list[PersonRequest]:
     return people
 
 
-def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> PersonRequest:
+def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], unrecorded: bool) -> PersonRequest:
     if len(row) != len(header):
         raise ValueError(f"{path}, line {line}: {len(header)} columns were expected, but {len(row)} came")
     cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
     try:
         name = check_name(cells["name"])
         landmarks = _inside(path.parent, cells["landmarks"]) if cells.get("landmarks") else None
-        return PersonRequest(name, _inside(path.parent, cells["shots"]), landmarks)
+        shots, recorded = _inside(path.parent, cells["shots"]), cells.get("consent", "")
+        if not recorded and not unrecorded:
+            raise ValueError(
+                "there is no consent record: name it in a column consent or write none there, or add --consent none for all"
+            )
+        consent = _inside(path.parent, recorded) if recorded not in ("", NO_CONSENT) else None
+        return PersonRequest(name, shots, landmarks, consent)
     except ValueError as error:
         raise ValueError(f"{path}, line {line}: {error}") from error
 

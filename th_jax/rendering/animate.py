@@ -23,6 +23,7 @@ from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
+from th_jax.consent import check_driving, with_consent
 from th_jax.media import Provenance, write_gif, write_image, write_video
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
 from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
@@ -75,6 +76,7 @@ def animate(
     at: float = 0.0,
     sound: bool = True,
     chunk: int = CHUNK,
+    consents: Path | None = None,
     progress: bool = False,
 ) -> Animation:
     """Write the avatar with the driver's motion: a film, a GIF or a still, by the ending of `out`, with its provenance.
@@ -92,17 +94,20 @@ def animate(
         at: seconds into the driver, for a still.
         sound: whether a film keeps the driver's sound.
         chunk: frames that are generated together.
+        consents: a consent record or a folder of them, to see whether the avatar's was revoked (`check_driving`).
         progress: whether to show a bar, on a terminal.
 
     Raises:
         ValueError, MediaError: for a driver that cannot be read or shows no face, and for options that do not fit together;
             nothing is left behind.
+        ConsentError: if the avatar's consent has expired or was revoked; the driver is not looked at then.
         ImportError: without the extra `video`.
         OSError: if the disk refuses.
     """
+    check_driving(loaded.description, consents=consents)
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
-    _check(loaded, driver, out, layout, at=at, seconds=seconds, fps=fps)
+    _check(driver, out, layout, at=at, seconds=seconds, fps=fps)
     target = target_shape(loaded, retargeting)
     with ExitStack() as resources:
         if driver.suffix.lower() == ".npz":
@@ -168,14 +173,7 @@ def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:
 
 
 def _check(
-    loaded: LoadedAvatar,
-    driver: Path,
-    out: Path,
-    layout: tuple[Panel, ...],
-    *,
-    at: float,
-    seconds: float | None,
-    fps: float | None,
+    driver: Path, out: Path, layout: tuple[Panel, ...], *, at: float, seconds: float | None, fps: float | None
 ) -> None:
     """Refuse before the driver is decoded what would be refused after it."""
     parse_layout(",".join(layout))
@@ -212,7 +210,7 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
 def _provenance(loaded: LoadedAvatar, driver: Path) -> Provenance:
     with driver.open("rb") as file:
         driven = f"driven by a file of SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    record = loaded.provenance
+    record = loaded.provenance if loaded.provenance.consent else with_consent(loaded.provenance, None)
     return dataclasses.replace(record, notes="; ".join(filter(None, [record.notes, driven])))
 
 
@@ -256,12 +254,14 @@ def _run(chosen: argparse.Namespace) -> str:
         raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
+        check_driving(loaded.description, consents=chosen.consents)
         target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
         shown = drive_with_camera(loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils)
         return f"camera {number}: {shown} frames shown"
     done = animate(
         loaded, chosen.driver, chosen.out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
-        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk, progress=True,
+        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk,
+        consents=chosen.consents, progress=True,
     )  # fmt: skip
     return _summary(done)
 
@@ -289,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="of the driver to use, from its start")
     parser.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
     parser.add_argument("--mute", action="store_true", help="leave the driver's sound out")
+    parser.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
     parser.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
     return parser
 
