@@ -121,7 +121,9 @@ def main() -> int:
     shots = [
         load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in ("head", "astronaut.jpg")
     ]
-    record = dataclasses.replace(avatars[1].provenance, notes=f"beside it the avatar of a rendered head, {avatars[0].digest}")
+    record = dataclasses.replace(
+        avatars[1].provenance, notes=f"beside it the avatar of a rendered head, {avatars[0].digest}"
+    )
     frames = (np.concatenate([enlarged(row[f]) for row in rows], axis=1) for f in range(len(rows[0])))
     write_video(out / "demo.mp4", frames, fps=FPS, provenance=record)
     write_image(out / "contact_sheet.png", sheet(rows, shots), provenance=record)

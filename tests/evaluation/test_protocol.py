@@ -1,0 +1,300 @@
+"""The whole protocol with tiny networks: what comes out, that it goes on, other systems, and mistakes in one sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny_protocol import SIZE, arguments, quick_finetune, use_fake_faces, write_tiny
+
+from th_jax.data.bundled import bundled_heads
+from th_jax.data.pictures import decode_frame
+from th_jax.data.records import VideoRecords
+from th_jax.data.video_list import load_video_list, save_video_list
+from th_jax.evaluation.protocol import __main__ as command
+from th_jax.evaluation.protocol import run as running
+from th_jax.evaluation.user_study.build import build_study
+from th_jax.media import Kind, Provenance, read_image, write_image
+from th_jax.media.provenance import read_sidecar
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("protocol")
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Path:
+    """A finished run, fine-tuning and all."""
+    jax.config.update(
+        "jax_disable_most_optimizations", True
+    )  # programs that run for a second need not be optimised for ten
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            use_fake_faces(patch)
+            assert command.main(arguments(folder, "done", "--curve")) == 0
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    return folder / "done"
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_faces(monkeypatch)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(cell["method"], cell["shots"]): cell["measures"] for cell in read(out / "results.json")["cells"]}
+
+
+def copy_of(out: Path, folder: Path, *, name: str, like: str) -> None:
+    """Another system's frames: those of a method of ours."""
+    for place in sorted(out.glob(f"study/{like}-*/*/*.png")):
+        shots, person = place.parent.parent.name.removeprefix(f"{like}-"), place.parent.name
+        target = folder / name / f"T{shots}" / person / place.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_image(target, read_image(place), provenance=Provenance(kind=Kind.FIGURE))
+
+
+def test_every_number_has_its_n_interval_and_failures(done: Path) -> None:
+    results = read(done / "results.json")
+    cells = by_cell(done)
+    assert set(cells) == {("real", 0), *((m, t) for m in ("FF", "FT", "nearest_copy", "mean_frame") for t in (2, 3))}
+    for measures in cells.values():
+        assert {"l1/frame", "l1/box", "ssim", "identity/l2", "pose_error/with_failures"} <= set(measures)
+        for estimate in measures.values():
+            assert set(estimate) == {"value", "low", "high", "people", "frames", "failures"}
+            assert estimate["frames"] + estimate["failures"] * ("/" in "") <= 16
+            assert estimate["people"] == 0 or estimate["low"] <= estimate["value"] <= estimate["high"]
+    real = cells["real", 0]
+    assert (real["l1/frame"]["value"], real["ssim"]["frames"], real["ssim"]["people"]) == (0.0, 16, 4)
+    assert real["identity/l2"]["value"] == pytest.approx(0, abs=1e-6)
+    assert set(results["weights"]) == {"tiny", "dlib_landmarks", "dlib_identity"}
+    assert all(len(digest) == 64 for digest in results["weights"].values())
+    assert results["settings"]["epochs"] == 2
+    assert results["real_undetected"] == 0
+    table = (done / "table.md").read_text()
+    assert "| 3 | FT | 4 | 16 |" in table
+    assert "| – | real | 4 | 16 |" in table
+
+
+def test_numbers_are_those_of_the_pictures(done: Path) -> None:
+    """The mean L1 of table and pictures agree: what is kept is what was scored."""
+    chosen = read(done / "chosen.json")
+    assert (chosen["data"]["name"], chosen["data"]["split"], chosen["shots"]) == ("heads", "heldout", [2, 3])
+    distances: list[float] = []
+    records = VideoRecords(bundled_heads(), "heldout")
+    numbers = {records.entry(number).video_id: number for number in range(len(records))}
+    for person in chosen["people"]:
+        assert set(person["shots"]["2"]) < set(person["shots"]["3"])
+        assert not set(person["shots"]["3"]) & set(person["targets"])
+        frames = records.read(numbers[person["video_id"]]).frames
+        for number in person["targets"]:
+            real = read_image(done / "study" / "real" / person["name"] / f"{number:04d}.png")
+            np.testing.assert_array_equal(real, decode_frame(frames[number], size=SIZE))
+            made = read_image(done / "study" / "FT-3" / person["name"] / f"{number:04d}.png")
+            distances.append(np.abs(made / 255.0 - real / 255.0).mean())
+    assert by_cell(done)["FT", 3]["l1/frame"]["value"] == pytest.approx(np.mean(distances))
+    record, unchanged = read_sidecar(done / "study" / "FT-3" / person["name"] / f"{number:04d}.png")
+    assert unchanged
+    assert record.kind is Kind.GENERATED
+    assert len(record.inputs) == 3
+    assert read_sidecar(done / "study" / "real" / person["name"] / f"{number:04d}.png")[0].kind is Kind.SYNTHETIC_RENDER
+
+
+def test_fine_tuning_changes_frames_and_all_shots_are_trained_on(done: Path) -> None:
+    cell = read(next(iter(sorted((done / "cells" / "ours" / "T03").glob("*.json")))))
+    assert cell["about"]["steps"] == 2
+    assert [entry["step"] for entry in cell["about"]["curve"]] == [0, 1, 2]
+    assert cell["tables"]["FF"]["l1/frame"] != cell["tables"]["FT"]["l1/frame"]
+    assert cell["about"]["curve"][0]["l1/frame"] == pytest.approx(np.mean(cell["tables"]["FF"]["l1/frame"]))
+    assert cell["about"]["curve"][-1]["l1/frame"] == pytest.approx(np.mean(cell["tables"]["FT"]["l1/frame"]))
+
+
+def test_the_page_loads_nothing_and_says_what_was_not_seen(done: Path) -> None:
+    page = (done / "report.html").read_text()
+    for part in (
+        "best:",
+        "median:",
+        "worst:",
+        "Quality against T",
+        "Quality against fine-tuning steps",
+        "nearest_copy",
+    ):
+        assert part in page, part
+    assert "een: FT is better with 3 shots than with 2" in page
+    assert page.count("<svg") >= 10
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/png") == 3
+    expected = read(done / "results.json")["expected"]
+    assert {row["verdict"] for row in expected} <= {"seen", "not seen", "the opposite was seen"}
+    assert len(expected) >= 8
+
+
+def test_a_user_study_can_be_built_of_it(done: Path, tmp_path: Path) -> None:
+    key = build_study(done / "study", tmp_path / "study", triplets=4, checks=1)
+    assert {(triplet.method, triplet.shots) for triplet in key.triplets.values()} == {
+        ("FF", 2), ("FF", 3), ("FT", 2), ("FT", 3), ("check", 0)
+    }  # fmt: skip
+
+
+def test_it_goes_on_to_the_same_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that is stopped after its first person, damaged, and begun again ends as one that was not."""
+    scored = 0
+
+    def stop_after(evaluation: Any, progress: Any) -> Any:
+        def count() -> None:
+            nonlocal scored
+            scored += 1
+
+        return original(evaluation, progress._replace(did=count, stop=lambda: scored > 5))
+
+    monkeypatch.setattr(running, "finetune_many", quick_finetune)
+    assert command.main(arguments(folder, "straight", "--curve")) == 0
+    original = running.run
+    monkeypatch.setattr(command, "run", stop_after)
+    assert command.main(arguments(folder, "again", "--curve")) == 0
+    assert not (folder / "again" / "results.json").exists()
+    kept = sorted((folder / "again" / "cells" / "ours").glob("T02/*.json"))
+    assert 0 < len(kept) < 4
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    monkeypatch.setattr(command, "run", original)
+    assert command.main(arguments(folder, "again", "--curve")) == 0
+    assert (folder / "again" / "results.json").read_bytes() == (folder / "straight" / "results.json").read_bytes()
+    monkeypatch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
+    assert command.main(arguments(folder, "again", "--curve")) == 0, "nothing is left to fine-tune"
+    capsys.readouterr()
+    assert command.main(arguments(folder, "again", "--curve", "--seed", "1")) == 1
+    assert "again holds an evaluation with another chosen, seed" in capsys.readouterr().err
+
+
+def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of ours under another name get our numbers; a T that it lacks is left out."""
+    copy_of(done, folder, name="other", like="FT")
+    for path in sorted((folder / "other" / "T2").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (folder / "other" / "T2").rmdir()
+    monkeypatch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
+    before = by_cell(done)
+    assert command.main(arguments(folder, "done", "--curve", "--theirs", f"other={folder / 'other'}")) == 0
+    cells = by_cell(done)
+    assert cells["other", 3] == before["FT", 3]
+    assert ("other", 2) not in cells
+    assert "| 3 | other | 4 | 16 |" in (done / "table.md").read_text()
+    assert command.main(arguments(folder, "done", "--curve")) == 0
+    assert by_cell(done) == before
+
+
+def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) -> None:
+    copy_of(done, folder, name="flat", like="FT")
+    for path in (folder / "flat" / "T3").rglob("*.png"):
+        write_image(path, np.full((SIZE, SIZE, 3), 90, np.uint8), provenance=Provenance(kind=Kind.FIGURE))
+    assert command.main(arguments(folder, "done", "--curve", "--theirs", f"flat={folder / 'flat'}")) == 0
+    results, cells = read(done / "results.json"), by_cell(done)
+    flat = cells["flat", 3]
+    assert (flat["pose_error"]["value"], flat["pose_error"]["frames"], flat["pose_error"]["failures"]) == (None, 0, 16)
+    assert flat["pose_error/with_failures"]["value"] == results["charges"]["pose_error"]
+    assert flat["pose_error/with_failures"]["failures"] == 16
+    assert flat["faces/undetected"]["value"] == 1
+    assert cells["flat", 2] == cells["FT", 2]
+
+
+def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "finetune_many", quick_finetune)
+    assert command.main(arguments(folder, "cross", "--retargeting", "shape", protocol="cross")) == 0
+    chosen = {person["name"]: person for person in read(folder / "cross" / "chosen.json")["people"]}
+    drivers = [person["driver"] for person in chosen.values()]
+    assert sorted(drivers) == sorted(chosen), "everybody drives once"
+    assert all(person["driver"] != name for name, person in chosen.items())
+    cells = by_cell(folder / "cross")
+    assert cells["driver", 0]["pose_error"]["value"] == pytest.approx(0, abs=1e-6)
+    assert cells["driver", 0]["identity/lost"]["value"] > 0.5
+    assert cells["nearest_copy", 3]["identity/lost"]["value"] < 0.5
+    assert "l1/frame" not in cells["FT", 3]
+    assert not (folder / "cross" / "study" / "study_frames.json").exists()
+    assert "Where pictures" not in (folder / "cross" / "report.html").read_text()
+
+
+def refused(capsys: pytest.CaptureFixture[str], given: list[str]) -> str:
+    """The one sentence."""
+    assert command.main(given) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_an_empty_split_and_short_videos(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = load_video_list(bundled_heads())
+    save_video_list(videos.forget([str(entry.video_id) for entry in videos.entries("heldout")]), tmp_path)
+    for path in bundled_heads().glob("heads-heldout*"):
+        (tmp_path / path.name).symlink_to(path)
+    given = arguments(folder, "bad")
+    given[given.index("bundled")] = str(tmp_path)
+    assert "'heldout', 0 videos) is empty: there is nobody to evaluate on" in refused(capsys, given)
+    said = refused(capsys, [*arguments(folder, "bad"), "--shots", "32", "--targets", "40"])
+    assert "4 videos of 32 shots and 40 other targets were asked for, but 0 of" in said
+    assert "video 'head-100000' has 64" in said
+    assert "25 people were asked for" in refused(capsys, [*arguments(folder, "bad"), "--people", "25"])
+    assert not (folder / "bad").exists(), "nothing is begun"
+
+
+def test_no_face_in_any_real_frame(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = running.measure_faces
+    monkeypatch.setattr(running, "measure_faces", lambda frames: original(np.zeros_like(frames)))
+    said = refused(capsys, arguments(folder, "faceless"))
+    assert "the detector found no face in any of 16 real target frames" in said
+
+
+def test_weights_and_names_that_are_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(folder, "bad")
+    given[1] = str(folder / "nothing.safetensors")
+    assert "there are no released weights at" in refused(capsys, given)
+    assert "there is no folder" in refused(capsys, arguments(folder, "bad2", "--theirs", f"x={folder / 'nowhere'}"))
+    for text in ("FT=x", "x", "a/b=c"):
+        said = refused(capsys, arguments(folder, "bad2", "--theirs", text))
+        assert "is taken" in said or "is given as NAME=FOLDER" in said
+    assert "leave --no_faces out" in refused(capsys, arguments(folder, "bad2", "--no_faces", protocol="cross"))
+
+
+def test_pictures_of_mixed_sizes_and_missing_ones(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy_of(done, tmp_path, name="theirs", like="FF")
+    given = arguments(folder, "done", "--curve", "--theirs", f"theirs={tmp_path / 'theirs'}")
+    first = sorted((tmp_path / "theirs").rglob("*.png"))[0]
+    large = np.zeros((32, 32, 3), np.uint8)
+    write_image(first, large, provenance=Provenance(kind=Kind.FIGURE))
+    assert f"{first.name} is 32x32 pixels, but everything is scored at 16x16" in refused(capsys, given)
+    first.unlink()
+    assert f"{first.name} is missing" in refused(capsys, given)
+    (tmp_path / "theirs").joinpath("T2").rename(tmp_path / "theirs" / "T1")
+    (tmp_path / "theirs").joinpath("T3").rename(tmp_path / "theirs" / "T4")
+    assert "none of the folders T2, T3 is there" in refused(capsys, given)
+
+
+@pytest.mark.slow
+def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dlib's faces and the networks that come with the package, on fewer people than the protocol's."""
+    monkeypatch.undo()
+    given = ["--meta", "heads", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
+    assert command.main([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    cells = by_cell(tmp_path / "out")
+    assert cells["real", 0]["faces/undetected"]["value"] == 0
+    for method in ("FF", "FT"):
+        assert cells[method, 8]["vgg16_distance"]["frames"] == 16
+        assert cells[method, 8]["faces/undetected"]["value"] < 0.5
+        mine, mean = (cells[name, 8]["landmark_error/with_failures"]["value"] for name in (method, "mean_frame"))
+        assert mine < mean, "the head follows"

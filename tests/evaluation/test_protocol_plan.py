@@ -1,0 +1,87 @@
+"""Who is judged on which frames: the same draw every time, nested shots, everybody once before anybody twice."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import VideoRecords
+from th_jax.data.video_list import VideoEntry, row_key
+from th_jax.evaluation.people import choose_frames
+from th_jax.evaluation.protocol.plan import PROTOCOLS, Protocol, choose_people, load_person
+
+
+@pytest.fixture(scope="module")
+def records() -> VideoRecords:
+    return VideoRecords(bundled_heads(), "heldout")
+
+
+class Listed(VideoRecords):
+    """A split of videos of which nothing but the list is there."""
+
+    def __init__(self, videos: list[tuple[str, str, int]]) -> None:
+        self._entries: Any = [VideoEntry(row_key(video), video, person, frames) for video, person, frames in videos]
+
+    def __repr__(self) -> str:
+        return "Listed"
+
+
+def test_the_published_numbers() -> None:
+    assert PROTOCOLS["zakharov19"] == Protocol(people=50, targets=32, shots=(1, 8, 32))
+    assert PROTOCOLS["heads"].people == 24
+    assert PROTOCOLS["cross"].crossed
+
+
+def test_shots_are_nested_and_apart_from_targets(records: VideoRecords) -> None:
+    people = choose_people(records, PROTOCOLS["heads"])
+    assert [person.record for person in people] == list(range(24)), "everybody, in the split's order"
+    for person, frames in zip(people, choose_frames(records, targets=8), strict=True):
+        assert person.targets == frames.targets == person.driving
+        one, eight, all_of_them = (set(person.shots(count)) for count in (1, 8, 32))
+        assert (len(one), len(eight), len(all_of_them)) == (1, 8, 32)
+        assert one < eight < all_of_them
+        assert not all_of_them & set(person.targets)
+    assert len({person.order for person in people}) == 24
+
+
+def test_the_seed_decides_and_people_do_not_move_each_other(records: VideoRecords) -> None:
+    few = choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=3)
+    assert few == choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=3)
+    everybody = {person.video_id: person for person in choose_people(records, PROTOCOLS["heads"], seed=3)}
+    assert all(everybody[person.video_id].order == person.order for person in few)
+    assert {p.video_id for p in few} != {
+        p.video_id for p in choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=4)
+    }
+
+
+def test_everybody_comes_once_before_anybody_comes_twice() -> None:
+    videos = [(f"v{number}", f"p{number % 3}", 40) for number in range(30)] + [("short", "p9", 11)]
+    drawn = choose_people(Listed(videos), Protocol(people=4, targets=4, shots=(8,)))
+    assert sorted(person.identity for person in drawn)[-1] != "p9", "one frame too few for 8 shots and 4 targets"
+    assert len({person.identity for person in drawn}) == 3
+    assert len({person.video_id for person in drawn}) == 4
+
+
+def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
+    (person,) = choose_people(records, Protocol(people=1, targets=3, shots=(2, 5)))
+    loaded = load_person(records, person, image_size=16, landmarks="true")
+    record = records.read(person.record)
+    assert record.true_landmarks is not None
+    np.testing.assert_array_equal(loaded.landmarks, record.true_landmarks[list(person.targets)])
+    np.testing.assert_array_equal(loaded.first(2).landmarks, record.true_landmarks[list(person.order[:2])])
+    held = loaded.held(5)
+    assert held.source_frames.shape == (1, 5, 16, 16, 3)
+    np.testing.assert_array_equal(held.target_frames[0], loaded.frames)
+
+
+def test_impossible_plans() -> None:
+    listed = Listed([("long", "a", 40), ("short", "b", 11)])
+    with pytest.raises(ValueError, match=r"but 1 of Listed have enough frames; video 'short' has 11: give fewer"):
+        choose_people(listed, Protocol(people=2, targets=4, shots=(8,)))
+    with pytest.raises(ValueError, match="3 people were asked for, but Listed has 2: give --people 2"):
+        choose_people(listed, Protocol(people=3, targets=1, shots=(8,)))
+    with pytest.raises(ValueError, match="people and targets must be 1 or more and shots 1 to 32, but 2, 0 and 8 came"):
+        choose_people(listed, Protocol(people=2, targets=0, shots=(8,)))
+    with pytest.raises(ValueError, match="takes at least 2, but 1 was asked for"):
+        choose_people(listed, Protocol(people=1, targets=1, shots=(1,), crossed=True))

@@ -1,0 +1,80 @@
+"""A run of the protocol small enough for every test: four bundled people, networks of 16 px, a detector of arithmetic."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+TEMPLATE = np.random.default_rng(3).uniform(0.2, 0.8, (68, 2)).astype(np.float32)
+SIZE = 16
+
+
+def fake_faces(frames: np.ndarray, *, descriptors: bool = True) -> Any:
+    """Landmarks that move with the brightness of columns, descriptors of colours; a flat frame shows no face."""
+    from th_jax.evaluation.face_measures import FaceMeasures
+
+    assert descriptors
+    flat = frames.reshape(-1, *frames.shape[-3:]).astype(np.float32) / 255
+    moved = TEMPLATE[None] + 0.05 * flat.mean((1, 2))[:, None, :2]
+    colours = np.stack([np.resize(frame, 128) for frame in flat])
+    unseen = flat.std((1, 2, 3)) < 0.02
+    moved[unseen], colours[unseen] = np.nan, np.nan
+    batch = frames.shape[:-3]
+    return FaceMeasures(moved.reshape(*batch, 68, 2), colours.reshape(*batch, 128))
+
+
+def use_fake_faces(patch: pytest.MonkeyPatch) -> None:
+    """In the place of dlib, which needs half a second for a frame that shows nothing."""
+    from th_jax.evaluation import scores
+    from th_jax.evaluation.protocol import __main__ as command
+    from th_jax.evaluation.protocol import measure, run
+
+    for module in (scores, measure, run):
+        patch.setattr(module, "measure_faces", fake_faces)
+    patch.setattr(command, "check_face_models", lambda: None)
+
+
+def quick_finetune(
+    networks: Any, weights: Any, perceptual: Any, people: Any, *, observe: Any, epochs: int, **settings: Any
+) -> Any:
+    """Stands for `finetune_many`, whose program takes longest to compile: steps that add a little to every AdaIN parameter."""
+    from th_jax.evaluation.protocol.run import _start
+    from th_jax.training.finetune_many import FinishedPerson
+    from th_jax.training.finetune_person import fit_shots
+
+    for name, shots in people:
+        avatar = _start(networks, weights, fit_shots(networks, shots))
+        for step in range(1, epochs + 1):
+            avatar = avatar._replace(adain=avatar.adain + 0.1)
+            metrics = {"loss/generator": np.ones(step, np.float32)}
+            observe(name, avatar, metrics)
+        yield FinishedPerson(name, jax.device_get(avatar), metrics)
+
+
+def write_tiny(folder: Path) -> None:
+    """tiny.safetensors and settings.json."""
+    from th_jax.models.networks import Networks
+    from th_jax.pretrained import save_meta
+
+    networks = Networks(image_size=SIZE, base_width=4)
+    save_meta(
+        folder / "tiny.safetensors",
+        networks=networks,
+        weights=networks.init(jax.random.key(0)),
+        perceptual=[],
+        description={"name": "tiny", "steps": 1, "data": "none", "licence": "CC0-1.0"},
+    )
+    changes = {"preset": "heads", "epochs": 2, "losses": {"content": {}}, "rounds": {"chunk_steps": 1}}
+    (folder / "settings.json").write_text(json.dumps(changes))
+
+
+def arguments(folder: Path, out: str, *more: str, protocol: str = "heads") -> list[str]:
+    """Of the command, for four people with four held-out frames each."""
+    return [
+        "--meta", str(folder / "tiny.safetensors"), "--data", "bundled", "--protocol", protocol, "--people", "4",
+        "--targets", "4", "--shots", "2", "3", "--settings", str(folder / "settings.json"), "--quiet",
+        "--out", str(folder / out), *more,
+    ]  # fmt: skip

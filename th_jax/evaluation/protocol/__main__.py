@@ -1,0 +1,247 @@
+"""The evaluation's command: a protocol on held-out people, to numbers with intervals, a page and a user study's frames.
+
+python -m th_jax.evaluation.protocol --meta heads --data bundled --protocol heads --out runs/evaluation
+python -m th_jax.evaluation.protocol --meta runs/voxceleb2 --data data/voxceleb2 --protocol zakharov19 --out runs/zakharov19
+
+The same command goes on where it was stopped. docs/evaluation.md says what each number means.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from th_jax.data.bundled import data_folder
+from th_jax.data.records import VideoRecords
+from th_jax.evaluation.face_measures import check_face_models
+from th_jax.evaluation.people import LANDMARKS
+from th_jax.evaluation.protocol.cells import STUDY_FOLDER, Kept
+from th_jax.evaluation.protocol.expectations import judged
+from th_jax.evaluation.protocol.measure import Faces
+from th_jax.evaluation.protocol.plan import CHOSEN_FILE, PROTOCOLS, choose_people, chosen_text
+from th_jax.evaluation.protocol.report import page_of
+from th_jax.evaluation.protocol.results import (
+    RESULTS_FILE,
+    TABLE_FILE,
+    Scores,
+    gather,
+    results_document,
+    table_markdown,
+    write_results,
+)
+from th_jax.evaluation.protocol.run import COPIES, RESERVED, Evaluation, Progress, Stopped, cells_of, run
+from th_jax.evaluation.protocol.study import write_study
+from th_jax.evaluation.protocol.weights import weight_digests
+from th_jax.interruption import StopRequest
+from th_jax.media import Kind, Provenance
+from th_jax.media.write import write_page
+from th_jax.pretrained import load_meta
+from th_jax.run_files import CONFIG_FILE, write_config, write_whole
+from th_jax.training.finetune_presets import FINETUNE_PRESETS, finetune_arguments, read_settings
+from th_jax.version import __version__
+
+REPORT_FILE = "report.html"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: 0 if everything was measured, or a signal asked to stop; 1 if not."""
+    options = _parser().parse_args(arguments)
+    try:
+        return evaluate(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """What the options ask for.
+
+    Raises:
+        ValueError, OSError, ImportError: with one sentence for whoever gave the options.
+    """
+    evaluation, about = begin(options)
+    with (
+        StopRequest() as stop,
+        tqdm(total=cells_of(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet) as bar,
+    ):
+        progress = Progress(did=bar.update, told=bar.set_postfix_str, stop=lambda: bool(stop.signal))
+        try:
+            faces = run(evaluation, progress)
+        except Stopped:
+            bar.write(f"stopped by {stop.signal}; what is finished is kept, and the same command goes on")
+            return 0
+    finish(evaluation, about, faces, out=options.out, seed=options.seed)
+    return 0
+
+
+def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
+    """Everything that is checked before anything is computed, and what the run is called.
+
+    Raises:
+        ValueError, OSError, ImportError: for options that make no run, and for a folder that holds another one.
+    """
+    protocol = PROTOCOLS[options.protocol]
+    changes = {"people": options.people, "targets": options.targets, "shots": options.shots}
+    protocol = protocol._replace(**{name: value for name, value in changes.items() if value is not None})
+    protocol = protocol._replace(shots=tuple(sorted(set(protocol.shots))))
+    theirs = _theirs(options.theirs)
+    if protocol.crossed and options.no_faces:
+        raise ValueError("the protocol cross measures nothing but faces: leave --no_faces out")
+    settings = read_settings(options.settings or ("heads" if options.meta == "heads" else "paper"))
+    jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
+    records = VideoRecords(data_folder(str(options.data)), options.split)
+    people = choose_people(records, protocol, seed=options.seed)
+    landmarks = options.landmarks or ("true" if records.videos.true_landmarks else "detected")
+    if landmarks == "true" and not records.videos.true_landmarks:
+        raise ValueError(f"data set {records.videos.name!r} has no true landmarks: give --landmarks detected")
+    if not options.no_faces:
+        check_face_models()
+    meta = load_meta(options.meta, perceptual=options.perceptual)
+    finetune_arguments(settings, meta.perceptual)
+    size = meta.networks.image_size
+    if size > records.videos.frame_size:
+        raise ValueError(
+            f"the networks make frames of {size} px, but data set {records.videos.name!r} stores "
+            f"{records.videos.frame_size} px"
+        )
+    weights = weight_digests(meta, faces=not options.no_faces)
+    about: dict[str, Any] = {
+        "protocol": options.protocol,
+        "seed": options.seed,
+        "size": size,
+        "landmarks": landmarks,
+        "targets": protocol.targets,
+        "shots": list(protocol.shots),
+        "retargeting": options.retargeting,
+    }
+    chosen = chosen_text(records, people, about).encode()
+    request = about | {
+        "chosen": hashlib.sha256(chosen).hexdigest(),
+        "weights": weights,
+        "settings": settings,
+        "faces": not options.no_faces,
+        "curve": options.curve,
+    }
+    if differing := write_config(options.out, request):
+        raise ValueError(
+            f"{options.out} holds an evaluation with another {', '.join(differing)} ({CONFIG_FILE}): choose another folder"
+        )
+    write_whole(str(options.out / CHOSEN_FILE), chosen)
+    evaluation = Evaluation(
+        meta, settings, records, protocol, people, Kept(options.out), landmarks=landmarks, faces=not options.no_faces,
+        retargeting=options.retargeting, curve=options.curve, theirs=theirs, weights=weights,
+    )  # fmt: skip
+    return evaluation, request | {"software": f"th_jax {__version__}", "data": repr(records)}
+
+
+def finish(evaluation: Evaluation, about: dict[str, Any], faces: Faces | None, *, out: Path, seed: int) -> Scores:
+    """Numbers, table, page and the index of a user study, all from what is on the disk.
+
+    Raises:
+        ValueError: if something is missing.
+        OSError: if the disk refuses.
+    """
+    protocol = evaluation.protocol
+    scores = gather(
+        evaluation.kept, evaluation.people, shots=protocol.shots, systems=list(evaluation.theirs), seed=seed
+    )
+    expected, facts = judged(scores), _facts(evaluation, about, faces)
+    undetected = None if faces is None else faces.undetected()
+    document = results_document(scores, about | {"real_undetected": undetected}, expected)
+    write_results(out, document, table_markdown(scores, [" ".join(facts)]))
+    title = f"{about['protocol']}: {evaluation.meta.description['name']}"
+    page = page_of(evaluation, scores, title=title, facts=facts, expected=expected)
+    record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with pictures")
+    write_page(out / REPORT_FILE, page, provenance=record)
+    shown = [cell for cell in scores.tables if cell[1] and cell[0] not in COPIES]
+    study = write_study(
+        evaluation.kept, evaluation.people, cells=shown, name=title, size=about["size"], weights=evaluation.weights
+    )
+    names = [RESULTS_FILE, TABLE_FILE, REPORT_FILE, CHOSEN_FILE, *([f"{STUDY_FOLDER}/"] if study else [])]
+    print(f"{out}: {', '.join(names)}")
+    return scores
+
+
+def _facts(evaluation: Evaluation, about: dict[str, Any], faces: Faces | None) -> list[str]:
+    protocol, count = evaluation.protocol, len(evaluation.people)
+    shots = ", ".join(map(str, protocol.shots))
+    persons = len({person.identity for person in evaluation.people})
+    facts = [
+        f"Protocol {about['protocol']}: {count} videos of {persons} people of {about['data']}, {protocol.targets} held-out "
+        f"frames each at {about['size']} px, T = {shots}, seed {about['seed']}.",
+        f"Landmarks that drive: {about['landmarks']}"
+        + (f", of another person (retargeting: {about['retargeting']})." if protocol.crossed else "."),
+        "Weights: " + ", ".join(f"{name} {digest[:16]}" for name, digest in evaluation.weights.items()) + " (SHA-256).",
+    ]
+    needed = max(protocol.shots) + protocol.targets
+    numbers = range(len(evaluation.records))
+    if short := sum(evaluation.records.entry(number).frames < needed for number in numbers):
+        facts.append(f"{short} videos of the split have fewer than {needed} frames and were not drawn.")
+    if faces is None:
+        return [*facts, "Faces were not measured."]
+    total = count * protocol.targets
+    return [*facts, f"The detector found no face in {faces.undetected()} of {total} real frames."]
+
+
+def _theirs(named: Sequence[str]) -> dict[str, Path]:
+    """Other systems' folders by name.
+
+    Raises:
+        ValueError: for something else than NAME=FOLDER, and for names that mean something else.
+    """
+    systems: dict[str, Path] = {}
+    for text in named:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", name):
+            raise ValueError(
+                f"another system is given as NAME=FOLDER, NAME of letters, digits, _, . and -, not as {text!r}"
+            )
+        if name in RESERVED | systems.keys():
+            raise ValueError(f"the name {name!r} is taken: give the other system another one")
+        systems[name] = Path(folder)
+    return systems
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m th_jax.evaluation.protocol",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--meta", required=True, help="a run's workdir, a released file, or a bundled name such as heads"
+    )
+    parser.add_argument("--data", required=True, help='data set, or "bundled" for the bundled heads')
+    parser.add_argument("--protocol", required=True, choices=list(PROTOCOLS))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; the same one to go on")
+    parser.add_argument("--split", default="heldout", help="of the data set; nobody in it was trained on")
+    parser.add_argument(
+        "--settings",
+        help=f"of fine-tuning: a JSON file, or {' or '.join(FINETUNE_PRESETS)} (default: heads for heads, else paper)",
+    )
+    parser.add_argument("--theirs", action="append", default=[], metavar="NAME=FOLDER", help="another system's frames")
+    parser.add_argument("--people", type=int, help="other than the protocol's")
+    parser.add_argument("--targets", type=int, help="held-out frames of each, other than the protocol's")
+    parser.add_argument("--shots", type=int, nargs="+", metavar="T", help="other than 1 8 32")
+    parser.add_argument("--landmarks", choices=LANDMARKS, help="that drive (default: true where there are)")
+    parser.add_argument(
+        "--retargeting", choices=("none", "shape"), default="none", help="of another driver's landmarks"
+    )
+    parser.add_argument("--perceptual", type=Path, help="folder of converted perceptual weights")
+    parser.add_argument("--seed", type=int, default=0, help="of people, shots, drivers and intervals")
+    parser.add_argument(
+        "--curve", action="store_true", help="measure pictures between chunks of fine-tuning, for a plot"
+    )
+    parser.add_argument("--no_faces", action="store_true", help="measure pixels and features alone, without dlib")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""What is kept of a run, file by file: each person's scores for each T, written whole, so that a killed run goes on."""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from th_jax.evaluation.face_measures import FaceMeasures
+from th_jax.evaluation.protocol.plan import Person, frame_name
+from th_jax.media import MediaError, Provenance, read_image, write_image
+from th_jax.run_files import write_whole
+
+CELL_FOLDER = "cells"
+FACE_FOLDER = "faces"
+STUDY_FOLDER = "study"
+REAL = "real"
+"""The method of real frames, and their folder; its T is 0."""
+
+Table = dict[str, Float[np.ndarray, " S"]]
+"""Of one person, each measure of each target; NaN where there is none."""
+
+
+class Cell(NamedTuple):
+    """One person at one T by the methods that ran together."""
+
+    tables: Mapping[str, Table]
+    """By method."""
+    about: Mapping[str, Any]
+    """JSON values: steps, seconds, the curve of fine-tuning."""
+
+
+class Kept:
+    """The files of one run. OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
+
+    def __init__(self, folder: Path) -> None:
+        """Of the run in `folder`."""
+        self.folder = folder
+
+    def read(self, group: str, shots: int, person: Person) -> Cell | None:
+        """The cell, if it is there; one that is damaged counts as not there.
+
+        Args:
+            group: of methods: "ours", "real", or the name of another system.
+            shots: T, 0 for real frames.
+            person: whose.
+        """
+        path = self._cell(group, shots, person)
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_bytes())
+            tables = {
+                method: {name: np.array(values, np.float64) for name, values in table.items()}
+                for method, table in record["tables"].items()
+            }
+            whole = all(
+                values.shape == (len(person.targets),) for table in tables.values() for values in table.values()
+            )
+            return Cell(tables, dict(record["about"])) if whole and tables else None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def write(self, group: str, shots: int, person: Person, cell: Cell) -> None:
+        """Keep a cell.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        tables = {
+            method: {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in table.items()}
+            for method, table in cell.tables.items()
+        }
+        text = json.dumps({"tables": tables, "about": dict(cell.about)}, allow_nan=False) + "\n"
+        write_whole(str(self._cell(group, shots, person)), text.encode())
+
+    def read_faces(self, person: Person) -> FaceMeasures | None:
+        """What the detector saw in the person's real targets, if that is known; a damaged file counts as unknown."""
+        path = self._faces(person)
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                faces = FaceMeasures(arrays["landmarks"], arrays["descriptors"])
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            return None
+        return faces if len(faces.landmarks) == len(person.targets) else None
+
+    def write_faces(self, person: Person, faces: FaceMeasures) -> None:
+        """Keep them.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        path = self._faces(person)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, landmarks=faces.landmarks, descriptors=faces.descriptors)
+        partial.replace(path)
+
+    def picture_folder(self, method: str, shots: int, person: Person) -> Path:
+        """Where the person's pictures by a method are."""
+        return self.folder / STUDY_FOLDER / (method if method == REAL else f"{method}-{shots}") / person.name
+
+    def write_pictures(
+        self, method: str, shots: int, person: Person, frames: UInt8[np.ndarray, "S H W 3"], record: Provenance
+    ) -> None:
+        """Write a picture for each target, with its provenance.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        folder = self.picture_folder(method, shots, person)
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = person.targets if method == REAL else person.driving
+        for number, frame in zip(numbers, frames, strict=True):
+            write_image(folder / frame_name(number), frame, provenance=record)
+
+    def read_pictures(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
+        """The pictures again.
+
+        Raises:
+            MediaError: if one is missing or damaged (a ValueError).
+        """
+        folder = self.picture_folder(method, shots, person)
+        numbers = person.targets if method == REAL else person.driving
+        return np.stack([read_image(folder / frame_name(number)) for number in numbers])
+
+    def _cell(self, group: str, shots: int, person: Person) -> Path:
+        return self.folder / CELL_FOLDER / group / f"T{shots:02d}" / f"{person.name}.json"
+
+    def _faces(self, person: Person) -> Path:
+        return self.folder / FACE_FOLDER / f"{person.name}.npz"
+
+
+def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
+    """Another system's pictures of a person: FOLDER/T8/PERSON/0008.png and so on; None if it has no such T.
+
+    Args:
+        folder: of the system.
+        shots: T.
+        person: by the name in chosen.json.
+        size: side of the pictures, pixels.
+
+    Raises:
+        FileNotFoundError: if the T is there, but the person or one of the pictures is not.
+        ValueError: for pictures of another size, or damaged ones.
+    """
+    place = folder / f"T{shots}"
+    if not place.is_dir():
+        return None
+    frames = []
+    for number in person.driving:
+        path = place / person.name / frame_name(number)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: {folder} must have a picture of every target in chosen.json for T = {shots}"
+            )
+        try:
+            frame = read_image(path)
+        except MediaError as error:
+            raise ValueError(f"another system's picture cannot be read: {error}") from error
+        if frame.shape != (size, size, 3):
+            height, width = frame.shape[:2]
+            raise ValueError(f"{path} is {width}x{height} pixels, but everything is scored at {size}x{size}")
+        frames.append(frame)
+    return np.stack(frames)

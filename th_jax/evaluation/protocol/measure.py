@@ -1,0 +1,144 @@
+"""One person's frames against what they should show: their own held-out frames, or another's motion with their face."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from th_jax.evaluation import metrics
+from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
+from th_jax.evaluation.people import HeldOut
+from th_jax.evaluation.protocol.cells import Table
+from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
+from th_jax.perceptual.weights import PerceptualWeights
+
+LOST = "identity/lost"
+"""1 for a frame whose descriptor is nearer to the driver's real frames than to the person's."""
+
+CHARGES: Mapping[str, float] = {**FAILURE_VALUES, LOST: 1.0}
+"""What a frame without a face is charged, by measure."""
+
+HIGHER_IS_BETTER = frozenset({"ssim", "identity/centred_cosine"})
+
+TITLES = {
+    "l1/frame": "L1, frame",
+    "l1/box": "L1, face",
+    "ssim": "SSIM",
+    "vgg16_distance": "VGG16 distance",
+    "vgg19_distance": "VGG19 distance",
+    "vggface_distance": "VGGFace distance",
+    "landmark_error": "landmark error",
+    "pose_error": "pose error, degrees",
+    "expression_error": "expression error",
+    "identity/l2": "identity L2",
+    "identity/centred_cosine": "identity cosine",
+    LOST: "identity lost",
+    "faces/undetected": "no face found",
+}
+"""What tables and plots show, in their order. "<name>/with_failures" takes the place of a measure of faces there."""
+
+
+class Faces:
+    """What the detector saw in everybody's real targets, and the middle that cosines are centred on."""
+
+    def __init__(self, measured: Mapping[str, FaceMeasures]) -> None:
+        """Of everybody, by name.
+
+        Raises:
+            ValueError: if no face was found in any frame.
+        """
+        self.of = measured
+        frames = sum(len(faces.landmarks) for faces in measured.values())
+        found = {name: faces.descriptors[np.isfinite(faces.descriptors).all(-1)] for name, faces in measured.items()}
+        if not any(len(rows) for rows in found.values()):
+            raise ValueError(
+                f"the detector found no face in any of {frames} real target frames: measures of faces would mean nothing; "
+                "check the data set, or give --no_faces"
+            )
+        self.mean = np.mean([rows.mean(0, dtype=np.float64) for rows in found.values() if len(rows)], axis=0)
+
+    def undetected(self) -> int:
+        """Real frames without a found face."""
+        return sum(int(np.isnan(faces.landmarks).any((1, 2)).sum()) for faces in self.of.values())
+
+
+def own_table(
+    held: HeldOut,
+    frames: UInt8[np.ndarray, "S H W 3"],
+    *,
+    person: str,
+    perceptual: PerceptualWeights,
+    faces: Faces | None,
+) -> Table:
+    """`heldout_table` of one person: every measure against the real targets.
+
+    Args:
+        held: one person.
+        frames: in the targets' places.
+        person: their name in `faces`.
+        perceptual: frozen networks, each a measure.
+        faces: of the real targets; None leaves measures of faces out.
+
+    Raises:
+        ValueError: for frames of another shape.
+    """
+    real = None
+    if faces is not None:
+        real = RealFaces(FaceMeasures(*(part[None] for part in faces.of[person])), faces.mean)
+    table = heldout_table(held, frames[None], perceptual=perceptual, faces=faces is not None, real=real)
+    return {name: values[0] for name, values in table.items()}
+
+
+def cross_table(
+    frames: UInt8[np.ndarray, "S H W 3"],
+    landmarks: Float[np.ndarray, "S P 2"],
+    *,
+    person: str,
+    driver: str,
+    faces: Faces,
+) -> Table:
+    """Frames of a person who is driven by another: is it still the person, and does the head follow?
+
+    There is no real frame to compare pixels with. Identity is compared with all real targets of the person, and the mean
+    over them counts; pose and expression with the driver's frames, and landmarks with those that were asked for.
+
+    Args:
+        frames: generated, or baselines.
+        landmarks: what the generator was given, in [0, 1].
+        person: whose face it should be, by the name in `faces`.
+        driver: whose motion it should be.
+        faces: of everybody's real targets.
+    """
+    made, theirs = measure_faces(frames), faces.of[driver]
+    own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
+    to_driver = _mean_distance(made.descriptors, theirs.descriptors)
+    known = np.isfinite(own_distance) & np.isfinite(to_driver)
+    return {
+        "faces/undetected": np.isnan(made.landmarks).any((1, 2)).astype(np.float64),
+        "landmark_error": metrics.landmark_error(made.landmarks, landmarks),
+        "pose_error": metrics.pose_error(made.landmarks, theirs.landmarks),
+        "expression_error": metrics.expression_error(made.landmarks, theirs.landmarks),
+        "identity/l2": own_distance,
+        "identity/centred_cosine": _mean_cosine(made.descriptors, faces.of[person].descriptors, faces.mean),
+        LOST: np.where(known, (to_driver < own_distance).astype(np.float64), np.nan),
+    }
+
+
+def _pairs(made: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Every made descriptor beside every known real one."""
+    real = real[np.isfinite(real).all(-1)]
+    return np.repeat(made, len(real), axis=0), np.tile(real, (len(made), 1)), (len(made), len(real))
+
+
+def _mean_distance(made: np.ndarray, real: np.ndarray) -> np.ndarray:
+    ours, theirs, shape = _pairs(made, real)
+    return _row_means(metrics.identity_l2(ours, theirs).reshape(shape))
+
+
+def _mean_cosine(made: np.ndarray, real: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    ours, theirs, shape = _pairs(made, real)
+    return _row_means(metrics.centred_cosine(ours, theirs, mean=mean).reshape(shape))
+
+
+def _row_means(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.mean(1)) if values.shape[1] else np.full(len(values), np.nan)

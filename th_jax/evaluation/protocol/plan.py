@@ -1,0 +1,204 @@
+"""Who is judged, on which frames, and from which shots: drawn by seed and written down in chosen.json for other systems."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from th_jax.data.pictures import decode_frame
+from th_jax.data.records import VideoRecords
+from th_jax.evaluation.people import HeldOut
+from th_jax.types import Shots
+
+CHOSEN_FILE = "chosen.json"
+CHOSEN_SCHEMA = 1
+SHOTS = (1, 8, 32)
+"""The paper's T."""
+
+
+class Protocol(NamedTuple):
+    """What a name of a protocol stands for."""
+
+    people: int
+    """Videos of different people, as far as there are enough."""
+    targets: int
+    """Held-out frames of each, spread evenly over the video."""
+    shots: tuple[int, ...] = SHOTS
+    crossed: bool = False
+    """Whether everybody is driven by somebody else's frames."""
+
+
+PROTOCOLS = {
+    "zakharov19": Protocol(people=50, targets=32),
+    "heads": Protocol(people=24, targets=8),
+    "cross": Protocol(people=24, targets=8, crossed=True),
+}
+
+
+class Person(NamedTuple):
+    """One video that is judged."""
+
+    name: str
+    """Of the person's folders, such as "003-head-100003"."""
+    record: int
+    """Number of the record in its split."""
+    video_id: str
+    identity: str
+    order: tuple[int, ...]
+    """Frame numbers of the shots, in the order in which T takes them: 8 shots are the first 8 of the 32."""
+    targets: tuple[int, ...]
+    """Frame numbers that are redrawn; never shots."""
+    driving: tuple[int, ...]
+    """Frame numbers whose landmarks are redrawn, and which name the pictures: `targets`, or those of the driver."""
+    driver: str | None = None
+    """Name of the person who drives; None for the person themselves."""
+
+    def shots(self, count: int) -> tuple[int, ...]:
+        """Frame numbers of T shots, rising."""
+        return tuple(sorted(self.order[:count]))
+
+
+class Loaded(NamedTuple):
+    """A person's frames and landmarks."""
+
+    shots: Shots
+    """All of them, in the order of `Person.order`."""
+    frames: UInt8[np.ndarray, "S H W 3"]
+    landmarks: Float[np.ndarray, "S P 2"]
+
+    def first(self, count: int) -> Shots:
+        """T shots."""
+        return Shots(*(np.asarray(leaf)[:count] for leaf in self.shots))
+
+    def held(self, count: int) -> HeldOut:
+        """One person with T sources, for baselines and scores."""
+        frames, landmarks, _ = self.first(count)
+        return HeldOut(
+            *(np.asarray(part)[None] for part in (frames, landmarks, self.frames, self.landmarks))
+        )  # fmt: skip
+
+
+def choose_people(records: VideoRecords, protocol: Protocol, *, seed: int = 0) -> tuple[Person, ...]:
+    """Draw videos, targets and shots; reads no record.
+
+    Videos with too few frames are not drawn. People with several videos come a second time only where there are too few
+    others. A video's frames depend on the seed and on nothing else that is chosen.
+
+    Raises:
+        ValueError: if the split has nobody, or too few videos with enough frames, or the protocol's numbers are below 1.
+    """
+    if min(protocol.people, protocol.targets, *protocol.shots) < 1 or max(protocol.shots) > SHOTS[-1]:
+        raise ValueError(
+            f"people and targets must be 1 or more and shots 1 to {SHOTS[-1]}, but {protocol.people}, {protocol.targets} "
+            f"and {', '.join(map(str, protocol.shots))} came"
+        )
+    if len(records) == 0:
+        raise ValueError(f"{records!r} is empty: there is nobody to evaluate on")
+    shots, targets = max(protocol.shots), protocol.targets
+    short = [number for number in range(len(records)) if records.entry(number).frames < shots + targets]
+    left = sorted(set(range(len(records))) - set(short))
+    if len(left) < protocol.people:
+        raise ValueError(_too_few(records, protocol, len(left), short))
+    if protocol.crossed and protocol.people < 2:
+        raise ValueError("to drive people by others takes at least 2, but 1 was asked for")
+    drawn = sorted(_one_each(records, np.random.default_rng(seed).permutation(left).tolist())[: protocol.people])
+    people = [_person(records, place, number, shots, targets, seed) for place, number in enumerate(drawn)]
+    return _crossed(people, seed) if protocol.crossed else tuple(people)
+
+
+def load_person(records: VideoRecords, person: Person, *, image_size: int, landmarks: str) -> Loaded:
+    """Frames reduced to `image_size` pixels, and the "true" or "detected" landmarks.
+
+    Raises:
+        ValueError: if a stored frame is smaller.
+        DamagedRecord: naming shard and record.
+    """
+    record = records.read(person.record)
+    points = record.true_landmarks if landmarks == "true" else record.landmarks
+    assert points is not None, "the list said that all records have true landmarks"
+
+    def frames(numbers: Sequence[int]) -> np.ndarray:
+        return np.stack([decode_frame(record.frames[number], size=image_size) for number in numbers])
+
+    order, targets = list(person.order), list(person.targets)
+    shots = Shots(frames(order), points[order].astype(np.float32), np.ones(len(order), np.float32))
+    return Loaded(shots, frames(targets), points[targets].astype(np.float32))
+
+
+def chosen_text(records: VideoRecords, people: Sequence[Person], about: Mapping[str, Any]) -> str:
+    """chosen.json: who and which frames, for another system to be scored on the same ones.
+
+    Args:
+        records: that people were chosen from.
+        people: by `choose_people`.
+        about: protocol, seed, size, landmarks and shots: JSON values.
+    """
+    shots = [int(count) for count in about["shots"]]
+    entries = [
+        {
+            "name": person.name,
+            "video_id": person.video_id,
+            "identity": person.identity,
+            "shots": {str(count): list(person.shots(count)) for count in shots},
+            "targets": list(person.targets),
+            "driving": list(person.driving),
+            "driver": person.driver,
+        }
+        for person in people
+    ]
+    data = {"name": records.videos.name, "split": records.split, "videos": records.videos.digest(split=records.split)}
+    document = {"schema": CHOSEN_SCHEMA, **about, "data": data, "people": entries}
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def frame_name(number: int) -> str:
+    """File name of the picture of a frame, in all folders: "0008.png"."""
+    return f"{number:04d}.png"
+
+
+def _one_each(records: VideoRecords, numbers: Sequence[int]) -> list[int]:
+    """The numbers with everybody's first video before anybody's second."""
+    rounds: dict[str, int] = {}
+    keyed = []
+    for place, number in enumerate(numbers):
+        identity = str(records.entry(number).identity)
+        rounds[identity] = rounds.get(identity, -1) + 1
+        keyed.append((rounds[identity], place, number))
+    return [number for *_, number in sorted(keyed)]
+
+
+def _person(records: VideoRecords, place: int, number: int, shots: int, targets: int, seed: int) -> Person:
+    entry = records.entry(number)
+    chosen = [int((i + 0.5) * entry.frames / targets) for i in range(targets)]
+    rest = np.setdiff1d(np.arange(entry.frames), chosen)
+    order = np.random.default_rng([seed, int(entry.row_key[:8], 16)]).permutation(rest)[:shots]
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", str(entry.video_id)).strip("-")[:40]
+    name = f"{place:03d}-{plain or 'video'}"
+    video, identity = str(entry.video_id), str(entry.identity)
+    return Person(name, number, video, identity, tuple(order.tolist()), tuple(chosen), tuple(chosen))
+
+
+def _crossed(people: list[Person], seed: int) -> tuple[Person, ...]:
+    """Everybody with a driver: along one random circle, so that each drives one and nobody themselves."""
+    circle = np.random.default_rng([seed, 1]).permutation(len(people))
+    drivers = {place: people[other] for place, other in zip(circle.tolist(), np.roll(circle, 1).tolist(), strict=True)}
+    return tuple(
+        person._replace(driver=drivers[place].name, driving=drivers[place].targets)
+        for place, person in enumerate(people)
+    )
+
+
+def _too_few(records: VideoRecords, protocol: Protocol, enough: int, short: Sequence[int]) -> str:
+    shots, targets = max(protocol.shots), protocol.targets
+    if not short:
+        return (
+            f"{protocol.people} people were asked for, but {records!r} has {len(records)}: give --people {len(records)}"
+        )
+    entry = records.entry(short[0])
+    return (
+        f"{protocol.people} videos of {shots} shots and {targets} other targets were asked for, but {enough} of {records!r} "
+        f"have enough frames; video {entry.video_id!r} has {entry.frames}: give fewer --people, --shots or --targets"
+    )

@@ -1,0 +1,209 @@
+"""The page of a run: what was measured and how, what was expected, plots, and people from best to worst."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from th_jax.evaluation.heldout import baseline_frames
+from th_jax.evaluation.protocol.cells import REAL
+from th_jax.evaluation.protocol.expectations import in_words
+from th_jax.evaluation.protocol.measure import HIGHER_IS_BETTER, TITLES
+from th_jax.evaluation.protocol.plan import Person
+from th_jax.evaluation.protocol.results import (
+    Scores,
+    cell_text,
+    columns_of,
+    rows_of,
+    shown_measure,
+)
+from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
+from th_jax.evaluation.report_page import Plot, Point, Row, Section, report_page
+from th_jax.rendering.figures import picture_grid
+from th_jax.rendering.render import draw_stream
+
+_PICTURE = 96
+"""Pictures on the page are enlarged to at least so many pixels."""
+_TARGETS_SHOWN = 4
+_BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "pose_error")
+
+
+def page_of(
+    evaluation: Evaluation, scores: Scores, *, title: str, facts: Sequence[str], expected: Sequence[Mapping[str, Any]]
+) -> str:
+    """report.html as text.
+
+    Args:
+        evaluation: that is over.
+        scores: of it.
+        title: of the page.
+        facts: sentences on what was run, with which weights.
+        expected: `expectations.judged`.
+    """
+    sections = [
+        Section("What was measured", facts),
+        Section("What the paper leads one to expect, and what was seen", _INTRODUCTION, in_words(expected)),
+        Section(
+            "Numbers",
+            [
+                "Means over frames, with 95 % bootstrap intervals over people. Frames without a face are charged and counted."
+            ],
+            table=_table(scores),
+        ),
+        Section("Quality against T", plots=_against_shots(scores)),
+        *_against_steps(evaluation),
+        Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
+        Section("Pictures", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
+    ]
+    return report_page(title, sections)
+
+
+_INTRODUCTION = [
+    "The paper's numbers are of networks at 256 pixels, meta-learned on VoxCeleb2; only directions can be compared with those "
+    "here. A difference counts as seen if its interval, over the same frames of the same people, leaves out zero. Of many "
+    "intervals some miss the truth, and those over fewer than about ten people are too narrow."
+]
+_BY_PERSON_WORDS = "Each mark is a person, sorted by the fine-tuned frames' mean; the order is that of each plot alone."
+_PICTURE_WORDS = (
+    "The best, the median and the worst person by the mean of fine-tuned frames at the largest T, in the measure that is "
+    "named. A row is a held-out frame."
+)
+
+
+def _table(scores: Scores) -> list[list[str]]:
+    columns = columns_of(scores)
+    rows = [["T", "frames of", *(TITLES[name] for name in columns)]]
+    for cell in rows_of(scores):
+        estimates = scores.estimates[cell]
+        texts = [cell_text(estimates[shown_measure(name)]) if name in estimates else "–" for name in columns]
+        rows.append([str(cell[1] or "–"), cell[0], *texts])
+    return rows
+
+
+def _against_shots(scores: Scores) -> list[Plot]:
+    counts = sorted({count for _, count in scores.tables if count})
+    methods = list(dict.fromkeys(method for method, count in rows_of(scores) if count))
+    plots = []
+    for column in columns_of(scores):
+        name = shown_measure(column)
+        series: dict[str, list[Point]] = {}
+        levels: dict[str, float] = {}
+        for method in methods:
+            found = [
+                (count, scores.estimates[method, count]) for count in counts if (method, count) in scores.estimates
+            ]
+            points = [
+                Point(math.log2(count), e[name].value, e[name].low, e[name].high) for count, e in found if name in e
+            ]
+            series |= {method: points} if points else {}
+        for method, count in scores.tables:
+            if not count and name in scores.estimates[method, 0] and column not in ("l1/frame", "l1/box"):
+                levels[method] = scores.estimates[method, 0][name].value
+        better = "higher is better" if column in HIGHER_IS_BETTER else "lower is better"
+        ticks = [(math.log2(count), str(count)) for count in counts]
+        plots.append(Plot(f"{TITLES[column]} ({better})", series, ticks, "T, shots", levels=levels))
+    return plots
+
+
+def _against_steps(evaluation: Evaluation) -> list[Section]:
+    """Where pictures were measured between chunks: means over people."""
+    plots = []
+    for name in ("l1/frame", "ssim"):
+        series: dict[str, list[Point]] = {}
+        for count in evaluation.protocol.shots:
+            cells = [evaluation.kept.read(OURS, count, person) for person in evaluation.people]
+            curves = [cell.about["curve"] for cell in cells if cell is not None and cell.about.get("curve")]
+            if curves:
+                points = [
+                    Point(
+                        float(entries[0]["step"]),
+                        float(np.mean([entry[name] for entry in entries])),
+                        math.nan,
+                        math.nan,
+                    )
+                    for entries in zip(*curves, strict=True)
+                ]
+                series[f"T = {count}"] = points
+        if series:
+            last = max(point.x for points in series.values() for point in points)
+            ticks = [(step, f"{step:.0f}") for step in (0.0, last / 2, last)]
+            plots.append(Plot(TITLES[name], series, ticks, "steps of fine-tuning; 0 is feed-forward"))
+    words = ["Means over people of pictures that were measured between chunks. No step was chosen by them."]
+    return [Section("Quality against fine-tuning steps", words, plots=plots)] if plots else []
+
+
+def _by_person(scores: Scores) -> list[Plot]:
+    most = max(count for _, count in scores.tables)
+    plots = []
+    for column in _BY_PERSON:
+        name = shown_measure(column)
+        if name not in scores.tables["FT", most]:
+            continue
+        order = np.argsort(scores.tables["FT", most][name].mean(1))
+        series = {
+            method: [
+                Point(float(place), float(values), math.nan, math.nan)
+                for place, values in enumerate(scores.tables[method, most][name].mean(1)[order].tolist())
+            ]
+            for method in ("FF", "FT", "nearest_copy")
+            if name in scores.tables[method, most]
+        }
+        ticks = [(0.0, "1"), (float(len(order) - 1), str(len(order)))]
+        plots.append(Plot(f"{TITLES[column]} at T = {most}", series, ticks, "person", lines=False))
+    return plots
+
+
+def ranking_measure(scores: Scores) -> str:
+    """By what people are sorted from best to worst: identity where people are crossed, else features or pixels."""
+    most = max(count for _, count in scores.tables)
+    order = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2/with_failures")
+    return next(name for name in order if name in scores.tables["FT", most])
+
+
+def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
+    most = max(count for _, count in scores.tables)
+    measure = ranking_measure(scores)
+    means = scores.tables["FT", most][measure].mean(1)
+    order = np.argsort(means)
+    named = {0: "best", len(order) // 2: "median", len(order) - 1: "worst"}
+    rows = []
+    for place, name in sorted(named.items()):
+        person = evaluation.people[int(order[place])]
+        captions, picture = _pictures(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
+        words = TITLES[measure.removesuffix("/with_failures")]
+        title = f"{name}: {person.name}, {words} {means[order[place]]:.3f}, T = {most}"
+        rows.append(Row(title, captions, picture))
+    return rows
+
+
+def _pictures(
+    evaluation: Evaluation, person: Person, count: int, methods: Sequence[str]
+) -> tuple[list[str], UInt8[np.ndarray, "H W 3"]]:
+    """A row for each of a few targets: a shot, what drives, the frame that it is from, and every method's."""
+    loaded = evaluation.load(person)
+    real = loaded.frames
+    if person.driver is not None:
+        (driver,) = (other for other in evaluation.people if other.name == person.driver)
+        real = evaluation.kept.read_pictures(REAL, 0, driver)
+    kept = {
+        method: baseline_frames(loaded.held(count), method)[0]
+        if method in COPIES
+        else evaluation.kept.read_pictures(method, count, person)
+        for method in methods
+    }
+    networks = evaluation.meta.networks
+    drawn = list(draw_stream(loaded.landmarks, networks=networks, chunk=len(loaded.landmarks)))
+    shot = np.asarray(loaded.shots.frames)[0]
+    chosen = np.linspace(0, len(real) - 1, min(_TARGETS_SHOWN, len(real))).round().astype(int)
+    grid = [[_enlarged(x) for x in (shot, drawn[t], real[t], *(kept[m][t] for m in methods))] for t in chosen]
+    whose = "real" if person.driver is None else "driver, real"
+    return ["shot", "landmarks", whose, *methods], picture_grid(grid)
+
+
+def _enlarged(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "Y X 3"]:
+    factor = -(-_PICTURE // frame.shape[0])
+    size = frame.shape[1] * factor, frame.shape[0] * factor
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)) if factor > 1 else frame

@@ -1,0 +1,252 @@
+"""Runs a protocol: real frames first, then every person at every T by every method; what is on the disk is not done again."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from th_jax.data.records import VideoRecords
+from th_jax.evaluation import metrics
+from th_jax.evaluation.face_measures import measure_faces
+from th_jax.evaluation.heldout import baseline_frames
+from th_jax.evaluation.people import HeldOut
+from th_jax.evaluation.protocol.cells import REAL, Cell, Kept, Table, read_theirs
+from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
+from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
+from th_jax.media import Kind, Provenance
+from th_jax.media.provenance import pixel_digest
+from th_jax.models.networks import Networks
+from th_jax.pretrained import MetaModel
+from th_jax.rendering.render import CHUNK, render
+from th_jax.retargeting import Retargeting, face_shape, retarget
+from th_jax.training.finetune import feed_forward
+from th_jax.training.finetune_many import finetune_many
+from th_jax.training.finetune_person import FinetuneMetrics, fit_shots
+from th_jax.training.finetune_presets import Settings, finetune_arguments
+from th_jax.types import Avatar, MetaWeights, Shots
+
+OURS = "ours"
+"""The group of the methods below, which one cell holds together."""
+
+COPIES = ("nearest_copy", "mean_frame")
+OUR_METHODS = ("FF", "FT", *COPIES)
+RESERVED = frozenset({OURS, REAL, *OUR_METHODS, "check"})
+"""Names that another system may not have."""
+
+
+class Stopped(Exception):
+    """Whoever waits asked to stop; everybody who is finished is kept."""
+
+
+class Evaluation(NamedTuple):
+    """All that a run depends on."""
+
+    meta: MetaModel
+    settings: Settings
+    records: VideoRecords
+    protocol: Protocol
+    people: tuple[Person, ...]
+    kept: Kept
+    landmarks: str = "true"
+    faces: bool = True
+    retargeting: Retargeting = "none"
+    curve: bool = False
+    """Whether pictures are measured between chunks of fine-tuning."""
+    theirs: Mapping[str, Path] = {}
+    weights: Mapping[str, str] = {}
+
+    def load(self, person: Person) -> Loaded:
+        """The person's frames, and the landmarks that drive: their own targets', or those of the driver."""
+        size = self.meta.networks.image_size
+        loaded = load_person(self.records, person, image_size=size, landmarks=self.landmarks)
+        if person.driver is None:
+            return loaded
+        (driver,) = (other for other in self.people if other.name == person.driver)
+        theirs = load_person(self.records, driver, image_size=size, landmarks=self.landmarks)
+        points = theirs.landmarks
+        if self.retargeting == "shape":
+            shapes = (face_shape(np.asarray(one.shots.landmarks)) for one in (theirs, loaded))
+            points = retarget(points, driver=next(shapes), target=next(shapes)).astype(np.float32)
+        return loaded._replace(landmarks=points)
+
+
+class Progress(NamedTuple):
+    """How whoever waits hears of it."""
+
+    did: Callable[[], Any] = lambda: None
+    """Called for every cell that is on the disk."""
+    told: Callable[[str], Any] = lambda text: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def cells_of(evaluation: Evaluation) -> int:
+    """How many cells a run has at most: real frames, ours, and those of other systems."""
+    systems = 1 + len(evaluation.theirs)
+    return len(evaluation.people) * (1 + systems * len(evaluation.protocol.shots))
+
+
+def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
+    """Measure everything that is not measured yet; returns what the detector saw in real frames.
+
+    Raises:
+        Stopped: if `progress.stop` says so.
+        ValueError: if no face was found in any real frame, another system's pictures do not fit, or settings do not.
+        FileNotFoundError: if another system's pictures are incomplete.
+        DamagedRecord: naming shard and record.
+        ImportError: without the extra "video".
+        OSError: if the disk refuses.
+    """
+    for name, folder in evaluation.theirs.items():
+        _check_theirs(name, folder, evaluation)
+    faces = _real(evaluation, progress)
+    for person in evaluation.people:
+        _score_real(evaluation, person, faces)
+        progress.did()
+    _score_ours(evaluation, faces, progress)
+    for name, folder in evaluation.theirs.items():
+        _score_theirs(name, folder, evaluation, faces, progress)
+    return faces
+
+
+def _table(
+    evaluation: Evaluation, person: Person, held: HeldOut, frames: UInt8[np.ndarray, "S H W 3"], faces: Faces | None
+) -> Table:
+    if person.driver is None:
+        return own_table(held, frames, person=person.name, perceptual=evaluation.meta.perceptual, faces=faces)
+    assert faces is not None, "the command line asks for faces where people are crossed"
+    points = np.asarray(held.target_landmarks)[0]
+    return cross_table(frames, points, person=person.name, driver=person.driver, faces=faces)
+
+
+def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
+    """The real targets as pictures, and what the detector sees in them."""
+    kind = Kind.SYNTHETIC_RENDER if evaluation.records.videos.true_landmarks else Kind.REAL_CROP
+    measured = {}
+    for person in evaluation.people:
+        if progress.stop():
+            raise Stopped
+        progress.told(f"{person.name}: real frames")
+        found = evaluation.kept.read_faces(person)
+        if (evaluation.faces and found is None) or evaluation.kept.read(REAL, 0, person) is None:
+            frames = evaluation.load(person).frames
+            evaluation.kept.write_pictures(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
+            if evaluation.faces and found is None:
+                found = measure_faces(frames)
+                evaluation.kept.write_faces(person, found)
+        if found is not None:
+            measured[person.name] = found
+    return Faces(measured) if evaluation.faces else None
+
+
+def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> None:
+    """Real frames in the place of generated ones: the person's own, or the driver's, who keeps the pose and no identity."""
+    if evaluation.kept.read(REAL, 0, person) is not None:
+        return
+    loaded = evaluation.load(person)
+    if person.driver is None:
+        frames = loaded.frames
+    else:
+        (driver,) = (other for other in evaluation.people if other.name == person.driver)
+        frames = evaluation.load(driver).frames
+    method = REAL if person.driver is None else "driver"
+    table = _table(evaluation, person, loaded.held(1), frames, faces)
+    evaluation.kept.write(REAL, 0, person, Cell({method: table}, {}))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(networks: Networks, weights: MetaWeights, shots: Shots) -> Avatar:
+    return feed_forward(networks, weights, shots)
+
+
+def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress) -> None:
+    meta, networks = evaluation.meta, evaluation.meta.networks
+    arguments = finetune_arguments(evaluation.settings, meta.perceptual)
+    waiting: dict[str, tuple[Person, int, Loaded, list[dict[str, float]]]] = {}
+
+    def redrawn(avatar: Avatar, loaded: Loaded) -> np.ndarray:
+        return render(networks, avatar, loaded.landmarks, chunk=min(CHUNK, len(loaded.landmarks)))
+
+    def pending() -> Iterator[tuple[str, Shots]]:
+        for count in evaluation.protocol.shots:
+            for person in evaluation.people:
+                if evaluation.kept.read(OURS, count, person) is not None:
+                    progress.did()
+                    continue
+                loaded = evaluation.load(person)
+                waiting[f"T = {count}, {person.name}"] = (person, count, loaded, [])
+                yield f"T = {count}, {person.name}", loaded.first(count)
+
+    def observe(name: str, avatar: Avatar, steps: FinetuneMetrics) -> bool:
+        if progress.stop():
+            raise Stopped
+        loss = steps["loss/generator"]
+        progress.told(f"{name}: step {len(loss)}, loss {loss[-1]:.3g}")
+        person, _, loaded, curve = waiting[name]
+        if evaluation.curve and person.driver is None:
+            curve.append({"step": len(loss), **_pixel_means(redrawn(avatar, loaded), loaded)})
+        return False  # early stopping would choose each person's steps by held-out pictures
+
+    people = pending()
+    for done in finetune_many(
+        networks, meta.weights, meta.perceptual, people, **arguments,
+        observe=observe, key=jax.random.key(evaluation.settings["seed"]),
+    ):  # fmt: skip
+        person, count, loaded, curve = waiting.pop(done.name)
+        progress.told(f"{done.name}: scores")
+        shots, held = loaded.first(count), loaded.held(count)
+        start = _start(networks, meta.weights, fit_shots(networks, shots))
+        frames = {"FF": redrawn(start, loaded), "FT": redrawn(done.avatar, loaded)}
+        record = Provenance(kind=Kind.GENERATED, weights=evaluation.weights).of(shots)
+        for method, pictures in frames.items():
+            evaluation.kept.write_pictures(method, count, person, pictures, record)
+        frames |= {kind: baseline_frames(held, kind)[0] for kind in COPIES}
+        if evaluation.curve and person.driver is None:
+            curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
+        tables = {method: _table(evaluation, person, held, made, faces) for method, made in frames.items()}
+        about = {"steps": len(done.metrics["loss/generator"]), "curve": curve}
+        evaluation.kept.write(OURS, count, person, Cell(tables, about))
+        progress.did()
+
+
+def _pixel_means(frames: np.ndarray, loaded: Loaded) -> dict[str, float]:
+    made, wanted = frames / 255.0, loaded.frames / 255.0
+    return {"l1/frame": float(metrics.l1(made, wanted).mean()), "ssim": float(metrics.ssim(made, wanted).mean())}
+
+
+def _check_theirs(name: str, folder: Path, evaluation: Evaluation) -> None:
+    """All pictures of another system, before anything is computed."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} with the frames of {name}")
+    size = evaluation.meta.networks.image_size
+    found: Iterable[Any] = (
+        read_theirs(folder, count, person, size=size)
+        for count in evaluation.protocol.shots
+        for person in evaluation.people
+    )
+    if not sum(frames is not None for frames in found):
+        wanted = ", ".join(f"T{count}" for count in evaluation.protocol.shots)
+        raise FileNotFoundError(f"{folder} has no frames of {name}: none of the folders {wanted} is there")
+
+
+def _score_theirs(name: str, folder: Path, evaluation: Evaluation, faces: Faces | None, progress: Progress) -> None:
+    for count in evaluation.protocol.shots:
+        for person in evaluation.people:
+            if progress.stop():
+                raise Stopped
+            progress.told(f"{name}, T = {count}, {person.name}")
+            frames = read_theirs(folder, count, person, size=evaluation.meta.networks.image_size)
+            kept = evaluation.kept.read(name, count, person)
+            if frames is not None:
+                about = {"pixels": pixel_digest(frames)}
+                if kept is None or kept.about != about:
+                    notes = f"frame of the system {name}, which was made elsewhere"
+                    record = Provenance(kind=Kind.GENERATED, notes=notes)
+                    evaluation.kept.write_pictures(name, count, person, frames, record)
+                    held = evaluation.load(person).held(count)
+                    cell = Cell({name: _table(evaluation, person, held, frames, faces)}, about)
+                    evaluation.kept.write(name, count, person, cell)
+            progress.did()

@@ -1,0 +1,202 @@
+"""One HTML page about an evaluation that loads nothing: sentences, a table, plots as SVG, and rows of pictures."""
+
+import base64
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+_WIDTH, _HEIGHT = 380, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
+_COLORS = ("#2f6db3", "#c8502e", "#2e8b57", "#8c8c8c", "#8e4fa8", "#b8860b", "#008b8b", "#d16ba5")
+
+_STYLE = """
+body { font: 14px/1.5 system-ui, sans-serif; color: #1e1e1e; background: #fafafa; margin: 24px; max-width: 1500px }
+h1 { font-size: 20px } h2 { font-size: 16px; margin-top: 30px } h3 { font-size: 13px; margin: 16px 0 4px }
+p, li { max-width: 95ch } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: 12px } td, th { padding: 3px 12px 3px 0; text-align: left; white-space: nowrap }
+td.n { text-align: right; font-variant-numeric: tabular-nums } td small { color: #666 }
+tr.last td { border-bottom: 1px solid #ccc }
+figure { display: inline-block; margin: 0 22px 16px 0; vertical-align: top } figcaption { font-size: 12px; color: #444 }
+svg text { font: 11px sans-serif; fill: #333 } .key span { margin-right: 16px; white-space: nowrap }
+.key i { display: inline-block; width: 11px; height: 11px; margin-right: 5px }
+img { display: block; max-width: 100%; image-rendering: pixelated } code { font-size: 12px }
+"""
+
+
+class Point(NamedTuple):
+    """A value with its interval at a place on the x axis; NaN limits draw no interval."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+
+
+class Plot(NamedTuple):
+    """Lines over an axis, or, without lines, only marks."""
+
+    title: str
+    series: Mapping[str, Sequence[Point]]
+    ticks: Sequence[tuple[float, str]]
+    """Places on the x axis with their names."""
+    axis: str
+    lines: bool = True
+    levels: Mapping[str, float] = {}
+    """Dashed horizontal lines, such as what real frames reach."""
+
+
+class Row(NamedTuple):
+    """Pictures beside each other under a heading."""
+
+    title: str
+    captions: Sequence[str]
+    picture: UInt8[np.ndarray, "H W 3"]
+
+
+class Section(NamedTuple):
+    """A part of the page, its elements in this order."""
+
+    title: str
+    sentences: Sequence[str] = ()
+    points: Sequence[str] = ()
+    """Of a list."""
+    table: Sequence[Sequence[str]] = ()
+    """Headings first; texts in the first two columns, numbers in the others."""
+    plots: Sequence[Plot] = ()
+    rows: Sequence[Row] = ()
+
+
+def report_page(title: str, sections: Iterable[Section]) -> str:
+    """The page as text. All names come from data and are escaped; nothing is fetched, nothing runs.
+
+    Args:
+        title: its heading.
+        sections: in their order. Colours belong to names: a series has the same one in every plot of a section.
+    """
+    parts = [
+        "<!doctype html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">",
+        f"<style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+    ]
+    for section in sections:
+        parts += _section(section)
+    return "\n".join([*parts, "</body></html>", ""])
+
+
+def _section(section: Section) -> list[str]:
+    parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(sentence)}</p>" for sentence in section.sentences)]
+    if section.points:
+        parts.append("<ul>" + "".join(f"<li>{escape(point)}</li>" for point in section.points) + "</ul>")
+    if section.table:
+        parts.append(_table(section.table))
+    names = list(dict.fromkeys(name for plot in section.plots for name in plot.series))
+    if len(names) > 1:
+        keys = (f'<span><i style="background: {_color(names, name)}"></i>{escape(name)}</span>' for name in names)
+        parts.append(f'<p class="key">{"".join(keys)}</p>')
+    parts += [_figure(plot, names) for plot in section.plots]
+    for row in section.rows:
+        caption = " · ".join(row.captions)
+        image = f'<img src="{_data_uri(row.picture)}" alt="{escape(caption)}">'
+        parts.append(f"<h3>{escape(row.title)}</h3><figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
+    return parts
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    heads, *lines = rows
+    cells = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = []
+    for place, line in enumerate(lines):
+        last = place + 1 == len(lines) or lines[place + 1][0] != line[0]
+        texts = [f"<td>{escape(text)}</td>" for text in line[:2]]
+        for text in line[2:]:  # the interval is smaller than the number that it belongs to
+            value, bracket, interval = text.partition(" [")
+            texts.append(f'<td class="n">{escape(value)}<small>{escape(bracket + interval)}</small></td>')
+        body.append(f"<tr{' class=last' if last else ''}>{''.join(texts)}</tr>")
+    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(body)}</table></div>'
+
+
+def _figure(plot: Plot, names: Sequence[str]) -> str:
+    known = [p for points in plot.series.values() for p in points if math.isfinite(p.value)]
+    caption = f"<figcaption>{escape(plot.title)}</figcaption>"
+    if not known:
+        return f"<figure>{caption}<p>no values</p></figure>"
+    values = [v for p in known for v in (p.value, p.low, p.high) if math.isfinite(v)]
+    values += [level for level in plot.levels.values() if math.isfinite(level)]
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or max(abs(high), 1e-3) * 0.1
+    low, high = low - room, high + room
+    places = [place for place, _ in plot.ticks]
+    first, last = min(places), max(places)
+
+    def across(x: float) -> float:
+        inner = _WIDTH - _LEFT - _RIGHT - 30
+        return _LEFT + 15 + (inner * (x - first) / (last - first) if last > first else inner / 2)
+
+    def down(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+
+    parts = [f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(plot.title)}">']
+    for value in _round_values(low, high):
+        y = down(value)
+        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e2e2e2"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+    for place, name in plot.ticks:
+        parts.append(f'<text x="{across(place):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{escape(name)}</text>')
+    parts.append(f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(plot.axis)}</text>')
+    for name, level in plot.levels.items():
+        if math.isfinite(level):
+            y = down(level)
+            parts.append(
+                f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#888" stroke-dasharray="5 4"/>'
+                f'<text x="{_WIDTH - _RIGHT}" y="{y - 3:.1f}" text-anchor="end">{escape(name)}</text>'
+            )
+    for name, points in plot.series.items():
+        shift = 2.5 * (names.index(name) - (len(names) - 1) / 2) if plot.lines else 0.0
+        parts += _drawn_series(
+            name, [(across(p.x) + shift, p) for p in points if math.isfinite(p.value)], down,
+            color=_color(names, name), lines=plot.lines,
+        )  # fmt: skip
+    return f"<figure>{''.join(parts)}</svg>{caption}</figure>"
+
+
+def _drawn_series(
+    name: str, points: Sequence[tuple[float, Point]], down: Callable[[float], float], *, color: str, lines: bool
+) -> list[str]:
+    parts = []
+    if lines and len(points) > 1:
+        path = " ".join(f"{x:.1f},{down(p.value):.1f}" for x, p in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"/>')
+    for x, p in points:
+        if math.isfinite(p.low) and math.isfinite(p.high):
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(p.low):.1f}" y2="{down(p.high):.1f}" stroke="{color}"/>'
+            )
+        title = f"<title>{escape(name)}: {p.value:.4g}</title>"
+        parts.append(f'<circle cx="{x:.1f}" cy="{down(p.value):.1f}" r="3" fill="{color}">{title}</circle>')
+    return parts
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two values."""
+    step = 10.0 ** math.floor(math.log10(high - low))
+    step = next(step * part for part in (1.0, 0.5, 0.2, 0.1) if (high - low) / (step * part) >= 3)
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _color(names: Sequence[str], name: str) -> str:
+    return _COLORS[names.index(name) % len(_COLORS)]
+
+
+def _data_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
+    """As PNG: small pictures, which JPEG would change by more than systems differ."""
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
