@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -35,10 +35,13 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 	$(BIN)/python train.py --config configs/warm.py --workdir out/warm
 
 test: $(VENV)/.dev  ## the default test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 slow-test: $(VENV)/.dev  ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
+	$(BIN)/python -m pytest -m fuzz
 
 check: lint types test  ## everything that must be green before a commit
 

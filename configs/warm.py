@@ -1,6 +1,6 @@
 """A few dozen steps of both players from the bundled weights on the bundled heads: `make warm`.
 
-Command:   python train.py --config configs/warm.py --workdir out/demo
+Command:   python train.py --config configs/warm.py --workdir out/warm
 Hardware:  2 cores of an x86-64 server, no accelerator
 Time:      see docs/learning.md
 Result:    see docs/learning.md

@@ -1,6 +1,7 @@
 """What every test runs under: one CPU backend, exact products, ranks that must match."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,6 +12,40 @@ import pytest
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests write is signed with a key of their own, made once: the user's is neither made nor touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("TH_JAX_SIGNING_KEY", raising=False)
+        patch.delenv("TH_JAX_SIGNING_CERTIFICATE", raising=False)
+        yield
+
+
+TOGETHER = (
+    *("test_train_script", "test_meta_step", "test_sharding", "test_finetune_script", "test_enrol", "test_networks"),
+    *(
+        "test_finetune_many",
+        "test_finetune_person",
+        "test_protocol",
+        "test_export",
+        "test_build_shards",
+        "test_restart",
+    ),
+)
+"""Long files whose tests share a run or compiled programs: each on one worker, before all others."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give `pytest -n` groups that need not make the same things twice."""
+    places = {name: place for place, name in enumerate(TOGETHER)}
+    for item in items:
+        if item.path.stem in places:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: places.get(item.path.stem, len(TOGETHER)))
 
 
 @pytest.fixture

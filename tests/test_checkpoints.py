@@ -95,7 +95,7 @@ def test_altered_files_are_detected_or_change_nothing(three: Path, places: int) 
                 assert "that of step 2 is whole: move the later folders" in str(error)  # noqa: PT017
         path.write_bytes(whole)
     gc.collect()
-    assert refused > len(cases) / 3
+    assert refused > len(cases) / 4, "some bytes are read by nobody; too many would mean that nothing is checked"
     with Checkpoints(three, read_only=True) as checkpoints:
         assert_same_bits(checkpoints.restore(shapes)[0], wanted)
 

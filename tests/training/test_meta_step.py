@@ -65,13 +65,18 @@ def test_it_is_a_function_of_state_and_batch(perceptual: Any) -> None:  # noqa: 
 
 
 def test_slices_give_the_same_update(perceptual: Any) -> None:  # noqa: F811
-    whole, sliced = tiny_state(), tiny_state()
-    for seed in range(2):
-        whole, metrics = compiled_step()(whole, perceptual, tiny_batch(seed=seed))
-        sliced, metrics_of_slices = compiled_step(slices=2)(sliced, perceptual, tiny_batch(seed=seed))
-    assert largest_difference(sliced, whole) < 1e-4
-    for name in metrics:
-        np.testing.assert_allclose(metrics_of_slices[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    exact = 0
+    for seed in range(3):
+        state, batch = tiny_state(seed=seed), tiny_batch(seed=seed)
+        whole, metrics = compiled_step()(state, perceptual, batch)
+        sliced, metrics_of_slices = compiled_step(slices=2)(state, perceptual, batch)
+        difference = largest_difference(sliced, whole)
+        # A sum that rounds to the other side of a ReLU's zero moves single biases by so much; another gradient, by far more.
+        assert difference < 1e-3
+        exact += difference < 1e-5
+        for name in metrics:
+            np.testing.assert_allclose(metrics_of_slices[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    assert exact >= 2
 
 
 def test_content_alone_leaves_the_discriminator_and_its_table(perceptual: Any) -> None:  # noqa: F811

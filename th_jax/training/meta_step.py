@@ -162,7 +162,8 @@ def make_meta_train_step(
             if adversary is not None:
                 metrics["rate/adversary"] = adversary
 
-        finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in metrics.values()]))
+        # Behind a barrier: XLA would repeat the whole test in the choice of every parameter.
+        finite = jax.lax.optimization_barrier(jnp.all(jnp.isfinite(jnp.stack(list(metrics.values())))))
         return _count(_keep_if(finite, new, state, before, index), state, finite), metrics
 
     return step

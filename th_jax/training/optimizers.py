@@ -65,9 +65,10 @@ class AdamSettings:
     def rate(self, updates: Int[Array, ""]) -> Float[Array, ""]:
         """The learning rate after so many updates."""
         done = updates.astype(jnp.float32)
-        halvings = sum(jnp.where(done >= boundary, 1.0, 0.0) for boundary in self.halve_at)
+        # No power: XLA would write its expansion into the update of every parameter.
+        halved = math.prod(jnp.where(done >= boundary, 0.5, 1.0) for boundary in self.halve_at)
         warm = jnp.minimum(1.0, (done + 1.0) / self.warmup) if self.warmup else 1.0
-        return jnp.asarray(self.learning_rate * warm * 0.5**halvings, jnp.float32)
+        return jnp.asarray(self.learning_rate * warm * halved, jnp.float32)
 
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser of a tree of parameters."""

@@ -1,5 +1,6 @@
 """Serves the page of a user study and keeps the answers that are posted to it; Flask and Waitress do the HTTP."""
 
+import logging
 import sqlite3
 import sys
 from pathlib import Path
@@ -83,6 +84,7 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, but {port} came")
     app = make_app(study, raters=raters)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits is nothing to report
     try:
         # The limit of a body is the application's; this one only keeps Waitress from storing much more than that.
         server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
