@@ -34,6 +34,8 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 	rm -rf out/warm
 	$(BIN)/python train.py --config configs/warm.py --workdir out/warm
 
+# Most of the tests' time is compiling programs that run for a second: LLVM need not optimise those. `pytest` by hand does.
+test: export XLA_FLAGS += --xla_backend_optimization_level=0
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
@@ -71,6 +73,7 @@ runs/heads_validation/videos.json: | $(VENV)/.dev
 golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with PyTorch
 	$(BIN)/python -m tests.golden.make_golden
 	$(BIN)/python -m tests.golden.make_metrics_golden
+	$(BIN)/python -m tests.golden.make_lpips_golden
 
 CLIPS := runs/clips
 $(CLIPS)/.fetched: | $(VENV)/.dev

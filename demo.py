@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from th_jax.rendering.layout import driver_crops
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.render import render
 from th_jax.rendering.smoothing import OneEuro
+from th_jax.watermark.messages import Marking, mark_frames, marking_of
 
 ROOT = Path(__file__).parent
 PORTRAIT = ROOT / "tests" / "data" / "astronaut.jpg"
@@ -71,33 +73,41 @@ def gather(folder: Path) -> tuple[Path, Path]:
 
 
 def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
-    """The driver's crops, the landmark images, and each avatar's frames: UInt8 `[F, H, W, 3]` each."""
+    """The driver's crops, the landmark images, and each avatar's frames with its mark, enlarged: UInt8 `[F, H, W, 3]` each."""
     size = avatars[0].networks.image_size
     with track_driver(film) as driving:
         shown = frames_on_screen(driving.times, driving.fps)
-        rows = [np.stack(list(driver_crops(driving, shown, size=size)))]
+        rows = [enlarged(driver_crops(driving, shown, size=size))]
         for number, loaded in enumerate(avatars):
             # One portrait's shape is that of one expression: motion moved onto it would smile without end.
             several = loaded.landmarks is not None and len(loaded.landmarks) > 1
             target = target_shape(loaded, "shape" if several else "none")
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(poses))
-            rows += [landmark_pictures(points, size=size)] if not number else []
-            rows.append(render(loaded.networks, loaded.avatar, points))
+            rows += [enlarged(landmark_pictures(points, size=size))] if not number else []
+            made = enlarged(render(loaded.networks, loaded.avatar, points))
+            rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
     return rows
 
 
-def enlarged(frame: np.ndarray) -> np.ndarray:
+def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
     """For the eye: 64 px are few."""
-    return np.asarray(cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC))
+    return np.stack([cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC) for frame in frames])
+
+
+def marking(loaded: LoadedAvatar) -> Marking:
+    """The watermark of an avatar's enlarged frames: put in after enlarging, which would blur it."""
+    made = marking_of(loaded.digest, size=SCALE * loaded.networks.image_size, kind="film")
+    assert made is not None
+    return made
 
 
 def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
-    """A row each of driver, landmarks and avatars, at some moments; before each avatar one of its shots."""
+    """A row each of driver, landmarks and avatars, at some moments; before each avatar one of its shots, enlarged too."""
     moments = np.linspace(0, len(rows[0]) - 1, COLUMNS).round().astype(int)
     blank = np.full_like(rows[0][0], 255)
     first = [blank, blank, *shots]
-    return picture_grid([[enlarged(p) for p in (own, *row[moments])] for own, row in zip(first, rows, strict=True)])
+    return picture_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
 
 
 def main() -> int:
@@ -118,15 +128,15 @@ def main() -> int:
     avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta="heads") for name in people]
     rows = drive(film, avatars)
     size = avatars[0].networks.image_size
-    shots = [
-        load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in ("head", "astronaut.jpg")
-    ]
+    files = ("head", "astronaut.jpg")
+    shots = enlarged(load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in files)
     record = dataclasses.replace(
-        avatars[1].provenance, notes=f"beside it the avatar of a rendered head, {avatars[0].digest}"
-    )
-    frames = (np.concatenate([enlarged(row[f]) for row in rows], axis=1) for f in range(len(rows[0])))
+        avatars[1].provenance, kind=Kind.COMPOSITE, watermark=marking(avatars[1]).message,
+        notes=f"beside it the avatar of a rendered head, {avatars[0].digest}, watermark {marking(avatars[0]).message}",
+    )  # fmt: skip
+    frames = (np.concatenate([row[f] for row in rows], axis=1) for f in range(len(rows[0])))
     write_video(out / "demo.mp4", frames, fps=FPS, provenance=record)
-    write_image(out / "contact_sheet.png", sheet(rows, shots), provenance=record)
+    write_image(out / "contact_sheet.png", sheet(rows, list(shots)), provenance=record)
     print(
         f"{out / 'demo.mp4'}: driver, landmarks, the rendered head from {SHOTS} frames, the astronaut from one portrait"
     )

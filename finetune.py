@@ -9,6 +9,7 @@ The same command goes on where it was stopped. docs/fine-tuning.md has the setti
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -16,15 +17,15 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
-from th_jax.enrolment.enrol import Finetuning, Interrupted, Saving, enrol, request_digest, unfinished
+from th_jax.enrolment.enrol import Finetuning, Interrupted, enrol
 from th_jax.enrolment.report import Report, summary
 from th_jax.enrolment.requests import PersonRequest, check_name, one_person, read_manifest
+from th_jax.enrolment.saving import Saving, request_digest, unfinished
 from th_jax.enrolment.stopping import StoppingSettings
 from th_jax.interruption import StopRequest
-from th_jax.losses import LossWeights, loss_preset
+from th_jax.models.boundary import check_setting_names
 from th_jax.pretrained import MetaModel, load_meta
-from th_jax.training.finetune_person import default_losses
-from th_jax.training.optimizers import Optimizers
+from th_jax.training.finetune_presets import check_settings, finetune_arguments, finetune_preset
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Settings; configs/finetune_META.py or configs/finetune.py.")
 META = flags.DEFINE_string("meta", None, "Meta weights: a run's workdir, a released file, or a bundled name.")
@@ -40,6 +41,11 @@ MAX_SHOTS = flags.DEFINE_integer("max_shots", None, "Pictures of a person that a
 FEED_FORWARD = flags.DEFINE_bool("feed_forward", False, "No training: an avatar of under 100 KB in milliseconds.")
 COMPACT = flags.DEFINE_enum("compact", None, ["int8", "float16"], "Store only what changed, in so few bits.")
 PREVIEW = flags.DEFINE_bool("preview", False, "Draw OUT/previews/NAME/STEP.png every few steps.")
+
+STOPPED = 75
+"""Exit code after a signal, with people left: sysexits' "try again", which the same command does."""
+
+OWN_SECTIONS = ("name", "early_stopping")
 
 
 def parse(arguments: list[str]) -> list[str]:
@@ -64,22 +70,30 @@ def main(arguments: list[str]) -> None:
         app.usage(detailed_error="--consent FILE is for one person: a manifest has a column consent", exitcode=2)
     logging.set_verbosity(logging.WARNING)
     try:
-        sys.exit(finetune(CONFIG.value or default_config(META.value)))
+        sys.exit(finetune(CONFIG.value))
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"finetune.py: {error}")
 
 
-def finetune(config: ConfigDict) -> int:
-    """From requests to avatars; the exit code is 0 if everybody has one."""
+def finetune(config: ConfigDict | None) -> int:
+    """From requests to avatars; the exit code is 0 if everybody has one, 1 if somebody failed, STOPPED if it was stopped.
+
+    Args:
+        config: by default the one for the meta weights.
+    """
+    if config is not None:
+        check_config(config)
     people = requested()
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     meta = load_meta(META.value, only_generate=FEED_FORWARD.value)
+    config = config or default_config(str(meta.description["name"]))
+    check_config(config)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     settings = {"feed_forward": True} if FEED_FORWARD.value else config.to_dict()
     notes = {"request": request_digest(meta, settings), "settings": settings}
     saving = Saving(Path(OUT.value), COMPACT.value, PREVIEW.value, notes)
-    left = unfinished(people, saving)
     how = None if FEED_FORWARD.value else finetuning_of(config, meta)
     report, stopped = Report(saving.folder), False
+    left = unfinished(people, saving, max_shots=MAX_SHOTS.value, report=report)
     with StopRequest() as stop, tqdm(total=len(people), initial=len(people) - len(left), unit="person") as bar:
         made = enrol(
             meta, left, saving, how=how, max_shots=MAX_SHOTS.value, report=report,
@@ -95,7 +109,7 @@ def finetune(config: ConfigDict) -> int:
     print(summary(report.outcomes, skipped=len(people) - len(left)))
     if stopped:
         print(f"stopped by {stop.signal}; what is finished is saved, and the same command goes on")
-        return 0
+        return STOPPED
     return int(any(outcome.status == "failed" for outcome in report.outcomes))
 
 
@@ -121,26 +135,39 @@ def requested() -> list[PersonRequest]:
 def finetuning_of(config: ConfigDict, meta: MetaModel) -> Finetuning:
     """What fine-tuning is told."""
     stopping = StoppingSettings(**config.early_stopping) if config.early_stopping.from_shots else None
-    return Finetuning(
-        epochs=config.epochs,
-        loss_weights=losses_of(config, meta),
-        optimizers=Optimizers.from_settings(config.optimizers),
-        adversary=config.adversary,
-        seed=config.seed,
-        stopping=stopping,
-        **config.rounds,
-    )
+    arguments = finetune_arguments(settings_of(config), meta.perceptual)
+    return Finetuning(**arguments, seed=config.seed, stopping=stopping)
 
 
-def losses_of(config: ConfigDict, meta: MetaModel) -> LossWeights:
-    """The config's losses; without a preset, the published ones for the meta weights' frozen networks."""
-    return loss_preset(**config.losses) if config.losses.preset else default_losses(meta.perceptual)
+def settings_of(config: ConfigDict) -> dict[str, Any]:
+    """The config without what only this script has."""
+    return {name: value for name, value in config.to_dict().items() if name not in OWN_SECTIONS}
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuse a config of something else, such as training, and values that fit no fine-tuning.
+
+    Raises:
+        ValueError: naming what is missing, unknown or out of range.
+    """
+    known = finetune_preset("paper")
+    if missing := [name for name in (*known, "early_stopping") if name not in config]:
+        raise ValueError(
+            f"this is no config of fine-tuning: it has no {', '.join(missing)}; begin with configs/finetune.py"
+        )
+    check_setting_names("a config of fine-tuning", [*known, *OWN_SECTIONS], config)
+    check_setting_names("the section early_stopping", StoppingSettings._fields, config.early_stopping)
+    check_settings(settings_of(config))
 
 
 def default_config(meta: str) -> ConfigDict:
-    """configs/finetune_META.py if there is one for bundled weights of that name, else the paper's preset."""
+    """configs/finetune_META.py if there is one for meta weights of that name, else the paper's preset.
+
+    Args:
+        meta: the name that the weights have in themselves, wherever their file lies.
+    """
     known = {path.stem for path in (Path(__file__).parent / "configs").glob("finetune_*.py")}
-    name = f"finetune_{meta}" if f"finetune_{meta}" in known and not Path(meta).exists() else "finetune"
+    name = f"finetune_{meta}" if f"finetune_{meta}" in known else "finetune"
     config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
     return config
 

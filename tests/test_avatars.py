@@ -195,6 +195,12 @@ def test_compaction_from_the_command_line(tmp_path: Path, saved: Path, capsys: p
     assert main(command) == 1
     assert "was made from the meta weights 'tiny'" in capsys.readouterr().err
     assert not out.exists()
+    before, command[-1] = saved.read_bytes(), str(tmp_path / "another_name.safetensors")
+    (tmp_path / "another_name.safetensors").symlink_to(saved)
+    for itself in (str(saved), command[-1]):
+        assert main([*command[:-1], itself]) == 1
+        assert "is the avatar itself, in full precision: name another file with --out" in capsys.readouterr().err
+    assert saved.read_bytes() == before
 
 
 def test_compaction_needs_landmarks(tmp_path: Path) -> None:

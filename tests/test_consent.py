@@ -88,6 +88,20 @@ def test_a_clock_that_is_behind_keeps_nobody_from_revoking(photos: Path, monkeyp
     assert revoke_consent(path).revoked == read_consent(path).created
 
 
+def test_a_record_behind_a_link_is_revoked(photos: Path, tmp_path: Path) -> None:
+    """What others look up is what the link leads to; a loop of links is no record."""
+    path = made(photos)
+    link = tmp_path / "link.consent.json"
+    link.symlink_to(path)
+    assert revoke_consent(link).revoked is not None
+    assert link.is_symlink()
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        check_valid(read_consent(path))
+    link.unlink()
+    link.symlink_to(link)
+    assert main(["revoke", str(link)]) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -123,6 +124,8 @@ def test_feed_forward(folder: Path) -> None:
         (["--shots", "docs"], "finetune.py: whoever is shown in docs must have agreed: give the record of it"),
         (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
         (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
+        (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
+        (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -135,25 +138,78 @@ def test_mistakes_are_one_sentence(
     assert message in refused(arguments, monkeypatch, capsys, tmp_path)
 
 
+def test_configs_that_fit_no_fine_tuning() -> None:
+    """Found before anything is loaded, wherever they come from."""
+    import finetune
+
+    def changed(section: str, **values: Any) -> Any:
+        config = finetune.default_config("heads")
+        (config[section] if section else config).update(values)
+        return config
+
+    finetune.check_config(changed(""))
+    for config, message in (
+        (changed("", adversary=-1.0), "'adversary' must be a number of at least 0, but is -1.0"),
+        (changed("losses", pixel=-1.0), "the loss weight pixel must be a finite number"),
+        (changed("rounds", width=2), "at_once must be a multiple of width"),
+        (changed("early_stopping", patient=1), "'patient' is no setting of the section early_stopping; did you mean"),
+        (changed("", note="x"), "'note' is no setting of a config of fine-tuning"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune.check_config(config)
+
+
 def refused(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: Path
 ) -> str:
     """What is said to mistakes, in this process: they are found before anything is loaded."""
-    from absl import flags
-
     import finetune
 
     def nothing(_: str) -> None:
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(finetune, "load_meta", nothing)
-    monkeypatch.setattr(sys, "argv", ["finetune.py", "--meta", "heads", "--out", str(out), *arguments])
+    code = main_code(["--meta", "heads", "--out", str(out), *arguments], monkeypatch)
+    printed = capsys.readouterr()
+    return f"{code}{printed.out}{printed.err}"
+
+
+def main_code(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the script ends with in this process."""
+    from absl import flags
+
+    import finetune
+
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *arguments])
     flags.FLAGS.unparse_flags()
-    flags.FLAGS["consent"].value = None  # absl keeps what an earlier command line said
+    for name in ("shots", "manifest", "name", "consent", "config"):
+        flags.FLAGS[name].value = None  # absl keeps what an earlier command line said
     with pytest.raises(SystemExit) as stopped:
         finetune.main(finetune.parse(sys.argv))
-    printed = capsys.readouterr()
-    return f"{stopped.value.code}{printed.out}{printed.err}"
+    return stopped.value.code
+
+
+def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 would say that everybody has an avatar; and a released file is fine-tuned as under its name."""
+    import finetune
+
+    asked: list[Any] = []
+
+    def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:
+        asked.append(settings["how"])
+        raise finetune.Interrupted
+        yield
+
+    monkeypatch.setattr(finetune, "enrol", stopped)
+    weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
+    arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
+    assert main_code(["--meta", weights, *arguments], monkeypatch) == finetune.STOPPED == 75
+    assert "what is finished is saved, and the same command goes on" in capsys.readouterr().out
+    assert (asked[0].adversary, asked[0].loss_weights.pixel, asked[0].optimizers.synthesis.beta2) == (4.0, 200.0, 0.99)
+    assert main_code(["--meta", str(folder / "tiny.safetensors"), *arguments], monkeypatch) == 75
+    assert (asked[1].adversary, asked[1].loss_weights.pixel, asked[1].optimizers.synthesis.beta2) == (1.0, 0.0, 0.999)
 
 
 def test_a_revoked_record_stops_it_before_anything_is_loaded(

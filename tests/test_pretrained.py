@@ -153,6 +153,15 @@ def test_a_run_gives_its_averaged_weights(run: Path) -> None:
             np.testing.assert_array_equal(again[name], leaf)
 
 
+def test_a_runs_digest_is_that_of_what_is_stored(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """u and v are computed when it is opened, a little otherwise on each device: the avatars that name it fit on all."""
+    here = load_meta(run)
+    monkeypatch.setattr(pretrained, "power_iterate", lambda params, stats, **_: jax.tree.map(lambda x: x + 1e-3, stats))
+    there = load_meta(run)
+    assert here.digest == there.digest != load_meta(run, step=10).digest
+    assert not np.array_equal(*(jax.tree.leaves(one.weights.synthesis.spectral_stats)[0] for one in (here, there)))
+
+
 def test_what_is_no_run(tmp_path: Path, run: Path) -> None:
     with pytest.raises(
         PretrainedError, match=r"nowhere is neither released weights nor a run .*: there are no checkpoints"

@@ -1,5 +1,6 @@
 """Files of tensors: exact, whole or not there, read only as the format they are, and every alteration found."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         write_tensors(path, {"other": np.zeros(3)}, {"format": FORMAT})
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
     assert path.read_bytes() == before
+
+
+def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stops after the renaming must not leave a file in pieces under the right name."""
+    happened: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append(f"{os.fstat(number).st_size} bytes kept"))
+    monkeypatch.setattr(Path, "replace", lambda self, to: happened.append("named") or replace(self, to))
+    write_tensors(tmp_path / "x.safetensors", TENSORS, {"format": FORMAT})
+    assert happened == [f"{(tmp_path / 'x.safetensors').stat().st_size} bytes kept", "named"]
 
 
 def test_alterations_and_other_formats(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from th_jax.rendering.render import render_stream as render_stream
     from th_jax.training.finetune_many import finetune_many as finetune_many
     from th_jax.training.finetune_person import make_finetune as make_finetune
+    from th_jax.training.finetune_presets import finetune_settings as finetune_settings
     from th_jax.types import Avatar as Avatar
     from th_jax.types import EpisodeBatch as EpisodeBatch
     from th_jax.types import MetaWeights as MetaWeights
@@ -43,6 +44,7 @@ _HOMES = {
     "Shots": "th_jax.types",
     "draw_landmarks": "th_jax.landmarks",
     "finetune_many": "th_jax.training.finetune_many",
+    "finetune_settings": "th_jax.training.finetune_presets",
     "load_avatar": "th_jax.avatars",
     "load_meta": "th_jax.pretrained",
     "load_perceptual": "th_jax.perceptual.weights",

@@ -65,11 +65,18 @@ class LoadedAvatar:
 
     @property
     def provenance(self) -> "th_jax.media.Provenance":
-        """The record for what this avatar generates: its own, now, with the avatar's digest."""
+        """The record for what this avatar generates: its own, now, with the avatar's digest.
+
+        Raises:
+            AvatarError: if the file holds no such record.
+        """
         from th_jax.media import Kind as PixelKind  # here: it brings OpenCV
         from th_jax.media import Provenance
 
-        made = Provenance.from_dict(self.description["provenance"])
+        try:
+            made = Provenance.from_dict(self.description.get("provenance"))
+        except ValueError as error:
+            raise AvatarError(f"this avatar does not say what it was made of: {error}") from error
         return Provenance(
             kind=PixelKind.GENERATED,
             avatar=self.digest,
@@ -77,6 +84,8 @@ class LoadedAvatar:
             inputs=made.inputs,
             consent=made.consent,
             notes=made.notes,
+            person=made.person,
+            ingredients=made.ingredients,
         )
 
 
@@ -138,7 +147,7 @@ def load_avatar(path: str | Path, *, meta: MetaModel | str | Path | None = None)
     if description.get("kind") not in _KINDS:
         raise AvatarError(f"{path} is an avatar of the kind {description.get('kind')!r}; there are {', '.join(_KINDS)}")
     networks = _networks(path, description)
-    landmarks = tensors.pop(_LANDMARKS, None)
+    landmarks = _landmarks(path, tensors.pop(_LANDMARKS, None))
     needed = None if description["kind"] == "full" else _meta_of(path, description, meta)
     avatar = _completed(path, tensors, description["kind"], needed, networks)
     return LoadedAvatar(networks=networks, avatar=avatar, description=description, digest=digest, landmarks=landmarks)
@@ -184,14 +193,18 @@ def feed_forward_with(meta: MetaModel, adain: AnyArray) -> Avatar:
 
 def _networks(path: Path, description: Mapping[str, Any]) -> Networks:
     try:
-        return Networks.from_settings(description["networks"])
-    except (ValueError, TypeError) as error:
+        networks = Networks.from_settings(description["networks"])
+        networks.shapes()  # settings that are numbers, and still no network's, fail here
+        return networks
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise AvatarError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
 
 
 def _meta_of(path: Path, description: Mapping[str, Any], meta: MetaModel | str | Path | None) -> MetaModel:
     """The meta weights that an avatar refers to, and no others."""
-    wanted = description["meta"]
+    wanted = description.get("meta")
+    if not isinstance(wanted, Mapping) or not all(isinstance(wanted.get(name), str) for name in ("name", "digest")):
+        raise AvatarError(f"{path} does not name the meta weights that it needs: it was changed")
     asked = f"{path} needs the meta weights {wanted['name']!r} (sha256 {wanted['digest']})"
     try:
         if meta is None:
@@ -223,6 +236,17 @@ def _completed(
                 raise AvatarError(f"{path} does not hold what changed: {error}") from error
             named = restored | {name: tensors[name] for name in tensors if name not in changed}
     return avatar_of_leaves(f"{path} holds", named, networks)
+
+
+def _landmarks(path: Path, stored: np.ndarray | None) -> Float[np.ndarray, "T P 2"] | None:
+    if stored is None:
+        return None
+    if stored.dtype != np.float32 or stored.ndim != 3 or stored.shape[2] != 2 or not len(stored):
+        raise AvatarError(f"{path} holds landmarks that are none: {stored.dtype} of the shape {list(stored.shape)}")
+    try:
+        return _checked_landmarks(stored)
+    except AvatarError as error:
+        raise AvatarError(f"{path} cannot be used: {error}") from error
 
 
 def _checked_landmarks(landmarks: Float[np.ndarray, "T P 2"]) -> np.ndarray:

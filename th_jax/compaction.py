@@ -117,6 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.out.exists() and chosen.avatar.exists() and chosen.out.samefile(chosen.avatar):
+            raise AvatarError(f"{chosen.out} is the avatar itself, in full precision: name another file with --out")
         meta = load_meta(chosen.meta, only_generate=True)
         loaded = load_avatar(chosen.avatar, meta=meta)
         done = save_compact(chosen.out, loaded, meta=meta, bits=chosen.bits)

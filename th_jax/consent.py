@@ -9,6 +9,7 @@ A record is somebody's word, bound to pictures by their hashes, without a signat
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -98,10 +99,13 @@ def make_consent(
 def revoke_consent(path: Path) -> ConsentRecord:
     """Write into a record's file that it was taken back now; one that was stays as it is.
 
+    A link is followed: what it leads to is the record that others look up.
+
     Raises:
         ConsentError: if there is no record.
         OSError: if the disk refuses; the record is then as before.
     """
+    path = Path(os.path.realpath(path))
     record = read_consent(path)
     if record.revoked is None:
         # A clock that is behind must not keep anybody from revoking.

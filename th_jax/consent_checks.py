@@ -23,7 +23,7 @@ from th_jax.consent_record import (
     parse_time,
     read_consent,
 )
-from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError, Provenance
+from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError, Person, Provenance
 from th_jax.media.limits import check_file
 
 NO_CONSENT = "none"
@@ -59,15 +59,25 @@ class ConsentFacts(NamedTuple):
         return {"digest": self.digest, "basis": self.basis.value, "expires": self.expires}
 
 
-def shot_files(path: Path) -> list[Path]:
+def picture_files(path: Path) -> list[Path]:
     """The files that are looked at when shots are taken from a photo, a video or a folder of photos.
 
     Raises:
-        ConsentError: if there are none, or more than a record holds.
+        OSError: if the folder cannot be read.
     """
     if not path.is_dir():
         return [path]
-    photos = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+
+
+def shot_files(path: Path) -> list[Path]:
+    """`picture_files`, as many as a consent record holds.
+
+    Raises:
+        ConsentError: if there are none, or more than a record holds.
+        OSError: if the folder cannot be read.
+    """
+    photos = picture_files(path)
     if not 1 <= len(photos) <= MAX_SHOTS:
         raise ConsentError(f"the folder {path} holds {len(photos)} pictures: a consent record is of 1 to {MAX_SHOTS}")
     return photos
@@ -125,9 +135,10 @@ def consent_to(record: str | Path, shots: Path) -> ConsentFacts:
 
 
 def with_consent(provenance: Provenance, facts: ConsentFacts | None) -> Provenance:
-    """The provenance with the record's digest; without a record, with the words `NOT_RECORDED` in its notes."""
+    """The provenance with the record's digest and whether the person exists; else with `NOT_RECORDED` in its notes."""
     if facts is not None:
-        return dataclasses.replace(provenance, consent=facts.digest)
+        person = Person.SYNTHETIC if facts.basis is Basis.SYNTHETIC else Person.REAL
+        return dataclasses.replace(provenance, consent=facts.digest, person=person)
     notes = [note for note in provenance.notes.split("; ") if note not in ("", NOT_RECORDED)]
     return dataclasses.replace(provenance, consent=None, notes="; ".join([*notes, NOT_RECORDED]))
 

@@ -159,7 +159,19 @@ def loss_preset(preset: str, **changes: Any) -> LossWeights:
     """
     if preset not in LOSS_PRESETS:
         raise ValueError(f"there are no loss weights called {preset!r}; there are {', '.join(LOSS_PRESETS)}")
+    return changed_losses(LOSS_PRESETS[preset], changes)
+
+
+def changed_losses(weights: LossWeights, changes: Mapping[str, Any]) -> LossWeights:
+    """Weights with some of them changed, by their names.
+
+    Raises:
+        ValueError: for an unknown weight, or one that is negative, not finite or no number.
+    """
     known = [entry.name for entry in fields(LossWeights)]
     if unknown := sorted(set(changes) - set(known)):
         raise ValueError(f"there is no loss weight called {unknown[0]!r}; there are {', '.join(known)}")
-    return replace(LOSS_PRESETS[preset], **changes)
+    try:
+        return replace(weights, **changes)
+    except TypeError as error:
+        raise ValueError(f"loss weights must be numbers, and content one for each network: {error}") from error

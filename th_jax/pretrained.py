@@ -116,7 +116,12 @@ def load_meta(
         meta = _load_run(path, step)
     if only_generate:
         return meta
-    frozen = load_perceptual(meta.description["perceptual"], folder=perceptual)
+    names = meta.description.get("perceptual")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name in NETWORKS for name in names):
+        raise PretrainedError(
+            f"{path} must name perceptual networks of {', '.join(NETWORKS)}, but names {str(names)[:80]}"
+        )
+    frozen = load_perceptual(names, folder=perceptual)
     return dataclasses.replace(meta, perceptual=frozen)
 
 
@@ -179,11 +184,15 @@ def _load_file(path: Path) -> MetaModel:
         raise PretrainedError(f"{error}; fetch it again") from error
     except TensorFileError as error:
         raise PretrainedError(str(error)) from error
+    if missing := [key for key in ("name", "perceptual") if key not in description]:
+        raise PretrainedError(f"{path} does not say its {' and '.join(missing)}: these are no released weights")
     networks = _networks(path, description)
     rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
+    weights = _weights(f"{path} holds", tensors, networks)
+    _check_table(path, rows, ids, networks.plan.embedding)
     return MetaModel(
         networks=networks,
-        weights=_weights(f"{path} holds", tensors, networks),
+        weights=weights,
         perceptual={},
         description=description,
         digest=digest,
@@ -207,7 +216,8 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
     named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
     weights = _weights(f"the checkpoint in {workdir} holds", named, networks)
     averaged, discriminator = weights
-    settled = power_iterate(averaged.params, averaged.spectral_stats, iterations=POWER_ITERATIONS)
+    with jax.default_matmul_precision("highest"):  # whatever the caller computes with: each sigma must fit its kernel
+        settled = power_iterate(averaged.params, averaged.spectral_stats, iterations=POWER_ITERATIONS)
     weights = MetaWeights(NetworkState(averaged.params, settled), discriminator)
     about = {"name": Path(str(workdir)).name, "steps": record["step"], "config": config, "version": record["version"]}
     return MetaModel(
@@ -215,7 +225,8 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
         weights=weights,
         perceptual={},
         description=about | {key: config[key] for key in ("networks", "perceptual")},
-        digest=tensors_digest({name: np.asarray(leaf) for name, leaf in leaves_by_name(weights).items()}),
+        # Of what is stored, not of u and v as they were computed: those differ between devices.
+        digest=tensors_digest({name: np.asarray(leaf) for name, leaf in named.items()}),
     )
 
 
@@ -254,10 +265,21 @@ def _table_tensors(rows: Any, ids: Sequence[str] | None, width: int, dtype: str)
         return {_TABLE_ROWS: np.asarray(rows).astype(dtype), _TABLE_IDS: digests}
 
 
+def _check_table(path: Path, rows: np.ndarray | None, ids: np.ndarray | None, width: int) -> None:
+    """Refuse a table that another program wrote: an id that is no 32 bytes could stand for any number of them."""
+    if rows is None and ids is None:
+        return
+    whole = rows is not None and rows.dtype.kind == "f" and rows.ndim == 2 and rows.shape[1] == width
+    if not whole or ids is None or ids.dtype != np.uint8 or rows is None or ids.shape != (len(rows), 32):
+        raise PretrainedError(f"{path} holds a table of videos that is none: rows of {width} numbers, ids of 32 bytes")
+
+
 def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
     try:
-        return Networks.from_settings(settings["networks"])
-    except (ValueError, TypeError) as error:
+        networks = Networks.from_settings(settings["networks"])
+        networks.shapes()  # settings that are numbers, and still no network's, fail here
+        return networks
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise PretrainedError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
 
 

@@ -1,74 +1,25 @@
 """People to avatars on disk: one alone is as one of many, failures stay with whom they concern, nothing finished is lost."""
 
-import functools
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from tiny_enrolment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
 
 from th_jax.avatars import load_avatar
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.enrolment import enrol as enrolling
-from th_jax.enrolment.enrol import EnrolmentError, Finetuning, Interrupted, Saving, enrol, request_digest, unfinished
-from th_jax.enrolment.report import Outcome, Report, read_report
+from th_jax.enrolment.enrol import Finetuning, Interrupted, enrol
+from th_jax.enrolment.preview import write_preview
+from th_jax.enrolment.report import Report, read_report
 from th_jax.enrolment.requests import PersonRequest
-from th_jax.losses import LossWeights
-from th_jax.media import MediaError, MediaFault
-from th_jax.models.networks import Networks
-from th_jax.pretrained import MetaModel
-from th_jax.training.optimizers import AdamSettings, Optimizers
-from th_jax.types import Shots
-
-HOW = Finetuning(
-    epochs=3,
-    loss_weights=LossWeights({}, pixel=1.0),
-    optimizers=Optimizers(AdamSettings(1e-3), AdamSettings(1e-3)),
-    chunk_steps=2,
-)
-
-
-@functools.cache
-def meta() -> MetaModel:
-    networks = Networks(image_size=16, base_width=4)
-    return MetaModel(
-        networks=networks,
-        weights=networks.init(jax.random.key(0)),
-        perceptual={},
-        description={"name": "tiny"},
-        digest="0" * 64,
-    )
-
-
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures of a person are noise of their own; there are people whose pictures cannot be used."""
-
-    def read(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Any:
-        if path.name == "faceless":
-            raise ValueError(f"no face was found in {path}")
-        if path.name == "broken":
-            raise MediaError(MediaFault.UNDECODABLE, "this is no picture")
-        rng = np.random.default_rng(list(path.name.encode()))
-        points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
-        frames = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
-        if path.name == "unlucky":
-            points[:] = np.inf
-        mask = (np.arange(8) < (shots or 3)).astype(np.float32)
-        return type("Read", (), {"shots": Shots(frames, points, mask)})
-
-    monkeypatch.setattr(enrolling, "inspect_shots", read)
-
-
-def people(*names: str) -> list[PersonRequest]:
-    return [PersonRequest(name, Path(name)) for name in names]
-
-
-def make(folder: Path, *names: str, how: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
-    saving = Saving(folder, **settings)
-    done = enrol(meta(), people(*names), saving, how=how, report=Report(folder))
-    return {outcome.name: outcome for outcome in done}
+from th_jax.enrolment.saving import EnrolmentError, Saving, unfinished
+from th_jax.media import Kind
+from th_jax.media.provenance import read_sidecar
 
 
 def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) -> None:
@@ -87,25 +38,15 @@ def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) 
     ]  # fmt: skip
     drawn = sorted(path.name for path in (tmp_path / "many" / "previews" / "ada").glob("*.png"))
     assert drawn == ["000000.png", "000002.png", "000003.png"]
+    shown, _ = read_sidecar(tmp_path / "many" / "previews" / "ada" / "000002.png")
+    assert (shown.kind, shown.weights, len(shown.inputs)) == (Kind.COMPOSITE, {"tiny": "0" * 64}, 3)
+    assert shown.notes == f"ada after 2 steps of fine-tuning, beside pictures of them; {NOT_RECORDED}"
     assert read_report(tmp_path / "many") == many
     loaded = load_avatar(tmp_path / "many" / "ada.safetensors")
     assert loaded.notes["steps"] == 3
     assert loaded.landmarks is not None
     assert loaded.landmarks.shape == (3, 68, 2)
     assert len(loaded.provenance.inputs) == 3
-
-
-def test_what_is_finished_is_skipped_and_what_is_other_is_refused(tmp_path: Path) -> None:
-    notes = {"request": request_digest(meta(), {"epochs": 3})}
-    saving = Saving(tmp_path, notes=notes)
-    make(tmp_path, "ada", notes=notes, how=None)
-    assert unfinished(people("ada", "bob"), saving) == people("bob")
-    other = Saving(tmp_path, notes={"request": request_digest(meta(), {"epochs": 4})})
-    with pytest.raises(EnrolmentError, match=r"ada.safetensors was made with other meta weights or settings"):
-        unfinished(people("ada"), other)
-    (tmp_path / "bob.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(EnrolmentError, match=r"bob.safetensors is no readable safetensors file.*choose another folder"):
-        unfinished(people("bob"), saving)
 
 
 def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
@@ -132,6 +73,10 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
         with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
             unfinished([other], saving)
+    facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
+    shots = enrolling.inspect_shots(Path("ada"), size=16, shots=None, landmarks=None).shots
+    drawn = write_preview(tmp_path, "ada", 0, meta(), enrolling._start(meta(), shots), shots, consent=facts)
+    assert read_sidecar(drawn)[0].consent == record.digest
     revoke_consent(tmp_path / "ada.consent.json")
     assert unfinished([asked[0]], saving) == []
     again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))
@@ -169,9 +114,13 @@ def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -
     assert 0 < loaded.notes["compaction"]["loss"] < 0.1
 
 
-def test_memory_does_not_grow_with_the_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [None, HOW], ids=["feed_forward", "fine_tuned"])
+def test_memory_does_not_grow_with_the_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finetuning | None
+) -> None:
     """Nobody's pictures are read more than one person ahead, and nobody's are kept when the avatar is written."""
     reader: list[Any] = []
+    split: list[Any] = []
     original = enrolling._Reader
 
     class Watched(original):  # type: ignore[misc, valid-type]
@@ -179,8 +128,40 @@ def test_memory_does_not_grow_with_the_people(tmp_path: Path, monkeypatch: pytes
             super().__init__(*arguments)
             reader.append(self)
 
+        def _split(self, shots: Any) -> Any:
+            split.append(weakref.ref(shots.frames))
+            return super()._split(shots)
+
     monkeypatch.setattr(enrolling, "_Reader", Watched)
-    most = 0
-    for _ in enrol(meta(), people(*"abcdefgh"), Saving(tmp_path), how=None, report=Report(tmp_path)):
+    most = alive = 0
+    for number, _ in enumerate(enrol(meta(), people(*"abcdefgh"), Saving(tmp_path), how=how, report=Report(tmp_path))):
+        gc.collect()
         most = max(most, len(reader[0].read))
-    assert most == 0
+        alive = max(alive, sum(frames() is not None for frames in split))
+        assert len(split) == number + 1, "nobody is taken before there is room"
+    assert (number, most) == (7, 0)
+    assert alive <= 1
+
+
+def test_whoever_waits_shares_the_meta_weights_generator() -> None:
+    """Many people may wait in a round: a start is as large as its AdaIN parameters."""
+    shots = enrolling.inspect_shots(Path("ada"), size=16, shots=None, landmarks=None).shots
+    start = enrolling._start(meta(), shots)
+    whole = meta().weights.synthesis.params["generator"]
+    assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))
+    assert np.abs(np.asarray(start.adain)).max() > 0
+
+
+def test_without_face_models_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure of the people; whoever has landmarks by hand needs no models."""
+
+    def missing() -> None:
+        raise FileNotFoundError("dlib's models are not installed")
+
+    monkeypatch.setattr(enrolling, "check_face_models", missing)
+    with pytest.raises(FileNotFoundError, match="models are not installed"):
+        make(tmp_path, "ada", "bob", how=None)
+    assert not list(tmp_path.glob("*"))
+    marked = [PersonRequest("mona", Path("mona"), landmarks=Path("mona.txt"))]
+    (done,) = enrol(meta(), marked, Saving(tmp_path), how=None, report=Report(tmp_path))
+    assert done.status == "finished"

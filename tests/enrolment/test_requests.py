@@ -71,10 +71,26 @@ def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
     (tmp_path / "Ada L. (1840)").mkdir()
-    assert one_person(tmp_path / "Ada L. (1840)").name == "Ada_L"
+    assert one_person(tmp_path / "Ada L. (1840)").name == "Ada_L._1840_"
     assert one_person(tmp_path / "Ada L. (1840)", name="ada").name == "ada"
+    for folder in ("ada.2023", "ada.2024"):
+        (tmp_path / folder).mkdir()
+        assert one_person(tmp_path / folder).name == folder
+    (tmp_path / "ada.2023.mp4").touch()
+    assert one_person(tmp_path / "ada.2023.mp4").name == "ada.2023"
     with pytest.raises(ValueError, match=r"there are no pictures at .*nobody"):
         one_person(tmp_path / "nobody")
     for name in ("", ".hidden", "-o", "a/b", "a" * 101):
         with pytest.raises(ValueError, match="cannot name an avatar"):
             check_name(name)
+
+
+@pytest.mark.parametrize("called", ["Анна", "Пётр", "ad\u00e0", "ada\u0300", "...", "a" * 101])
+def test_a_name_that_would_lose_letters_is_asked_for(tmp_path: Path, called: str) -> None:
+    """Two people may not become one name."""
+    (tmp_path / called).mkdir()
+    with pytest.raises(
+        ValueError, match=r"cannot name an avatar whole: give a name of up to 100 letters .* with --name"
+    ):
+        one_person(tmp_path / called)
+    assert one_person(tmp_path / called, name="anna").name == "anna"

@@ -1,5 +1,7 @@
 """Shots that are held out choose the avatar: which are held out, what counts, when it ends."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,8 +56,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[FaceMeasures]:
     return answers
 
 
-def avatar() -> Avatar:
-    return Avatar({}, np.zeros(3, np.float32), {})
+def avatar(value: float = 0.0) -> Avatar:
+    """On the device, as a round has it."""
+    return Avatar({"kernel": jnp.full(2, value)}, jnp.full(3, value), {})
 
 
 def measures(real: FaceMeasures, *, landmark: float, identity: float) -> FaceMeasures:
@@ -72,12 +75,26 @@ def test_the_best_avatar_is_kept_and_patience_ends(seen: list[FaceMeasures]) -> 
     seen += [real, *(measures(real, landmark=a, identity=b) for a, b in moves)]
     stopper = Stopper(NETWORKS, held_out, patience=3)
     assert stopper.usable.all()
-    avatars = [avatar() for _ in range(5)]
+    avatars = [avatar(float(n)) for n in range(5)]
     stops = [stopper.look(avatar, 10 * n) for n, avatar in enumerate(avatars)]
     np.testing.assert_allclose(stopper.scores, [1.0, 0.625, 0.75, 0.625, 1.375], atol=1e-3)
-    assert stopper.best is avatars[3], "of two that are equal, the one trained longer"
+    assert stopper.best is not None
+    np.testing.assert_array_equal(stopper.best.adain, avatars[3].adain, "of two that are equal, the one trained longer")
     assert stopper.best_step == 30
     assert stops == [False, False, False, False, True]
+
+
+def test_the_best_waits_on_the_host(seen: list[FaceMeasures]) -> None:
+    """The first avatar's generator is the meta weights' own: it stays as it is, and is not copied."""
+    held_out = shots(2, total=2)
+    real = FaceMeasures(held_out.landmarks.copy(), np.zeros((2, 128), np.float32))
+    seen += [real, *(measures(real, landmark=x, identity=x) for x in (0.03, 0.02))]
+    stopper, first = Stopper(NETWORKS, held_out, patience=3), avatar()
+    stopper.look(first, 0)
+    assert stopper.best is not None
+    assert stopper.best.generator_params is first.generator_params
+    stopper.look(avatar(1.0), 10)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(stopper.best))
 
 
 def test_a_face_that_is_lost_is_charged_for_and_a_real_one_without_a_face_is_left_out(seen: list[FaceMeasures]) -> None:

@@ -69,6 +69,14 @@ def test_every_picture_is_measured_by_itself(seed: int, order: list[int]) -> Non
     np.testing.assert_array_equal(box_l1(a[order], b[order], landmarks[order]), together[order])
 
 
+def test_the_batch_changes_no_scale_and_no_layer() -> None:
+    a, b = pictures(8, count=2, size=176)
+    np.testing.assert_array_equal(ms_ssim(a[::-1], b[::-1]), ms_ssim(a, b)[::-1])
+    np.testing.assert_array_equal(ms_ssim(a[1:], b[1:]), ms_ssim(a, b)[1:])
+    alone = perceptual_distance([a[1:], a[1:, ::2]], [b[1:], b[1:, ::2]])
+    np.testing.assert_array_equal(alone, perceptual_distance([a, a[:, ::2]], [b, b[:, ::2]])[1:])
+
+
 def test_on_the_device_and_inside_of_jit() -> None:
     a, b = pictures(1, dtype=np.float32)
     landmarks = np.random.default_rng(1).uniform(0.1, 0.9, (3, 5, 2)).astype(np.float32)

@@ -1,15 +1,19 @@
 """Who is judged on which frames: the same draw every time, nested shots, everybody once before anybody twice."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from th_jax import pretrained
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
 from th_jax.data.video_list import VideoEntry, row_key
 from th_jax.evaluation.people import choose_frames
+from th_jax.evaluation.protocol import __main__ as command
 from th_jax.evaluation.protocol.plan import PROTOCOLS, Protocol, choose_people, load_person
+from th_jax.training.finetune_presets import finetune_preset
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,28 @@ def test_everybody_comes_once_before_anybody_comes_twice() -> None:
     assert len({person.video_id for person in drawn}) == 4
 
 
+def test_nobody_is_driven_by_another_video_of_themselves() -> None:
+    """Also where few people have many videos; up to half of them may be of one."""
+    videos = [(f"v{number}", f"p{max(0, number - 4)}", 40) for number in range(10)]
+    cross = Protocol(people=10, targets=4, shots=(1,), crossed=True)
+    for seed in range(30):
+        people = {person.name: person for person in choose_people(Listed(videos), cross, seed=seed)}
+        drivers = [str(person.driver) for person in people.values()]
+        assert sorted(drivers) == sorted(people), "everybody drives once"
+        assert all(people[str(person.driver)].identity != person.identity for person in people.values())
+        assert all(people[str(person.driver)].targets == person.driving for person in people.values())
+    with pytest.raises(ValueError, match="5 of 9 videos are of 'p0', who would be driven by themselves: give --people"):
+        choose_people(Listed(videos[:9]), cross._replace(people=9))
+    with pytest.raises(ValueError, match="2 of 2 videos are of 'a'"):
+        choose_people(Listed([("v", "a", 40), ("w", "a", 40)]), cross._replace(people=2))
+
+
+def test_people_of_one_video_are_crossed_along_the_circle_that_was_drawn(records: VideoRecords) -> None:
+    people = choose_people(records, PROTOCOLS["cross"], seed=3)
+    circle = np.random.default_rng([3, 1]).permutation(24)
+    assert [people[place].driver for place in circle] == [people[place].name for place in np.roll(circle, 1)]
+
+
 def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
     (person,) = choose_people(records, Protocol(people=1, targets=3, shots=(2, 5)))
     loaded = load_person(records, person, image_size=16, landmarks="true")
@@ -73,6 +99,16 @@ def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
     held = loaded.held(5)
     assert held.source_frames.shape == (1, 5, 16, 16, 3)
     np.testing.assert_array_equal(held.target_frames[0], loaded.frames)
+
+
+def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
+    """Bundled weights that are given by their file are fine-tuned as under their name; other presets are asked for."""
+    released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads.safetensors"
+    for more, preset in (([], "heads"), (["--settings", "paper"], "paper")):
+        given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no_faces"]
+        options = command._parser().parse_args([*given, *more, "--out", str(tmp_path / preset)])
+        evaluation, about = command.begin(options)
+        assert evaluation.settings == about["settings"] == finetune_preset(preset)
 
 
 def test_impossible_plans() -> None:

@@ -41,7 +41,7 @@ def test_defaults_say_what_and_when() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 1 is read here, but 2 came"),
+        ({"schema": 3}, "schemas 1 to 2 are read here, but 3 came"),
         ({"colour": "red"}, "missing or unknown fields: colour"),
         ({"notes": None}, "a field has the wrong type"),
         ({"inputs": DIGEST}, "a field has the wrong type"),
@@ -66,7 +66,7 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_no_record_at_all() -> None:
-    with pytest.raises(ValueError, match="schema 1 is read here, but 'list' came"):
+    with pytest.raises(ValueError, match="schemas 1 to 2 are read here, but 'list' came"):
         Provenance.from_dict([])
 
 

@@ -87,7 +87,7 @@ def test_a_film_has_the_drivers_rate_length_and_sound(
         wanted = crop_frame(first, driving.squares[0], size=16)
     assert np.abs(frames[0, :, :16] - wanted).mean() < 12
     record, unchanged = read_sidecar(out)
-    assert (unchanged, record.kind, record.avatar, record.inputs) == (True, "generated", loaded.digest, ("a" * 64,))
+    assert (unchanged, record.kind, record.avatar, record.inputs) == (True, "composite", loaded.digest, ("a" * 64,))
     assert "driven by a file of SHA-256" in record.notes
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -1,28 +1,55 @@
-"""Many people give the avatars that one by one would: rounds, empty places, people who come lazily."""
+"""Many people give the avatars that one by one would: rounds, empty places, people who come lazily, several devices."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_runs import largest_difference, losses, networks, optimizers, perceptual, tiny_batch  # noqa: F401 - a fixture
 
+from th_jax.training import finetune_many as many
+from th_jax.training.finetune import FinetuneState
 from th_jax.training.finetune_many import finetune_many
 from th_jax.training.finetune_person import make_finetune
-from th_jax.types import Shots
+from th_jax.types import NetworkState, Shots
 
-SETTINGS: dict[str, Any] = {"epochs": 3, "chunk_steps": 2}
+SETTINGS: dict[str, Any] = {
+    "epochs": 3, "chunk_steps": 2, "loss_weights": losses(), "optimizers": optimizers("sgd")
+}  # fmt: skip
 
 
-def shots(seed: int, *, real: int) -> Shots:
+def shots(seed: int, *, real: int = 8, points: int = 68) -> Shots:
     batch = tiny_batch(episodes=8, sources=1, seed=seed)
-    return Shots(batch.target_frame, batch.target_landmarks, (np.arange(8) < real).astype(np.float32))
+    landmarks = np.resize(batch.target_landmarks, (8, points, 2))
+    return Shots(batch.target_frame, landmarks, (np.arange(8) < real).astype(np.float32))
 
 
-def test_rounds_give_what_one_by_one_gives(perceptual: Any) -> None:  # noqa: F811
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled() -> Iterator[None]:
+    """Programs that run for a second need not be optimised for ten."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def alone(perceptual: Any) -> dict[int, Any]:  # noqa: F811
+    """Avatar and metrics of the first and the last of three people, one by one."""
+    finetune = make_finetune(networks(), **SETTINGS)
     weights = networks().init(jax.random.key(0))
-    settings = SETTINGS | {"loss_weights": losses(), "optimizers": optimizers("sgd")}
+    return {number: finetune(weights, perceptual, shots(number, real=8 - 3 * number)) for number in (0, 2)}
+
+
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_rounds_give_what_one_by_one_gives(perceptual: Any, alone: dict[int, Any], width: int) -> None:  # noqa: F811
+    """Two places in a round: of one device, or of two."""
+    weights = networks().init(jax.random.key(0))
     came: list[str] = []
 
     def people() -> Iterator[tuple[str, Shots]]:
@@ -30,18 +57,70 @@ def test_rounds_give_what_one_by_one_gives(perceptual: Any) -> None:  # noqa: F8
             came.append(f"person {number}")
             yield came[-1], shots(number, real=8 - 3 * number)
 
+    at_once = max(width, 2 // jax.local_device_count())
+    places = at_once * jax.local_device_count()
     done = []
-    for person in finetune_many(networks(), weights, perceptual, people(), at_once=2, **settings):
+    for person in finetune_many(networks(), weights, perceptual, people(), at_once=at_once, width=width, **SETTINGS):
         done.append(person)
         if len(done) == 1:
-            assert came == ["person 0", "person 1"], "nobody is read before there is room"
+            assert len(came) == min(3, places), "nobody is read before there is room"
     assert [person.name for person in done] == ["person 0", "person 1", "person 2"]
-    alone = make_finetune(networks(), **settings)
-    for number in (0, 2):
-        avatar, metrics = alone(weights, perceptual, shots(number, real=8 - 3 * number))
+    for number, (avatar, metrics) in alone.items():
         assert largest_difference(done[number].avatar, avatar) < 1e-4
         np.testing.assert_allclose(done[number].metrics["loss/content"], metrics["loss/content"], rtol=1e-4)
         assert done[number].metrics["loss/content"].shape == (3,)
+
+
+@pytest.mark.slow
+def test_rounds_on_two_devices() -> None:
+    """The test above, by another Python that has two."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "one_by_one", __file__]
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(
+        command,
+        env={**os.environ, "XLA_FLAGS": flags},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "2 passed" in done.stdout
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Rounds whose programs do nothing; what meshes were made of."""
+    devices: list[Any] = []
+    original = many.make_mesh
+
+    def start(weights: Any, shots: Shots, key: Any) -> FinetuneState:
+        nothing = jnp.zeros(len(shots.mask))
+        network = NetworkState({}, {})
+        return FinetuneState(nothing, nothing, network, nothing, network, {}, {})
+
+    def chunk(state: Any, frozen: Any, shots: Shots, ends: Any) -> Any:
+        return state, {"loss/generator": jnp.zeros((len(shots.mask), 2))}
+
+    monkeypatch.setattr(many, "_programs", lambda *settings: (start, chunk))
+    monkeypatch.setattr(many, "make_mesh", lambda **chosen: devices.append(chosen.get("devices")) or original(**chosen))
+    return devices
+
+
+def test_people_with_and_without_pupils_come_to_an_end(no_training: list[Any]) -> None:
+    """70 landmarks cannot be stacked on 68: each has rounds of its own."""
+    people = [(f"{name} {points}", shots(0, points=points)) for name in "abc" for points in (68, 70)]
+    done = finetune_many(networks(), networks().init(jax.random.key(0)), {}, people, at_once=2, **SETTINGS)
+    assert [person.name for person in done] == ["a 68", "b 68", "a 70", "b 70", "c 68", "c 70"]
+
+
+def test_a_host_fine_tunes_on_its_own_devices(no_training: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "local_devices", lambda: [own])
+    own = jax.devices()[0]
+    list(finetune_many(networks(), networks().init(jax.random.key(0)), {}, [("a", shots(0))], **SETTINGS))
+    assert no_training == [[own]]
 
 
 def test_settings_that_fit_no_round_are_refused() -> None:

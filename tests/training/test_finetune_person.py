@@ -3,13 +3,15 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_runs import losses, networks, optimizers, perceptual, tiny_batch  # noqa: F401 - a fixture
 
-from th_jax.training.finetune import feed_forward
+from th_jax.training import finetune_person
+from th_jax.training.finetune import FinetuneState, feed_forward
 from th_jax.training.finetune_person import default_losses, fit_shots, make_finetune
-from th_jax.types import Shots
+from th_jax.types import NetworkState, Shots
 
 
 def noise(count: int, *, size: int = 16) -> Shots:
@@ -46,6 +48,28 @@ def test_a_person_from_start_to_end(perceptual: Any) -> None:  # noqa: F811
     )
     _, metrics = stopped(weights, perceptual, noise(3))
     assert metrics["loss/generator"].shape == (3,)
+
+
+def test_the_start_is_compiled_once_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of a thousand people does not wait for the compiler a thousand times."""
+    begun: list[int] = []
+
+    def start(*arguments: Any, **settings: Any) -> Any:
+        begun.append(1)
+        nothing, network = jnp.zeros(3), NetworkState({}, {})
+        return FinetuneState(nothing, nothing, network, nothing, network, {}, {})
+
+    class Chunk:
+        def __call__(self, state: Any, frozen: Any, shots: Any, end: Any) -> Any:
+            return state, {"loss/generator": jnp.zeros(2)}
+
+    monkeypatch.setattr(finetune_person, "start_finetune", start)
+    monkeypatch.setattr(finetune_person, "make_finetune_chunk", lambda *networks, **settings: Chunk())
+    finetune = make_finetune(networks(), epochs=2, loss_weights=losses(), chunk_steps=2)
+    weights = networks().init(jax.random.key(0))
+    for _ in range(3):
+        finetune(weights, {}, noise(3))
+    assert len(begun) == 1, "traced once"
 
 
 def test_shots_are_resized_and_padded() -> None:

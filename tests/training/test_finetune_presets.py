@@ -1,14 +1,29 @@
 """The presets of fine-tuning: one place of numbers, changed by a file, mistakes named."""
 
+import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from configs import finetune, finetune_heads
 from th_jax.losses import LossWeights
-from th_jax.training.finetune_presets import finetune_arguments, finetune_preset, read_settings
+from th_jax.training.finetune_person import make_finetune
+from th_jax.training.finetune_presets import (
+    finetune_arguments,
+    finetune_preset,
+    finetune_settings,
+    preset_of,
+    read_settings,
+)
+
+
+class Named(NamedTuple):
+    """What of meta weights decides."""
+
+    description: dict[str, Any]
+    perceptual: dict[str, Any]
 
 
 def written(folder: Path, settings: Any) -> str:
@@ -58,11 +73,54 @@ def test_a_file_changes_a_preset(tmp_path: Path) -> None:
         ({"rounds": {"width": 1, "at_one": 2}}, "'at_one' is no setting of the section rounds"),
         ({"preset": "face"}, "no fine-tuning preset called 'face'; there are paper, heads"),
         ([1], "must be a JSON object, but are list"),
+        ({"losses": {"nonsense": 1}}, "no loss weight called 'nonsense'; there are content, feature_matching"),
+        ({"preset": "heads", "losses": {"nonsense": 1}}, "no loss weight called 'nonsense'"),
+        ({"losses": {"pixel": -1}}, "the loss weight pixel must be a finite number of at least 0, but is -1"),
+        ({"losses": {"pixel": "much"}}, "loss weights must be numbers, and content one for each network"),
+        ({"losses": {"content": 3}}, "loss weights must be numbers, and content one for each network"),
+        ({"epochs": 0}, "'epochs' must be a whole number of at least 1, but is 0"),
+        ({"epochs": 2.5}, "'epochs' must be a whole number of at least 1, but is 2.5"),
+        ({"epochs": True}, "'epochs' must be a whole number of at least 1, but is True"),
+        ({"epochs": {"many": 1}}, "'epochs' is no section, but {'many': 1} came"),
+        ({"adversary": -1}, "'adversary' must be a number of at least 0, but is -1"),
+        ({"adversary": "strong"}, "'adversary' must be a number of at least 0, but is 'strong'"),
+        ({"seed": "x"}, "'seed' must be a whole number, but is 'x'"),
+        ({"rounds": {"chunk_steps": 0}}, "'chunk_steps' must be a whole number of at least 1, but is 0"),
+        ({"rounds": {"at_once": 3, "width": 2}}, "at_once must be a multiple of width, but they are 3 and 2"),
+        ({"optimizers": {"synthesis": {"learning_rate": "x"}}}, "the section optimizers cannot be used"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         finetune_arguments(read_settings(written(tmp_path, settings)), {"vgg16": {}})
+
+
+def test_losses_without_a_preset_change_the_published_ones(tmp_path: Path) -> None:
+    changes = {"losses": {"pixel": 200, "feature_matching": 0}}
+    losses = finetune_arguments(read_settings(written(tmp_path, changes)), {"vgg16": {}})["loss_weights"]
+    assert losses == LossWeights({"vgg16": 1.5e-1}, feature_matching=0.0, pixel=200.0)
+
+
+def test_a_section_that_is_missing_is_named() -> None:
+    settings = finetune_preset("paper")
+    del settings["rounds"]
+    with pytest.raises(ValueError, match="these are no settings of fine-tuning: rounds is missing"):
+        finetune_arguments(settings, {"vgg16": {}})
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("heads", "heads"), ("voxceleb2", "paper"), ("paper", "paper"), (None, "paper")]
+)
+def test_the_weights_name_decides_on_the_preset(name: str | None, preset: str) -> None:
+    """Not the path: weights keep their name wherever they are copied to."""
+    meta = Named({"name": name}, {"vgg16": {}})
+    assert preset_of(meta.description) == preset
+    wanted = finetune_arguments(finetune_preset(preset), meta.perceptual)
+    settings = finetune_settings(meta)
+    assert settings == {
+        name: wanted[name] for name in ("epochs", "loss_weights", "optimizers", "adversary", "chunk_steps")
+    }
+    assert set(settings) < set(inspect.signature(make_finetune).parameters)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ its data, uint32 masked CRC of its data) · uint32 CRC32C of everything before. 
 
 import os
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 import google_crc32c
@@ -16,6 +17,12 @@ from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, read_
 from th_jax.data.read_range import file_size, read_file, read_range
 
 INDEX_SUFFIX = ".index"
+
+MAX_RECORD_BYTES = 2**30
+"""Of one video, far above any: records are read whole, and protobuf reads none of 2 GiB."""
+
+MAX_INDEX_BYTES = 2**30
+"""Fifty million records."""
 
 _MAGIC = b"THJXIDX1"
 _START = struct.Struct("<8sQQ")
@@ -50,7 +57,7 @@ def scan(shard: str, *, check_data: bool = False) -> ShardIndex:
     lengths: list[int] = []
     crcs: list[int] = []
     offset = 0
-    header = read_range(shard, 0, HEADER_BYTES)
+    header = read_range(shard, 0, min(size, HEADER_BYTES))
     while offset < size:
         try:
             if len(header) < HEADER_BYTES:
@@ -59,6 +66,8 @@ def scan(shard: str, *, check_data: bool = False) -> ShardIndex:
             end = offset + HEADER_BYTES + length
             if end + FOOTER_BYTES > size:
                 raise DamagedRecord(f"the file ends inside the record: {length} bytes of data cannot be there")
+            if length > MAX_RECORD_BYTES:
+                raise DamagedRecord(f"{length} bytes of data are over the limit of {MAX_RECORD_BYTES}")
             # One read brings this record's footer and the next one's header.
             tail = read_range(shard, end, FOOTER_BYTES + HEADER_BYTES)
             crc = read_footer(tail[:FOOTER_BYTES])
@@ -80,16 +89,19 @@ def write_index(shard: str | os.PathLike[str]) -> ShardIndex:
     Raises:
         DamagedRecord: if the shard is damaged; no index is written then.
         FileNotFoundError: if there is no such shard.
+        OSError: if the disk refuses; nothing is left behind.
     """
     shard = os.fspath(shard)
     index = scan(shard, check_data=True)
     rows = np.empty(len(index.offsets), _ROW)
     rows["offset"], rows["length"], rows["crc"] = index.offsets, index.lengths, index.crcs
     body = _START.pack(_MAGIC, index.shard_bytes, len(rows)) + rows.tobytes()
-    partial = f"{shard}{INDEX_SUFFIX}.partial"
-    with open(partial, "wb") as file:
-        file.write(body + struct.pack("<I", google_crc32c.value(body)))
-    os.replace(partial, shard + INDEX_SUFFIX)
+    partial = Path(f"{shard}{INDEX_SUFFIX}.partial")
+    try:
+        partial.write_bytes(body + struct.pack("<I", google_crc32c.value(body)))
+        partial.replace(shard + INDEX_SUFFIX)
+    finally:
+        partial.unlink(missing_ok=True)
     return index
 
 
@@ -100,12 +112,15 @@ def load_index(shard: str) -> ShardIndex:
         DamagedIndex: if the index is damaged, or the shard's size is not the one it was made for.
         DamagedRecord: if there is no index and a header of the shard is damaged.
         FileNotFoundError: if there is no such shard.
+        ValueError: if the shard is no regular file.
     """
     path = shard + INDEX_SUFFIX
     try:
-        content = read_file(path)
+        content = read_file(path, most=MAX_INDEX_BYTES)
     except FileNotFoundError:
         return scan(shard)
+    except ValueError as error:
+        raise DamagedIndex(str(error)) from error
     index = _parse(content, path)
     size = file_size(shard)
     if size != index.shard_bytes:
@@ -125,6 +140,12 @@ def _parse(content: bytes, path: str) -> ShardIndex:
     if magic != _MAGIC or len(body) != _START.size + count * _ROW.itemsize:
         raise DamagedIndex(f"{path} is no index of this version (it begins with {magic!r}): {advice}")
     rows = np.frombuffer(body, _ROW, offset=_START.size)
+    # Whoever wrote it could also compute its checksum: nothing is read where no record can be.
+    frame = HEADER_BYTES + FOOTER_BYTES
+    if shard_bytes >= 2**63 or (rows["length"] > MAX_RECORD_BYTES).any():
+        raise DamagedIndex(f"the index {path} promises records over the limit of {MAX_RECORD_BYTES} bytes: {advice}")
+    if (rows["offset"] >= shard_bytes).any() or (rows["offset"] + rows["length"] + frame > shard_bytes).any():
+        raise DamagedIndex(f"the index {path} promises records behind the end of its shard: {advice}")
     return ShardIndex(
         shard_bytes, rows["offset"].astype(np.int64), rows["length"].astype(np.int64), rows["crc"].astype(np.uint32)
     )

@@ -1,6 +1,7 @@
 """All bytes of a data set come in here: positional reads of local files, fsspec for gs://, memory:// and the like."""
 
 import os
+import stat
 
 from th_jax.addresses import filesystem_of
 from th_jax.addresses import is_remote as is_remote
@@ -46,19 +47,25 @@ def file_size(path: str) -> int:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the address needs a package that is not installed.
+        ValueError: if it is no regular file, or the address needs a package that is not installed.
     """
     if is_remote(path):
         filesystem, inner = filesystem_of(path)
         return int(filesystem.size(inner))
-    return os.stat(path).st_size
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file, but a folder, a device or a pipe")
+    return status.st_size
 
 
-def read_file(path: str) -> bytes:
-    """The whole file.
+def read_file(path: str, *, most: int | None = None) -> bytes:
+    """The whole file, which may have `most` bytes (any number by default).
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the address needs a package that is not installed.
+        ValueError: if it is larger, a folder, or the address needs a package that is not installed.
     """
-    return read_range(path, 0, file_size(path))
+    size = file_size(path)
+    if most is not None and size > most:
+        raise ValueError(f"{path} has {size} bytes, over the limit of {most}")
+    return read_range(path, 0, size)

@@ -91,6 +91,15 @@ class VideoRecords:
             raise IndexError(f"records are numbered from 0 to {len(self._entries) - 1}, but {index} was asked for")
         return self._entries[index]
 
+    def crc(self, number: SupportsIndex) -> int:
+        """Masked CRC32C of the record, by the index: another value is another content. Nothing of the record is read.
+
+        Raises:
+            IndexError: if there is no such record.
+        """
+        entry = self.entry(number)
+        return int(self._indices[entry.shard].crcs[entry.record])
+
     def read_bytes(self, number: SupportsIndex) -> bytes:
         """The serialised record, agreed with its frame and its index.
 

@@ -30,6 +30,12 @@ TIME_TOLERANCE = 1e-3
 """Seconds by which two frames may be nearer than the stated gap: float32 and frame rates round."""
 
 
+MAX_FRAME_SIDE = 4096
+"""Pixels: a decoder would take memory for whatever a frame's few bytes declare."""
+
+_NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # Huffman tables, extensions and arithmetic conditioning have such markers too
+
+
 class Feature(NamedTuple):
     """One feature of the record. Letters in `shape` stand for sizes that differ: F frames, P landmarks."""
 
@@ -77,11 +83,11 @@ def shard_name(name: str, split: str, shard: int, shards: int) -> str:
     """File name of one shard, as TFDS names it.
 
     Raises:
-        ValueError: if the data set's name or the split is not a plain lower-case word.
+        ValueError: if the data set's name or the split is not a plain lower-case word of at most 100 letters.
     """
     for what, word in (("data set's name", name), ("split", split)):
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
-            raise ValueError(f"a {what} must be lower-case letters, digits and _, but {word!r} came")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", word):
+            raise ValueError(f"a {what} must be lower-case letters, digits and _, but {word[:110]!r} came")
     return f"{name}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
 
 
@@ -146,13 +152,38 @@ def parse(data: bytes) -> VideoRecord:
         )
     frames = tuple(features["frames"].bytes_list.value)
     values = {name: _value(name, features[name], len(frames)) for name in FEATURES if name != "frames"}
-    return VideoRecord(frames=frames, **values)
+    record = VideoRecord(frames=frames, **values)
+    _check_points(record)
+    for frame in frames:
+        height, width = jpeg_sides(frame)
+        if not (height and width):
+            raise ValueError(f"a frame's {len(frame)} bytes are no JPEG")
+        if max(height, width) > MAX_FRAME_SIDE:
+            raise ValueError(f"a frame may have {MAX_FRAME_SIDE} px a side, but one declares {width} x {height}")
+    return record
+
+
+def jpeg_sides(jpeg: bytes) -> tuple[int, int]:
+    """Height and width that a JPEG declares, read from its first segments alone; zeros for what is none."""
+    at = 2 if jpeg.startswith(b"\xff\xd8\xff") else len(jpeg)
+    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
+            return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+        else:
+            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return 0, 0
 
 
 def _value(name: str, proto: Any, frames: int) -> Any:
     kind, shape, _ = FEATURES[name]
     if kind == "bytes":
-        return _single(name, proto.bytes_list.value).decode()
+        try:
+            return _single(name, proto.bytes_list.value).decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} of a record is no text in UTF-8: {error}") from error
     values = proto.float_list.value if kind == "float32" else proto.int64_list.value
     numbers = np.array(values, np.dtype(kind))
     if not shape:
@@ -174,16 +205,10 @@ def _single(name: str, values: Any) -> Any:
 
 def _check(record: VideoRecord) -> None:
     count = len(record.frames)
-    if count == 0:
-        raise ValueError("it has no frames")
     for number, frame in enumerate(record.frames):
         if not (isinstance(frame, bytes) and frame.startswith(b"\xff\xd8\xff") and frame.endswith(b"\xff\xd9")):
             raise ValueError(f"frame {number} must be the bytes of one whole JPEG, but {frame[:4]!r}... came")
-    _check_landmarks("landmarks", record.landmarks, count)
-    if record.true_landmarks is not None:
-        _check_landmarks("true_landmarks", record.true_landmarks, count)
-        if record.true_landmarks.shape != record.landmarks.shape:
-            raise ValueError("landmarks and true_landmarks must have the same number of points (NaN where unknown)")
+    _check_points(record)
     _check_array("times", record.times, (count,), np.float32)
     _check_array("clips", record.clips, (count,), np.int64)
     _check_array("crops", record.crops, (count, 3), np.float32)
@@ -196,6 +221,17 @@ def _check(record: VideoRecord) -> None:
         raise ValueError(f"source_sha256 must be 64 hexadecimal digits, but {record.source_sha256!r} came")
     if record.schema_version != SCHEMA_VERSION:
         raise ValueError(f"records of schema version {SCHEMA_VERSION} are written, not {record.schema_version}")
+
+
+def _check_points(record: VideoRecord) -> None:
+    """What is checked at each reading too: without it, a record of somebody else's could stop a run in the middle."""
+    if not record.frames:
+        raise ValueError("it has no frames")
+    _check_landmarks("landmarks", record.landmarks, len(record.frames))
+    if record.true_landmarks is not None:
+        _check_landmarks("true_landmarks", record.true_landmarks, len(record.frames))
+        if record.true_landmarks.shape != record.landmarks.shape:
+            raise ValueError("landmarks and true_landmarks must have the same number of points (NaN where unknown)")
 
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:

@@ -8,13 +8,20 @@ checkpoints have stored, and a video that was forgotten is recognised when it co
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from th_jax.data.read_range import join, read_file
 
 VIDEO_LIST_FILE = "videos.json"
 LIST_VERSION = 1
+
+MAX_LIST_BYTES = 2**30
+"""Four million videos."""
+
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 class VideoEntry(NamedTuple):
@@ -107,7 +114,7 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
     """
     path = join(folder, VIDEO_LIST_FILE)
     try:
-        content = read_file(path)
+        content = read_file(path, most=MAX_LIST_BYTES)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{os.fspath(folder)} holds no data set: there is no {VIDEO_LIST_FILE}; make one with "
@@ -116,11 +123,15 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
     head, _, body = content.partition(b"\n")
     if head != _head(body):
         raise ValueError(f"the video list {path} is damaged: its content disagrees with its checksum; copy it again")
-    document = json.loads(content)
-    if document["version"] != LIST_VERSION:
-        raise ValueError(f"{path} has version {document['version']}, this reader knows {LIST_VERSION}")
-    splits = {split: tuple(VideoEntry(*row) for row in rows) for split, rows in document["splits"].items()}
-    fields = {field: document[field] for field in VideoList._fields if field != "splits"}
+    try:
+        document = json.loads(content)
+        if document["version"] != LIST_VERSION:
+            raise ValueError(f"it has version {document['version']}, this reader knows {LIST_VERSION}")
+        splits = {split: tuple(map(_entry, rows)) for split, rows in document["splits"].items()}
+        fields = {field: document[field] for field in VideoList._fields if field != "splits"}
+        _check_fields(fields, splits)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no list of videos: {error}") from error
     return VideoList(splits=splits, **fields)
 
 
@@ -129,6 +140,7 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: if a video id occurs twice.
+        OSError: if the disk refuses; nothing is left behind.
     """
     seen = set()
     for entry in (entry for entries in videos.splits.values() for entry in entries):
@@ -149,11 +161,42 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
     )
     lines = [f"{json.dumps(field)}: {json.dumps(value)}" for field, value in fields.items()]
     body = (",\n".join([*lines, f'"splits": {{\n{splits}\n}}']) + "\n}\n").encode()
-    with open(f"{path}.partial", "wb") as file:
-        file.write(_head(body) + b"\n" + body)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.partial", path)
+    partial = Path(f"{path}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(_head(body) + b"\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _entry(row: Any) -> VideoEntry:
+    """An entry of a list that anybody may have written, and computed the checksum of."""
+    entry = VideoEntry(*row)
+    numbers = (entry.frames, entry.shard, entry.record)
+    names = (entry.video_id, entry.identity)
+    if not isinstance(entry.row_key, str) or not _KEY.fullmatch(entry.row_key):
+        raise ValueError(f"an entry's row key must be 64 hexadecimal digits, but is {str(entry.row_key)[:80]!r}")
+    if not all(type(number) is int for number in numbers):
+        raise ValueError(f"an entry's numbers must be whole, but are {str(numbers)[:80]}")
+    if not all(name is None for name in names) and not all(isinstance(name, str) for name in names):
+        raise ValueError(f"an entry's names must be text, but are {str(names)[:80]}")
+    return entry
+
+
+def _check_fields(fields: Mapping[str, Any], splits: Mapping[str, tuple[VideoEntry, ...]]) -> None:
+    whole = all(type(fields[name]) is int and fields[name] > 0 for name in ("points", "frame_size"))
+    if not whole or not isinstance(fields["name"], str) or type(fields["true_landmarks"]) is not bool:
+        raise ValueError("its name, points, frame_size or true_landmarks are none")
+    shards = fields["shards"]
+    if not isinstance(shards, dict) or set(shards) != set(splits):
+        raise ValueError("its splits and the numbers of their shards do not belong together")
+    for split, count in shards.items():
+        # No shard is empty when it is written, and tombstones stay.
+        if type(count) is not int or not 0 <= count <= max(1, len(splits[split])):
+            raise ValueError(f"{split!r} of {len(splits[split])} videos cannot lie in {count} shards")
 
 
 def _head(body: bytes) -> bytes:

@@ -4,42 +4,35 @@ One person is many with one name: `finetune.py --shots` and `finetune.py --manif
 """
 
 import functools
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from th_jax.avatar_format import AvatarError, read_description
-from th_jax.avatars import load_avatar, save_avatar
+from th_jax.avatar_format import AvatarError
+from th_jax.avatars import feed_forward_with, load_avatar, save_avatar
 from th_jax.compaction import save_compact
-from th_jax.consent import FACTS, ConsentFacts, consent_digest, consent_to, read_consent, with_consent
+from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
 from th_jax.data.shots import inspect_shots
 from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Outcome, Report
 from th_jax.enrolment.requests import PersonRequest
+from th_jax.enrolment.saving import MADE_FROM, Saving, made_from
 from th_jax.enrolment.stopping import Stopper, StoppingSettings, split_shots
+from th_jax.evaluation.face_measures import check_face_models
 from th_jax.losses import LossWeights
 from th_jax.media import MediaError
 from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel
-from th_jax.quantization import Bits
 from th_jax.training.finetune import feed_forward
 from th_jax.training.finetune_many import finetune_many
 from th_jax.training.finetune_person import fit_shots
 from th_jax.training.optimizers import Optimizers
-from th_jax.types import Avatar, MetaWeights, Shots
-
-_ANEW = "remove it, or choose another folder"
-
-
-class EnrolmentError(ValueError):
-    """Nothing can be begun: the message says why and what to do."""
+from th_jax.types import AnyArray, Avatar, MetaWeights, Shots
 
 
 class Interrupted(Exception):
@@ -60,56 +53,13 @@ class Finetuning(NamedTuple):
     stopping: StoppingSettings | None = None
 
 
-class Saving(NamedTuple):
-    """What is written for each person."""
-
-    folder: Path
-    compact: Bits | None = None
-    preview: bool = False
-    notes: Mapping[str, Any] = {}
-    """JSON values that go into every avatar."""
-
-    def avatar(self, name: str) -> Path:
-        """Where the person's avatar is."""
-        return self.folder / f"{name}.safetensors"
-
-
 class _Person(NamedTuple):
     """Somebody whose shots are read."""
 
     shots: Shots
-    stopper: Stopper | None
     consent: ConsentFacts | None
-
-
-def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
-    """What an avatar was asked for: the meta weights and the settings, as one SHA-256."""
-    text = json.dumps({"meta": meta.digest, "settings": settings}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def unfinished(people: Sequence[PersonRequest], saving: Saving) -> list[PersonRequest]:
-    """Those whose avatar is not there yet.
-
-    Raises:
-        EnrolmentError: if there is one of other meta weights, settings or consent, or a file that is no avatar.
-        ConsentError: if the consent record of one that is there cannot be read.
-    """
-    left = []
-    for person in people:
-        path = saving.avatar(person.name)
-        if not path.exists():
-            left.append(person)
-            continue
-        try:
-            made = read_description(path)
-        except AvatarError as error:
-            raise EnrolmentError(f"{error}; {_ANEW}") from error
-        if made.get("request") != saving.notes.get("request"):
-            raise EnrolmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
-        if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
-            raise EnrolmentError(f"{path} was made with another consent record, or with none: {_ANEW}")
-    return left
+    made_from: Mapping[str, Any]
+    stopper: Stopper | None = None
 
 
 def enrol(
@@ -138,9 +88,12 @@ def enrol(
     Raises:
         Interrupted: if `stop` says so; nothing that was made is lost.
         OSError: if the disk refuses.
-        ImportError, FileNotFoundError: without the extra "video".
+        ImportError, FileNotFoundError: without the extra "video", before anything is made. Whoever is shown in a single photo
+            with landmarks by hand needs none of it.
     """
-    reader = _Reader(meta, people, how, max_shots, stop)
+    if any(person.landmarks is None for person in people):
+        check_face_models()
+    reader = _Reader(meta, people, how, lambda person: made_from(person, saving, max_shots=max_shots), max_shots, stop)
     clock = _Clock()
     made = _feed_forward(meta, reader) if how is None else _finetuned(meta, reader, how, saving, stop, told)
     for name, avatar, steps in made:
@@ -168,12 +121,14 @@ class _Reader:
         meta: MetaModel,
         people: Sequence[PersonRequest],
         how: Finetuning | None,
+        made_from: Callable[[PersonRequest], Mapping[str, Any]],
         max_shots: int | None,
         stop: Callable[[], bool],
     ) -> None:
         self.read: dict[str, _Person] = {}
         self.failed: list[Outcome] = []
-        self._meta, self._people, self._how, self._max_shots, self._stop = meta, people, how, max_shots, stop
+        self._meta, self._people, self._how = meta, people, how
+        self._made_from, self._max_shots, self._stop = made_from, max_shots, stop
 
     def __iter__(self) -> Iterator[tuple[str, Shots]]:
         with ThreadPoolExecutor(1, thread_name_prefix="shots") as thread:
@@ -191,17 +146,17 @@ class _Reader:
                     raise Interrupted
                 if read is None:
                     continue
-                shots, consent = read
-                trained, stopper = self._split(shots)
-                self.read[request.name] = _Person(shots, stopper, consent)
+                trained, stopper = self._split(read.shots)
+                self.read[request.name] = read._replace(stopper=stopper)
                 yield request.name, trained
 
-    def _load(self, request: PersonRequest) -> tuple[Shots, ConsentFacts | None]:
+    def _load(self, request: PersonRequest) -> _Person:
         consent = None if request.consent is None else consent_to(request.consent, request.shots)
+        before = self._made_from(request)  # what changes while it is read is noticed the next time
         found = inspect_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
-        return fit_shots(self._meta.networks, found.shots), consent
+        return _Person(fit_shots(self._meta.networks, found.shots), consent, before)
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._how.stopping if self._how is not None else None
@@ -215,13 +170,18 @@ class _Reader:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _start(networks: Networks, weights: MetaWeights, shots: Shots) -> Avatar:
-    return feed_forward(networks, weights, shots)
+def _start_adain(networks: Networks, weights: MetaWeights, shots: Shots) -> Float[AnyArray, " A"]:
+    return feed_forward(networks, weights, shots).adain
+
+
+def _start(meta: MetaModel, shots: Shots) -> Avatar:
+    """The feed-forward avatar. Its generator is the meta weights' own, no copy: many people may wait with theirs."""
+    return feed_forward_with(meta, _start_adain(meta.networks, meta.weights, shots))
 
 
 def _feed_forward(meta: MetaModel, people: Iterable[tuple[str, Shots]]) -> Iterator[tuple[str, Avatar, int]]:
     for name, shots in people:
-        yield name, _start(meta.networks, meta.weights, shots), 0
+        yield name, _start(meta, shots), 0
 
 
 def _finetuned(
@@ -238,16 +198,18 @@ def _finetuned(
         step, person = len(metrics["loss/generator"]), reader.read[name]
         told(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
         if saving.preview:
-            write_preview(saving.folder, name, step, meta.networks, avatar, person.shots)
+            write_preview(saving.folder, name, step, meta, avatar, person.shots, consent=person.consent)
         return person.stopper is not None and person.stopper.look(avatar, step)
 
     def people() -> Iterator[tuple[str, Shots]]:
         for name, shots in reader:
-            start = _start(meta.networks, meta.weights, fit_shots(meta.networks, shots))
-            if (stopper := reader.read[name].stopper) is not None:
-                stopper.look(start, 0)
-            if saving.preview:
-                write_preview(saving.folder, name, 0, meta.networks, start, reader.read[name].shots)
+            person = reader.read[name]
+            if person.stopper is not None or saving.preview:
+                start = _start(meta, fit_shots(meta.networks, shots))
+                if person.stopper is not None:
+                    person.stopper.look(start, 0)
+                if saving.preview:
+                    write_preview(saving.folder, name, 0, meta, start, person.shots, consent=person.consent)
             yield name, shots
 
     for person in finetune_many(
@@ -262,12 +224,13 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
     """Write one avatar; numbers that are not finite fail this person alone."""
     stopper, tried = person.stopper, 0
     if stopper is not None and stopper.best is not None:
-        avatar, steps, tried = jax.device_get(stopper.best), stopper.best_step, steps
+        avatar, steps, tried = stopper.best, stopper.best_step, steps
     real = np.asarray(person.shots.mask) > 0
     landmarks = np.asarray(person.shots.landmarks)[real]
     outcome = Outcome(name, "finished", shots=int(real.sum()), steps=steps, best_of=tried)
     facts = None if person.consent is None else person.consent.to_dict()
     notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
+    notes[MADE_FROM] = dict(person.made_from)
     notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
     described: dict[str, Any] = {
         "networks": meta.networks, "provenance": with_consent(meta.provenance.of(person.shots), person.consent),

@@ -1,21 +1,37 @@
 """Pictures of an avatar in the making: the shots, what the generator is shown, and what it makes of them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from th_jax.media import Kind, Provenance, write_image
-from th_jax.models.networks import Networks
+from th_jax.consent import ConsentFacts, with_consent
+from th_jax.media import Kind, write_image
+from th_jax.pretrained import MetaModel
 from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.rendering.render import render
 from th_jax.types import Avatar, Shots
+from th_jax.watermark.messages import marking_of
 
 PREVIEWS = "previews"
 _ROWS = 4
 
 
-def write_preview(folder: Path, name: str, step: int, networks: Networks, avatar: Avatar, shots: Shots) -> Path:
+def write_preview(
+    folder: Path, name: str, step: int, meta: MetaModel, avatar: Avatar, shots: Shots, *, consent: ConsentFacts | None
+) -> Path:
     """Write FOLDER/previews/NAME/STEP.png: a row for each of up to four shots, with its landmarks and the avatar.
+
+    It shows a real person's generated face, so its provenance says what the avatar's own will: weights, pictures, consent.
+
+    Args:
+        folder: of the run.
+        name: the person's.
+        step: of fine-tuning.
+        meta: that the avatar is made from.
+        avatar: as it is after so many steps.
+        shots: the person's.
+        consent: what their record says; None where there is none.
 
     Raises:
         OSError: if the disk refuses.
@@ -23,10 +39,14 @@ def write_preview(folder: Path, name: str, step: int, networks: Networks, avatar
     real = np.flatnonzero(np.asarray(shots.mask) > 0)
     shown = real[np.linspace(0, len(real) - 1, min(_ROWS, len(real))).round().astype(int)]
     points, frames = np.asarray(shots.landmarks)[shown], np.asarray(shots.frames)[shown]
-    made = render(networks, avatar, points, chunk=_ROWS)
-    drawn = landmark_pictures(points, size=networks.image_size)
+    marking = marking_of(meta.digest, size=meta.networks.image_size, kind="still")
+    made = render(meta.networks, avatar, points, chunk=_ROWS, mark=None if marking is None else marking.mark)
+    drawn = landmark_pictures(points, size=meta.networks.image_size)
     path = folder / PREVIEWS / name / f"{step:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = Provenance(kind=Kind.TRAINING_GRID, notes=f"{name} after {step} steps of fine-tuning")
+    notes = f"{name} after {step} steps of fine-tuning, beside pictures of them"
+    watermark = None if marking is None else marking.message
+    record = dataclasses.replace(meta.provenance.of(shots), kind=Kind.COMPOSITE, notes=notes, watermark=watermark)
+    record = with_consent(record, consent)
     write_image(path, picture_grid(list(zip(frames, drawn, made, strict=True))), provenance=record)
     return path

@@ -41,7 +41,16 @@ class Report:
         """Of this run."""
 
     def add(self, outcome: Outcome) -> None:
-        """Append one line.
+        """Append one line, of somebody whose turn came in this run.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        self.enter(outcome)
+        self.outcomes.append(outcome)
+
+    def enter(self, outcome: Outcome) -> None:
+        """Append one line, of somebody who was finished by a run that was killed before it said so.
 
         Raises:
             OSError: if the disk refuses.
@@ -53,7 +62,6 @@ class Report:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        self.outcomes.append(outcome)
 
     def _ends_with_newline(self) -> bool:
         with self._path.open("rb") as file:
@@ -61,13 +69,19 @@ class Report:
             return file.read(1) == b"\n"
 
 
-def read_report(folder: Path) -> dict[str, Outcome]:
+def read_report(folder: Path, *, missing_ok: bool = False) -> dict[str, Outcome]:
     """The latest outcome of each person; lines that a kill cut short are left out.
 
+    Args:
+        folder: with the report.
+        missing_ok: whether no report is one without a line.
+
     Raises:
-        FileNotFoundError: if there is no report.
+        FileNotFoundError: if there is no report, unless that is allowed.
     """
-    latest = {}
+    latest: dict[str, Outcome] = {}
+    if missing_ok and not (folder / REPORT_FILE).exists():
+        return latest
     for line in (folder / REPORT_FILE).read_bytes().splitlines():
         outcome = _parsed(line)
         if outcome is not None:

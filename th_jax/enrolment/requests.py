@@ -2,6 +2,7 @@
 
 import csv
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -48,12 +49,20 @@ def one_person(
     """The request for one person, called after their folder or file unless named.
 
     Raises:
-        ValueError: if the pictures are not there, or the name cannot be a file's.
+        ValueError: if the pictures are not there, or the name cannot be a file's, or would lose letters as one: Анна and Пётр
+            may not both become "_".
     """
     if not shots.exists():
         raise ValueError(f"there are no pictures at {shots}: give a folder of photos, a photo or a video")
-    plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", shots.resolve().stem).lstrip("-.") or "person"
-    return PersonRequest(check_name(name if name is not None else plain[:100]), shots, landmarks, consent)
+    if name is None:
+        called = shots.resolve().name if shots.is_dir() else shots.resolve().stem  # ada.2023 is a folder's whole name
+        name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", called).lstrip("-.")
+        if not called.isascii() or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{called[:100]!r} cannot name an avatar whole: give a name of up to 100 letters A to Z, digits, _, - and . "
+                "with --name"
+            )
+    return PersonRequest(check_name(name), shots, landmarks, consent)
 
 
 def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
@@ -70,7 +79,10 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
         ValueError: for a file that is no such manifest, or with somebody without consent, naming the line.
         OSError: if it cannot be read.
     """
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file: a manifest of people is a CSV file")
+    if status.st_size > MAX_MANIFEST_BYTES:
         raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB: no manifest of people")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -119,6 +131,10 @@ def _inside(folder: Path, written: str) -> Path:
     if not written or "\0" in written:
         raise ValueError("the pictures are missing: name a folder of photos, a photo or a video")
     inside = folder / written
-    if Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve()):
+    try:
+        leaves = Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
+        raise ValueError(f"{written[:100]} cannot be found: {error}") from error
+    if leaves:
         raise ValueError(f"{written} lies outside of the manifest's folder")
     return inside

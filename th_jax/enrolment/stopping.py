@@ -7,6 +7,7 @@ kept. With fewer shots there is none to spare: then the number of steps is that 
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -70,6 +71,7 @@ class Stopper:
         self._real: FaceMeasures = measure_faces(np.asarray(held_out.frames))
         self._patience, self._first = patience, np.zeros(0)
         self.best: Avatar | None = None
+        """Its arrays are on the host; those of the first look as they came."""
         self.best_step = 0
         self.scores: list[float] = []
         """Of each look; 1 is as good as the feed-forward avatar, lower is better."""
@@ -86,7 +88,9 @@ class Stopper:
         self._first = errors if not self.scores else self._first
         self.scores.append(float(np.mean(errors / np.maximum(self._first, 1e-6))))
         if self.scores[-1] <= min(self.scores):
-            self.best, self.best_step = avatar, step
+            # On the host: as many people may wait as a round has places. The first one's generator is the meta weights' own.
+            self.best = jax.device_get(avatar) if len(self.scores) > 1 else avatar
+            self.best_step = step
         return len(self.scores) - 1 - int(np.argmin(self.scores)) >= self._patience
 
     def _errors(self, avatar: Avatar) -> Float[np.ndarray, "2"]:

@@ -7,8 +7,6 @@ Memory does not grow with its length.
 """
 
 import argparse
-import dataclasses
-import hashlib
 import itertools
 import math
 import sys
@@ -23,16 +21,18 @@ from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
-from th_jax.consent import check_driving, with_consent
-from th_jax.media import Provenance, write_gif, write_image, write_video
+from th_jax.consent import check_driving
+from th_jax.media import unmarked_path
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
 from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.render import CHUNK, draw_stream, render_stream
 from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
 from th_jax.retargeting import FaceShape, Retargeting, face_shape
 from th_jax.topology import PUPIL_POINTS
+from th_jax.watermark.messages import marking_of
 
 STILLS = (".png", ".jpg", ".jpeg")
 SUFFIXES = (".mp4", ".gif", *STILLS)
@@ -77,6 +77,7 @@ def animate(
     sound: bool = True,
     chunk: int = CHUNK,
     consents: Path | None = None,
+    unmarked_for_research: bool = False,
     progress: bool = False,
 ) -> Animation:
     """Write the avatar with the driver's motion: a film, a GIF or a still, by the ending of `out`, with its provenance.
@@ -95,6 +96,7 @@ def animate(
         sound: whether a film keeps the driver's sound.
         chunk: frames that are generated together.
         consents: a consent record or a folder of them, to see whether the avatar's was revoked (`check_driving`).
+        unmarked_for_research: leaves watermark and manifest out; the name must say so (`th_jax.media.unmarked_path`).
         progress: whether to show a bar, on a terminal.
 
     Raises:
@@ -129,16 +131,24 @@ def animate(
             return itertools.islice(every, first, None)
 
         size = loaded.networks.image_size
+        marking = (
+            None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "film")
+        )
         makers: dict[str, Callable[[], Frames]] = {
             "driver": lambda: driver_crops(driving, shown[first:], size=size),
             "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),
-            "avatar": lambda: render_stream(loaded.networks, loaded.avatar, poses(), chunk=chunk),
+            "avatar": lambda: render_stream(
+                loaded.networks, loaded.avatar, poses(), chunk=chunk, mark=marking and marking.mark
+            ),
         }
         frames = side_by_side([makers[panel]() for panel in layout])
         kept = sound and driving.has_audio and out.suffix.lower() == ".mp4"
-        provenance = _provenance(loaded, driver)
+        record = record_of_driving(loaded, driver, layout=layout, marking=marking)
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
-            _write(out, iter(counted), rate, provenance, driving.video if kept else None)
+            write_frames(
+                out, iter(counted), fps=rate, provenance=record, audio_from=driving.video if kept else None,
+                unmarked_for_research=unmarked_for_research,
+            )  # fmt: skip
         return Animation(
             path=out,
             frames=len(shown) - first,
@@ -207,22 +217,6 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
     return rate, shown
 
 
-def _provenance(loaded: LoadedAvatar, driver: Path) -> Provenance:
-    with driver.open("rb") as file:
-        driven = f"driven by a file of SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    record = loaded.provenance if loaded.provenance.consent else with_consent(loaded.provenance, None)
-    return dataclasses.replace(record, notes="; ".join(filter(None, [record.notes, driven])))
-
-
-def _write(out: Path, frames: Frames, fps: Fraction, provenance: Provenance, audio_from: Path | None) -> None:
-    if out.suffix.lower() == ".mp4":
-        write_video(out, frames, fps=fps, provenance=provenance, audio_from=audio_from)
-    elif out.suffix.lower() == ".gif":
-        write_gif(out, frames, fps=fps, provenance=provenance)
-    else:
-        write_image(out, next(frames), provenance=provenance)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     chosen = _parser().parse_args(arguments)
@@ -258,11 +252,14 @@ def _run(chosen: argparse.Namespace) -> str:
         target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
         shown = drive_with_camera(loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils)
         return f"camera {number}: {shown} frames shown"
+    out = unmarked_path(chosen.out) if chosen.unmarked_output_for_research else chosen.out
     done = animate(
-        loaded, chosen.driver, chosen.out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
+        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
         fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk,
-        consents=chosen.consents, progress=True,
+        consents=chosen.consents, unmarked_for_research=chosen.unmarked_output_for_research, progress=True,
     )  # fmt: skip
+    if chosen.unmarked_output_for_research:
+        note_unmarked(unmarked_log(chosen.avatar), done.path, avatar=loaded.digest)
     return _summary(done)
 
 
@@ -290,6 +287,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
     parser.add_argument("--mute", action="store_true", help="leave the driver's sound out")
     parser.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
+    parser.add_argument(
+        "--unmarked_output_for_research", action="store_true",
+        help="leave watermark and manifest out: the file's name and the avatar's log will say so",
+    )  # fmt: skip
     parser.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
     return parser
 

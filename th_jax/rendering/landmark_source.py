@@ -1,7 +1,8 @@
 """Where driving landmarks come from: a video whose face is followed, or a checked file of points.
 
-A video is looked at once before anything is generated, and only its landmarks are kept, in a temporary file: so the square of
-each segment is known from all of its frames (`th_jax.faces.segment_square`), and hours of video need no memory.
+A video is looked at once before anything is generated, in a process of its own with limits, and only its landmarks
+are kept, in a temporary file: so the square of each segment is known from all of its frames (`th_jax.faces.segment_square`),
+and hours of video need no memory.
 """
 
 import contextlib
@@ -10,17 +11,19 @@ import tempfile
 import zipfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 
 from th_jax.faces import Square, follow_face, segment_square, to_crop
 from th_jax.faces.pupils import with_pupils
-from th_jax.media import Video, open_video
+from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
+from th_jax.media.confinement import ProcessLimits
+from th_jax.media.sandbox import run_limited
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, check_point_count
 
 MIN_SEGMENT = 3
@@ -29,12 +32,16 @@ MIN_SEGMENT = 3
 SQUARE_SAMPLES = 10_000
 """Frames of a segment from which its square is decided; a longer segment is sampled evenly."""
 
+DRIVER_LIMITS = ProcessLimits(cpu_seconds=48 * 3600.0, seconds=24 * 3600.0)
+"""Of the process that decodes a driver: hours of film on a slow machine."""
+
 NPZ_BYTES = 2**30
 """Most that a file of landmarks may hold: eight hours at 60 frames/s."""
 
 NPZ_REACH = 4.0
 """Landmarks further than this from the frame are no shares of its side, but pixels."""
 
+_NPZ_HEADERS = 2**20
 _BLOCK = 10_000
 _SLOW = 5.0
 """Frames a second up to which the face is searched in each frame (`follow_face`)."""
@@ -75,19 +82,22 @@ def track_driver(
         ImportError: without the extra `video`.
     """
     points = PUPIL_POINTS if pupils else IBUG_POINTS
-    with tempfile.TemporaryFile() as file:
-        with open_video(path, threads=0) as video:
-            times, segment, sizes = _follow(video, file, points, math.inf if seconds is None else seconds)
+    with tempfile.NamedTemporaryFile() as file:
+        video = _followed_apart(Path(path), file.name, points, math.inf if seconds is None else seconds)
+        times, segment = video.times, video.segment
         landmarks = np.zeros((0, points, 2), np.float32)
         if len(times):
             landmarks = np.asarray(np.memmap(file, np.float32, "r+", shape=(len(times), points, 2)))
-        numbers, squares = _squared(landmarks, segment, sizes, context)
+        numbers, squares = _squared(landmarks, segment, {number: (h, w) for number, h, w in video.sizes}, context)
         if not squares:
             raise ValueError(
                 f"no face was found in {path}: a driver shows one face, rather from the front, at least 40 px wide"
             )
-        rate = frame_rate(times, declared=video.fps)
-        yield Driving(landmarks, times, numbers, rate, squares, video.path, video.has_audio, video.damaged_frames)
+        rate = frame_rate(times, declared=Fraction(*video.fps))
+        if times[-1] * rate > DEFAULT_LIMITS.frames:  # one frame, at the end of a day
+            frames = f"more than {DEFAULT_LIMITS.frames} frames, the limit, at its {float(rate):g} frames/s"
+            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs {frames}")
+        yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
 
 
 def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
@@ -150,32 +160,66 @@ def frames_on_screen(times: Float64[np.ndarray, " S"], fps: Fraction) -> Int[np.
     return np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
 
 
-def _follow(
-    video: Video, file: IO[bytes], points: int, seconds: float
-) -> tuple[Float64[np.ndarray, " S"], Int[np.ndarray, " S"], dict[int, tuple[int, int]]]:
-    """Times and segments of the frames, and the height and width of each segment; landmarks in pixels go to the file."""
+class _Followed(NamedTuple):
+    """What the process that decodes a video tells of it, beside the landmarks in pixels that it writes into a file."""
+
+    times: Float64[np.ndarray, " S"]
+    segment: Int[np.ndarray, " S"]
+    sizes: Sequence[tuple[int, int, int]]
+    """Number, height and width of each segment."""
+    fps: tuple[int, int]
+    has_audio: bool
+    damaged_frames: int
+
+
+def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Followed:
+    """Follow the face of a video, and write a set of landmarks for each frame into a file; `track_driver` has it done apart.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ImportError: without the extra `video`.
+    """
     times, segment = array("d"), array("q")
     sizes: dict[int, tuple[int, int]] = {}
     current: list[UInt8[np.ndarray, "H W 3"]] = []
+    with open(out, "wb") as file, open_video(path, threads=0) as video:
 
-    def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        for time, frame in video.frames():
-            if time >= seconds:
-                return
-            times.append(max(time, times[-1] if times else 0.0))
-            current[:] = [frame]
-            yield frame
+        def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+            for time, frame in video.frames():
+                if time >= seconds:
+                    return
+                times.append(max(time, times[-1] if times else 0.0))
+                current[:] = [frame]
+                yield frame
 
-    for tracked in follow_face(frames(), detect_every=1 if video.fps <= _SLOW else 8):
-        landmarks = np.full((points, 2), np.nan, np.float32)
-        if tracked.segment >= 0:
-            found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)
-            landmarks[:] = found
-            sizes.setdefault(tracked.segment, current[0].shape[:2])
-        segment.append(tracked.segment)
-        file.write(landmarks.tobytes())
-    file.flush()
-    return np.array(times, np.float64), np.array(segment, np.int64), sizes
+        for tracked in follow_face(frames(), detect_every=1 if video.fps <= _SLOW else 8):
+            landmarks = np.full((points, 2), np.nan, np.float32)
+            if tracked.segment >= 0:
+                found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)
+                landmarks[:] = found
+                sizes.setdefault(tracked.segment, current[0].shape[:2])
+            segment.append(tracked.segment)
+            file.write(landmarks.tobytes())
+        listed = [(number, height, width) for number, (height, width) in sizes.items()]
+        rate = (video.fps.numerator, video.fps.denominator)
+        moments, numbers = np.array(times, np.float64), np.array(segment, np.int64)
+        return _Followed(moments, numbers, listed, rate, video.has_audio, video.damaged_frames)
+
+
+def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Followed:
+    """`follow_driver` in a process of its own, whose word is checked: a decoder that was taken over may say anything."""
+    try:
+        answer = run_limited(follow_driver, str(path), out, points=points, seconds=seconds, within=DRIVER_LIMITS)
+    except MediaError as error:
+        if str(path) in str(error):
+            raise
+        raise MediaError(error.fault, f"{path} cannot be used: {error}") from error
+    followed = _Followed(*answer)
+    count, width = len(followed.times), 2 * points * np.dtype(np.float32).itemsize
+    ascending = (np.diff(followed.times, prepend=0.0) >= 0).all()
+    if len(followed.segment) != count or Path(out).stat().st_size != count * width or not ascending:
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} cannot be used: what was read of it contradicts itself")
+    return followed
 
 
 def _squared(
@@ -209,13 +253,15 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"there is no file of landmarks at {path}")
     try:
+        if path.stat().st_size > NPZ_BYTES + _NPZ_HEADERS:  # its list of members alone could be as long
+            raise ValueError(f"it has {path.stat().st_size} bytes, over the limit of {NPZ_BYTES}")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info.file_size for info in archive.infolist()}
             if sum(members.values()) > NPZ_BYTES:
                 raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
             wanted = [name for name in ("landmarks", "fps") if f"{name}.npy" in members]
             return {name: _npy(archive, f"{name}.npy", members[f"{name}.npy"]) for name in wanted}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise a dozen kinds for damage
         raise ValueError(f"{path} is no npz file of landmarks that can be read: {error}") from error
 
 
@@ -225,7 +271,7 @@ def _npy(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
         version = np.lib.format.read_magic(member)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = header(member)
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+        if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > size:
             raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
         content = np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype)
         return content.reshape(shape, order="F" if columns_first else "C")
@@ -237,6 +283,6 @@ def _rate(path: str | Path, stored: np.ndarray | None, asked: float | None) -> F
         if stored.size != 1 or stored.dtype.kind not in "iuf":
             raise ValueError(f"{path}: fps must be one number, but is {stored.dtype} of the shape {list(stored.shape)}")
         value = float(stored.reshape(()))
-    if not 0 < value <= 1000:
-        raise ValueError(f"{path}: fps must be above 0 and at most 1000 frames/s, but is {value:g}")
+    if not 1e-3 <= value <= 1000:  # a smaller one would be rounded to none
+        raise ValueError(f"{path}: fps must be above 0 (at least 0.001) and at most 1000 frames/s, but is {value:g}")
     return Fraction(value).limit_denominator(1001)

@@ -14,6 +14,7 @@ from th_jax.images import to_uint8
 from th_jax.models.networks import Networks
 from th_jax.topology import check_point_count
 from th_jax.types import AnyArray, Avatar, NetworkState
+from th_jax.watermark.embed import Mark, embed
 
 CHUNK = 16
 """Frames that are generated together."""
@@ -33,7 +34,12 @@ def generate_frames(
 
 
 def render(
-    networks: Networks, avatar: Avatar, landmarks: Float[AnyArray, "S P 2"], *, chunk: int = CHUNK
+    networks: Networks,
+    avatar: Avatar,
+    landmarks: Float[AnyArray, "S P 2"],
+    *,
+    chunk: int = CHUNK,
+    mark: Mark | None = None,
 ) -> UInt8[np.ndarray, "S {networks.image_size} {networks.image_size} 3"]:
     """One frame for each set of landmarks.
 
@@ -42,18 +48,25 @@ def render(
         avatar: feed-forward or fine-tuned.
         landmarks: any number of sets of 68 or 70 points in [0, 1], NaN where unknown.
         chunk: frames that are generated together; the last chunk is padded, so that nothing is compiled again.
+        mark: a watermark that the same program puts into every frame. Without one they are as the networks made them;
+            `th_jax.media` then marks what it writes.
 
     Raises:
         ValueError: for landmarks of another shape, or a chunk below 1.
     """
     points = np.asarray(landmarks, np.float32)
-    frames = render_stream(networks, avatar, points, chunk=chunk)
+    frames = render_stream(networks, avatar, points, chunk=chunk, mark=mark)
     size = networks.image_size
     return np.stack(list(frames)) if len(points) else np.zeros((0, size, size, 3), np.uint8)
 
 
 def render_stream(
-    networks: Networks, avatar: Avatar, landmarks: Iterable[Float[AnyArray, "P 2"]], *, chunk: int = CHUNK
+    networks: Networks,
+    avatar: Avatar,
+    landmarks: Iterable[Float[AnyArray, "P 2"]],
+    *,
+    chunk: int = CHUNK,
+    mark: Mark | None = None,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The frames of `render`, one after the other, with memory for two chunks: for clips of any length.
 
@@ -62,8 +75,8 @@ def render_stream(
     Raises:
         ValueError: for landmarks of another shape than the first ones, or a chunk below 1.
     """
-    avatar = jax.device_put(avatar)
-    return _in_chunks(functools.partial(_rendered, networks, avatar), landmarks, chunk)
+    avatar, mark = jax.device_put((avatar, mark))
+    return _in_chunks(functools.partial(_rendered, networks, avatar, mark), landmarks, chunk)
 
 
 def draw_stream(
@@ -78,8 +91,11 @@ def draw_stream(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _rendered(networks: Networks, avatar: Avatar, points: Float32[Array, "B P 2"]) -> UInt8[Array, "B H W 3"]:
-    return generate_frames(networks, avatar, points)
+def _rendered(
+    networks: Networks, avatar: Avatar, mark: Mark | None, points: Float32[Array, "B P 2"]
+) -> UInt8[Array, "B H W 3"]:
+    frames = generate_frames(networks, avatar, points)
+    return frames if mark is None else embed(frames, mark)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -16,7 +16,6 @@ from th_jax.models.networks import Networks
 from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.sharding import DATA_AXIS, make_mesh
 from th_jax.training.finetune import (
-    PADDED_SHOTS,
     FinetuneChunk,
     FinetuneState,
     avatar_of,
@@ -63,14 +62,14 @@ def finetune_many(
 ) -> Iterator[FinishedPerson]:
     """Fine-tune people as they come, and give each back when its round is over: the avatars of `make_finetune`.
 
-    A round begins when enough people with the same number of padded shots (1, 8 or 32) have come; the last ones may leave
-    places empty.
+    A round begins when enough people have come with the same number of padded shots (1, 8 or 32) and of landmarks (68, or 70
+    with pupils); the last ones may leave places empty.
 
     Args:
         networks, weights, perceptual: of the meta weights.
         people: name and shots, read lazily.
         epochs, loss_weights, optimizers, adversary, chunk_steps, key: as in `make_finetune`.
-        mesh: all devices by default.
+        mesh: by default all devices of this host: hosts share nothing, each has people of its own.
         at_once: people of one device in a round.
         width: of these, how many are computed side by side by vmap; 1 is one after the other, which is faster on a CPU.
         observe: looks at everybody between chunks, and may end anyone.
@@ -78,7 +77,7 @@ def finetune_many(
     Raises:
         ValueError: for settings that fit no round, or shots that fit no fine-tuning.
     """
-    mesh = mesh or make_mesh()
+    mesh = mesh or make_mesh(devices=jax.local_devices())
     if at_once < 1 or not 1 <= width <= at_once or at_once % width:
         raise ValueError(f"at_once must be at least 1 and a multiple of width, but they are {at_once} and {width}")
     losses = loss_weights or default_losses(perceptual)
@@ -86,7 +85,7 @@ def finetune_many(
     one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, adversary=adversary)
     start, chunk = _programs(networks, one_chunk, settings, mesh, width)
     places = mesh.devices.size * at_once
-    waiting: dict[int, list[tuple[str, Shots]]] = {count: [] for count in PADDED_SHOTS}
+    waiting: dict[tuple[int, int], list[tuple[str, Shots]]] = {}  # by padded shots and landmarks: those can be stacked
     first_key = key if key is not None else jax.random.key(0)
 
     def at(states: FinetuneState, place: int) -> Avatar:
@@ -125,14 +124,12 @@ def finetune_many(
 
     for name, shots in people:
         fitted = fit_shots(networks, shots)
-        group = waiting[len(fitted.mask)]
-        group.append((name, fitted))
-        if len(group) == places:
-            waiting[len(fitted.mask)] = []
-            yield from finish(group)
+        kind = (len(fitted.mask), fitted.landmarks.shape[1])
+        waiting.setdefault(kind, []).append((name, fitted))
+        if len(waiting[kind]) == places:
+            yield from finish(waiting.pop(kind))
     for group in waiting.values():
-        if group:
-            yield from finish(group)
+        yield from finish(group)
 
 
 def _programs(

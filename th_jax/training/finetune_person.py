@@ -98,6 +98,11 @@ def make_finetune(
     steps_of(1, epochs=epochs)
     compiled: dict[str, Any] = {}  # by the losses, which the frozen networks may decide
 
+    # Jitted so that its leaves are copies: the chunks give their memory away, and the meta weights must stay.
+    @jax.jit
+    def start(weights: MetaWeights, shots: Shots, key: PRNGKeyArray) -> FinetuneState:
+        return start_finetune(networks, weights, shots, optimizers=optimizers, key=key)
+
     def finetune(
         weights: MetaWeights, perceptual: PerceptualWeights, shots: Shots, *, key: PRNGKeyArray | None = None
     ) -> tuple[Avatar, FinetuneMetrics]:
@@ -108,7 +113,7 @@ def make_finetune(
             chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps, adversary=adversary)
             compiled[kind] = jax.jit(chunk, donate_argnums=0)
         end = jnp.int32(steps_of(int(shots.mask.sum()), epochs=epochs))
-        state = _started(networks, weights, shots, optimizers, key if key is not None else jax.random.key(0))
+        state = start(weights, shots, key if key is not None else jax.random.key(0))
         history: list[FinetuneMetrics] = []
         for first in range(0, int(end), chunk_steps):
             state, metrics = compiled[kind](state, perceptual, shots, end)
@@ -119,14 +124,3 @@ def make_finetune(
         return avatar_of(state), {name: np.concatenate([part[name] for part in history]) for name in history[0]}
 
     return finetune
-
-
-def _started(
-    networks: Networks, weights: MetaWeights, shots: Shots, optimizers: Optimizers, key: PRNGKeyArray
-) -> FinetuneState:
-    # Jitted so that its leaves are copies: the chunks give their memory away, and the meta weights must stay.
-    start = jax.jit(
-        lambda weights, shots, key: start_finetune(networks, weights, shots, optimizers=optimizers, key=key)
-    )
-    state: FinetuneState = start(weights, shots, key)
-    return state

@@ -2,11 +2,12 @@
 
 import copy
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from th_jax.losses import LossWeights, loss_preset
+from th_jax.losses import LossWeights, changed_losses, loss_preset
 from th_jax.models.boundary import check_setting_names
 from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.training.finetune_person import default_losses
@@ -81,6 +82,51 @@ def read_settings(named: str) -> Settings:
     return _merged(finetune_preset(str(changes.pop("preset", "paper"))), changes)
 
 
+def preset_of(description: Mapping[str, Any]) -> str:
+    """The preset for meta weights, by the name that they have in themselves, wherever their file lies: else "paper".
+
+    Args:
+        description: of the meta weights (`MetaModel.description`).
+    """
+    name = description.get("name")
+    return name if isinstance(name, str) and name in FINETUNE_PRESETS else "paper"
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """All that can be said of settings before weights are loaded.
+
+    Args:
+        settings: as `finetune_preset` and `read_settings` give them.
+
+    Raises:
+        ValueError: for a missing or unknown section, and for numbers that fit no fine-tuning.
+    """
+    check_setting_names("fine-tuning", _PAPER, settings)
+    if missing := [name for name in _PAPER if name not in settings]:
+        raise ValueError(f"these are no settings of fine-tuning: {', '.join(missing)} is missing; begin with a preset")
+    for name, value in _PAPER.items():
+        if isinstance(value, dict) != isinstance(settings[name], Mapping):
+            kind = "a section" if isinstance(value, dict) else "no section"
+            raise ValueError(f"the fine-tuning setting {name!r} is {kind}, but {settings[name]!r} came")
+    rounds = settings["rounds"]
+    check_setting_names("the section rounds", _PAPER["rounds"], rounds)
+    for name, value in {"epochs": settings["epochs"], **rounds}.items():
+        if type(value) is not int or value < 1:  # JSON's true is not 1
+            raise ValueError(f"the fine-tuning setting {name!r} must be a whole number of at least 1, but is {value!r}")
+    if rounds.get("at_once", 1) % rounds.get("width", 1):
+        raise ValueError(f"at_once must be a multiple of width, but they are {rounds['at_once']} and {rounds['width']}")
+    if type(settings["seed"]) is not int:
+        raise ValueError(f"the fine-tuning setting 'seed' must be a whole number, but is {settings['seed']!r}")
+    adversary = settings["adversary"]
+    if type(adversary) not in (int, float) or not 0 <= adversary < math.inf:
+        raise ValueError(f"the fine-tuning setting 'adversary' must be a number of at least 0, but is {adversary!r}")
+    _losses(settings["losses"], LossWeights)
+    try:
+        Optimizers.from_settings(settings["optimizers"])
+    except TypeError as error:
+        raise ValueError(f"the section optimizers cannot be used: {error}") from error
+
+
 def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeights) -> dict[str, Any]:
     """Settings as the arguments of `finetune_many`: epochs, loss_weights, optimizers, adversary and the rounds.
 
@@ -91,15 +137,53 @@ def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeight
     Raises:
         ValueError: for a value that fits no fine-tuning.
     """
-    own: LossWeights | None = loss_preset(**settings["losses"]) if settings["losses"]["preset"] else None
-    check_setting_names("the section rounds", _PAPER["rounds"], settings["rounds"])
+    check_settings(settings)
     return {
         "epochs": settings["epochs"],
-        "loss_weights": own or default_losses(perceptual),
+        "loss_weights": _losses(settings["losses"], lambda: default_losses(perceptual)),
         "optimizers": Optimizers.from_settings(settings["optimizers"]),
-        "adversary": settings["adversary"],
+        "adversary": float(settings["adversary"]),
         **settings["rounds"],
     }
+
+
+@runtime_checkable
+class MetaWithPerceptual(Protocol):
+    """The part of `th_jax.MetaModel` that decides how people are fine-tuned from it."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """With its name."""
+
+    @property
+    def perceptual(self) -> PerceptualWeights:
+        """Of the frozen networks."""
+
+
+def finetune_settings(meta: MetaWithPerceptual) -> dict[str, Any]:
+    """The preset for these meta weights as keyword arguments: `make_finetune(meta.networks, **finetune_settings(meta))`.
+
+    What finetune.py takes without a config. How exactly products are computed is not among them: where JAX rounds float32 to
+    fewer bits, on TPUs and GPUs, set `jax.config.update("jax_default_matmul_precision", "high")` as finetune.py does.
+
+    Raises:
+        ValueError: for frozen networks without published losses.
+    """
+    arguments = finetune_arguments(finetune_preset(preset_of(meta.description)), meta.perceptual)
+    return {name: value for name, value in arguments.items() if name not in ("at_once", "width")}
+
+
+def _losses(section: Mapping[str, Any], without_preset: Callable[[], LossWeights]) -> LossWeights:
+    changes = {name: _as_float(value) for name, value in section.items() if name != "preset"}
+    preset = section.get("preset", "")
+    return changed_losses(loss_preset(preset) if preset else without_preset(), changes)
+
+
+def _as_float(value: Any) -> Any:
+    """JSON writes 200 for 200.0."""
+    if isinstance(value, Mapping):
+        return {name: _as_float(number) for name, number in value.items()}
+    return float(value) if type(value) is int else value
 
 
 def _merged(settings: Settings, changes: Mapping[str, Any], *, section: str = "fine-tuning") -> Settings:

@@ -18,6 +18,7 @@ from th_jax.evaluation.metrics.faces import (
     pose_error,
 )
 from th_jax.evaluation.metrics.failures import ScoreWithFailures, score_with_failures
+from th_jax.evaluation.metrics.lpips import lpips
 from th_jax.evaluation.metrics.pictures import box_l1, l1, perceptual_distance, psnr, temporal_flicker
 from th_jax.evaluation.metrics.similarity import MS_SSIM_SMALLEST, SSIM_SMALLEST, ms_ssim, ssim
 
@@ -38,6 +39,7 @@ __all__ = [
     "kid",
     "l1",
     "landmark_error",
+    "lpips",
     "ms_ssim",
     "perceptual_distance",
     "polynomial_mmd",

@@ -21,10 +21,12 @@ from th_jax.data.bundled import data_folder
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.people import LANDMARKS
-from th_jax.evaluation.protocol.cells import STUDY_FOLDER, Kept
+from th_jax.evaluation.protocol.cells import STUDY_FOLDER, Kept, their_shots
 from th_jax.evaluation.protocol.expectations import judged
+from th_jax.evaluation.protocol.judges import add_options, judges_of
+from th_jax.evaluation.protocol.judging import Answers, ask_judges
 from th_jax.evaluation.protocol.measure import Faces
-from th_jax.evaluation.protocol.plan import CHOSEN_FILE, PROTOCOLS, choose_people, chosen_text
+from th_jax.evaluation.protocol.plan import CHOSEN_FILE, PROTOCOLS, Person, choose_people, chosen_text
 from th_jax.evaluation.protocol.report import page_of
 from th_jax.evaluation.protocol.results import (
     RESULTS_FILE,
@@ -43,7 +45,14 @@ from th_jax.media import Kind, Provenance
 from th_jax.media.write import write_page
 from th_jax.pretrained import load_meta
 from th_jax.run_files import CONFIG_FILE, write_config, write_whole
-from th_jax.training.finetune_presets import FINETUNE_PRESETS, finetune_arguments, read_settings
+from th_jax.training.finetune_presets import (
+    FINETUNE_PRESETS,
+    check_settings,
+    finetune_arguments,
+    finetune_preset,
+    preset_of,
+    read_settings,
+)
 from th_jax.version import __version__
 
 REPORT_FILE = "report.html"
@@ -65,6 +74,7 @@ def evaluate(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError, ImportError: with one sentence for whoever gave the options.
     """
+    judges = judges_of(options)
     evaluation, about = begin(options)
     with (
         StopRequest() as stop,
@@ -73,10 +83,12 @@ def evaluate(options: argparse.Namespace) -> int:
         progress = Progress(did=bar.update, told=bar.set_postfix_str, stop=lambda: bool(stop.signal))
         try:
             faces = run(evaluation, progress)
+            answers = ask_judges(evaluation, judges, faces, progress)
         except Stopped:
             bar.write(f"stopped by {stop.signal}; what is finished is kept, and the same command goes on")
             return 0
-    finish(evaluation, about, faces, out=options.out, seed=options.seed)
+    about["networks"] = judges.about()
+    finish(evaluation, about, faces, answers, out=options.out, seed=options.seed)
     return 0
 
 
@@ -93,8 +105,9 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     theirs = _theirs(options.theirs)
     if protocol.crossed and options.no_faces:
         raise ValueError("the protocol cross measures nothing but faces: leave --no_faces out")
-    settings = read_settings(options.settings or ("heads" if options.meta == "heads" else "paper"))
-    jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
+    named = None if options.settings is None else read_settings(options.settings)
+    if named is not None:
+        check_settings(named)
     records = VideoRecords(data_folder(str(options.data)), options.split)
     people = choose_people(records, protocol, seed=options.seed)
     landmarks = options.landmarks or ("true" if records.videos.true_landmarks else "detected")
@@ -103,6 +116,8 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     if not options.no_faces:
         check_face_models()
     meta = load_meta(options.meta, perceptual=options.perceptual)
+    settings = finetune_preset(preset_of(meta.description)) if named is None else named
+    jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
     finetune_arguments(settings, meta.perceptual)
     size = meta.networks.image_size
     if size > records.videos.frame_size:
@@ -123,6 +138,8 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     chosen = chosen_text(records, people, about).encode()
     request = about | {
         "chosen": hashlib.sha256(chosen).hexdigest(),
+        "records": _content_digest(records, people),
+        "version": __version__,
         "weights": weights,
         "settings": settings,
         "faces": not options.no_faces,
@@ -140,17 +157,27 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     return evaluation, request | {"software": f"th_jax {__version__}", "data": repr(records)}
 
 
-def finish(evaluation: Evaluation, about: dict[str, Any], faces: Faces | None, *, out: Path, seed: int) -> Scores:
-    """Numbers, table, page and the index of a user study, all from what is on the disk.
+def _content_digest(records: VideoRecords, people: Sequence[Person]) -> str:
+    """SHA-256 over the checksums of the drawn records: videos that were prepared anew have other ones under the same names."""
+    lines = [f"{person.video_id} {records.crc(person.record):08x}" for person in people]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def finish(
+    evaluation: Evaluation, about: dict[str, Any], faces: Faces | None, answers: Answers, *, out: Path, seed: int
+) -> Scores:
+    """Numbers, table, page and the index of a user study, from what is on the disk and what networks say of it.
 
     Raises:
         ValueError: if something is missing.
         OSError: if the disk refuses.
     """
     protocol = evaluation.protocol
+    theirs = {name: their_shots(folder, protocol.shots) for name, folder in evaluation.theirs.items()}
     scores = gather(
-        evaluation.kept, evaluation.people, shots=protocol.shots, systems=list(evaluation.theirs), seed=seed
-    )
+        evaluation.kept, evaluation.people, shots=protocol.shots, systems=theirs, more=answers.tables,
+        distances=answers.distances, seed=seed,
+    )  # fmt: skip
     expected, facts = judged(scores), _facts(evaluation, about, faces)
     undetected = None if faces is None else faces.undetected()
     document = results_document(scores, about | {"real_undetected": undetected}, expected)
@@ -178,6 +205,9 @@ def _facts(evaluation: Evaluation, about: dict[str, Any], faces: Faces | None) -
         f"Landmarks that drive: {about['landmarks']}"
         + (f", of another person (retargeting: {about['retargeting']})." if protocol.crossed else "."),
         "Weights: " + ", ".join(f"{name} {digest[:16]}" for name, digest in evaluation.weights.items()) + " (SHA-256).",
+        "Networks that judge: "
+        + ", ".join(f"{name} {one['sha256'][:16]}" for name, one in about["networks"].items())
+        + " (SHA-256).",
     ]
     needed = max(protocol.shots) + protocol.targets
     numbers = range(len(evaluation.records))
@@ -223,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="heldout", help="of the data set; nobody in it was trained on")
     parser.add_argument(
         "--settings",
-        help=f"of fine-tuning: a JSON file, or {' or '.join(FINETUNE_PRESETS)} (default: heads for heads, else paper)",
+        help=f"of fine-tuning: a JSON file, or {' or '.join(FINETUNE_PRESETS)} (default: by the weights' name)",
     )
     parser.add_argument("--theirs", action="append", default=[], metavar="NAME=FOLDER", help="another system's frames")
     parser.add_argument("--people", type=int, help="other than the protocol's")
@@ -240,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no_faces", action="store_true", help="measure pixels and features alone, without dlib")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_options(parser)
     return parser
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from th_jax.run_files import write_whole
 CELL_FOLDER = "cells"
 FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
+CELL_SCHEMA = 2
+"""Of the measures in a cell; cells of another count as not there."""
 REAL = "real"
 """The method of real frames, and their folder; its T is 0."""
 
@@ -54,6 +56,8 @@ class Kept:
             return None
         try:
             record = json.loads(path.read_bytes())
+            if record["schema"] != CELL_SCHEMA:
+                return None
             tables = {
                 method: {name: np.array(values, np.float64) for name, values in table.items()}
                 for method, table in record["tables"].items()
@@ -75,7 +79,7 @@ class Kept:
             method: {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in table.items()}
             for method, table in cell.tables.items()
         }
-        text = json.dumps({"tables": tables, "about": dict(cell.about)}, allow_nan=False) + "\n"
+        text = json.dumps({"schema": CELL_SCHEMA, "tables": tables, "about": dict(cell.about)}, allow_nan=False) + "\n"
         write_whole(str(self._cell(group, shots, person)), text.encode())
 
     def read_faces(self, person: Person) -> FaceMeasures | None:
@@ -137,6 +141,11 @@ class Kept:
         return self.folder / FACE_FOLDER / f"{person.name}.npz"
 
 
+def their_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
+    """The T that another system's folder has now, of those asked for."""
+    return tuple(count for count in shots if (folder / f"T{count}").is_dir())
+
+
 def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
     """Another system's pictures of a person: FOLDER/T8/PERSON/0008.png and so on; None if it has no such T.
 
@@ -151,7 +160,7 @@ def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8
         ValueError: for pictures of another size, or damaged ones.
     """
     place = folder / f"T{shots}"
-    if not place.is_dir():
+    if not their_shots(folder, [shots]):
         return None
     frames = []
     for number in person.driving:

@@ -1,5 +1,6 @@
 """One person's frames against what they should show: their own held-out frames, or another's motion with their face."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
 from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.cells import Table
+from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
 from th_jax.perceptual.weights import PerceptualWeights
 
@@ -18,7 +20,14 @@ LOST = "identity/lost"
 CHARGES: Mapping[str, float] = {**FAILURE_VALUES, LOST: 1.0}
 """What a frame without a face is charged, by measure."""
 
-HIGHER_IS_BETTER = frozenset({"ssim", "identity/centred_cosine"})
+NAMED_CHARGES: Mapping[str, float] = {"identity/l2": math.sqrt(2.0), "identity/centred_cosine": 0.0}
+"""The same for "identity/l2(NETWORK)" and so on, over features of unit length: strangers point anywhere."""
+
+HIGHER_IS_BETTER = frozenset({"ssim", "psnr", "ms_ssim", "identity/centred_cosine"})
+
+FLICKER = "flicker"
+PSNR_MOST = 10.0 * math.log10(12.0 * 255.0**2)
+"""Decibels. PSNR is cut off where the difference is that of rounding to 8 bits; of equal frames it would be infinite."""
 
 TITLES = {
     "l1/frame": "L1, frame",
@@ -27,6 +36,7 @@ TITLES = {
     "vgg16_distance": "VGG16 distance",
     "vgg19_distance": "VGG19 distance",
     "vggface_distance": "VGGFace distance",
+    "lpips": "LPIPS",
     "landmark_error": "landmark error",
     "pose_error": "pose error, degrees",
     "expression_error": "expression error",
@@ -35,7 +45,30 @@ TITLES = {
     LOST: "identity lost",
     "faces/undetected": "no face found",
 }
-"""What tables and plots show, in their order. "<name>/with_failures" takes the place of a measure of faces there."""
+"""What tables and plots show, in their order. "<name>/with_failures" takes the place of a measure of faces there. PSNR,
+multi-scale SSIM and flicker are in results.json alone."""
+
+
+def without_network(measure: str) -> str:
+    """A measure's name without that of a network given by path: "identity/l2(NETWORK)" to "identity/l2"."""
+    return measure.partition("(")[0]
+
+
+def title_of(measure: str) -> str:
+    """The measure in words, with its network where it has one."""
+    base, bracket, network = measure.partition("(")
+    return TITLES[base] + (f" {bracket}{network}" if bracket else "")
+
+
+def charge_of(measure: str) -> float | None:
+    """What a frame without a face is charged; None for measures that need no face."""
+    charges = NAMED_CHARGES if "(" in measure else CHARGES
+    return charges.get(without_network(measure))
+
+
+def higher_is_better(measure: str) -> bool:
+    """Whether it is; whatever its network."""
+    return without_network(measure) in HIGHER_IS_BETTER
 
 
 class Faces:
@@ -70,7 +103,9 @@ def own_table(
     perceptual: PerceptualWeights,
     faces: Faces | None,
 ) -> Table:
-    """`heldout_table` of one person: every measure against the real targets.
+    """`heldout_table` of one person, PSNR, multi-scale SSIM where frames are large enough, and flicker.
+
+    Flicker is `temporal_flicker` from each held-out frame to the next: they lie apart in the video. The first has none.
 
     Args:
         held: one person.
@@ -86,7 +121,17 @@ def own_table(
     if faces is not None:
         real = RealFaces(FaceMeasures(*(part[None] for part in faces.of[person])), faces.mean)
     table = heldout_table(held, frames[None], perceptual=perceptual, faces=faces is not None, real=real)
-    return {name: values[0] for name, values in table.items()}
+    return {name: values[0] for name, values in table.items()} | _pixel_table(frames, np.asarray(held.target_frames)[0])
+
+
+def _pixel_table(frames: np.ndarray, wanted: np.ndarray) -> Table:
+    made, real = frames / 255.0, wanted / 255.0
+    table = {"psnr": np.minimum(metrics.psnr(made, real), PSNR_MOST)}
+    if min(frames.shape[1:3]) >= metrics.MS_SSIM_SMALLEST:
+        table["ms_ssim"] = metrics.ms_ssim(made, real)
+    if len(frames) > 1:
+        table[FLICKER] = np.concatenate([[np.nan], metrics.temporal_flicker(made, reference=real)])
+    return table
 
 
 def cross_table(
@@ -122,6 +167,27 @@ def cross_table(
         "identity/centred_cosine": _mean_cosine(made.descriptors, faces.of[person].descriptors, faces.mean),
         LOST: np.where(known, (to_driver < own_distance).astype(np.float64), np.nan),
     }
+
+
+def named_identity_table(
+    made: Float[np.ndarray, "S D"], real: Mapping[str, Float[np.ndarray, "_ D"]], person: Person, *, network: str
+) -> Table:
+    """Identity by a named network: distances to the person's real targets, frame by frame; if driven by another, the mean.
+
+    Args:
+        made: features of unit length; NaN where no face was found.
+        real: of everybody's real targets, by name.
+        person: whose face it should be.
+        network: its name.
+    """
+    known = [rows[np.isfinite(rows).all(-1)] for rows in real.values()]
+    mean = np.mean([rows.mean(0) for rows in known if len(rows)], axis=0)
+    own = real[person.name]
+    if person.driver is None:
+        l2, cosine = metrics.identity_l2(made, own), metrics.centred_cosine(made, own, mean=mean)
+    else:
+        l2, cosine = _mean_distance(made, own), _mean_cosine(made, own, mean)
+    return {f"identity/l2({network})": l2, f"identity/centred_cosine({network})": cosine}
 
 
 def _pairs(made: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:

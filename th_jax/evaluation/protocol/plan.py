@@ -88,7 +88,8 @@ def choose_people(records: VideoRecords, protocol: Protocol, *, seed: int = 0) -
     others. A video's frames depend on the seed and on nothing else that is chosen.
 
     Raises:
-        ValueError: if the split has nobody, or too few videos with enough frames, or the protocol's numbers are below 1.
+        ValueError: if the split has nobody, or too few videos with enough frames, or the protocol's numbers are below 1, or
+            people are to be crossed of whom one has more than half of the videos.
     """
     if min(protocol.people, protocol.targets, *protocol.shots) < 1 or max(protocol.shots) > SHOTS[-1]:
         raise ValueError(
@@ -182,9 +183,26 @@ def _person(records: VideoRecords, place: int, number: int, shots: int, targets:
 
 
 def _crossed(people: list[Person], seed: int) -> tuple[Person, ...]:
-    """Everybody with a driver: along one random circle, so that each drives one and nobody themselves."""
-    circle = np.random.default_rng([seed, 1]).permutation(len(people))
-    drivers = {place: people[other] for place, other in zip(circle.tolist(), np.roll(circle, 1).tolist(), strict=True)}
+    """Every video with a driver: along a random circle, so that each drives one and nobody another video of themselves.
+
+    The videos of one person stand together in the circle; everybody is driven from as many places before as the person with
+    the most videos has: one, where all videos are of different people.
+
+    Raises:
+        ValueError: if more than half of the videos are of one person.
+    """
+    circle = np.random.default_rng([seed, 1]).permutation(len(people)).tolist()
+    together: dict[str, list[int]] = {}
+    for place in circle:
+        together.setdefault(people[place].identity, []).append(place)
+    identity, most = max(((name, len(places)) for name, places in together.items()), key=lambda one: one[1])
+    if 2 * most > len(people):
+        raise ValueError(
+            f"{most} of {len(people)} videos are of {identity!r}, who would be driven by themselves: give --people or a split "
+            "in which nobody has more than half of the videos"
+        )
+    ordered = [place for places in together.values() for place in places]
+    drivers = {place: people[other] for place, other in zip(ordered, np.roll(ordered, most).tolist(), strict=True)}
     return tuple(
         person._replace(driver=drivers[place].name, driving=drivers[place].targets)
         for place, person in enumerate(people)

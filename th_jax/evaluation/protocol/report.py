@@ -11,12 +11,14 @@ from jaxtyping import UInt8
 from th_jax.evaluation.heldout import baseline_frames
 from th_jax.evaluation.protocol.cells import REAL
 from th_jax.evaluation.protocol.expectations import in_words
-from th_jax.evaluation.protocol.measure import HIGHER_IS_BETTER, TITLES
+from th_jax.evaluation.protocol.measure import TITLES, higher_is_better, title_of
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.results import (
     Scores,
     cell_text,
     columns_of,
+    distance_heads,
+    distance_text,
     rows_of,
     shown_measure,
 )
@@ -49,7 +51,8 @@ def page_of(
         Section(
             "Numbers",
             [
-                "Means over frames, with 95 % bootstrap intervals over people. Frames without a face are charged and counted."
+                "Means over frames, with 95 % bootstrap intervals over people. Frames without a face are charged and counted.",
+                *([_DISTANCE_WORDS] if scores.distances else []),
             ],
             table=_table(scores),
         ),
@@ -66,6 +69,11 @@ _INTRODUCTION = [
     "here. A difference counts as seen if its interval, over the same frames of the same people, leaves out zero. Of many "
     "intervals some miss the truth, and those over fewer than about ten people are too narrow."
 ]
+_DISTANCE_WORDS = (
+    "Fréchet and kernel distances are of all N frames of a method from all real ones, in the features that their names say. "
+    "They have no interval: people drawn twice make a set narrower. A Fréchet distance lies too high for few frames, far too "
+    "high for fewer frames than dimensions; only those of equal N compare. A kernel distance may fall below zero."
+)
 _BY_PERSON_WORDS = "Each mark is a person, sorted by the fine-tuned frames' mean; the order is that of each plot alone."
 _PICTURE_WORDS = (
     "The best, the median and the worst person by the mean of fine-tuned frames at the largest T, in the measure that is "
@@ -74,18 +82,19 @@ _PICTURE_WORDS = (
 
 
 def _table(scores: Scores) -> list[list[str]]:
-    columns = columns_of(scores)
-    rows = [["T", "frames of", *(TITLES[name] for name in columns)]]
+    columns, distances = columns_of(scores), distance_heads(scores)
+    rows = [["T", "frames of", *(title_of(name) for name in columns), *distances.values()]]
     for cell in rows_of(scores):
         estimates = scores.estimates[cell]
         texts = [cell_text(estimates[shown_measure(name)]) if name in estimates else "–" for name in columns]
-        rows.append([str(cell[1] or "–"), cell[0], *texts])
+        rows.append([str(cell[1] or "–"), cell[0], *texts, *(distance_text(scores, cell, name) for name in distances)])
     return rows
 
 
 def _against_shots(scores: Scores) -> list[Plot]:
     counts = sorted({count for _, count in scores.tables if count})
     methods = list(dict.fromkeys(method for method, count in rows_of(scores) if count))
+    ticks = [(math.log2(count), str(count)) for count in counts]
     plots = []
     for column in columns_of(scores):
         name = shown_measure(column)
@@ -102,9 +111,18 @@ def _against_shots(scores: Scores) -> list[Plot]:
         for method, count in scores.tables:
             if not count and name in scores.estimates[method, 0] and column not in ("l1/frame", "l1/box"):
                 levels[method] = scores.estimates[method, 0][name].value
-        better = "higher is better" if column in HIGHER_IS_BETTER else "lower is better"
-        ticks = [(math.log2(count), str(count)) for count in counts]
-        plots.append(Plot(f"{TITLES[column]} ({better})", series, ticks, "T, shots", levels=levels))
+        better = "higher is better" if higher_is_better(column) else "lower is better"
+        plots.append(Plot(f"{title_of(column)} ({better})", series, ticks, "T, shots", levels=levels))
+    for name, head in distance_heads(scores).items():
+        series = {
+            method: [
+                Point(math.log2(count), scores.distances[method, count][name].value, math.nan, math.nan)
+                for count in counts
+                if name in scores.distances.get((method, count), {})
+            ]
+            for method in methods
+        }
+        plots.append(Plot(f"{head} (lower is better)", series, ticks, "T, shots"))
     return plots
 
 

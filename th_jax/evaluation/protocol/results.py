@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from th_jax.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from th_jax.evaluation.networks.sets import SetDistance
 from th_jax.evaluation.protocol.cells import REAL, Kept
-from th_jax.evaluation.protocol.measure import CHARGES, TITLES
+from th_jax.evaluation.protocol.measure import FLICKER, TITLES, charge_of, title_of, without_network
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OURS
 from th_jax.run_files import write_whole
@@ -36,6 +37,8 @@ class Scores(NamedTuple):
     estimates: Mapping[MethodAtShots, Mapping[str, Estimate]]
     seed: int
     """Of the intervals."""
+    distances: Mapping[MethodAtShots, Mapping[str, SetDistance]] = {}
+    """Of all frames of a method from all real ones, by the name that says whose features; without intervals."""
 
     def difference(self, ours: MethodAtShots, theirs: MethodAtShots, measure: str) -> Estimate:
         """Ours less theirs over the same frames, with its interval over people.
@@ -49,11 +52,18 @@ class Scores(NamedTuple):
 
 def shown_measure(measure: str) -> str:
     """What stands for a measure in tables: measures of faces with their failures charged."""
-    return f"{measure}{CHARGED}" if measure in CHARGES else measure
+    return measure if charge_of(measure) is None else f"{measure}{CHARGED}"
 
 
 def gather(
-    kept: Kept, people: Sequence[Person], *, shots: Sequence[int], systems: Sequence[str], seed: int = 0
+    kept: Kept,
+    people: Sequence[Person],
+    *,
+    shots: Sequence[int],
+    systems: Mapping[str, Sequence[int]],
+    more: Mapping[MethodAtShots, Mapping[str, Float[np.ndarray, "I S"]]],
+    distances: Mapping[MethodAtShots, Mapping[str, SetDistance]],
+    seed: int = 0,
 ) -> Scores:
     """Read all cells and estimate everything.
 
@@ -61,20 +71,20 @@ def gather(
         kept: the run's files.
         people: in their order.
         shots: all T.
-        systems: other systems' names.
+        systems: other systems' names, and the T that each has now (`their_shots`). Cells of another T are of earlier frames.
+        more: measures of each frame that are in no cell, by method and T.
+        distances: of all frames of a method from the real ones, by method and T.
         seed: of the intervals.
 
     Raises:
-        ValueError: if a cell of real frames or of ours is missing: the run is not over.
+        ValueError: if a cell is missing: the run is not over.
     """
     tables: Tables = {}
-    for group, counts in ((REAL, (0,)), (OURS, tuple(shots)), *((name, tuple(shots)) for name in systems)):
+    for group, counts in ((REAL, (0,)), (OURS, tuple(shots)), *systems.items()):
         for count in counts:
             cells = [kept.read(group, count, person) for person in people]
             there = [cell for cell in cells if cell is not None]
             if len(there) < len(cells):
-                if group in systems and not there:
-                    continue
                 raise ValueError(
                     f"{len(cells) - len(there)} of {len(cells)} people have no scores of {group} at T = {count}"
                 )
@@ -83,23 +93,25 @@ def gather(
                 tables[method, count] = {
                     name: np.stack([cell.tables[method][name] for cell in there]) for name in names
                 }
-    for table in tables.values():
+    for cell, table in tables.items():
+        table |= more.get(cell, {})
+        charges = {name: charge for name in table if (charge := charge_of(name)) is not None}
         table |= {
-            f"{name}{CHARGED}": np.where(np.isnan(values), CHARGES[name], values)
-            for name, values in list(table.items())
-            if name in CHARGES
+            f"{name}{CHARGED}": np.where(np.isnan(table[name]), charge, table[name]) for name, charge in charges.items()
         }
     groups = np.array([person.identity for person in people])
     estimates = {
         cell: {name: bootstrap_mean(values, groups=groups, seed=seed) for name, values in table.items()}
         for cell, table in tables.items()
     }
-    return Scores(tables, groups, estimates, seed)
+    return Scores(tables, groups, estimates, seed, distances)
 
 
 def failures(scores: Scores, cell: MethodAtShots, measure: str) -> int:
     """Frames of a method without a value of a measure: the detector found no face in them, or in the real ones."""
-    return int(np.isnan(scores.tables[cell][measure.removesuffix(CHARGED)]).sum())
+    values = scores.tables[cell][measure.removesuffix(CHARGED)]
+    # A person's first frame has nothing that it could flicker from.
+    return int(np.isnan(values[:, 1:] if measure == FLICKER else values).sum())
 
 
 def results_document(scores: Scores, about: Mapping[str, Any], expected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -118,10 +130,15 @@ def results_document(scores: Scores, about: Mapping[str, Any], expected: Sequenc
                 name: estimate._asdict() | {"failures": failures(scores, (method, count), name)}
                 for name, estimate in measures.items()
             },
+            "distances": {
+                name: distance._asdict() for name, distance in scores.distances.get((method, count), {}).items()
+            },
         }
         for (method, count), measures in scores.estimates.items()
     ]
-    document = {"schema": RESULTS_SCHEMA, **about, "charges": dict(CHARGES), "cells": cells, "expected": list(expected)}
+    names = {name for table in scores.tables.values() for name in table}
+    charges = {name: charge for name in sorted(names) if (charge := charge_of(name)) is not None}
+    document = {"schema": RESULTS_SCHEMA, **about, "charges": charges, "cells": cells, "expected": list(expected)}
     plain: dict[str, Any] = _without_nan(document)
     return plain
 
@@ -146,17 +163,39 @@ def rows_of(scores: Scores) -> list[MethodAtShots]:
 
 
 def columns_of(scores: Scores) -> list[str]:
-    """The measures of `TITLES` that there are."""
-    return [name for name in TITLES if any(name in table for table in scores.tables.values())]
+    """The measures that tables show and that there are: in the order of `TITLES`, named networks' after dlib's."""
+    names = dict.fromkeys(name for table in scores.tables.values() for name in table if not name.endswith(CHARGED))
+    shown = [name for name in names if without_network(name) in TITLES]
+    return sorted(shown, key=lambda name: list(TITLES).index(without_network(name)))
+
+
+def distance_heads(scores: Scores) -> dict[str, str]:
+    """Distances of sets by name, with how many frames and dimensions they are of: what a column's head must say."""
+    heads = {}
+    for distances in scores.distances.values():
+        for name, one in distances.items():
+            few = one.biased and one.frames < one.dimensions
+            numbers = f"N = {one.frames}{' <' if few else ','} {one.dimensions} dimensions"
+            heads[name] = f"{name}, {numbers}{': biased' if few else ''}"
+    return heads
+
+
+def distance_text(scores: Scores, cell: MethodAtShots, name: str) -> str:
+    """A distance of a set, which has no interval; a dash where there is none."""
+    one = scores.distances.get(cell, {}).get(name)
+    return "–" if one is None else _rounded(one.value)
 
 
 def cell_text(estimate: Estimate) -> str:
     """A mean with its interval, such as 0.712 [0.690, 0.731], or "unknown"."""
     if math.isnan(estimate.value):
         return "unknown"
-    digits = 1 if abs(estimate.value) >= 10 else 3
-    interval = f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-    return f"{estimate.value:.{digits}f}{interval if math.isfinite(estimate.low) else ''}"
+    interval = f" [{_rounded(estimate.low, like=estimate.value)}, {_rounded(estimate.high, like=estimate.value)}]"
+    return f"{_rounded(estimate.value)}{interval if math.isfinite(estimate.low) else ''}"
+
+
+def _rounded(value: float, *, like: float | None = None) -> str:
+    return f"{value:.{1 if abs(value if like is None else like) >= 10 else 3}f}"
 
 
 def table_markdown(scores: Scores, facts: Sequence[str]) -> str:
@@ -167,12 +206,14 @@ def table_markdown(scores: Scores, facts: Sequence[str]) -> str:
         facts: sentences above it.
     """
     columns = columns_of(scores)
-    heads = ["T", "frames of", "people", "frames", *(TITLES[name] for name in columns)]
+    distances = distance_heads(scores)
+    heads = ["T", "frames of", "people", "frames", *(title_of(name) for name in columns), *distances.values()]
     lines = [*facts, "", f"| {' | '.join(heads)} |", f"|---:|---|{'---:|' * (len(heads) - 2)}"]
     for cell in rows_of(scores):
         estimates = scores.estimates[cell]
         values = [estimates[name] if (name := shown_measure(column)) in estimates else None for column in columns]
         texts = ["–" if value is None else cell_text(value) for value in values]
+        texts += [distance_text(scores, cell, name) for name in distances]
         people, frames = len(set(scores.groups.tolist())), next(iter(scores.tables[cell].values())).size
         lines.append(f"| {cell[1] or '–'} | {cell[0]} | {people} | {frames} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"

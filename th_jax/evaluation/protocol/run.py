@@ -1,7 +1,7 @@
 """Runs a protocol: real frames first, then every person at every T by every method; what is on the disk is not done again."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.heldout import baseline_frames
 from th_jax.evaluation.people import HeldOut
-from th_jax.evaluation.protocol.cells import REAL, Cell, Kept, Table, read_theirs
+from th_jax.evaluation.protocol.cells import REAL, Cell, Kept, Table, read_theirs, their_shots
 from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
 from th_jax.media import Kind, Provenance
@@ -222,12 +222,10 @@ def _check_theirs(name: str, folder: Path, evaluation: Evaluation) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with the frames of {name}")
     size = evaluation.meta.networks.image_size
-    found: Iterable[Any] = (
-        read_theirs(folder, count, person, size=size)
-        for count in evaluation.protocol.shots
-        for person in evaluation.people
-    )
-    if not sum(frames is not None for frames in found):
+    for count in evaluation.protocol.shots:
+        for person in evaluation.people:
+            read_theirs(folder, count, person, size=size)
+    if not their_shots(folder, evaluation.protocol.shots):
         wanted = ", ".join(f"T{count}" for count in evaluation.protocol.shots)
         raise FileNotFoundError(f"{folder} has no frames of {name}: none of the folders {wanted} is there")
 

@@ -1,0 +1,233 @@
+"""Networks by path in the protocol: what they say of a run that is over, named, counted, kept, and refused in one sentence."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from network_files import write_lpips, write_network, write_settings
+from tiny_protocol import SIZE, arguments, quick_finetune, use_fake_faces, write_tiny
+
+from tests.golden.make_lpips_golden import CHANNELS
+from th_jax.evaluation import metrics
+from th_jax.evaluation.networks import network_file
+from th_jax.evaluation.protocol import __main__ as command
+from th_jax.evaluation.protocol import measure
+from th_jax.evaluation.protocol import run as running
+from th_jax.media import read_image
+from th_jax.perceptual import vgg
+
+pytestmark = pytest.mark.xdist_group("test_protocol")  # which compiled the same programs
+PEOPLE, TARGETS = 4, 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("networks")
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def networks(folder: Path) -> list[str]:
+    """Options that name one network of each kind."""
+    write_network(folder / "arc.onnx", kind="flat", size=112)
+    write_network(folder / "means.onnx", size=SIZE)
+    write_settings(folder / "means.onnx", size=SIZE, mean=0, deviation=255)
+    mixing = np.random.default_rng(0).normal(size=(3, 2048))
+    inception = write_network(folder / "inception.onnx", size=299, mixing=mixing)
+    path, lpips = write_lpips(folder / "lpips.safetensors")
+    return [
+        "--identity_network", f"arc={folder / 'arc.onnx'}", "--features", f"means={folder / 'means.onnx'}",
+        "--inception", str(folder / "inception.onnx"), "--inception_sha256", inception,
+        "--lpips", str(path), "--lpips_sha256", lpips,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Programs that run for a moment need not be optimised for seconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_faces(monkeypatch)
+    monkeypatch.setattr(running, "finetune_many", quick_finetune)
+    monkeypatch.setattr(vgg, "CHANNELS", CHANNELS)
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, networks: list[str]) -> Path:
+    """A run without networks by path, to which they are added afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_faces(patch)
+        patch.setattr(running, "finetune_many", quick_finetune)
+        assert command.main(arguments(folder, "done")) == 0
+        before = by_cell(folder / "done")
+        assert set(before["FT", 3]["distances"]) == {"Fréchet(vgg16)", "KID(vgg16)"}
+        patch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
+        patch.setattr(vgg, "CHANNELS", CHANNELS)
+        assert command.main(arguments(folder, "done", *networks)) == 0
+    after = by_cell(folder / "done")
+    assert {name: after["FT", 3]["measures"][name] for name in before["FT", 3]["measures"]} == before["FT", 3][
+        "measures"
+    ]
+    return folder / "done"
+
+
+def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    cells = json.loads((out / "results.json").read_text())["cells"]
+    return {(cell["method"], cell["shots"]): cell for cell in cells}
+
+
+def pictures(out: Path, method: str) -> np.ndarray:
+    return np.stack([read_image(path) for path in sorted((out / "study" / method).glob("*/*.png"))])
+
+
+def test_distances_say_whose_features_and_how_many_frames(done: Path) -> None:
+    cells = by_cell(done)
+    assert cells["real", 0]["distances"] == {}
+    for (_, count), cell in cells.items():
+        if count:
+            names = {"Fréchet(vgg16)", "KID(vgg16)", "Fréchet(means)", "KID(means)", "FID", "KID"}
+            assert set(cell["distances"]) == names
+            assert {one["frames"] for one in cell["distances"].values()} == {PEOPLE * TARGETS}
+    made, real = (pictures(done, method).mean((1, 2)) / 255 for method in ("FT-3", "real"))
+    found = cells["FT", 3]["distances"]["Fréchet(means)"]
+    assert found == {
+        "value": pytest.approx(metrics.frechet_distance(made, real), rel=1e-4),
+        "frames": 16, "real_frames": 16, "dimensions": 3, "biased": True,
+    }  # fmt: skip
+    kernel = cells["FT", 3]["distances"]["KID(means)"]
+    assert kernel["value"] == pytest.approx(metrics.polynomial_mmd(made, real), rel=1e-4)
+    assert not kernel["biased"]
+    assert cells["FF", 2]["distances"]["FID"]["dimensions"] == 2048
+
+
+def test_table_and_page_say_it_too(done: Path) -> None:
+    table, page = (done / "table.md").read_text(), (done / "report.html").read_text()
+    for head in (
+        "Fréchet(vgg16), N = 16 < 24 dimensions: biased", "Fréchet(means), N = 16, 3 dimensions", "FID, N = 16 < 2048",
+        "KID(vgg16), N = 16, 24 dimensions", "identity L2 (arc)", "identity cosine (arc)", "LPIPS",
+    ):  # fmt: skip
+        assert head in table, head
+        assert head.replace("<", "&lt;") in page, head
+    assert "They have no interval" in page
+    about = json.loads((done / "results.json").read_text())["networks"]
+    assert set(about) == {"vgg16", "arc", "means", "inception", "lpips"}
+    assert all(len(one["sha256"]) == 64 for one in about.values())
+    assert f"arc {about['arc']['sha256'][:16]}" in table
+    assert (about["arc"]["input"]["size"], about["arc"]["dimensions"]) == (112, 4)
+
+
+def test_measures_of_frames(done: Path) -> None:
+    cells = by_cell(done)
+    real, tuned, mean = (cells[cell]["measures"] for cell in (("real", 0), ("FT", 3), ("mean_frame", 3)))
+    assert real["identity/l2(arc)"]["value"] == pytest.approx(0, abs=1e-6)
+    assert real["identity/centred_cosine(arc)"]["value"] == pytest.approx(1)
+    assert 0 < mean["identity/l2(arc)"]["value"] < tuned["identity/l2(arc)"]["value"] < 2
+    assert real["lpips"]["value"] == pytest.approx(0, abs=1e-9)
+    assert 0 < mean["lpips"]["value"] < tuned["lpips"]["value"]
+    made, wanted = (pictures(done, method) / 255 for method in ("FT-3", "real"))
+    assert tuned["psnr"]["value"] == pytest.approx(metrics.psnr(made, wanted).mean())
+    assert real["psnr"]["value"] == pytest.approx(measure.PSNR_MOST)
+    flicker = [metrics.temporal_flicker(made[i : i + 4], reference=wanted[i : i + 4]).mean() for i in range(0, 16, 4)]
+    assert tuned["flicker"]["value"] == pytest.approx(np.mean(flicker))
+    assert (tuned["flicker"]["frames"], tuned["flicker"]["failures"]) == (12, 0)
+    assert "ms_ssim" not in tuned, "16 px are too few"
+
+
+def test_multi_scale_similarity_where_frames_are_large_enough() -> None:
+    rng = np.random.default_rng(0)
+    made, real = rng.integers(0, 256, (2, 1, 176, 176, 3), dtype=np.uint8)
+    table = measure._pixel_table(made, real)
+    np.testing.assert_array_equal(table["ms_ssim"], metrics.ms_ssim(made / 255, real / 255))
+    assert set(table) == {"psnr", "ms_ssim"}, "a single frame does not flicker"
+
+
+def test_charges_of_named_networks() -> None:
+    assert measure.charge_of("identity/l2(arc)") == math.sqrt(2)
+    assert measure.charge_of("identity/l2") == measure.CHARGES["identity/l2"]
+    assert measure.charge_of("lpips") is None
+    assert measure.title_of("identity/l2(a.b-c)") == "identity L2 (a.b-c)"
+    assert measure.higher_is_better("identity/centred_cosine(arc)")
+    assert not measure.higher_is_better("identity/l2(arc)")
+
+
+def test_no_network_is_asked_twice(
+    done: Path, folder: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    original = network_file.FeatureNetwork.features
+
+    def counted(network: Any, frames: np.ndarray) -> np.ndarray:
+        asked.append(len(frames))
+        return original(network, frames)
+
+    monkeypatch.setattr(network_file.FeatureNetwork, "features", counted)
+    before = (done / "results.json").read_bytes()
+    assert command.main(arguments(folder, "done", *networks)) == 0
+    assert asked == [1, 1, 1], "each is tried on one grey picture"
+    damaged = sorted((done / "networks").glob("means-*/FT-3/*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert command.main(arguments(folder, "done", *networks)) == 0
+    assert asked == [1] * 6 + [TARGETS]
+    assert (done / "results.json").read_bytes() == before
+
+
+def test_people_driven_by_others(folder: Path, networks: list[str]) -> None:
+    assert command.main(arguments(folder, "cross", *networks, protocol="cross")) == 0
+    cells = by_cell(folder / "cross")
+    own, driver = (
+        cells[cell]["measures"]["identity/l2(arc)"]["value"] for cell in (("nearest_copy", 3), ("driver", 0))
+    )
+    assert own < driver
+    assert "lpips" not in cells["FT", 3]["measures"], "there is no frame that it could be like"
+    assert cells["FT", 3]["distances"]["Fréchet(vgg16)"]["value"] > 0
+    assert cells["driver", 0]["distances"] == {}
+
+
+def test_mistakes_are_one_sentence(
+    folder: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arc, digest = str(folder / "arc.onnx"), "0" * 64
+    for given, sentence in (
+        (["--identity_network", "arc"], "a network is given as NAME=FILE"),
+        (["--identity_network", f"a(b={arc}"], "a network is given as NAME=FILE"),
+        (["--identity_network", f"dlib={arc}"], "the name 'dlib' is taken"),
+        (["--features", f"vgg16={arc}"], "the name 'vgg16' is taken"),
+        (["--identity_network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
+        (["--identity_network", f"x={tmp_path}/none.onnx"], "none.onnx cannot be read"),
+        (["--features", f"x={arc}"], "arc.onnx.json is missing"),
+        (["--inception", arc], "--inception and --inception_sha256 go together"),
+        (["--lpips_sha256", digest], "--lpips and --lpips_sha256 go together"),
+        (["--inception", arc, "--inception_sha256", digest], "it is another file"),
+        (["--lpips", arc, "--lpips_sha256", digest], "it is another file"),
+        (["--no_faces", "--identity_network", f"x={arc}"], "leave --no_faces out"),
+    ):
+        assert command.main(arguments(folder, "bad", *given)) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert sentence in said
+        assert said.count("\n") == 1
+    assert not (folder / "bad").exists(), "nothing is begun"
+
+
+def test_a_picture_that_is_gone(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sorted((done / "study" / "FF-2").glob("*/*.png"))[0]
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        assert command.main(arguments(folder, "done")) == 1
+        said = capsys.readouterr().err
+        assert path.name in said
+        assert said.count("\n") == 1
+    finally:
+        path.write_bytes(content)

@@ -1,0 +1,123 @@
+"""A disk that fills up while something is written: an OSError, what was there before stays, and nothing half is left."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.manifest import write_manifest
+from tests.hostile import valid_files
+from th_jax.avatar_format import write_tensors
+from th_jax.consent_record import read_consent, write_consent
+from th_jax.data.index import write_index
+from th_jax.data.video_list import load_video_list, save_video_list
+from th_jax.media import write_gif, write_image, write_page, write_video
+from th_jax.training.replay import save_batch
+from th_jax.types import EpisodeBatch
+
+FRAMES = [valid_files.noise(number, 32, 32, 3) for number in range(4)]
+BATCH = EpisodeBatch(*(np.zeros(n, np.uint8) for n in range(5)))
+
+
+def _write_consent(folder: Path, path: Path) -> None:
+    write_consent(path, read_consent(valid_files.consent(folder)), overwrite=True)
+
+
+def _save_list(folder: Path) -> None:
+    save_video_list(load_video_list(folder), folder)
+
+
+# What writes, the file that it writes, and what must be there before.
+WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object] | None]] = {
+    "avatar": (
+        "a.safetensors", lambda f: write_tensors(f / "a.safetensors", {"adain": np.zeros(2000)}, {"kind": "none"}), None,
+    ),
+    "consent": ("b.json", lambda f: _write_consent(f, f / "b.json"), valid_files.consent),
+    "picture": ("a.png", lambda f: write_image(f / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE), None),
+    "film": ("a.mp4", lambda f: write_video(f / "a.mp4", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),
+    "GIF": ("a.gif", lambda f: write_gif(f / "a.gif", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),
+    "page": ("a.html", lambda f: write_page(f / "a.html", "<p>" * 999, provenance=valid_files.PROVENANCE), None),
+    "list of videos": ("videos.json", _save_list, valid_files.data_set),
+    "index": (
+        "test-train.tfrecord-00000-of-00001.index",
+        lambda f: write_index(f / "test-train.tfrecord-00000-of-00001"), valid_files.data_set,
+    ),
+    "batch": ("batch.npz", lambda f: save_batch(f / "batch.npz", BATCH), None),
+}  # fmt: skip
+
+
+@contextmanager
+def files_of_at_most(limit: int) -> Iterator[None]:
+    """The system's own limit, which stops every library's writing where it stands, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
+    file, write, prepare = WRITERS[name]
+    if prepare is not None:
+        prepare(tmp_path)
+    write(tmp_path)
+    size = (tmp_path / file).stat().st_size
+    before = contents(tmp_path)
+    for limit in (0, 10, size // 2):
+        with files_of_at_most(limit), pytest.raises(OSError, match=r".+"):
+            write(tmp_path)
+        assert contents(tmp_path) == before, f"at {limit} of {size} bytes"
+    (tmp_path / file).unlink()
+    before.pop(file)
+    with files_of_at_most(size // 2), pytest.raises(OSError, match=r".+"):
+        write(tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos"])
+def test_a_disk_that_notices_late(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems say so only when the bytes have to be there."""
+    _, write, prepare = WRITERS[name]
+    if prepare is not None:
+        prepare(tmp_path)
+    before = contents(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        write(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    """Told before anything is encoded, or at the latest when it cannot be put in place."""
+    target = tmp_path / "shut"
+    target.mkdir(mode=0o555)
+    root = os.geteuid() == 0
+    if root:
+        tmp_path.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            write_manifest(target / "manifest.jsonl", [])
+        with pytest.raises(PermissionError):
+            write_image(target / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
+        with pytest.raises(OSError, match="ermission denied"):
+            write_tensors(target / "a.safetensors", {"adain": np.zeros(3)}, {})
+    finally:
+        if root:
+            os.seteuid(0)
+    assert list(target.iterdir()) == []

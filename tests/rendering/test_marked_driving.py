@@ -1,0 +1,87 @@
+"""Driving marks what it makes, in the program that generates it; to leave marks out is written into name, record and log."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from driver_clips import swaying, write_clip
+
+from th_jax.avatars import LoadedAvatar, load_avatar, save_avatar
+from th_jax.media import Kind, Provenance, open_video, read_sidecar
+from th_jax.media.provenance import open_sidecar
+from th_jax.models.networks import Networks
+from th_jax.rendering.animate import main
+from th_jax.rendering.output import unmarked_log
+from th_jax.rendering.render import render
+from th_jax.training.finetune import avatar_from_embedding
+from th_jax.verify import Verdict, verify_file
+from th_jax.watermark.detect import detect_film
+from th_jax.watermark.messages import marking_of, message_of
+
+NETWORKS = Networks(image_size=64, base_width=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An avatar of 64 px and a film that drives it."""
+    folder = tmp_path_factory.mktemp("marked")
+    embedding = jax.random.normal(jax.random.key(1), (NETWORKS.plan.embedding,))
+    avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), embedding)
+    save_avatar(folder / "ada.safetensors", avatar, networks=NETWORKS, provenance=Provenance(kind=Kind.GENERATED))
+    write_clip(folder / "driver.mp4", swaying(8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> LoadedAvatar:
+    return load_avatar(folder / "ada.safetensors")
+
+
+def test_the_mark_is_all_that_changes(loaded: LoadedAvatar) -> None:
+    points = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
+    marking = marking_of(loaded.digest, size=64, kind="film")
+    plain = render(loaded.networks, loaded.avatar, points, chunk=2)
+    marked = render(loaded.networks, loaded.avatar, points, chunk=2, mark=marking.mark)
+    error = np.square(marked.astype(float) - plain).mean((1, 2, 3))
+    assert (10 * np.log10(255**2 / error) >= 37).all()
+    assert marking.message == loaded.digest[:4]
+
+
+def test_a_film_beside_its_driver_is_marked(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> None:
+    out = tmp_path / "ada.mp4"
+    command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4"), "--out", str(out)]
+    assert main([*command, "--layout", "driver,avatar"]) == 0
+    record, _ = read_sidecar(out)
+    assert (record.kind, record.watermark) == (Kind.COMPOSITE, loaded.digest[:4])
+    with open_video(out) as video:
+        (mark,) = detect_film(frame for _, frame in video.frames()).marks
+    assert mark.message == message_of(loaded.digest, bits=16)
+    assert abs(mark.left - 64) < 2
+    assert verify_file(out).verdict is Verdict.MARKED
+    assert not unmarked_log(folder / "ada.safetensors").exists()
+
+
+def test_unmarked_output_says_so_in_name_record_and_log(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> None:
+    command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4")]
+    assert main([*command, "--out", str(tmp_path / "ada.mp4"), "--unmarked_output_for_research"]) == 0
+    out = tmp_path / "ada.unmarked.mp4"
+    assert not (tmp_path / "ada.mp4").exists()
+    record = open_sidecar(out)
+    assert (record.unmarked_for_research, record.marks) == (True, ())
+    with open_video(out) as video:
+        assert not detect_film(frame for _, frame in video.frames()).marks
+    log = unmarked_log(folder / "ada.safetensors")
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert (line["file"], line["avatar"]) == ("ada.unmarked.mp4", loaded.digest)
+    log.unlink()
+    assert verify_file(out).verdict is Verdict.NOT_FOUND
+
+
+def test_a_digest_that_is_too_short_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"a message of 16 bits needs a digest of 4 hexadecimal digits, but 'abc' came"
+    ):
+        message_of("abc", bits=16)
+    assert marking_of("f" * 64, size=32, kind="still") is None

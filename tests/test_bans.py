@@ -1,0 +1,156 @@
+"""What no file of this project may call or switch off: whatever runs, loads or trusts more than it was given."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("th_jax", "data_prep", "configs", "scripts", "benchmarks")
+CODE = sorted([*(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")), *ROOT.glob("*.py")])
+
+BANNED_MODULES = {
+    *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"),
+    *("telnetlib", "ftplib", "xmlrpc"),
+}
+BANNED_CALLS = {
+    *("eval", "exec", "compile", "__import__", "input"),
+    *("os.system", "os.popen", "os.spawnl", "os.spawnv", "os.execv", "subprocess.getoutput", "commands.getoutput"),
+    *("torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle"),
+    *("tempfile.mktemp", "numpy.load_pickle", "joblib.load", "ssl._create_unverified_context"),
+    *("tarfile.TarFile.extractall", "zipfile.ZipFile.extractall"),
+}
+BANNED_OPTIONS = {("shell", True), ("allow_pickle", True), ("verify", False), ("trust_remote_code", True)}
+NOQA = re.compile(r"#\s*noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?(?P<why>.*)")
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def banned(source: str) -> Iterator[str]:
+    """What a source does that is banned, with its line."""
+    tree = ast.parse(source)
+    names = _imported_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"{node.lineno}: imports {name}" for name in modules if name.split(".")[0] in BANNED_MODULES)
+        elif isinstance(node, ast.Call):
+            called = _resolved(node.func, names)
+            if called in BANNED_CALLS:
+                yield f"{node.lineno}: calls {called}"
+            if called in ("np.load", "numpy.load") and not _says(node, "allow_pickle", False):
+                yield f"{node.lineno}: calls {called} without allow_pickle=False"
+            for option, value in BANNED_OPTIONS:
+                if any(
+                    keyword.arg == option
+                    and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is not value)
+                    for keyword in node.keywords
+                ):
+                    yield f"{node.lineno}: passes {option}={value}, or what could be it"
+        elif isinstance(node, ast.Attribute | ast.Name) and _resolved(node, names) in BANNED_CALLS - {"input"}:
+            yield f"{node.lineno}: mentions {_resolved(node, names)}"
+
+
+def _imported_names(tree: ast.Module) -> dict[str, str]:
+    """What a local name stands for: `from os import system as run` makes run os.system."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _resolved(function: ast.expr, names: dict[str, str]) -> str:
+    parts: list[str] = []
+    while isinstance(function, ast.Attribute):
+        parts.insert(0, function.attr)
+        function = function.value
+    if not isinstance(function, ast.Name):
+        return ""
+    return ".".join([names.get(function.id, function.id), *parts])
+
+
+def _says(call: ast.Call, option: str, value: object) -> bool:
+    return any(
+        keyword.arg == option and isinstance(keyword.value, ast.Constant) and keyword.value.value is value
+        for keyword in call.keywords
+    )
+
+
+@pytest.mark.parametrize("path", CODE, ids=relative)
+def test_nothing_banned_is_called(path: Path) -> None:
+    assert list(banned(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import dill as d",
+        "eval('1')",
+        "exec(text)",
+        "f = eval",
+        "import os\nos.system('ls')",
+        "from os import system as run\nrun('ls')",
+        "import subprocess as s\ns.run('ls', shell=True)",
+        "import subprocess\nsubprocess.run(command, shell=shell)",
+        "import torch\ntorch.load(path)",
+        "from torch import load\nload(path)",
+        "import yaml\nyaml.load(text, Loader=yaml.SafeLoader)",
+        "import numpy as np\nnp.load(path)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import numpy\nnumpy.load(path, allow_pickle=flag)",
+        "import tempfile\ntempfile.mktemp()",
+        "import requests\nrequests.get(address, verify=False)",
+        "__import__('os')",
+    ],
+)
+def test_the_ban_sees(source: str) -> None:
+    assert list(banned(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import re\nre.compile('a')",
+        "model.eval()",
+        "step.lower(x).compile()",
+        "import subprocess\nsubprocess.run(['ls'], shell=False)",
+        "import numpy as np\nnp.load(path, allow_pickle=False)",
+        "import json\njson.load(file)",
+    ],
+)
+def test_the_ban_leaves_alone(source: str) -> None:
+    assert list(banned(source)) == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=relative)
+def test_exceptions_to_the_linter_name_their_rule_and_security_ones_say_why(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        found = NOQA.search(line)
+        if found is None:
+            continue
+        assert found["codes"], f"{relative(path)}:{number} switches every rule off"
+        if re.search(r"\bS[0-9]", found["codes"]):
+            why = found["why"].strip(" -\u2013:")
+            assert len(why.split()) >= 3, f"{relative(path)}:{number} does not say why it is safe"
+    assert "ruff: noqa" not in path.read_text(), f"{relative(path)} switches rules off for the whole file"
+
+
+def test_the_security_rules_are_on() -> None:
+    settings = (ROOT / "pyproject.toml").read_text()
+    selected = re.search(r"^select = \[(.*)\]$", settings, re.M)
+    ignored = re.search(r"^ignore = \[(.*?)^\]", settings, re.M | re.S)
+    assert selected is not None
+    assert ignored is not None
+    assert '"S"' in selected[1]
+    assert re.findall(r'"(S[0-9]+)"', ignored[1]) == ["S101"]
+    by_file = re.findall(r'^"([^"]+)" = \[(.*)\]$', settings, re.M)
+    assert {files for files, rules in by_file if '"S' in rules} == {"tests/**", "benchmarks/**"}

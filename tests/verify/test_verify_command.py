@@ -1,0 +1,103 @@
+"""The command: text and JSON, and an exit code that a script can go by."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from marked_files import flipped, here, write
+
+from th_jax.media import Kind, Provenance
+from th_jax.media.signing import load_signer
+from th_jax.verify import __main__ as command
+from th_jax.verify import verify_file
+from th_jax.verify.__main__ import main
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    real = write(tmp_path / "real.png", provenance=Provenance(kind=Kind.REAL_CROP))
+    (garbage := tmp_path / "garbage.png").write_bytes(b"\0" * 100)
+    paths = {
+        "marked": write(tmp_path / "marked.png"),
+        "not found": real,
+        "altered": flipped(write(tmp_path / "altered.jpg")),
+        "unreadable": garbage,
+    }
+    return {verdict: str(path) for verdict, path in paths.items()}
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("marked", 0), ("not found", 1), ("altered", 2), ("unreadable", 3)])
+def test_exit_codes(files: dict[str, str], verdict: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([files[verdict]]) == code
+    first, *reasons = capsys.readouterr().out.splitlines()
+    assert first == f"{files[verdict]}: {verdict}"
+    assert reasons
+    assert all(line.startswith("  ") for line in reasons)
+
+
+def test_the_worst_of_several_counts(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([files["marked"], files["not found"]]) == 1
+    assert main([files["altered"], files["marked"], files["not found"]]) == 2
+    assert main([files["altered"], files["unreadable"], files["marked"]]) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_json(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", *files.values()]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["worst"], answer["exit_code"]) == ("unreadable", 3)
+    assert [one["verdict"] for one in answer["files"]] == list(files)
+    assert [one["file"] for one in answer["files"]] == list(files.values())
+    marked = answer["files"][0]
+    assert marked["c2pa"]["intact"]
+    assert marked["c2pa"]["signer"] == load_signer().name
+    assert marked["record"]["matches"]
+    assert answer["files"][3]["c2pa"] is None
+
+
+def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (roots := tmp_path / "roots.pem").write_bytes(load_signer().certificates)
+    assert main([files["marked"], "--trust", str(roots)]) == 0
+    assert "(trusted)" in capsys.readouterr().out
+    roots.write_text("nothing")
+    assert main([files["marked"], "--trust", str(roots)]) == 5
+    assert "holds no certificates as PEM" in capsys.readouterr().err
+
+
+def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--colour", "a.png"], ["a.png", "--seconds", "x"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 5
+        assert "usage: python -m th_jax.verify" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_hint_comes(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "verify_file", lambda file, **options: verify_file(file, run=here, **options))
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    assert main([files["marked"]]) == 5
+    assert "pip install 'th_jax[video]'" in capsys.readouterr().err
+
+
+def test_as_a_process_it_needs_neither_jax_nor_a_terminal_that_shows_everything(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    odd = Path(files["marked"]).rename(tmp_path / "Übung\x1b[2J.png")
+    program = """
+import sys
+from th_jax.verify.__main__ import main
+code = main(sys.argv[1:])
+print("jax" in sys.modules)
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(odd)], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\xdcbung?[2J.png: marked" in done.stdout
+    assert done.stdout.endswith(b"False\n")

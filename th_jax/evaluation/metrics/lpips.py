@@ -1,0 +1,49 @@
+"""The learned perceptual distance of Zhang et al. (2018) on any feature pyramid: its form, not its weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+
+from th_jax.evaluation.metrics.pairs import AnyArray, Values, comparable, mean_of_each
+
+_LEAST_LENGTH = 1e-10
+"""Added to the length of a position's features, so that zeros stay zeros; the published code's value."""
+
+
+def lpips(
+    features_a: Sequence[Float[AnyArray, "B _ _ _"]],
+    features_b: Sequence[Float[AnyArray, "B _ _ _"]],
+    weights: Sequence[Float[AnyArray, " _"]],
+) -> Values:
+    """LPIPS of each pair: features of unit length at every position, weighted squared differences, their spatial mean, summed.
+
+    The number is the published LPIPS only with the published network, its preparation of pictures and its learned weights
+    (`th_jax.evaluation.networks.lpips`).
+
+    Args:
+        features_a: layers [B, H, W, C] of a network.
+        features_b: the same layers of the other pictures.
+        weights: of each layer, one number a channel, 0 or above.
+
+    Raises:
+        TypeError, ValueError: for layers that differ in number or shape, no layer, weights of another number of channels, or
+            anything that is not floating point.
+    """
+    if not len(features_a) == len(features_b) == len(weights) or not weights:
+        raise ValueError(
+            f"two pyramids and their weights need the same layers, at least one, but have {len(features_a)}, "
+            f"{len(features_b)} and {len(weights)}"
+        )
+    total: Any = 0.0
+    for layer_a, layer_b, weight in zip(features_a, features_b, weights, strict=True):
+        xp, a, b = comparable(layer_a, layer_b, "layers of a pyramid")
+        if weight.shape != a.shape[-1:]:
+            raise ValueError(f"a layer of {a.shape[-1]} channels needs as many weights, but {list(weight.shape)} came")
+        difference = xp.square(_unit(xp, a) - _unit(xp, b)) * xp.asarray(weight, a.dtype)[None, None, None, :]
+        total = total + mean_of_each(xp, difference.sum(-1))
+    return total
+
+
+def _unit(xp: Any, layer: Any) -> Any:
+    return layer / (xp.sqrt(xp.square(layer).sum(-1, keepdims=True)) + _LEAST_LENGTH)

@@ -1,0 +1,84 @@
+"""The networks that judge a run's pictures, named on the command line: for identity, for distances of sets, and LPIPS."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from th_jax.evaluation.networks.identity import load_identity_network
+from th_jax.evaluation.networks.lpips import LpipsWeights, load_lpips
+from th_jax.evaluation.networks.named import named_files
+from th_jax.evaluation.networks.network_file import FeatureNetwork
+from th_jax.evaluation.networks.sets import (
+    INCEPTION,
+    VGG16,
+    SetNetwork,
+    inception_network,
+    set_network,
+    vgg16_network,
+)
+
+DLIB = "dlib"
+LPIPS = "lpips"
+
+
+class Judges(NamedTuple):
+    """Networks that judge, each with its own digest."""
+
+    identity: tuple[FeatureNetwork, ...] = ()
+    sets: tuple[SetNetwork, ...] = ()
+    lpips: LpipsWeights | None = None
+    lpips_sha256: str = ""
+
+    def about(self) -> dict[str, Any]:
+        """What their numbers depend on, by name: JSON values."""
+        about = {network.name: network.about for network in self.identity}
+        about |= {network.name: network.about for network in self.sets}
+        return about if self.lpips is None else about | {LPIPS: self.lpips_about}
+
+    @property
+    def lpips_about(self) -> dict[str, Any]:
+        """Of LPIPS: one number a frame."""
+        return {"sha256": self.lpips_sha256, "dimensions": 1}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command line's options that name networks."""
+    group = parser.add_argument_group("networks by path (docs/evaluation.md says how each wants its file)")
+    group.add_argument(
+        "--identity_network", action="append", default=[], metavar="NAME=FILE", help="a face network, .onnx or .tflite"
+    )
+    group.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="of Fréchet distance and KID, beside VGG16's",
+    )
+    group.add_argument("--inception", type=Path, metavar="FILE", help="the network of FID, as ONNX")
+    group.add_argument("--inception_sha256", metavar="HEX", help="of that file")
+    group.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS with VGG16, as safetensors")
+    group.add_argument("--lpips_sha256", metavar="HEX", help="of that file")
+
+
+def judges_of(options: argparse.Namespace) -> Judges:
+    """The networks that the options name, each tried before anything is computed.
+
+    Raises:
+        ValueError, ImportError: for files that are no such networks, and names that are taken.
+    """
+    if options.no_faces and options.identity_network:
+        raise ValueError("--identity_network places faces by their landmarks: leave --no_faces out")
+    for name in ("inception", "lpips"):
+        if (getattr(options, name) is None) != (getattr(options, f"{name}_sha256") is None):
+            raise ValueError(f"--{name} and --{name}_sha256 go together: the checksum says which file is trusted")
+    taken = {DLIB, VGG16, INCEPTION, LPIPS}
+    faces = named_files(options.identity_network, taken=taken)
+    features = named_files(options.features, taken=taken | faces.keys())
+    sets = [vgg16_network(), *(set_network(*item) for item in features.items())]
+    if options.inception is not None:
+        sets.append(inception_network(options.inception, sha256=options.inception_sha256))
+    lpips = None if options.lpips is None else load_lpips(options.lpips, sha256=options.lpips_sha256)
+    return Judges(
+        tuple(load_identity_network(*item) for item in faces.items()), tuple(sets), lpips,
+        "" if lpips is None else options.lpips_sha256.lower(),
+    )  # fmt: skip
