@@ -1,6 +1,7 @@
 """People to avatars on disk: one alone is as one of many, failures stay with whom they concern, nothing finished is lost."""
 
 import gc
+import hashlib
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Report, read_report
 from th_jax.enrolment.requests import PersonRequest
 from th_jax.enrolment.saving import EnrolmentError, Saving, unfinished
-from th_jax.media import Kind
+from th_jax.media import Kind, Provenance, Role, write_image
 from th_jax.media.provenance import read_sidecar
 
 
@@ -112,6 +113,19 @@ def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -
     loaded = load_avatar(tmp_path / "small" / "ada.safetensors", meta=meta())
     assert (loaded.kind, loaded.notes["compaction"]["bits"]) == ("compact", "float16")
     assert 0 < loaded.notes["compaction"]["loss"] < 0.1
+
+
+def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
+    shots = tmp_path / "eve"
+    shots.mkdir()
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_image(shots / "0.png", frame, provenance=Provenance(kind=Kind.GENERATED))
+    write_image(shots / "1.png", frame, provenance=Provenance(kind=Kind.REAL_CROP))
+    asked = [PersonRequest("eve", shots)]
+    assert [o.status for o in enrol(meta(), asked, Saving(tmp_path), how=None, report=Report(tmp_path))] == ["finished"]
+    (kept,) = load_avatar(tmp_path / "eve.safetensors", meta=meta()).provenance.ingredients
+    assert (kept.role, kept.file) == (Role.SHOT, hashlib.sha256((shots / "0.png").read_bytes()).hexdigest())
+    assert kept.archive is not None
 
 
 @pytest.mark.parametrize("how", [None, HOW], ids=["feed_forward", "fine_tuned"])

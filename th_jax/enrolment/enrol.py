@@ -3,6 +3,7 @@
 One person is many with one name: `finetune.py --shots` and `finetune.py --manifest` give the same avatar.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from th_jax.avatar_format import AvatarError
 from th_jax.avatars import feed_forward_with, load_avatar, save_avatar
 from th_jax.compaction import save_compact
 from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
+from th_jax.consent_checks import picture_files
 from th_jax.data.shots import inspect_shots
 from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Outcome, Report
@@ -25,7 +27,7 @@ from th_jax.enrolment.saving import MADE_FROM, Saving, made_from
 from th_jax.enrolment.stopping import Stopper, StoppingSettings, split_shots
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.losses import LossWeights
-from th_jax.media import MediaError
+from th_jax.media import Ingredient, MediaError, Role, find_ingredients
 from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel
 from th_jax.training.finetune import feed_forward
@@ -59,6 +61,7 @@ class _Person(NamedTuple):
     shots: Shots
     consent: ConsentFacts | None
     made_from: Mapping[str, Any]
+    ingredients: tuple[Ingredient, ...] = ()
     stopper: Stopper | None = None
 
 
@@ -156,7 +159,8 @@ class _Reader:
         found = inspect_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
-        return _Person(fit_shots(self._meta.networks, found.shots), consent, before)
+        signed = find_ingredients(picture_files(request.shots), role=Role.SHOT)
+        return _Person(fit_shots(self._meta.networks, found.shots), consent, before, signed)
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._how.stopping if self._how is not None else None
@@ -232,9 +236,10 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
     notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
     notes[MADE_FROM] = dict(person.made_from)
     notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
+    record = dataclasses.replace(meta.provenance.of(person.shots), ingredients=person.ingredients)
     described: dict[str, Any] = {
-        "networks": meta.networks, "provenance": with_consent(meta.provenance.of(person.shots), person.consent),
-        "meta": meta, "landmarks": landmarks, "notes": notes,
+        "networks": meta.networks, "provenance": with_consent(record, person.consent), "meta": meta,
+        "landmarks": landmarks, "notes": notes,
     }  # fmt: skip
     path = saving.avatar(name)
     try:
