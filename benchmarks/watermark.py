@@ -282,6 +282,7 @@ def main() -> None:
     if options.clips:
         hosts["Real films"] = seconds_of(options.clips)
     tables: dict[str, list[dict[str, object]]] = {}
+    text = ""
     for name, films in hosts.items():
         for tables[name] in collect(films, curve=options.curve_people):  # an interrupted run leaves what it has
             text = "\n".join(report(title, rows) for title, rows in tables.items())
