@@ -130,8 +130,11 @@ def write_whole(path: str, content: bytes) -> None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     partial = Path(f"{path}.{secrets.token_hex(4)}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
         with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
             unfinished([other], saving)
     facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
-    shots = enrolling.inspect_shots(Path("ada"), size=16, shots=None, landmarks=None).shots
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)
     drawn = write_preview(tmp_path, "ada", 0, meta(), enrolling._start(meta(), shots), shots, consent=facts)
     assert read_sidecar(drawn)[0].consent == record.digest
     revoke_consent(tmp_path / "ada.consent.json")
@@ -159,7 +159,7 @@ def test_memory_does_not_grow_with_the_people(
 
 def test_whoever_waits_shares_the_meta_weights_generator() -> None:
     """Many people may wait in a round: a start is as large as its AdaIN parameters."""
-    shots = enrolling.inspect_shots(Path("ada"), size=16, shots=None, landmarks=None).shots
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
     assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))

@@ -42,8 +42,8 @@ def meta() -> MetaModel:
     )
 
 
-def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Any:
-    """In the place of `inspect_shots`: everybody's own noise; there are people whose pictures cannot be used."""
+def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Shots:
+    """In the place of `read_shots`: everybody's own noise; there are people whose pictures cannot be used."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     if path.name == "broken":
@@ -54,7 +54,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
     if path.name == "unlucky":
         points[:] = np.inf
     mask = (np.arange(8) < (shots or 3)).astype(np.float32)
-    return type("Read", (), {"shots": Shots(frames, points, mask)})
+    return Shots(frames, points, mask)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +71,7 @@ def pictures() -> Iterator[None]:
 
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enrolling, "inspect_shots", noise)
+        patch.setattr(enrolling, "read_shots", noise)
         patch.setattr(enrolling, "check_face_models", lambda: None)
         patch.setattr(many, "_programs", kept)
         yield

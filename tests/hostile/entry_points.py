@@ -93,9 +93,7 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
         valid_files.perceptual_weights, lambda path: load_weights(path, network="vgg16"), (WeightsError,)
     ),
     "consent record": EntryPoint(valid_files.consent, read_consent, (ConsentError,)),
-    "provenance record": EntryPoint(
-        valid_files.sidecar, _sidecar_of, (ValueError,), missing=(FileNotFoundError,), regular=False
-    ),
+    "provenance record": EntryPoint(valid_files.sidecar, _sidecar_of, (ValueError,), missing=(FileNotFoundError,)),
     "shard": EntryPoint(valid_files.data_set, _data_set_of, _DATA, sealed=True, missing=(FileNotFoundError,)),
     "shard without index": EntryPoint(
         valid_files.shard_alone, _data_set_of, _DATA, sealed=True, missing=(FileNotFoundError,)
@@ -122,7 +120,6 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
         lambda path: read_settings(str(path)),
         (ValueError,),
         missing=(FileNotFoundError,),
-        whole=False,
         blank=True,
     ),
 }

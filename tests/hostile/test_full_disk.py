@@ -17,6 +17,7 @@ from th_jax.consent_record import read_consent, write_consent
 from th_jax.data.index import write_index
 from th_jax.data.video_list import load_video_list, save_video_list
 from th_jax.media import write_gif, write_image, write_page, write_video
+from th_jax.run_files import write_whole
 from th_jax.training.replay import save_batch
 from th_jax.types import EpisodeBatch
 
@@ -37,6 +38,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
     "avatar": (
         "a.safetensors", lambda f: write_tensors(f / "a.safetensors", {"adain": np.zeros(2000)}, {"kind": "none"}), None,
     ),
+    "config of a run": ("c.json", lambda f: write_whole(str(f / "c.json"), b"{}" * 999), None),
     "consent": ("b.json", lambda f: _write_consent(f, f / "b.json"), valid_files.consent),
     "picture": ("a.png", lambda f: write_image(f / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE), None),
     "film": ("a.mp4", lambda f: write_video(f / "a.mp4", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),

@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from th_jax.avatars import feed_forward_with, load_avatar, save_avatar
 from th_jax.compaction import save_compact
 from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
 from th_jax.consent_checks import picture_files
-from th_jax.data.shots import inspect_shots
+from th_jax.data.shots import load_shots
 from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Outcome, Report
 from th_jax.enrolment.requests import PersonRequest
@@ -28,6 +29,7 @@ from th_jax.enrolment.stopping import Stopper, StoppingSettings, split_shots
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.losses import LossWeights
 from th_jax.media import Ingredient, MediaError, Role, find_ingredients
+from th_jax.media.sandbox import run_limited
 from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel
 from th_jax.training.finetune import feed_forward
@@ -107,6 +109,15 @@ def enrol(
     yield from _failed(reader, report)
 
 
+def read_shots(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Shots:
+    """`load_shots` in a process with limits, so that a picture from somebody else can end no run.
+
+    Raises:
+        ValueError, MediaError, OSError: as `load_shots`; also if a limit was passed.
+    """
+    return Shots(*run_limited(load_shots, str(path), size=size, shots=shots, landmarks=landmarks and str(landmarks)))
+
+
 class _Clock:
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -156,11 +167,11 @@ class _Reader:
     def _load(self, request: PersonRequest) -> _Person:
         consent = None if request.consent is None else consent_to(request.consent, request.shots)
         before = self._made_from(request)  # what changes while it is read is noticed the next time
-        found = inspect_shots(
+        shots = read_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
         signed = find_ingredients(picture_files(request.shots), role=Role.SHOT)
-        return _Person(fit_shots(self._meta.networks, found.shots), consent, before, signed)
+        return _Person(fit_shots(self._meta.networks, shots), consent, before, signed)
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._how.stopping if self._how is not None else None

@@ -47,6 +47,10 @@ FINETUNE_PRESETS: Mapping[str, Settings] = {"paper": _PAPER, "heads": _HEADS}
 """The paper's (section 4: meta-learning's rates), and the one of the bundled weights `heads`."""
 
 
+_MOST_BYTES = 2**20
+"""Of a file of settings that are read."""
+
+
 def finetune_preset(name: str) -> Settings:
     """A copy of a preset, for its caller to change.
 
@@ -74,7 +78,8 @@ def read_settings(named: str) -> Settings:
     if not path.is_file():
         raise FileNotFoundError(f"there are no fine-tuning settings at {path}")
     try:
-        changes = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            changes = json.loads(file.read(_MOST_BYTES))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the fine-tuning settings {path} are no JSON: {error}") from error
     if not isinstance(changes, dict):
