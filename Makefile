@@ -37,7 +37,7 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 # Most of the tests' time is compiling programs that run for a second: LLVM need not optimise those. `pytest` by hand does.
 test: export XLA_FLAGS += --xla_backend_optimization_level=0
 test: $(VENV)/.dev  ## the default test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow-test: $(VENV)/.dev  ## the long proofs
 	$(BIN)/python -m pytest -m slow

@@ -89,7 +89,8 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     rows = {folder: videos for folder in tree.data_sets if (videos := _rows(folder, names, consent))}
     shots = _shots(tree.files, consent)
     avatars = _avatars(tree.files, names, consent)
-    gone = {avatar.path for avatar in avatars}
+    # Those that others were found by come last, so that a stop on the way loses none.
+    gone = tuple(avatar.path for avatar in reversed(avatars))
     previews = {path: path.parent / PREVIEWS / name for path, name in ((a.path, a.name) for a in avatars)}
     caches = {folder for folder in previews.values() if folder.is_dir() and not folder.is_symlink()}
     marks = [text.encode() for text in (*names, *(consent.shots if consent is not None else ()))]
@@ -100,7 +101,7 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     reports = {path: tuple(sorted(named)) for path, names_ in by_folder.items() if (named := names_ & _reported(path))}
     inside = [path for path in tree.files if not any(path.is_relative_to(cache) for cache in caches)]
     pictures = _pictures(inside, avatars, consent)
-    return Traces(rows, _sorted(set(shots) - gone), _sorted(gone), pictures, _sorted(caches), reports)
+    return Traces(rows, _sorted(set(shots) - set(gone)), gone, pictures, _sorted(caches), reports)
 
 
 def remove_traces(traces: Traces) -> None:

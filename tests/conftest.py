@@ -24,28 +24,18 @@ def own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-TOGETHER = (
-    *("test_train_script", "test_meta_step", "test_sharding", "test_finetune_script", "test_enrol", "test_networks"),
-    *(
-        "test_finetune_many",
-        "test_finetune_person",
-        "test_protocol",
-        "test_export",
-        "test_build_shards",
-        "test_restart",
-    ),
+LONGEST = (
+    *("test_train_script", "test_meta_step", "test_sharding", "test_finetune_script", "test_protocol", "test_networks"),
+    *("test_enrol", "test_export", "test_build_shards", "test_finetune", "test_finetune_many", "test_finetune_person"),
 )
-"""Long files whose tests share a run or compiled programs: each on one worker, before all others."""
+"""Files that take longest, and so go first where `pytest -n` hands out files to workers."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give `pytest -n` groups that need not make the same things twice."""
-    places = {name: place for place, name in enumerate(TOGETHER)}
-    for item in items:
-        if item.path.stem in places:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: places.get(item.path.stem, len(TOGETHER)))
+    """The longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ def assert_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=scale, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+# Two devices are also those of two processes, below.
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_devices_agree(devices: int) -> None:
     one, many = on_devices(1), on_devices(devices)
     assert (one["devices"], many["devices"]) == (1, devices)

@@ -21,7 +21,6 @@ from th_jax.evaluation.protocol import run as running
 from th_jax.media import read_image
 from th_jax.perceptual import vgg
 
-pytestmark = pytest.mark.xdist_group("test_protocol")  # which compiled the same programs
 PEOPLE, TARGETS = 4, 4
 
 

@@ -165,7 +165,7 @@ def size_of_first(path: str) -> tuple[int, int]:
     with open_video(path) as video:
         for _, frame in video.frames():
             return frame.shape[1], frame.shape[0]
-    raise AssertionError
+    raise MediaError(MediaFault.UNDECODABLE, "every frame was left out as damaged")
 
 
 def test_limits_of_the_file_pass_through(sandbox):

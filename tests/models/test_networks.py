@@ -161,6 +161,7 @@ def test_u_and_v_start_settled(weights) -> None:
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_flax_starts_and_drawn_starts_agree(weights) -> None:
     """The modules' own initialisers follow the same laws: same names, same constants, orthogonal kernels."""
     module = SMALL.discriminator

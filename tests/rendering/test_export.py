@@ -69,6 +69,7 @@ def test_the_artefact_of_landmark_images(loaded: LoadedAvatar) -> None:
     np.testing.assert_allclose(program.call(images), generated(loaded, images), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_exported_function_takes_pupils(loaded: LoadedAvatar) -> None:
     landmarks = jnp.asarray(points(2, of=70))
     want = generated(loaded, NETWORKS.landmark_image(landmarks))
