@@ -1,6 +1,7 @@
 """The rules of the tree are tests: who imports whom, where heavy packages may stand, how long a file may be."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -113,10 +114,16 @@ FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
 BANNED_IMPORTS = {"pickle", "dill", "cloudpickle", "marshal", "shelve"}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Modules that a file imports, wherever in the file."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -167,7 +174,7 @@ def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 300, f"{relative(path)} has {len(lines)} lines"
     assert path.stem not in FORBIDDEN_NAMES
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    docstring = ast.get_docstring(parsed(path))
     assert docstring, f"{relative(path)} has no docstring"
     first = docstring.splitlines()[0]
     assert len(first.split()) >= 3, f"{relative(path)}: {first!r} does not say what the file is for"
@@ -176,7 +183,7 @@ def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
 def public_functions(path: Path) -> list[ast.FunctionDef]:
     """Public functions of a module and public methods of its public classes."""
     found = []
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.FunctionDef):
             found.append(node)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
