@@ -2,8 +2,8 @@
 
 Command:   python train.py --config configs/demo.py --workdir runs/demo
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      see docs/learning.md
-Result:    see docs/learning.md
+Time:      10 min 50 s for 400 steps beside other work
+Result:    held-out L1 in the landmark box 0.137, 0.123, 0.114, 0.108 after each hundred steps (docs/learning.md)
 """
 
 from ml_collections import ConfigDict
