@@ -2,8 +2,8 @@
 
 Command:   python train.py --config configs/warm.py --workdir out/warm
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      not yet measured alone; the target is three minutes
-Result:    pictures stay what they are: out/warm/samples/000030.png
+Time:      not yet measured alone; meant to stay within three minutes
+Result:    not yet run with the weights of step 2,000
 """
 
 from ml_collections import ConfigDict
