@@ -38,6 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Iterator[None]:
+    """Programs that run for a second need not be optimised for ten."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def small_vgg16(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarray]]:
     """Layers of VGG16 with a few channels, blue first, so that files stay small."""

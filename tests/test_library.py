@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,11 @@ from th_jax.training.finetune import avatar_of, feed_forward, make_finetune_chun
 from th_jax.training.optimizers import AdamSettings, Optimizers
 from th_jax.types import MetaWeights, Shots
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ROOT = Path(__file__).parent.parent
 NETWORKS = Networks(image_size=16, base_width=4)
 OPTIMIZERS = Optimizers(AdamSettings(1e-3, kind="sgd"), AdamSettings(1e-3, kind="sgd"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled() -> Iterator[None]:
-    """Programs that run for a second need not be optimised for ten."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,12 @@ from th_jax.consent_record import (
 )
 from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError, Person, Provenance
 from th_jax.media.limits import check_file
+from th_jax.media.manifest import NO_CONSENT_RECORDED
 
 NO_CONSENT = "none"
 """What stands in the place of a record where there is none."""
 
-NOT_RECORDED = "no consent recorded"
+NOT_RECORDED = NO_CONSENT_RECORDED
 """What the provenance of an avatar and of its pictures says then."""
 
 FACTS = "consent"

@@ -23,19 +23,13 @@ SETTINGS: dict[str, Any] = {
     "epochs": 3, "chunk_steps": 2, "loss_weights": losses(), "optimizers": optimizers("sgd")
 }  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def shots(seed: int, *, real: int = 8, points: int = 68) -> Shots:
     batch = tiny_batch(episodes=8, sources=1, seed=seed)
     landmarks = np.resize(batch.target_landmarks, (8, points, 2))
     return Shots(batch.target_frame, landmarks, (np.arange(8) < real).astype(np.float32))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled() -> Iterator[None]:
-    """Programs that run for a second need not be optimised for ten."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,7 @@ def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
         OSError: if the disk refuses; nothing is left behind.
     """
     path = _check_target(path, (".html",))
+    _check_provenance(provenance)
     return _write_whole(path, provenance, None, False, lambda target: target.write_text(page, encoding="utf-8"))
 
 
@@ -245,7 +246,6 @@ def _write_whole(
     path: Path, provenance: Provenance, signer: Signer | None, unmarked: bool, encode: Callable[[Path], Any]
 ) -> Path:
     """Encode and sign under temporary names in the same folder; then put record and file in place, the record first."""
-    _check_provenance(provenance)
     # Never a file without its record: were the record second, a crash between the two would leave pixels of unknown origin.
     beside = sidecar_path(path)
     token = secrets.token_hex(8)

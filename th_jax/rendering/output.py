@@ -33,7 +33,9 @@ def record_of_driving(
     """
     with driver.open("rb") as file:
         driven = f"driven by a file of SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    record = loaded.provenance if loaded.provenance.consent else with_consent(loaded.provenance, None)
+    record = loaded.provenance
+    if record.consent is None:
+        record = with_consent(record, None)
     kept = sum(len(one.archive or b"") for one in record.ingredients)
     return dataclasses.replace(
         record,

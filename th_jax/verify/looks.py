@@ -15,6 +15,7 @@ from th_jax.media import VIDEO_SUFFIXES, Limits, MediaError, MediaFault, open_vi
 from th_jax.media.limits import check_file
 from th_jax.media.manifest_reader import read_manifest
 from th_jax.media.provenance import open_sidecar
+from th_jax.watermark.layout import hexadecimal
 
 LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, seconds=48 * 3600.0)
 """Wider than for work on pictures: what is too large for a face may still be marked."""
@@ -112,7 +113,7 @@ def _marks(findings: Any) -> dict[str, Any]:
     if findings is None:
         return {"looked_for": False, "marks": []}
     marks = [
-        {"message": f"{int(mark.message):0{-(-int(mark.bits) // 4)}x}", "log10_chance": float(mark.log10_chance)}
+        {"message": hexadecimal(int(mark.message), bits=int(mark.bits)), "log10_chance": float(mark.log10_chance)}
         for mark in findings.marks
     ]
     return {"looked_for": True, "marks": marks}

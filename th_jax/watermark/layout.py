@@ -79,6 +79,11 @@ def layout_of(size: int, kind: Kind) -> Layout:
     return STILL if kind == "still" else FILM
 
 
+def hexadecimal(message: int, *, bits: int) -> str:
+    """A message of so many bits as records and reports have it, leading zeros included."""
+    return f"{message:0{-(-bits // 4)}x}"
+
+
 @functools.lru_cache(maxsize=16)
 def carriers_of(layout: Layout, *, key: bytes = PUBLIC_KEY) -> Carriers:
     """The chips' meaning; the same on every machine, being made of SHAKE-256 of the key alone.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.watermark.embed import Mark, embed, make_mark
-from th_jax.watermark.layout import PUBLIC_KEY, SMALLEST, Kind, layout_of
+from th_jax.watermark.layout import PUBLIC_KEY, SMALLEST, Kind, hexadecimal, layout_of
 
 _TOGETHER = 8
 """Frames that are marked at once where they come one by one."""
@@ -50,7 +50,7 @@ def marking_of(digest: str, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY) -
         return None
     bits = layout_of(size, kind).bits
     message = message_of(digest, bits=bits)
-    return Marking(make_mark(message, size=size, kind=kind, key=key), f"{message:0{bits // 4}x}")
+    return Marking(make_mark(message, size=size, kind=kind, key=key), hexadecimal(message, bits=bits))
 
 
 def mark_frames(frames: Iterable[UInt8[np.ndarray, "H W 3"]], mark: Mark) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -61,14 +61,18 @@ def mark_frames(frames: Iterable[UInt8[np.ndarray, "H W 3"]], mark: Mark) -> Ite
         mark: is put in at once into as many frames as fit a chunk.
     """
     waiting = iter(frames)
-    while some := list(itertools.islice(waiting, _TOGETHER)):
-        stacked = np.stack(some + some[-1:] * (_TOGETHER - len(some) if len(some) > 1 else 0))
+    some = list(itertools.islice(waiting, _TOGETHER))
+    # A still needs no film's program, nor the last frame of a film a still's.
+    together = 1 if len(some) == 1 else _TOGETHER
+    while some:
+        stacked = np.stack(some + some[-1:] * (together - len(some)))
         height, width = stacked.shape[1:3]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         square = (slice(None), slice(top, top + side), slice(left, left + side))
         stacked[square] = np.asarray(_embedded(stacked[square], mark))
         yield from stacked[: len(some)]
+        some = list(itertools.islice(waiting, together))
 
 
 @jax.jit
