@@ -56,7 +56,7 @@ def run() -> dict[str, Any]:
         state, metrics = step(state, perceptual, put_batch(mesh, EpisodeBatch(*(leaf[part] for leaf in whole))))
         seen.append({name: float(value) for name, value in metrics.items()})
     rows = state.table.rows
-    text = step.lower(programs.shapes, perceptual, put_batch(mesh, EpisodeBatch(*(x[part] for x in whole)))).compile()
+    text = step.lower(state, perceptual, put_batch(mesh, EpisodeBatch(*(x[part] for x in whole)))).compile()
     return {
         "devices": len(jax.devices()),
         "metrics": seen,

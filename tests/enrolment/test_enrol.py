@@ -128,7 +128,7 @@ def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
     assert kept.archive is not None
 
 
-@pytest.mark.parametrize("how", [None, HOW], ids=["feed_forward", "fine_tuned"])
+@pytest.mark.parametrize("how", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"])
 def test_memory_does_not_grow_with_the_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finetuning | None
 ) -> None:

@@ -178,8 +178,9 @@ def test_identity_reaches_the_adain_parameters(people: People) -> None:
     networks = Networks(image_size=64, base_width=32)
     weights = networks.init(jax.random.key(0))
     landmark_image = networks.landmark_image(people.landmarks)
-    embedding = networks.embed(group(weights.synthesis, "embedder"), people.frames, landmark_image)
-    adain = networks.project(group(weights.synthesis, "projection"), embedding)
+    embed, project = jax.jit(networks.embed), jax.jit(networks.project)
+    embedding = embed(group(weights.synthesis, "embedder"), people.frames, landmark_image)
+    adain = project(group(weights.synthesis, "projection"), embedding)
     # Each parameter around its mean over the people: what they have in common says nothing of who they are.
     assert float(jnp.sqrt(adain.var(axis=0).mean())) >= 0.1
 
@@ -191,7 +192,7 @@ def test_no_gradient_reaches_u_and_v(weights) -> None:
         state = NetworkState(weights.synthesis.params["embedder"], stats)
         return SMALL.embed(state, frame, frame).sum()
 
-    gradients = jax.grad(objective)(weights.synthesis.spectral_stats["embedder"])
+    gradients = jax.jit(jax.grad(objective))(weights.synthesis.spectral_stats["embedder"])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
@@ -243,6 +244,7 @@ def test_bfloat16_stays_within_two_percent(people: People) -> None:
 def test_the_generator_uses_strict_types(weights) -> None:
     with jax.numpy_dtype_promotion("strict"):
         adain = jnp.ones((1, SMALL.plan.adain_size))
-        out = SMALL.generate(group(weights.synthesis, "generator"), SMALL.landmark_image(face_landmarks(1)), adain)
+        landmark_image = SMALL.landmark_image(face_landmarks(1))
+        out = jax.jit(SMALL.generate)(group(weights.synthesis, "generator"), landmark_image, adain)
     assert out.dtype == jnp.float32
     assert float(jnp.abs(out).max()) <= 1

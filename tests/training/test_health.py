@@ -1,5 +1,6 @@
 """The signs of health are what they are called."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ def test_signs_of_a_fresh_state(perceptual: Any) -> None:  # noqa: F811
     state, batch = tiny_state(), tiny_batch()
     health = jax.jit(make_health(networks(), losses()))(state, perceptual, batch)
     sources, targets = (draw(networks(), jax.tree.map(jnp.asarray, batch)) for draw in (draw_sources, draw_targets))
-    made = synthesise(networks(), state.weights.synthesis, sources, targets.landmarks)
+    made = jax.jit(functools.partial(synthesise, networks()))(state.weights.synthesis, sources, targets.landmarks)
     lengths = np.linalg.norm(np.asarray(made.embedding), axis=-1)
     np.testing.assert_allclose(health["health/embedding_norm"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(

@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 from th_jax.types import AnyArray
 
 CHUNK = 24
-"""Pictures at once."""
+"""Most pictures at once."""
 
 
 def in_chunks(
@@ -16,7 +16,8 @@ def in_chunks(
 ) -> Shaped[np.ndarray, "N *_"]:
     """`function` of arrays that share their first dimension, `chunk` rows after `chunk` rows, joined on the host.
 
-    The last rows are repeated to fill the last chunk: `function` must treat each row by itself.
+    The last rows are repeated to fill the last chunk: `function` must treat each row by itself. Fewer rows than a chunk go
+    through as they are.
 
     Raises:
         ValueError: for no rows, or a chunk below 1.
@@ -24,6 +25,7 @@ def in_chunks(
     count = len(arrays[0])
     if count < 1 or chunk < 1:
         raise ValueError(f"at least one row in chunks of at least one is needed, but {count} in chunks of {chunk} came")
+    chunk = min(chunk, count)
     done = []
     for start in range(0, count, chunk):
         parts = [array[start : start + chunk] for array in arrays]

@@ -51,10 +51,14 @@ def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1
             raise ValueError(f"spectral stats belong to a layer with a kernel, but the layer holds {sorted(params)}")
         kernel = params["kernel"]
         matrix = jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1])
+
+        def iterate(_: Any, vectors: tuple[Array, Array]) -> tuple[Array, Array]:
+            v = unit_vector(matrix @ vectors[0])
+            return unit_vector(v @ matrix), v
+
         u, v = spectral_stats["u"], spectral_stats["v"]
-        for _ in range(iterations):
-            v = unit_vector(matrix @ u)
-            u = unit_vector(v @ matrix)
+        # A loop in the program: twenty copies of every layer's products would take ten times as long to compile.
+        u, v = iterate(0, (u, v)) if iterations == 1 else jax.lax.fori_loop(0, iterations, iterate, (u, v))
         return {"u": u, "v": v}
     if missing := sorted(set(spectral_stats) - set(params)):
         raise ValueError(f"spectral stats and parameters are of different networks: no parameters for {missing}")

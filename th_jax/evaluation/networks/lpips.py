@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from th_jax.convolution import convolve
 from th_jax.evaluation import metrics
-from th_jax.evaluation.chunks import CHUNK, in_chunks
+from th_jax.evaluation.chunks import in_chunks
 from th_jax.evaluation.networks.network_file import read_checked
 from th_jax.evaluation.networks.network_input import NetworkFileError
 from th_jax.images import to_network_range
@@ -87,7 +87,7 @@ def lpips_distance(
     if min(made.shape[1:3]) < SMALLEST:
         raise ValueError(f"LPIPS needs frames of at least {SMALLEST} px a side, but {made.shape[1:3]} came")
     compare = functools.partial(_compare, weights)
-    return in_chunks(compare, (made, wanted), chunk=min(CHUNK, len(made))).astype(np.float64)
+    return in_chunks(compare, (made, wanted)).astype(np.float64)
 
 
 @jax.jit

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, UInt8
 
 from th_jax.evaluation import metrics
-from th_jax.evaluation.chunks import CHUNK, in_chunks
+from th_jax.evaluation.chunks import in_chunks
 from th_jax.evaluation.networks.network_file import load_network
 from th_jax.evaluation.networks.network_input import NetworkFileError, NetworkInput
 from th_jax.images import to_network_range
@@ -93,7 +93,7 @@ def vgg16_network() -> SetNetwork:
     tensors = {f"{layer}/{part}": np.asarray(x) for layer, parts in weights.items() for part, x in parts.items()}
 
     def features(frames: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N D"]:
-        return in_chunks(functools.partial(_pooled, weights), (frames,), chunk=min(CHUNK, len(frames)))
+        return in_chunks(functools.partial(_pooled, weights), (frames,))
 
     width = int(weights["block5_conv1"]["bias"].shape[0])
     what = f"relu5_1, mean over positions, / {VGG16_SCALE:g}"
