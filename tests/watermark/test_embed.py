@@ -45,6 +45,13 @@ def test_smooth_places_get_less() -> None:
     assert 1.3 < change[:, 140:].mean() / change[:, :116].mean() < 3
 
 
+def test_in_small_frames_they_get_hardly_less() -> None:
+    frames = np.full((1, 64, 64, 3), 120, np.uint8)
+    frames[:, :, 32:] += np.random.default_rng(0).integers(0, 80, (1, 64, 32, 1), dtype=np.uint8)
+    change = np.abs(marked(frames, 1).astype(int) - frames)[0, ..., 0]
+    assert 1.0 < change[:, 35:].mean() / change[:, :29].mean() < 1.25
+
+
 def test_only_brightness_changes() -> None:
     frames = np.clip(heads(128), 20, 235)
     difference = marked(frames, 5).astype(int) - frames

@@ -15,13 +15,13 @@ from jaxtyping import Float, Float32, UInt8
 
 from th_jax.images import to_byte_scale
 from th_jax.types import AnyArray
-from th_jax.watermark.layout import PUBLIC_KEY, Kind, chips_of, layout_of
+from th_jax.watermark.layout import PUBLIC_KEY, SMALL, Kind, chips_of, layout_of
 
 _LUMA = (0.299, 0.587, 0.114)
 
-_EVEN = 64.0
+_EVEN, _EVEN_SMALL = 64.0, 256.0
 """Grey levels, for chips of one pixel: places of far less activity all get the same. The narrower chips are, the sooner
-compression drops them from quiet places, so that these must not get too little."""
+compression drops them from quiet places, so that these must not get too little; in small frames, they get nearly as much."""
 
 _SLACK = 0.99
 """Share of the wanted amplitude that is tried when rounding to whole grey levels has made a mark too strong."""
@@ -85,7 +85,8 @@ def _pattern(luma: Float[Array, "B S S"], mark: Mark) -> Float[Array, "B S S"]:
     """What is added, in grey levels, of the wanted power in each frame."""
     size, count = luma.shape[-1], mark.chips.shape[-1]
     bumps = jnp.asarray(_bumps(size, count))
-    heights = jnp.asarray(mark.chips)[None] * jnp.sqrt(_activity(luma, count) + _EVEN * count / size)
+    even = _EVEN_SMALL if count == SMALL.chips else _EVEN
+    heights = jnp.asarray(mark.chips)[None] * jnp.sqrt(_activity(luma, count) + even * count / size)
     pattern = jnp.einsum("hn,bnm,wm->bhw", bumps, heights, bumps)
     rms = jnp.sqrt(_power(pattern))
     return pattern * (_amplitude(mark.psnr) / jnp.maximum(rms, 1e-6))

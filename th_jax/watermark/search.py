@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from th_jax.watermark.layout import PUBLIC_KEY, Layout, carriers_of
+from th_jax.watermark.layout import PUBLIC_KEY, SMALL, Layout, carriers_of
 
 _PITCH = 2
 """Pixels from chip to chip in the resized picture, so that the places that are tried lie half a chip apart."""
 
-# How a picture is whitened, chosen on marked heads after JPEG and H.264: in pixels of the resized picture, and grey levels.
-_NEAR, _AROUND, _NOISE = 1.0, 1.0, 0.5
+# How a picture is whitened, chosen on marked heads and films after JPEG and H.264: in pixels of the resized picture, and grey
+# levels. The few chips of a small mark lie closer to what hides them.
+_NEAR, _NEAR_SMALL, _AROUND, _NOISE = 1.0, 0.7, 1.0, 0.5
 _FLATTENING = 1.5
 
 _LEAST_INSIDE = 0.5
@@ -64,7 +65,8 @@ def chart_of(luma: Float32[np.ndarray, "H W"], size: Size) -> Chart:
     rows, columns = (_extent(length, size) for length in luma.shape)
     method = cv2.INTER_AREA if columns < width else cv2.INTER_CUBIC
     small = cv2.resize(luma, (columns, rows), interpolation=method)
-    rest = small - cv2.GaussianBlur(small, (0, 0), _NEAR)
+    near = _NEAR_SMALL if size.chips == SMALL.chips else _NEAR
+    rest = small - cv2.GaussianBlur(small, (0, 0), near)
     rest /= (cv2.GaussianBlur(rest * rest, (0, 0), _AROUND) + _NOISE**2) ** (_FLATTENING / 2)
     bump = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
     values = cv2.sepFilter2D(rest, -1, bump, bump, anchor=(1, 1), borderType=cv2.BORDER_CONSTANT)

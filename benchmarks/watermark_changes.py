@@ -1,0 +1,86 @@
+"""What `benchmarks.watermark` does to marked pictures before it searches them: compression, sizes, cuts, levels, noise."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from th_jax.media import Kind, Provenance, open_video, write_video
+
+
+class Changed(NamedTuple):
+    """A changed picture, and where its mark now lies."""
+
+    picture: np.ndarray
+    left: float
+    top: float
+    side: float
+
+
+def jpeg(quality: int) -> Callable[[np.ndarray, np.random.Generator], Changed]:
+    """JPEG with subsampled colours."""
+
+    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return Changed(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), 0.0, 0.0, float(len(picture)))
+
+    return change
+
+
+def resize(scale: float) -> Callable[[np.ndarray, np.random.Generator], Changed]:
+    """Another size, by area."""
+
+    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+        side = round(len(picture) * scale)
+        return Changed(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), 0.0, 0.0, float(side))
+
+    return change
+
+
+def levels(*, factor: float, shift: float, noise: float) -> Callable[[np.ndarray, np.random.Generator], Changed]:
+    """Contrast about mid-grey, brightness and white noise, in grey levels."""
+
+    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+        values = (picture - 128.0) * factor + 128.0 + shift + rng.normal(scale=noise or 1e-9, size=picture.shape)
+        return Changed(np.clip(np.rint(values), 0, 255).astype(np.uint8), 0.0, 0.0, float(len(picture)))
+
+    return change
+
+
+def crop(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+    """Nine tenths of both sides, from anywhere."""
+    side = round(0.9 * len(picture))
+    left, top = (int(n) for n in rng.integers(0, len(picture) - side + 1, 2))
+    cut = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return Changed(cut, float(-left), float(-top), float(len(picture)))
+
+
+def cropped_jpeg(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+    """A crop that is then saved as JPEG 75."""
+    cut = crop(picture, rng)
+    return cut._replace(picture=jpeg(75)(cut.picture, rng).picture)
+
+
+CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], Changed]] = {
+    "clean": levels(factor=1.0, shift=0.0, noise=0.0),
+    **{f"JPEG {quality}": jpeg(quality) for quality in (90, 75, 50, 30)},
+    "resized to 75 %": resize(0.75),
+    "resized to 50 %": resize(0.5),
+    "cropped by 10 %": crop,
+    "cropped by 10 %, JPEG 75": cropped_jpeg,
+    "contrast 0.8, brightness +20": levels(factor=0.8, shift=20.0, noise=0.0),
+    "noise of 5 levels": levels(factor=1.0, shift=0.0, noise=5.0),
+}
+
+
+def through_h264(frames: np.ndarray, crf: int) -> list[np.ndarray]:
+    """The film as it is read back."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        # A figure: what is generated would get another mark on its way out.
+        write_video(path, list(frames), fps=25, provenance=Provenance(kind=Kind.FIGURE), crf=crf)
+        with open_video(path) as video:
+            return [frame for _, frame in video.frames()]
