@@ -26,7 +26,8 @@ from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.shots import load_shots
-from th_jax.media import Kind, Provenance, write_image, write_video
+from th_jax.media import Kind, Provenance, Signer, write_image, write_video
+from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.rendering.animate import target_shape
 from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.rendering.landmark_source import frames_on_screen, track_driver
@@ -45,7 +46,7 @@ HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
 SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
 
 
-def gather(folder: Path) -> tuple[Path, Path]:
+def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
     """Write the shots, their consent records, the manifest and the driving film; returns manifest and film."""
     records = VideoRecords(bundled_heads(), "heldout")
     head = folder / "head"
@@ -66,9 +67,8 @@ def gather(folder: Path) -> tuple[Path, Path]:
     write_consent(folder / ASTRONAUT_CONSENT, collins)
     film = folder / "driver.mp4"
     frames = (decode_frame(jpeg, size=FRAME_SIZE) for jpeg in records.read(DRIVER).frames)
-    write_video(
-        film, frames, fps=FPS, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER, notes="a bundled head"), crf=12
-    )
+    record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="a bundled head")
+    write_video(film, frames, fps=FPS, provenance=record, crf=12, signer=signer)
     return folder / "people.csv", film
 
 
@@ -110,17 +110,29 @@ def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
     return picture_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
 
 
+def signing_arguments(chosen: argparse.Namespace) -> list[str]:
+    """The options about signing, for the command that this one calls."""
+    named = {"--signing_key": chosen.signing_key, "--signing_certificate": chosen.signing_certificate}
+    return [part for option, file in named.items() if file is not None for part in (option, str(file.resolve()))]
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python demo.py", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="folder to write to; its demo folder is made anew"
     )
-    out = parser.parse_args().out
+    add_signing_options(parser)
+    chosen = parser.parse_args()
+    try:
+        signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
+    except (ValueError, ImportError) as error:
+        sys.exit(f"demo.py: {error}")
+    out = chosen.out
     shutil.rmtree(out / "demo", ignore_errors=True)
-    manifest, film = gather(out / "demo" / "people")
-    chosen = ["--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo"), "--preview"]
-    command = [str(ROOT / "finetune.py"), *chosen]
+    manifest, film = gather(out / "demo" / "people", signer=signer)
+    command = [str(ROOT / "finetune.py"), "--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo")]
+    command += ["--preview", *signing_arguments(chosen)]
     print(f"$ python {shlex.join(command)}", flush=True)
     if code := subprocess.run([sys.executable, *command], check=False).returncode:  # noqa: S603 - this project's own
         return code
@@ -135,8 +147,8 @@ def main() -> int:
         notes=f"beside it the avatar of a rendered head, {avatars[0].digest}, watermark {marking(avatars[0]).message}",
     )  # fmt: skip
     frames = (np.concatenate([row[f] for row in rows], axis=1) for f in range(len(rows[0])))
-    write_video(out / "demo.mp4", frames, fps=FPS, provenance=record)
-    write_image(out / "contact_sheet.png", sheet(rows, list(shots)), provenance=record)
+    write_video(out / "demo.mp4", frames, fps=FPS, provenance=record, signer=signer)
+    write_image(out / "contact_sheet.png", sheet(rows, list(shots)), provenance=record, signer=signer)
     print(
         f"{out / 'demo.mp4'}: driver, landmarks, the rendered head from {SHOTS} frames, the astronaut from one portrait"
     )

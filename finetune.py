@@ -23,6 +23,7 @@ from th_jax.enrolment.requests import PersonRequest, check_name, one_person, rea
 from th_jax.enrolment.saving import Saving, request_digest, unfinished
 from th_jax.enrolment.stopping import StoppingSettings
 from th_jax.interruption import StopRequest
+from th_jax.media.signing_options import CERTIFICATE_HELP, KEY_HELP, tried_signer
 from th_jax.models.boundary import check_setting_names
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.training.finetune_presets import check_settings, finetune_arguments, finetune_preset
@@ -41,6 +42,8 @@ MAX_SHOTS = flags.DEFINE_integer("max_shots", None, "Pictures of a person that a
 FEED_FORWARD = flags.DEFINE_bool("feed_forward", False, "No training: an avatar of under 100 KB in milliseconds.")
 COMPACT = flags.DEFINE_enum("compact", None, ["int8", "float16"], "Store only what changed, in so few bits.")
 PREVIEW = flags.DEFINE_bool("preview", False, "Draw OUT/previews/NAME/STEP.png every few steps.")
+SIGNING_KEY = flags.DEFINE_string("signing_key", None, f"Of previews: {KEY_HELP}.")
+SIGNING_CERTIFICATE = flags.DEFINE_string("signing_certificate", None, f"Of previews: {CERTIFICATE_HELP}.")
 
 STOPPED = 75
 """Exit code after a signal, with people left: sysexits' "try again", which the same command does."""
@@ -68,6 +71,8 @@ def main(arguments: list[str]) -> None:
         )
     if MANIFEST.value is not None and CONSENT.value not in (None, NO_CONSENT):
         app.usage(detailed_error="--consent FILE is for one person: a manifest has a column consent", exitcode=2)
+    if (SIGNING_KEY.value or SIGNING_CERTIFICATE.value) and not PREVIEW.value:
+        app.usage(detailed_error="--signing_key signs previews, and there are none: give --preview too", exitcode=2)
     logging.set_verbosity(logging.WARNING)
     try:
         sys.exit(finetune(CONFIG.value))
@@ -84,13 +89,14 @@ def finetune(config: ConfigDict | None) -> int:
     if config is not None:
         check_config(config)
     people = requested()
+    signer = tried_signer(SIGNING_KEY.value, SIGNING_CERTIFICATE.value) if PREVIEW.value else None
     meta = load_meta(META.value, only_generate=FEED_FORWARD.value)
     config = config or default_config(str(meta.description["name"]))
     check_config(config)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     settings = {"feed_forward": True} if FEED_FORWARD.value else config.to_dict()
     notes = {"request": request_digest(meta, settings), "settings": settings}
-    saving = Saving(Path(OUT.value), COMPACT.value, PREVIEW.value, notes)
+    saving = Saving(Path(OUT.value), COMPACT.value, PREVIEW.value, notes, signer)
     how = None if FEED_FORWARD.value else finetuning_of(config, meta)
     report, stopped = Report(saving.folder), False
     left = unfinished(people, saving, max_shots=MAX_SHOTS.value, report=report)

@@ -19,6 +19,7 @@ from th_jax.data.records import VideoRecords
 from th_jax.data.video_list import load_video_list
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Provenance
 from th_jax.media.provenance import SIDECAR_SUFFIX
+from th_jax.whole_file import whole_file
 
 # Names that th_jax.enrolment gives; importing it would bring the whole of training.
 REPORT_FILE, PREVIEWS = "report.jsonl", "previews"
@@ -239,12 +240,8 @@ def _reported(path: Path) -> set[str]:
 
 def _without_lines(path: Path, names: Collection[str]) -> None:
     kept = [line + b"\n" for line in path.read_bytes().splitlines() if _name_of(line) not in names]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(b"".join(kept))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.writelines(kept)
 
 
 def _name_of(line: bytes) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.quality import Reason
+from th_jax.whole_file import whole_file
 
 MANIFEST_FILE = "manifest.jsonl"
 
@@ -40,12 +41,10 @@ def write_manifest(path: Path, drops: Iterable[Drop]) -> None:
     """Write one line a drop, in the given order; the file appears whole or not at all.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if the disk refuses; nothing is left behind.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(drop.line() + "\n" for drop in drops)
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.writelines(f"{drop.line()}\n".encode() for drop in drops)
 
 
 def read_manifest(path: Path) -> list[Drop]:

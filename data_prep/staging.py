@@ -21,6 +21,7 @@ from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, pack,
 from th_jax.data.index import ShardIndex, scan
 from th_jax.data.read_range import read_range
 from th_jax.data.video_list import row_key
+from th_jax.whole_file import whole_file
 
 ASSEMBLY = "assembly"
 """Name of the subfolder in which the data set is put together; a run that goes on begins it anew."""
@@ -186,9 +187,8 @@ def _agree(path: Path, decisive: Mapping[str, Any]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # a new folder, or one whose first write was cut off
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(json.dumps(wanted, indent=1).encode())
         return
     for name in {**found, **wanted}:
         if found.get(name) != wanted.get(name):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_protocol import SIZE, arguments, quick_finetune, use_fake_faces, write_tiny
+from tiny_protocol import SIZE, arguments, measured, quick_finetune, use_fake_faces, write_tiny
 
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.pictures import decode_frame
@@ -51,10 +51,6 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    return {(cell["method"], cell["shots"]): cell["measures"] for cell in read(out / "results.json")["cells"]}
-
-
 def copy_of(out: Path, folder: Path, *, name: str, like: str) -> None:
     """Another system's frames: those of a method of ours."""
     for place in sorted(out.glob(f"study/{like}-*/*/*.png")):
@@ -66,7 +62,7 @@ def copy_of(out: Path, folder: Path, *, name: str, like: str) -> None:
 
 def test_every_number_has_its_n_interval_and_failures(done: Path) -> None:
     results = read(done / "results.json")
-    cells = by_cell(done)
+    cells = measured(done)
     assert set(cells) == {("real", 0), *((m, t) for m in ("FF", "FT", "nearest_copy", "mean_frame") for t in (2, 3))}
     for measures in cells.values():
         assert {"l1/frame", "l1/box", "ssim", "identity/l2", "pose_error/with_failures"} <= set(measures)
@@ -103,7 +99,7 @@ def test_numbers_are_those_of_the_pictures(done: Path) -> None:
             np.testing.assert_array_equal(real, decode_frame(frames[number], size=SIZE))
             made = read_image(done / "study" / "FT-3" / person["name"] / f"{number:04d}.png")
             distances.append(np.abs(made / 255.0 - real / 255.0).mean())
-    assert by_cell(done)["FT", 3]["l1/frame"]["value"] == pytest.approx(np.mean(distances))
+    assert measured(done)["FT", 3]["l1/frame"]["value"] == pytest.approx(np.mean(distances))
     record, unchanged = read_sidecar(done / "study" / "FT-3" / person["name"] / f"{number:04d}.png")
     assert unchanged
     assert record.kind is Kind.GENERATED
@@ -128,6 +124,10 @@ def test_the_page_loads_nothing_and_says_what_was_not_seen(done: Path) -> None:
     assert page.count("<svg") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/png") == 3
+    drawn = (done / "plots.svg").read_text()
+    assert drawn.count("<g ") == page.count("<svg")
+    record, unchanged = read_sidecar(done / "pictures.png")
+    assert (record.kind, unchanged) == (Kind.COMPOSITE, True)
     expected = read(done / "results.json")["expected"]
     assert {row["verdict"] for row in expected} <= {"seen", "not seen", "the opposite was seen"}
     assert len(expected) >= 8
@@ -181,18 +181,18 @@ def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch
     copy_of(done, folder, name="other", like="FT")
     theirs = ["--theirs", f"other={folder / 'other'}"]
     assert command.main(arguments(folder, "done", "--curve", *theirs)) == 0
-    assert by_cell(done)["other", 2] == by_cell(done)["FT", 2]
+    assert measured(done)["other", 2] == measured(done)["FT", 2]
     for path in sorted((folder / "other" / "T2").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (folder / "other" / "T2").rmdir()
     monkeypatch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
     assert command.main(arguments(folder, "done", "--curve", *theirs)) == 0
-    cells = by_cell(done)
+    cells = measured(done)
     assert cells["other", 3] == cells["FT", 3]
     assert ("other", 2) not in cells
     assert "| 3 | other | 4 | 16 |" in (done / "table.md").read_text()
     assert command.main(arguments(folder, "done", "--curve")) == 0
-    assert by_cell(done) == {cell: cells[cell] for cell in cells if cell[0] != "other"}
+    assert measured(done) == {cell: cells[cell] for cell in cells if cell[0] != "other"}
 
 
 def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) 
     for path in (folder / "flat" / "T3").rglob("*.png"):
         write_image(path, np.full((SIZE, SIZE, 3), 90, np.uint8), provenance=Provenance(kind=Kind.FIGURE))
     assert command.main(arguments(folder, "done", "--curve", "--theirs", f"flat={folder / 'flat'}")) == 0
-    results, cells = read(done / "results.json"), by_cell(done)
+    results, cells = read(done / "results.json"), measured(done)
     flat = cells["flat", 3]
     assert (flat["pose_error"]["value"], flat["pose_error"]["frames"], flat["pose_error"]["failures"]) == (None, 0, 16)
     assert flat["pose_error/with_failures"]["value"] == results["charges"]["pose_error"]
@@ -216,7 +216,7 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drivers = [person["driver"] for person in chosen.values()]
     assert sorted(drivers) == sorted(chosen), "everybody drives once"
     assert all(person["driver"] != name for name, person in chosen.items())
-    cells = by_cell(folder / "cross")
+    cells = measured(folder / "cross")
     assert cells["driver", 0]["pose_error"]["value"] == pytest.approx(0, abs=1e-6)
     assert cells["driver", 0]["identity/lost"]["value"] > 0.5
     assert cells["nearest_copy", 3]["identity/lost"]["value"] < 0.5
@@ -275,8 +275,7 @@ def test_pictures_of_mixed_sizes_and_missing_ones(
     copy_of(done, tmp_path, name="theirs", like="FF")
     given = arguments(folder, "done", "--curve", "--theirs", f"theirs={tmp_path / 'theirs'}")
     first = sorted((tmp_path / "theirs").rglob("*.png"))[0]
-    large = np.zeros((32, 32, 3), np.uint8)
-    write_image(first, large, provenance=Provenance(kind=Kind.FIGURE))
+    write_image(first, np.zeros((32, 32, 3), np.uint8), provenance=Provenance(kind=Kind.FIGURE))
     assert f"{first.name} is 32x32 pixels, but everything is scored at 16x16" in refused(capsys, given)
     first.unlink()
     assert f"{first.name} is missing" in refused(capsys, given)
@@ -291,7 +290,7 @@ def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     given = ["--meta", "heads", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
     assert command.main([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0
-    cells = by_cell(tmp_path / "out")
+    cells = measured(tmp_path / "out")
     assert cells["real", 0]["faces/undetected"]["value"] == 0
     for method in ("FF", "FT"):
         assert cells[method, 8]["vgg16_distance"]["frames"] == 16

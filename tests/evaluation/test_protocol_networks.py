@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from network_files import write_lpips, write_network, write_settings
-from tiny_protocol import SIZE, arguments, quick_finetune, use_fake_faces, write_tiny
+from tiny_protocol import SIZE, arguments, by_cell, quick_finetune, use_fake_faces, write_tiny
 
 from tests.golden.make_lpips_golden import CHANNELS
 from th_jax.evaluation import metrics
@@ -79,11 +79,6 @@ def done(folder: Path, networks: list[str]) -> Path:
         "measures"
     ]
     return folder / "done"
-
-
-def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    cells = json.loads((out / "results.json").read_text())["cells"]
-    return {(cell["method"], cell["shots"]): cell for cell in cells}
 
 
 def pictures(out: Path, method: str) -> np.ndarray:

@@ -88,3 +88,14 @@ def arguments(folder: Path, out: str, *more: str, protocol: str = "heads") -> li
         "--targets", "4", "--shots", "2", "3", "--settings", str(folder / "settings.json"), "--quiet",
         "--out", str(folder / out), *more,
     ]  # fmt: skip
+
+
+def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What results.json says of each method and T."""
+    cells = json.loads((out / "results.json").read_text())["cells"]
+    return {(cell["method"], cell["shots"]): cell for cell in cells}
+
+
+def measured(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The measures alone."""
+    return {cell: said["measures"] for cell, said in by_cell(out).items()}

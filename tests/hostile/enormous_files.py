@@ -41,6 +41,11 @@ def mp4_samples(content: bytes) -> bytes:
     return content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :]
 
 
+def mp4_sound_samples(content: bytes) -> bytes:
+    place = content.rindex(b"stsz") + 12
+    return content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :]
+
+
 def mp4_boxes(content: bytes) -> bytes:
     """The data's box says that it has a terabyte."""
     place = content.index(b"mdat") - 4
@@ -128,6 +133,7 @@ ENORMOUS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
     "picture, PNG": (png,),
     "picture, JPEG": (jpeg,),
     "video": (mp4_samples, mp4_boxes),
+    "sound of a film": (mp4_sound_samples, mp4_boxes),
     "avatar": (tensors_header, tensors_shape),
     "avatar, description": (tensors_header, tensors_shape),
     "meta weights": (tensors_header, tensors_shape),

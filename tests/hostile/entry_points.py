@@ -20,8 +20,10 @@ from th_jax.data.landmark_file import read_landmark_file
 from th_jax.data.pictures import UnreadableFrame, decode_frame
 from th_jax.data.records import read_videos
 from th_jax.enrolment.requests import read_manifest
-from th_jax.media import MediaError, open_video, read_image
+from th_jax.media import DEFAULT_LIMITS, MediaError, open_video, read_image
+from th_jax.media.limits import check_file
 from th_jax.media.provenance import SIDECAR_SUFFIX, read_sidecar
+from th_jax.media.sound import decode_sound
 from th_jax.perceptual.weights import WeightsError, load_weights
 from th_jax.pretrained import PretrainedError, load_meta
 from th_jax.rendering.landmark_source import read_landmarks
@@ -61,6 +63,11 @@ def _all_frames(path: Path) -> int:
         return sum(frame.shape == (video.size[1], video.size[0], 3) for _, frame in video.frames())
 
 
+def _all_sound(path: Path) -> int:
+    (_, channels), *blocks = decode_sound(str(check_file(path, DEFAULT_LIMITS)))
+    return sum(block.shape[0] == channels for block in blocks)
+
+
 def _data_set_of(path: Path) -> list[int]:
     return [len(record.frames) for _, record in read_videos(path.parent, "train")]
 
@@ -84,6 +91,7 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
     "picture, WebP": EntryPoint(lambda f: valid_files.picture(f, "a.webp"), read_image, (MediaError,)),
     "picture, TIFF": EntryPoint(lambda f: valid_files.picture(f, "a.tiff"), read_image, (MediaError,)),
     "video": EntryPoint(valid_files.video, _all_frames, (MediaError,)),
+    "sound of a film": EntryPoint(valid_files.film_with_sound, _all_sound, (MediaError,)),
     "avatar": EntryPoint(
         valid_files.avatar, lambda path: load_avatar(path, meta=valid_files.meta()), (AvatarError,), sealed=True
     ),

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.manifest import write_manifest
+from data_prep.manifest import Drop, write_manifest
+from data_prep.quality import Reason
 from tests.hostile import valid_files
 from th_jax.avatar_format import write_tensors
 from th_jax.consent_record import read_consent, write_consent
@@ -48,6 +49,10 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
     "index": (
         "test-train.tfrecord-00000-of-00001.index",
         lambda f: write_index(f / "test-train.tfrecord-00000-of-00001"), valid_files.data_set,
+    ),
+    "manifest of drops": (
+        "manifest.jsonl",
+        lambda f: write_manifest(f / "manifest.jsonl", [Drop("clip", "ada", "ada/1.mp4", Reason.UNDECODABLE)] * 9), None,
     ),
     "batch": ("batch.npz", lambda f: save_batch(f / "batch.npz", BATCH), None),
 }  # fmt: skip
@@ -87,7 +92,7 @@ def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos"])
+@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos", "index", "manifest of drops"])
 def test_a_disk_that_notices_late(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some file systems say so only when the bytes have to be there."""
     _, write, prepare = WRITERS[name]

@@ -13,7 +13,7 @@ OPENING = {
     *("open", "fdopen", "read_bytes", "read_text", "load", "safe_open", "fromfile", "memmap", "mmap", "loadmat"),
     *("imdecode", "imread", "VideoCapture", "ZipFile", "TarFile", "File", "FromString", "ParseFromString", "get_data"),
     *("read_file", "read_range", "read_whole", "cat_file", "loadtxt", "genfromtxt", "urlopen", "deserialize"),
-    *("from_file", "from_stream", "Reader", "restore"),
+    *("from_file", "from_stream", "Reader", "restore", "open_container"),
 }
 """Names of functions and methods that read a file, or parse what stood in one."""
 

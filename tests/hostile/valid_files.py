@@ -59,6 +59,20 @@ def video(folder: Path) -> Path:
     return path
 
 
+def film_with_sound(folder: Path) -> Path:
+    path = folder / "a.mp4"
+    with av.open(str(path), "w") as container:
+        picture, sound = container.add_stream("mjpeg", rate=25), container.add_stream("aac", rate=16000, layout="mono")
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+        frame = av.AudioFrame.from_ndarray(noise(9, 1, 5000).astype(np.float32) / 255, format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for number in range(8):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(noise(number, 32, 32, 3), format="rgb24")))
+        for encoder, last in ((picture, None), (sound, frame), (sound, None)):
+            container.mux(encoder.encode(last))
+    return path
+
+
 @functools.cache
 def weights() -> dict[str, np.ndarray]:
     """Numbers by the names and of the shapes of the networks' own, which nothing needs to be compiled for."""

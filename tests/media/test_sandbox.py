@@ -262,7 +262,10 @@ def test_other_values_are_not_sent(value):
         (b'{"array": ["<f4", [-4, -4]]}', "a message came"),
         (b'{"array": ["O", [1]]}', "an array of 'O'"),
         (b'{"array": ["<f4", [true]]}', "a message came"),
+        (b'{"array": ["(f4", [1]]}', r"an array of '\(f4'"),
+        (b'{"array": ["<f3", [1]]}', "an array of '<f3'"),
         (b'{"call": "os.system"}', "a message came"),
+        (b"[" * 200_000, "nested too deeply"),
         (b"\x80\x04N.", "can.t decode"),
     ],
 )

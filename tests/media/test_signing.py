@@ -164,7 +164,7 @@ def test_unusable_keys_are_refused_with_a_sentence(tmp_path: Path) -> None:
     chain = write_private(tmp_path / "chain.pem", certificate)
     cases = {
         "holds no private key as PEM": b"hello" + certificate,
-        "holds no certificate: name its file in TH_JAX_SIGNING_CERTIFICATE": key,
+        "holds no certificate: name its file with --signing_certificate or in TH_JAX_SIGNING_CERTIFICATE": key,
         "holds no certificates as PEM": key + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "is of another key than": make_identity()[0] + certificate,
         "is locked with a password": private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"x") + certificate,

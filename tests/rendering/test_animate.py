@@ -245,17 +245,18 @@ def test_memory_does_not_grow_with_the_film(folder: Path, tmp_path: Path) -> Non
 import resource, sys
 from th_jax.rendering.animate import main
 assert main(sys.argv[1:]) == 0
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print("peak", *(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """
     peaks = []
     for repeats in (5, 60):
-        driver = write_clip(tmp_path / f"{repeats}.mp4", swaying(25) * repeats)
+        driver = write_clip(tmp_path / f"{repeats}.mp4", swaying(25) * repeats, tone=True)
         names = {"--avatar": folder / "ada.safetensors", "--driver": driver, "--out": tmp_path / "a.mp4"}
         command = [str(part) for pair in names.items() for part in pair]
         command = [sys.executable, "-c", code, *command, "--layout", "driver,landmarks,avatar"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks.append(int(done.stdout.rsplit("peak", 1)[1]) / 1024)
-    assert peaks[1] < peaks[0] + 40  # MiB; the longer film's frames are 270 MB
+        peaks.append(np.array(done.stdout.rsplit("peak", 1)[1].split(), int) / 1024)
+    # MiB, of this process and the largest of those that decode; the longer film's frames are 270 MB.
+    assert (peaks[1] < peaks[0] + 40).all()
 
 
 def test_layouts() -> None:

@@ -17,6 +17,9 @@ class Mark(NamedTuple):
 
     message: int = 0x00AF
     bits: int = 16
+    left: float = 0.0
+    top: float = 0.0
+    side: float = 64.0
     log10_chance: float = -12.3
 
 

@@ -6,14 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from marked_files import flipped, here, write
 
-from th_jax.media import Kind, Provenance
+from th_jax.data.bundled import FRAME_SIZE, bundled_heads
+from th_jax.data.pictures import decode_frame
+from th_jax.data.records import VideoRecords
+from th_jax.media import Kind, Provenance, write_image, write_video
 from th_jax.media.signing import load_signer
 from th_jax.verify import __main__ as command
 from th_jax.verify import verify_file
 from th_jax.verify.__main__ import main
+from th_jax.watermark.embed import make_mark
+from th_jax.watermark.messages import mark_frames
 
 
 @pytest.fixture
@@ -56,6 +63,41 @@ def test_json(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None
     assert marked["c2pa"]["signer"] == load_signer().name
     assert marked["record"]["matches"]
     assert answer["files"][3]["c2pa"] is None
+
+
+def panels(messages: list[int]) -> list[np.ndarray]:
+    """A rendered head of 64 px for each message, which it carries."""
+    record = VideoRecords(bundled_heads(), "heldout").read(3)
+    frames = [decode_frame(jpeg, size=FRAME_SIZE) for jpeg in record.frames[: len(messages)]]
+    heads = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in frames]
+    marks = [make_mark(message, size=64, kind="film") for message in messages]
+    return [next(mark_frames([head], mark)) for head, mark in zip(heads, marks, strict=True)]
+
+
+def test_equal_messages_of_a_contact_sheet_are_one_entry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other, again, third = panels([0xBEEF, 0xC0DE, 0xBEEF, 0xBEEF])
+    sheet = np.concatenate([np.concatenate([one, other], axis=1), np.concatenate([again, third], axis=1)])
+    path = write_image(tmp_path / "sheet.png", sheet, provenance=Provenance(kind=Kind.COMPOSITE, watermark="beef"))
+    assert main([str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "watermark" in line]
+    assert line.count("beef (3 times, chance of a false find 1e-") == 1
+    assert line.count("c0de (chance of a false find 1e-") == 1
+    assert main(["--json", str(path)]) == 0
+    (found,) = (one["watermark"] for one in json.loads(capsys.readouterr().out)["files"])
+    assert {group["message"]: group["count"] for group in found["messages"]} == {"beef": 3, "c0de": 1}
+    places = {(round(mark["left"] / 64), round(mark["top"] / 64)): mark["message"] for mark in found["marks"]}
+    assert places == {(0, 0): "beef", (1, 0): "c0de", (0, 1): "beef", (1, 1): "beef"}
+    for group in found["messages"]:
+        chances = [mark["log10_chance"] for mark in found["marks"] if mark["message"] == group["message"]]
+        assert group["log10_chance"] == min(chances)
+
+
+def test_so_are_those_of_a_film_with_panels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = np.concatenate(panels([0xBEEF, 0xBEEF]), axis=1)
+    record = Provenance(kind=Kind.COMPOSITE, watermark="beef")
+    path = write_video(tmp_path / "pair.mp4", [frame] * 5, fps=25, provenance=record)
+    assert main([str(path)]) == 0
+    assert "watermark: beef (2 times, chance of a false find 1e-" in capsys.readouterr().out
 
 
 def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

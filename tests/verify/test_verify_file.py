@@ -82,7 +82,8 @@ def test_a_watermark_that_outlived_the_manifest(tmp_path: Path, monkeypatch: pyt
         report = verify_file(path, run=here)
         assert report.verdict is Verdict.STRIPPED
         assert "watermark: 00af (chance of a false find 1e-12)" in reasons(report)
-        assert report.seen.pixels["marks"] == [{"message": "00af", "log10_chance": -12.3}]
+        place = {"left": 0.0, "top": 0.0, "side": 64.0}
+        assert report.seen.pixels["marks"] == [{"message": "00af", "log10_chance": -12.3, **place}]
     assert verify_file(write(tmp_path / "a.png"), run=here).verdict is Verdict.MARKED
     altered = verify_file(flipped(write(tmp_path / "a.mp4")), run=here)
     assert altered.verdict is Verdict.ALTERED

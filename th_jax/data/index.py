@@ -6,7 +6,6 @@ its data, uint32 masked CRC of its data) · uint32 CRC32C of everything before. 
 
 import os
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 import google_crc32c
@@ -15,6 +14,7 @@ from jaxtyping import Int64, UInt32
 
 from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, read_footer, read_length, unpack
 from th_jax.data.read_range import file_size, read_file, read_range
+from th_jax.whole_file import whole_file
 
 INDEX_SUFFIX = ".index"
 
@@ -96,12 +96,8 @@ def write_index(shard: str | os.PathLike[str]) -> ShardIndex:
     rows = np.empty(len(index.offsets), _ROW)
     rows["offset"], rows["length"], rows["crc"] = index.offsets, index.lengths, index.crcs
     body = _START.pack(_MAGIC, index.shard_bytes, len(rows)) + rows.tobytes()
-    partial = Path(f"{shard}{INDEX_SUFFIX}.partial")
-    try:
-        partial.write_bytes(body + struct.pack("<I", google_crc32c.value(body)))
-        partial.replace(shard + INDEX_SUFFIX)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(shard + INDEX_SUFFIX) as file:
+        file.write(body + struct.pack("<I", google_crc32c.value(body)))
     return index
 
 

@@ -10,10 +10,10 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from th_jax.data.read_range import join, read_file
+from th_jax.whole_file import whole_file
 
 VIDEO_LIST_FILE = "videos.json"
 LIST_VERSION = 1
@@ -161,15 +161,8 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
     )
     lines = [f"{json.dumps(field)}: {json.dumps(value)}" for field, value in fields.items()]
     body = (",\n".join([*lines, f'"splits": {{\n{splits}\n}}']) + "\n}\n").encode()
-    partial = Path(f"{path}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(_head(body) + b"\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(_head(body) + b"\n" + body)
 
 
 def _entry(row: Any) -> VideoEntry:

@@ -207,13 +207,19 @@ def _finetuned(
     stop: Callable[[], bool],
     told: Callable[[str], None],
 ) -> Iterator[tuple[str, Avatar, int]]:
+    def preview(name: str, step: int, avatar: Avatar) -> None:
+        person = reader.read[name]
+        write_preview(
+            saving.folder, name, step, meta, avatar, person.shots, consent=person.consent, signer=saving.signer
+        )
+
     def observe(name: str, avatar: Avatar, metrics: Mapping[str, np.ndarray]) -> bool:
         if stop():
             raise Interrupted
         step, person = len(metrics["loss/generator"]), reader.read[name]
         told(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
         if saving.preview:
-            write_preview(saving.folder, name, step, meta, avatar, person.shots, consent=person.consent)
+            preview(name, step, avatar)
         return person.stopper is not None and person.stopper.look(avatar, step)
 
     def people() -> Iterator[tuple[str, Shots]]:
@@ -224,7 +230,7 @@ def _finetuned(
                 if person.stopper is not None:
                     person.stopper.look(start, 0)
                 if saving.preview:
-                    write_preview(saving.folder, name, 0, meta, start, person.shots, consent=person.consent)
+                    preview(name, 0, start)
             yield name, shots
 
     for person in finetune_many(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from th_jax.consent import ConsentFacts, with_consent
-from th_jax.media import Kind, write_image
+from th_jax.media import Kind, Signer, write_image
 from th_jax.pretrained import MetaModel
 from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.rendering.render import render
@@ -18,7 +18,15 @@ _ROWS = 4
 
 
 def write_preview(
-    folder: Path, name: str, step: int, meta: MetaModel, avatar: Avatar, shots: Shots, *, consent: ConsentFacts | None
+    folder: Path,
+    name: str,
+    step: int,
+    meta: MetaModel,
+    avatar: Avatar,
+    shots: Shots,
+    *,
+    consent: ConsentFacts | None,
+    signer: Signer | None = None,
 ) -> Path:
     """Write FOLDER/previews/NAME/STEP.png: a row for each of up to four shots, with its landmarks and the avatar.
 
@@ -32,6 +40,7 @@ def write_preview(
         avatar: as it is after so many steps.
         shots: the person's.
         consent: what their record says; None where there is none.
+        signer: signs the manifest; `load_signer` chooses by default.
 
     Raises:
         OSError: if the disk refuses.
@@ -48,5 +57,5 @@ def write_preview(
     watermark = None if marking is None else marking.message
     record = dataclasses.replace(meta.provenance.of(shots), kind=Kind.COMPOSITE, notes=notes, watermark=watermark)
     record = with_consent(record, consent)
-    write_image(path, picture_grid(list(zip(frames, drawn, made, strict=True))), provenance=record)
+    write_image(path, picture_grid(list(zip(frames, drawn, made, strict=True))), provenance=record, signer=signer)
     return path

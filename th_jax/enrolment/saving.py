@@ -12,6 +12,7 @@ from th_jax.consent_checks import ConsentError, file_digest, picture_files
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.enrolment.report import Outcome, Report, read_report
 from th_jax.enrolment.requests import PersonRequest
+from th_jax.media import Signer
 from th_jax.pretrained import MetaModel
 from th_jax.quantization import Bits
 from th_jax.tensor_file import OtherFormatError, TensorFileError, read_description
@@ -34,6 +35,8 @@ class Saving(NamedTuple):
     preview: bool = False
     notes: Mapping[str, Any] = {}
     """JSON values that go into every avatar."""
+    signer: Signer | None = None
+    """Signs the previews' manifests; `load_signer` chooses by default."""
 
     def avatar(self, name: str) -> Path:
         """Where the person's avatar is."""

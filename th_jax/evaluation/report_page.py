@@ -1,4 +1,7 @@
-"""One HTML page about an evaluation that loads nothing: sentences, a table, plots as SVG, and rows of pictures."""
+"""One HTML page about an evaluation that loads nothing: sentences, a table, plots as SVG, and rows of pictures.
+
+Plots and pictures also come as files of their own, for documents that cannot hold a page.
+"""
 
 import base64
 import math
@@ -12,6 +15,8 @@ from jaxtyping import UInt8
 
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
+_COLUMNS = 3
+"""Of plots in a file."""
 _COLORS = ("#2f6db3", "#c8502e", "#2e8b57", "#8c8c8c", "#8e4fa8", "#b8860b", "#008b8b", "#d16ba5")
 
 _STYLE = """
@@ -92,13 +97,59 @@ def report_page(title: str, sections: Iterable[Section]) -> str:
     return "\n".join([*parts, "</body></html>", ""])
 
 
+def plots_drawing(sections: Iterable[Section]) -> str:
+    """The plots of some sections as one SVG file, each section under its title, with the page's colours."""
+    parts: list[str] = []
+    top = 0
+    for section in sections:
+        plots, names = section.plots, _names(section)
+        if not plots:
+            continue
+        parts.append(f'<text x="{_LEFT}" y="{top + 20}" font-weight="bold">{escape(section.title)}</text>')
+        for place, name in enumerate(names if len(names) > 1 else ()):
+            x = _LEFT + 110 * place
+            parts.append(f'<rect x="{x}" y="{top + 30}" width="11" height="11" fill="{_color(names, name)}"/>')
+            parts.append(f'<text x="{x + 16}" y="{top + 40}">{escape(name)}</text>')
+        top += 52
+        for place, plot in enumerate(plots):
+            row, column = divmod(place, _COLUMNS)
+            drawn = "".join(_drawn_plot(plot, names)) or f'<text x="{_LEFT}" y="40">no values</text>'
+            caption = f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT + 14}" text-anchor="middle">{escape(plot.title)}</text>'
+            at = f"translate({column * _WIDTH},{top + row * (_HEIGHT + 30)})"
+            parts.append(f'<g transform="{at}">{drawn}{caption}</g>')
+        top += -(-len(plots) // _COLUMNS) * (_HEIGHT + 30) + 10
+    width = _COLUMNS * _WIDTH
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}">'
+    style = "<style>text { font: 11px sans-serif; fill: #333 } text[font-weight] { font: bold 13px sans-serif }</style>"
+    return "\n".join([head, style, f'<rect width="{width}" height="{top}" fill="#fff"/>', *parts, "</svg>", ""])
+
+
+def stacked_pictures(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.ndarray, "H W 3"]:
+    """The rows of pictures of some sections below each other, with white between them.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    pictures = [row.picture for section in sections for row in section.rows]
+    if not pictures:
+        raise ValueError("there are no pictures to stack")
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(p, ((0, gap), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(padded)[:-gap]
+
+
+def _names(section: Section) -> list[str]:
+    """Of all series, in the order in which they come."""
+    return list(dict.fromkeys(name for plot in section.plots for name in plot.series))
+
+
 def _section(section: Section) -> list[str]:
     parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(sentence)}</p>" for sentence in section.sentences)]
     if section.points:
         parts.append("<ul>" + "".join(f"<li>{escape(point)}</li>" for point in section.points) + "</ul>")
     if section.table:
         parts.append(_table(section.table))
-    names = list(dict.fromkeys(name for plot in section.plots for name in plot.series))
+    names = _names(section)
     if len(names) > 1:
         keys = (f'<span><i style="background: {_color(names, name)}"></i>{escape(name)}</span>' for name in names)
         parts.append(f'<p class="key">{"".join(keys)}</p>')
@@ -125,10 +176,18 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figure(plot: Plot, names: Sequence[str]) -> str:
-    known = [p for points in plot.series.values() for p in points if math.isfinite(p.value)]
-    caption = f"<figcaption>{escape(plot.title)}</figcaption>"
-    if not known:
+    caption, drawn = f"<figcaption>{escape(plot.title)}</figcaption>", _drawn_plot(plot, names)
+    if not drawn:
         return f"<figure>{caption}<p>no values</p></figure>"
+    svg = f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(plot.title)}">'
+    return f"<figure>{svg}{''.join(drawn)}</svg>{caption}</figure>"
+
+
+def _drawn_plot(plot: Plot, names: Sequence[str]) -> list[str]:
+    """The parts of a plot without their frame; none if it has no values."""
+    known = [p for points in plot.series.values() for p in points if math.isfinite(p.value)]
+    if not known:
+        return []
     values = [v for p in known for v in (p.value, p.low, p.high) if math.isfinite(v)]
     values += [level for level in plot.levels.values() if math.isfinite(level)]
     low, high = min(values), max(values)
@@ -144,7 +203,7 @@ def _figure(plot: Plot, names: Sequence[str]) -> str:
     def down(value: float) -> float:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
 
-    parts = [f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(plot.title)}">']
+    parts = []
     for value in _round_values(low, high):
         y = down(value)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e2e2e2"/>')
@@ -165,7 +224,7 @@ def _figure(plot: Plot, names: Sequence[str]) -> str:
             name, [(across(p.x) + shift, p) for p in points if math.isfinite(p.value)], down,
             color=_color(names, name), lines=plot.lines,
         )  # fmt: skip
-    return f"<figure>{''.join(parts)}</svg>{caption}</figure>"
+    return parts
 
 
 def _drawn_series(

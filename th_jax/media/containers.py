@@ -19,6 +19,9 @@ AUDIO_DECODERS = (
     *("alac", "amrnb", "amrwb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le", "pcm_alaw", "pcm_mulaw"),
 )
 
+DEMUX_ERRORS = (IndexError,)
+"""What PyAV raises beside its own errors at the end of a file in which streams have come to light on the way."""
+
 
 def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
     """PyAV's input container of a file that `check_file` has passed; `resources` closes it.

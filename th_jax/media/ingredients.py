@@ -52,7 +52,8 @@ class Ingredient:
     file: str
     """SHA-256 of the file's bytes."""
     archive: bytes | None = None
-    """Its manifests, as c2pa's archive of one ingredient; None where they are too large, and beside a file that holds them."""
+    """Its manifests, as c2pa's archive of one ingredient; None where they are too large or of no use (`usable_ingredients`),
+    and beside a file that holds them."""
 
     def __post_init__(self) -> None:
         """Check what a caller may have got wrong."""
@@ -143,9 +144,11 @@ def find_manifests(path: str, role: str) -> tuple[str, np.ndarray] | None:
 
     Raises:
         MediaError: if it is no file that may be read.
-        ValueError: if its manifests cannot be read.
+        ValueError: if its manifests cannot be read, or nothing can be signed with them.
         OSError: if the file cannot.
     """
+    from th_jax.media.archive_trial import refused_archives  # here: it needs what ingredients are
+
     checked = check_file(path, DEFAULT_LIMITS)
     library, archive = c2pa(), io.BytesIO()
     media_type = MEDIA_TYPES.get(checked.suffix.lower())
@@ -161,11 +164,11 @@ def find_manifests(path: str, role: str) -> tuple[str, np.ndarray] | None:
                     {"title": role, "relationship": "inputTo", "label": role}, media_type or checked.suffix[1:], file
                 )
                 builder.write_ingredient_archive(role, archive)
-            # What cannot be added to a manifest must show here, and not after hours of generation.
-            with library.Builder({}, context) as trial:
-                trial.add_ingredient_from_archive(io.BytesIO(archive.getvalue()))
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except library.C2paError as error:
         raise ValueError(f"the manifests of {path} cannot be read: {error}") from error
+    small = archive.tell() <= MAX_ARCHIVES  # larger ones are not kept
+    if small and refused_archives([archive.getvalue()]):
+        raise ValueError(f"the manifests of {path} cannot become part of another")
     return digest, np.frombuffer(archive.getvalue(), np.uint8)

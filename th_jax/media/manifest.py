@@ -67,7 +67,7 @@ def definition(provenance: Provenance, media_type: str) -> dict[str, Any]:
 
 
 def embed_manifest(source: Path, target: Path, *, provenance: Provenance, signer: Signer) -> None:
-    """Copy a PNG, JPEG, GIF or MP4 file with its manifest. Memory stays constant: at most about 0.6 GB, for any length.
+    """Copy a PNG, JPEG, GIF or MP4 file with its manifest. Memory stays constant: at most about 0.7 GB, for any length.
 
     Raises:
         SigningError: if the library does not take the key, the certificates or an ingredient.

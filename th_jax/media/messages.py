@@ -1,21 +1,31 @@
-"""Sends numbers, text and arrays through a pipe as JSON and raw bytes: the receiver runs nothing that came with them.
+"""Sends numbers, text, arrays and errors through a pipe as JSON and raw bytes: the receiver runs nothing that came with them.
 
 A process that a hostile file may have taken over must not be able to choose what its parent executes, which pickles
 would let it do.
 """
 
+import builtins
 import json
 import math
+import re
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from th_jax.media.limits import MediaError, MediaFault
+
 HEADER_BYTES = 16 * 2**20
 """Most that a message may hold beside its arrays."""
 
+PASSED_ON = ("FileNotFoundError", "PermissionError", "OSError", "ImportError", "TypeError", "ValueError")
+"""Exceptions that the caller gets as they are; others become RuntimeErrors."""
+
 _KINDS = "biuf"
 """Array types that are nothing but numbers: truth values, integers, floats."""
+
+_CODE = re.compile(r"\|[biu]1|[<>][iuf][248]|[<>]f16")
+"""numpy's names of such types, whose parser is not for what others wrote."""
 
 
 def send_plain(pipe: Connection, value: Any) -> None:
@@ -41,9 +51,11 @@ def receive_plain(pipe: Connection, *, most: int) -> Any:
         ValueError: if what came is nothing that `send_plain` sends, or is too large; nothing is allocated for it then.
         EOFError, OSError: if the other end is gone, or sends more than it says.
     """
-    header = json.loads(pipe.recv_bytes(HEADER_BYTES))
     arrays: list[np.ndarray] = []
-    value = _restored(header, arrays, [most])
+    try:
+        value = _restored(json.loads(pipe.recv_bytes(HEADER_BYTES)), arrays, [most])
+    except RecursionError as error:
+        raise ValueError("a message came that is nested too deeply") from error
     for array in arrays:
         if array.size:
             # A bounded message: receiving into the array would first take in all that is sent.
@@ -52,6 +64,23 @@ def receive_plain(pipe: Connection, *, most: int) -> Any:
                 raise ValueError("an array came with fewer bytes than its shape needs")
             array.reshape(-1).view(np.uint8)[:] = content
     return value
+
+
+def failure_of(error: Exception) -> tuple[str, str]:
+    """What is sent of an exception: a fault or the name of a class, and its sentence."""
+    if isinstance(error, MediaError):
+        return error.fault.value, str(error)
+    kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in PASSED_ON]
+    return kinds[0] if kinds else type(error).__name__, str(error)
+
+
+def error_of(kind: str, message: str) -> Exception:
+    """The exception of which `failure_of` told."""
+    if kind in set(MediaFault):
+        return MediaError(MediaFault(kind), message)
+    if kind in PASSED_ON:
+        return getattr(builtins, kind)(message)
+    return RuntimeError(f"{kind}: {message}")
 
 
 def _described(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -77,9 +106,9 @@ def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
         case None | bool() | int() | float() | str():
             return described
         case {"array": [str(code), list(shape)]} if all(type(length) is int and length >= 0 for length in shape):
-            dtype = np.dtype(code)
-            if dtype.kind not in _KINDS:
+            if not _CODE.fullmatch(code):
                 raise ValueError(f"an array of {code!r} came")
+            dtype = np.dtype(code)
             left[0] -= math.prod(shape) * dtype.itemsize
             if left[0] < 0:
                 raise ValueError("arrays came that are larger than their limit")

@@ -1,19 +1,21 @@
 """Runs a function on a file in a process of its own with limits, which may hang, crash or die without harm to this one.
 
 One process serves one call after the other, as starting it costs more than reading a small file, and is replaced when
-it dies. Its answers are numbers, text and arrays, never pickles.
+it dies. What is too much for one answer comes as a stream, from a process for it alone. Answers are numbers, text and
+arrays, never pickles.
 
     frames, landmarks, mask = run_limited(load_shots, "upload.mp4", size=256)
+    for samples in stream_limited(decode_sound, "upload.mp4"): ...
 """
 
 import atexit
-import builtins
+import contextlib
 import functools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -21,11 +23,13 @@ from typing import Any, NamedTuple
 
 from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits, meaning_of_exit
 from th_jax.media.limits import MediaError, MediaFault
-from th_jax.media.messages import receive_plain
-from th_jax.media.sandbox_child import PASSED_ON
+from th_jax.media.messages import error_of, receive_plain
 
 _GRACE = 5.0
 """Seconds after which a process is killed that should have ended itself."""
+
+MOST_OF_AN_ITEM = 2**28
+"""Bytes that an item of a stream may have, unless it says otherwise: a frame of 80 million pixels."""
 
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Each thread of a numerical library reserves tens of megabytes of addresses."""
@@ -77,25 +81,37 @@ class Sandbox:
             TypeError, ImportError, OSError: if the function raises one.
             RuntimeError: for any other exception of the function, or if no process can be started.
         """
-        check_process_limits(within)
-        name = _importable(function)
+        call = _call(function, arguments, options, within, streamed=False)
         with self._turn:
-            child = self._ready()
-            watchdog = threading.Timer(within.seconds + _GRACE, child.process.kill)
-            watchdog.start()
-            try:
-                child.pipe.send((name, arguments, options, within))
-                outcome, answer = receive_plain(child.pipe, most=within.memory)
-            except (EOFError, OSError):
-                raise meaning_of_exit(self._end(wait=_GRACE), within) from None
-            except BaseException:  # an interrupt, or an answer that is none: what it does now, nobody knows
-                self._end()
-                raise
-            finally:
-                watchdog.cancel()
-        if outcome == "done":
-            return answer
-        raise _error(*answer)
+            return self._answer(call, within, most=within.memory)[1]
+
+    def _answer(self, call: tuple | None, within: ProcessLimits, *, most: int) -> tuple[str, Any]:
+        """Make a call, or go on with the last one, and get "done" or "item" with what came; all else is raised."""
+        child = self._child if call is None else self._ready()
+        assert child is not None
+        watchdog = threading.Timer(within.seconds + _GRACE, child.process.kill)
+        watchdog.start()
+        try:
+            if call is not None:
+                child.pipe.send(call)
+            match receive_plain(child.pipe, most=most):
+                case ("done" | "item" as outcome, answer):
+                    return outcome, answer
+                case ("failed", (str(kind), str(message))):
+                    error = error_of(kind, message)
+                case _:
+                    raise ValueError("a message came that is no answer")
+        except (EOFError, OSError):
+            raise meaning_of_exit(self._end(wait=_GRACE), within) from None
+        except ValueError as nonsense:
+            self._end()
+            raise MediaError(MediaFault.UNDECODABLE, f"the process that read it went astray: {nonsense}") from nonsense
+        except BaseException:  # an interrupt: what it does now, nobody knows
+            self._end()
+            raise
+        finally:
+            watchdog.cancel()
+        raise error
 
     def _ready(self) -> _Child:
         if self._child is not None and self._child.process.poll() is not None:
@@ -129,6 +145,53 @@ def run_limited(
     return _shared(os.getpid()).run(function, *arguments, within=within, **options)
 
 
+def stream_limited(
+    function: Callable[..., Iterator[Any]],
+    *arguments: Any,
+    within: ProcessLimits = DEFAULT_PROCESS_LIMITS,
+    most: int = MOST_OF_AN_ITEM,
+    **options: Any,
+) -> Generator[Any, None, None]:
+    """What an iterator of the function gives, one item after the other, each of the kinds that `Sandbox.run` answers.
+
+    Nothing happens before the first item is asked for. The process is never ahead by more than one item and what a pipe
+    holds; its clock stands still while the caller is busy; and it ends with the iteration, also with one that is given up
+    (`contextlib.closing` gives up at once).
+
+    Args:
+        function: imported there by its name.
+        arguments: its own.
+        within: limits of the whole iteration.
+        most: bytes of the arrays of an item.
+        options: of the function.
+
+    Raises:
+        MediaError, ValueError, TypeError, ImportError, OSError, RuntimeError: as `Sandbox.run`, after the items before.
+    """
+    call: tuple | None = _call(function, arguments, options, within, streamed=True)
+    with Sandbox() as sandbox:
+        while (message := sandbox._answer(call, within, most=most))[0] == "item":
+            call = None
+            yield message[1]
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put a file's name into a MediaError that knows none, as those of a process that ended.
+
+    Raises:
+        MediaError: that error, and one for the RuntimeErrors of a sandbox: they are what nobody foresaw of a decoder.
+    """
+    try:
+        yield
+    except MediaError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise MediaError(error.fault, f"{os.fspath(path)} cannot be used: {error}") from error
+    except RuntimeError as error:
+        raise MediaError(MediaFault.UNDECODABLE, f"{os.fspath(path)} cannot be used: {error}") from error
+
+
 @functools.cache
 def _shared(_: int) -> Sandbox:
     """One for each process: a fork must not share its parent's."""
@@ -137,11 +200,19 @@ def _shared(_: int) -> Sandbox:
     return sandbox
 
 
-def _importable(function: Callable[..., Any]) -> tuple[str, str]:
+def _call(
+    function: Callable[..., Any], arguments: tuple, options: dict[str, Any], within: ProcessLimits, *, streamed: bool
+) -> tuple:
+    """What the other process is told.
+
+    Raises:
+        ValueError: for a function that cannot be imported, or impossible limits.
+    """
+    check_process_limits(within)
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__" or "<" in name:
         raise ValueError(f"a sandbox imports its function by name, but {function!r} stands in no module's top level")
-    return module, name
+    return streamed, (module, name), arguments, options, within
 
 
 def _start() -> _Child:
@@ -162,11 +233,3 @@ def _start() -> _Child:
     except (EOFError, OSError) as error:
         raise RuntimeError(f"no sandbox could be started (exit code {process.wait()}): its error is above") from error
     return child
-
-
-def _error(kind: str, message: str) -> Exception:
-    if kind in set(MediaFault):
-        return MediaError(MediaFault(kind), message)
-    if kind in PASSED_ON:
-        return getattr(builtins, kind)(message)
-    return RuntimeError(f"{kind}: {message}")

@@ -6,12 +6,8 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from th_jax.media.confinement import ProcessLimits, confined
-from th_jax.media.limits import MediaError
-from th_jax.media.messages import send_plain
-
-PASSED_ON = ("FileNotFoundError", "PermissionError", "OSError", "ImportError", "TypeError", "ValueError")
-"""Exceptions that the caller gets as they are; others become RuntimeErrors."""
+from th_jax.media.confinement import ProcessLimits, clock_stopped, confined
+from th_jax.media.messages import failure_of, send_plain
 
 
 def serve(pipe: Connection) -> None:
@@ -19,31 +15,40 @@ def serve(pipe: Connection) -> None:
     pipe.send_bytes(b"ready")
     while True:
         try:
-            name, arguments, options, limits = pipe.recv()
+            streamed, name, arguments, options, limits = pipe.recv()
         except EOFError:
             return
-        answer = _call(name, arguments, options, limits)
+        answer = _call(pipe if streamed else None, name, arguments, options, limits)
         try:
-            send_plain(pipe, answer)
+            _send(pipe, answer)
         except TypeError as error:
-            send_plain(pipe, _failure(error))
+            _send(pipe, ("failed", failure_of(error)))
 
 
-def _call(name: tuple[str, str], arguments: tuple, options: dict[str, Any], limits: ProcessLimits) -> tuple[str, Any]:
+def _call(
+    stream: Connection | None, name: tuple[str, str], arguments: tuple, options: dict[str, Any], limits: ProcessLimits
+) -> tuple[str, Any]:
+    """The last message of an answer, after the items of a stream."""
     try:
         # Loading is no work on the file.
         function = operator.attrgetter(name[1])(importlib.import_module(name[0]))
         with confined(limits):
-            return "done", function(*arguments, **options)
+            answer = function(*arguments, **options)
+            if stream is None:
+                return "done", answer
+            for item in answer:
+                with clock_stopped():  # a full pipe waits for whoever reads it
+                    _send(stream, ("item", item))
+            return "done", None
     except Exception as error:  # goes to the caller
-        return _failure(error)
+        return "failed", failure_of(error)
 
 
-def _failure(error: Exception) -> tuple[str, tuple[str, str]]:
-    if isinstance(error, MediaError):
-        return "failed", (error.fault, str(error))
-    kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in PASSED_ON]
-    return "failed", (kinds[0] if kinds else type(error).__name__, str(error))
+def _send(pipe: Connection, message: tuple[str, Any]) -> None:
+    try:
+        send_plain(pipe, message)
+    except ConnectionError:
+        sys.exit()  # nobody listens any more
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ def load_signer(*, key: str | Path | None = None, certificate: str | Path | None
     if key is None:
         if certificate is not None:
             raise SigningError(
-                f"the certificate {certificate} was given without its key: name that too, in {KEY_VARIABLE}"
+                f"the certificate {certificate} was given without its key: name that too, with --signing_key or in "
+                f"{KEY_VARIABLE}"
             )
         path = local_signer_path()
         try:
@@ -72,10 +73,22 @@ def load_signer(*, key: str | Path | None = None, certificate: str | Path | None
                 _make_local_signer(path)
         except OSError as error:
             raise SigningError(
-                f"no local signing key can be made at {path} ({error.strerror}): name one of your own in {KEY_VARIABLE}"
+                f"no local signing key can be made at {path} ({error.strerror}): name one of your own with --signing_key "
+                f"or in {KEY_VARIABLE}"
             ) from error
         return _parsed(path, path)
     return _parsed(Path(key), Path(certificate or key))
+
+
+def throwaway_signer() -> Signer:
+    """A new key that is nowhere kept, for trials in a process that must not know the user's.
+
+    Raises:
+        ImportError: without the extra `video`.
+    """
+    identity = _new_identity()
+    end = identity.index(b"-----BEGIN CERTIFICATE")
+    return Signer(algorithm="es256", name="a trial", certificates=identity[end:], key=identity[:end])
 
 
 def load_anchors(path: str | Path) -> str:
@@ -101,7 +114,9 @@ def _parsed(key: Path, certificate: Path) -> Signer:
     private = _read(key, private=True)
     content = _read(certificate, private=False)
     if b"BEGIN CERTIFICATE" not in content and certificate == key:
-        raise SigningError(f"{key} holds no certificate: name its file in {CERTIFICATE_VARIABLE}")
+        raise SigningError(
+            f"{key} holds no certificate: name its file with --signing_certificate or in {CERTIFICATE_VARIABLE}"
+        )
     chain = _certificates(content, certificate)
     serialization = _cryptography("hazmat.primitives.serialization")
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.media.backends import load_backend, pyav
-from th_jax.media.containers import open_container, video_stream
+from th_jax.media.containers import DEMUX_ERRORS, open_container, video_stream
 from th_jax.media.damage import Decoded, IntactFrames
 from th_jax.media.limits import Limits, MediaError, MediaFault
 
@@ -168,7 +168,7 @@ class Video:
         """The packets up to where the container itself is broken or cut off: nothing more can be found there."""
         try:
             yield from self._container.demux(self._stream)
-        except self._error:
+        except (self._error, *DEMUX_ERRORS):
             self.damaged_frames += 1
 
     def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:

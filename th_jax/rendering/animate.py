@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import check_driving
-from th_jax.media import unmarked_path
+from th_jax.media import Signer, unmarked_path
+from th_jax.media.signing_options import tried_signer
+from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
 from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
@@ -77,6 +79,7 @@ def animate(
     sound: bool = True,
     chunk: int = CHUNK,
     consents: Path | None = None,
+    signer: Signer | None = None,
     unmarked_for_research: bool = False,
     progress: bool = False,
 ) -> Animation:
@@ -96,6 +99,7 @@ def animate(
         sound: whether a film keeps the driver's sound.
         chunk: frames that are generated together.
         consents: a consent record or a folder of them, to see whether the avatar's was revoked (`check_driving`).
+        signer: signs the manifest; `load_signer` chooses by default.
         unmarked_for_research: leaves watermark and manifest out; the name must say so (`th_jax.media.unmarked_path`).
         progress: whether to show a bar, on a terminal.
 
@@ -135,7 +139,7 @@ def animate(
             None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "film")
         )
         makers: dict[str, Callable[[], Frames]] = {
-            "driver": lambda: driver_crops(driving, shown[first:], size=size),
+            "driver": lambda: resources.enter_context(closing(driver_crops(driving, shown[first:], size=size))),
             "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),
             "avatar": lambda: render_stream(
                 loaded.networks, loaded.avatar, poses(), chunk=chunk, mark=marking and marking.mark
@@ -147,7 +151,7 @@ def animate(
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
             write_frames(
                 out, iter(counted), fps=rate, provenance=record, audio_from=driving.video if kept else None,
-                unmarked_for_research=unmarked_for_research,
+                signer=signer, unmarked_for_research=unmarked_for_research,
             )  # fmt: skip
         return Animation(
             path=out,
@@ -219,7 +223,7 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    chosen = _parser().parse_args(arguments)
+    chosen = options_parser().parse_args(arguments)
     try:
         print(_run(chosen))
     except (ValueError, OSError, ImportError, MemoryError) as error:
@@ -246,6 +250,11 @@ def _run(chosen: argparse.Namespace) -> str:
         raise ValueError("a camera is shown in a window and not recorded: leave --out away")
     if number is not None and (reason := missing_window()) is not None:
         raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
+    signer = None
+    if number is None and not chosen.unmarked_output_for_research:
+        signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
+    elif chosen.signing_key is not None:
+        raise ValueError("nothing is signed of a camera's pictures or of unmarked output: leave --signing_key away")
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
@@ -256,7 +265,7 @@ def _run(chosen: argparse.Namespace) -> str:
     done = animate(
         loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
         fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk,
-        consents=chosen.consents, unmarked_for_research=chosen.unmarked_output_for_research, progress=True,
+        consents=chosen.consents, signer=signer, unmarked_for_research=chosen.unmarked_output_for_research, progress=True,
     )  # fmt: skip
     if chosen.unmarked_output_for_research:
         note_unmarked(unmarked_log(chosen.avatar), done.path, avatar=loaded.digest)
@@ -269,30 +278,6 @@ def _summary(done: Animation) -> str:
     notes += [f"{done.segments} segments, each in its own square"] if done.segments > 1 else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
     return "; ".join([f"{done.path}: {frames}", *notes])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m th_jax.rendering.animate", description=__doc__.splitlines()[0])
-    parser.add_argument("--avatar", type=Path, required=True, help="an avatar's file")
-    parser.add_argument("--meta", help="meta weights of a small avatar: file, run or name; the bundled ones by default")
-    parser.add_argument("--driver", required=True, help="a video, landmarks.npz, or camera:0")
-    parser.add_argument("--out", type=Path, help="ends in .mp4, .gif, .png or .jpg")
-    parser.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
-    parser.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
-    parser.add_argument("--smoothing_beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
-    parser.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
-    parser.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="look for the driver's pupils")
-    parser.add_argument("--fps", type=float, help="frames a second of landmarks.npz")
-    parser.add_argument("--seconds", type=float, help="of the driver to use, from its start")
-    parser.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
-    parser.add_argument("--mute", action="store_true", help="leave the driver's sound out")
-    parser.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
-    parser.add_argument(
-        "--unmarked_output_for_research", action="store_true",
-        help="leave watermark and manifest out: the file's name and the avatar's log will say so",
-    )  # fmt: skip
-    parser.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
-    return parser
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from th_jax.faces import Square, follow_face, segment_square, to_crop
 from th_jax.faces.pupils import with_pupils
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
-from th_jax.media.sandbox import run_limited
+from th_jax.media.sandbox import naming, run_limited
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, check_point_count
 
 MIN_SEGMENT = 3
@@ -33,7 +33,7 @@ SQUARE_SAMPLES = 10_000
 """Frames of a segment from which its square is decided; a longer segment is sampled evenly."""
 
 DRIVER_LIMITS = ProcessLimits(cpu_seconds=48 * 3600.0, seconds=24 * 3600.0)
-"""Of the process that decodes a driver: hours of film on a slow machine."""
+"""Of a process that decodes a driver's pictures: hours of film on a slow machine."""
 
 NPZ_BYTES = 2**30
 """Most that a file of landmarks may hold: eight hours at 60 frames/s."""
@@ -208,12 +208,8 @@ def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Follo
 
 def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Followed:
     """`follow_driver` in a process of its own, whose word is checked: a decoder that was taken over may say anything."""
-    try:
+    with naming(path):
         answer = run_limited(follow_driver, str(path), out, points=points, seconds=seconds, within=DRIVER_LIMITS)
-    except MediaError as error:
-        if str(path) in str(error):
-            raise
-        raise MediaError(error.fault, f"{path} cannot be used: {error}") from error
     followed = _Followed(*answer)
     count, width = len(followed.times), 2 * points * np.dtype(np.float32).itemsize
     ascending = (np.diff(followed.times, prepend=0.0) >= 0).all()

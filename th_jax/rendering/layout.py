@@ -1,14 +1,16 @@
 """Panels side by side: the driver's crop, the landmark image that the generator is shown, and the avatar."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from th_jax.faces import crop_frame
-from th_jax.media import open_video
-from th_jax.rendering.landmark_source import Driving
+from th_jax.faces import Square, crop_frame
+from th_jax.media import MediaError, MediaFault, open_video
+from th_jax.media.sandbox import naming, stream_limited
+from th_jax.rendering.landmark_source import DRIVER_LIMITS, Driving
 
 Panel = Literal["driver", "landmarks", "avatar"]
 PANELS = ("driver", "landmarks", "avatar")
@@ -36,23 +38,52 @@ def side_by_side(panels: Iterable[Iterable[UInt8[np.ndarray, "H W 3"]]]) -> Iter
 
 def driver_crops(
     driving: Driving, shown: Int[np.ndarray, " F"], *, size: int
-) -> Iterator[UInt8[np.ndarray, "{size} {size} 3"]]:
+) -> Generator[UInt8[np.ndarray, "{size} {size} 3"], None, None]:
     """The video again, frame by frame, in the squares of its segments; without a face in the square of the last one.
 
-    `shown` are ascending indices of its decoded frames.
+    It is decoded in a process of its own, which is a frame ahead and ends with the iteration.
+
+    Args:
+        driving: the video and where its face is.
+        shown: ascending indices of its decoded frames.
+        size: of the crops, in pixels.
 
     Raises:
         ValueError: if the driver is no video.
+        MediaError: if the video cannot be read again, or its process comes to a bad end.
     """
     if driving.video is None:
         raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
-    square = driving.squares[0]
-    with open_video(driving.video, threads=0) as video:
+    numbers = driving.segment[shown]
+    # The last face's square, for each frame; before the first face that of the first segment.
+    last = np.maximum.accumulate(np.where(numbers >= 0, np.arange(len(shown)), -1))
+    squares = np.array(driving.squares)[np.where(last >= 0, numbers[last], 0)]
+    crops = stream_limited(
+        crop_video, str(driving.video), np.asarray(shown), squares, size=size, within=DRIVER_LIMITS, most=3 * size**2
+    )
+    with naming(driving.video), closing(crops):
+        for number in range(len(shown)):
+            crop = next(crops, None)
+            if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.shape != (size, size, 3):
+                raise MediaError(MediaFault.UNDECODABLE, f"its process gave no picture {number} of {len(shown)}")
+            yield crop
+
+
+def crop_video(
+    path: str, shown: Int[np.ndarray, " F"], squares: Int[np.ndarray, "F 3"], *, size: int
+) -> Iterator[UInt8[np.ndarray, "{size} {size} 3"]]:
+    """Decoded frames of a video, each in its square (`Square`); `driver_crops` has it done apart.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ImportError: without the extra `video`.
+    """
+    with open_video(path, threads=0) as video:
         frames = enumerate(frame for _, frame in video.frames())
-        index, frame = next(frames)
-        for wanted in shown:
+        index, frame = next(frames, (-1, None))
+        for wanted, square in zip(shown, squares, strict=True):
             while index < wanted:
                 index, frame = next(frames, (int(wanted), frame))
-            number = int(driving.segment[wanted])
-            square = driving.squares[number] if number >= 0 else square
-            yield crop_frame(frame, square, size=size)
+            if frame is None:
+                raise MediaError(MediaFault.UNDECODABLE, f"{path} shows nothing any more")
+            yield crop_frame(frame, Square(*square.tolist()), size=size)

@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 
 from th_jax.avatars import LoadedAvatar
 from th_jax.consent import with_consent
-from th_jax.media import Kind, Provenance, Role, find_ingredients, write_gif, write_image, write_video
+from th_jax.media import Kind, Provenance, Role, Signer, find_ingredients, write_gif, write_image, write_video
+from th_jax.media.archive_trial import usable_ingredients
 from th_jax.media.provenance import now
 from th_jax.rendering.layout import Panel
 from th_jax.watermark.messages import Marking
@@ -25,6 +26,8 @@ def record_of_driving(
     loaded: LoadedAvatar, driver: Path, *, layout: tuple[Panel, ...], marking: Marking | None
 ) -> Provenance:
     """What made these pictures: the avatar with its weights, shots and consent, and the driver with its own manifests.
+
+    The avatar's archives of manifests are tried here, once for a driving (`usable_ingredients`).
 
     Raises:
         AvatarError: if the avatar does not say what it was made of.
@@ -41,7 +44,7 @@ def record_of_driving(
         record,
         kind=Kind.GENERATED if layout == ("avatar",) else Kind.COMPOSITE,
         notes="; ".join(filter(None, [record.notes, driven])),
-        ingredients=(*record.ingredients, *find_ingredients([driver], role=Role.DRIVER, kept=kept)),
+        ingredients=usable_ingredients((*record.ingredients, *find_ingredients([driver], role=Role.DRIVER, kept=kept))),
         watermark=marking.message if marking is not None and "avatar" in layout else None,
     )
 
@@ -53,6 +56,7 @@ def write_frames(
     fps: Fraction,
     provenance: Provenance,
     audio_from: Path | None = None,
+    signer: Signer | None = None,
     unmarked_for_research: bool = False,
 ) -> None:
     """Write a film, a GIF or a still (the first frame), by the ending of the name.
@@ -67,12 +71,17 @@ def write_frames(
             fps=fps,
             provenance=provenance,
             audio_from=audio_from,
+            signer=signer,
             unmarked_for_research=unmarked_for_research,
         )
     elif out.suffix.lower() == ".gif":
-        write_gif(out, frames, fps=fps, provenance=provenance, unmarked_for_research=unmarked_for_research)
+        write_gif(
+            out, frames, fps=fps, provenance=provenance, signer=signer, unmarked_for_research=unmarked_for_research
+        )
     else:
-        write_image(out, next(frames), provenance=provenance, unmarked_for_research=unmarked_for_research)
+        write_image(
+            out, next(frames), provenance=provenance, signer=signer, unmarked_for_research=unmarked_for_research
+        )
 
 
 def unmarked_log(avatar: str | Path) -> Path:

@@ -96,13 +96,16 @@ def _lines(seen: Seen) -> list[str]:
     elif seen.pixels is None or not seen.pixels["looked_for"]:
         lines.append("watermark: not looked for")
     else:
-        messages = [
-            f"{mark['message']} (chance of a false find 1e{mark['log10_chance']:.0f})" for mark in seen.pixels["marks"]
-        ]
+        messages = [_message_words(**group) for group in seen.pixels["messages"]]
         lines.append(f"watermark: {', '.join(messages) or 'none found'}")
     if seen.sidecar is not None:
         lines.append(f"record beside it: {_sidecar_words(seen.sidecar)}")
     return lines
+
+
+def _message_words(*, message: str, count: int, log10_chance: float) -> str:
+    often = f"{count} times, " if count > 1 else ""
+    return f"{message} ({often}chance of a false find 1e{log10_chance:.0f})"
 
 
 def _manifest_line(seen: Seen) -> str:

@@ -110,10 +110,14 @@ def _first_frames(frames: Iterator[tuple[float, np.ndarray]], seconds: float) ->
 
 
 def _marks(findings: Any) -> dict[str, Any]:
-    if findings is None:
-        return {"looked_for": False, "marks": []}
-    marks = [
-        {"message": hexadecimal(int(mark.message), bits=int(mark.bits)), "log10_chance": float(mark.log10_chance)}
-        for mark in findings.marks
-    ]
-    return {"looked_for": True, "marks": marks}
+    """Each mark with its place in pixels, and each message with the number of its marks: a contact sheet has many of one."""
+    marks: list[dict[str, Any]] = []
+    messages: dict[str, dict[str, Any]] = {}
+    for mark in () if findings is None else findings.marks:
+        message, chance = hexadecimal(int(mark.message), bits=int(mark.bits)), float(mark.log10_chance)
+        place = {name: round(float(getattr(mark, name)), 1) for name in ("left", "top", "side")}
+        marks.append({"message": message, "log10_chance": chance, **place})
+        group = messages.setdefault(message, {"message": message, "count": 0, "log10_chance": chance})
+        group["count"] += 1
+        group["log10_chance"] = min(group["log10_chance"], chance)
+    return {"looked_for": findings is not None, "marks": marks, "messages": list(messages.values())}

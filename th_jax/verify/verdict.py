@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     """The fields of a `ManifestReport`."""
     manifest_fault: str | None = None
     pixels: dict[str, Any] | None = None
-    """`looked_for`, and `marks` with their messages."""
+    """`looked_for`, `marks` with message, chance and place of each, and `messages` with the count and least chance of each."""
     pixels_fault: str | None = None
     sidecar: dict[str, Any] | None = None
     """The record beside the file."""

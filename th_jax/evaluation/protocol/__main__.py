@@ -27,7 +27,7 @@ from th_jax.evaluation.protocol.judges import add_options, judges_of
 from th_jax.evaluation.protocol.judging import Answers, ask_judges
 from th_jax.evaluation.protocol.measure import Faces
 from th_jax.evaluation.protocol.plan import CHOSEN_FILE, PROTOCOLS, Person, choose_people, chosen_text
-from th_jax.evaluation.protocol.report import page_of
+from th_jax.evaluation.protocol.report import write_report
 from th_jax.evaluation.protocol.results import (
     RESULTS_FILE,
     TABLE_FILE,
@@ -41,8 +41,7 @@ from th_jax.evaluation.protocol.run import COPIES, RESERVED, Evaluation, Progres
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
 from th_jax.interruption import StopRequest
-from th_jax.media import Kind, Provenance
-from th_jax.media.write import write_page
+from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.pretrained import load_meta
 from th_jax.run_files import CONFIG_FILE, write_config, write_whole
 from th_jax.training.finetune_presets import (
@@ -54,8 +53,6 @@ from th_jax.training.finetune_presets import (
     read_settings,
 )
 from th_jax.version import __version__
-
-REPORT_FILE = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +112,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
         raise ValueError(f"data set {records.videos.name!r} has no true landmarks: give --landmarks detected")
     if not options.no_faces:
         check_face_models()
+    kept = Kept(options.out, signer=tried_signer(options.signing_key, options.signing_certificate))
     meta = load_meta(options.meta, perceptual=options.perceptual)
     settings = finetune_preset(preset_of(meta.description)) if named is None else named
     jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
@@ -151,7 +149,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
         )
     write_whole(str(options.out / CHOSEN_FILE), chosen)
     evaluation = Evaluation(
-        meta, settings, records, protocol, people, Kept(options.out), landmarks=landmarks, faces=not options.no_faces,
+        meta, settings, records, protocol, people, kept, landmarks=landmarks, faces=not options.no_faces,
         retargeting=options.retargeting, curve=options.curve, theirs=theirs, weights=weights,
     )  # fmt: skip
     return evaluation, request | {"software": f"th_jax {__version__}", "data": repr(records)}
@@ -183,14 +181,12 @@ def finish(
     document = results_document(scores, about | {"real_undetected": undetected}, expected)
     write_results(out, document, table_markdown(scores, [" ".join(facts)]))
     title = f"{about['protocol']}: {evaluation.meta.description['name']}"
-    page = page_of(evaluation, scores, title=title, facts=facts, expected=expected)
-    record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with pictures")
-    write_page(out / REPORT_FILE, page, provenance=record)
+    reported = write_report(out, evaluation, scores, title=title, facts=facts, expected=expected)
     shown = [cell for cell in scores.tables if cell[1] and cell[0] not in COPIES]
     study = write_study(
         evaluation.kept, evaluation.people, cells=shown, name=title, size=about["size"], weights=evaluation.weights
     )
-    names = [RESULTS_FILE, TABLE_FILE, REPORT_FILE, CHOSEN_FILE, *([f"{STUDY_FOLDER}/"] if study else [])]
+    names = [RESULTS_FILE, TABLE_FILE, *reported, CHOSEN_FILE, *([f"{STUDY_FOLDER}/"] if study else [])]
     print(f"{out}: {', '.join(names)}")
     return scores
 
@@ -270,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no_faces", action="store_true", help="measure pixels and features alone, without dlib")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_signing_options(parser)
     add_options(parser)
     return parser
 

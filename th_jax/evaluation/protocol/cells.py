@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from th_jax.evaluation.face_measures import FaceMeasures
 from th_jax.evaluation.protocol.plan import Person, frame_name
-from th_jax.media import MediaError, Provenance, read_image, write_image
+from th_jax.media import MediaError, Provenance, Signer, read_image, write_image
 from th_jax.run_files import write_whole
 
 CELL_FOLDER = "cells"
@@ -39,9 +39,9 @@ class Cell(NamedTuple):
 class Kept:
     """The files of one run. OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
 
-    def __init__(self, folder: Path) -> None:
-        """Of the run in `folder`."""
-        self.folder = folder
+    def __init__(self, folder: Path, *, signer: Signer | None = None) -> None:
+        """Of the run in `folder`, whose pictures `signer` signs; `load_signer` chooses by default."""
+        self.folder, self.signer = folder, signer
 
     def read(self, group: str, shots: int, person: Person) -> Cell | None:
         """The cell, if it is there; one that is damaged counts as not there.
@@ -122,7 +122,7 @@ class Kept:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = person.targets if method == REAL else person.driving
         for number, frame in zip(numbers, frames, strict=True):
-            write_image(folder / frame_name(number), frame, provenance=record)
+            write_image(folder / frame_name(number), frame, provenance=record, signer=self.signer)
 
     def read_pictures(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
         """The pictures again.

@@ -1,7 +1,9 @@
 """The page of a run: what was measured and how, what was expected, plots, and people from best to worst."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,9 +25,20 @@ from th_jax.evaluation.protocol.results import (
     shown_measure,
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
-from th_jax.evaluation.report_page import Plot, Point, Row, Section, report_page
+from th_jax.evaluation.report_page import (
+    Plot,
+    Point,
+    Row,
+    Section,
+    plots_drawing,
+    report_page,
+    stacked_pictures,
+)
+from th_jax.media import Kind, Provenance, write_image
+from th_jax.media.write import write_page
 from th_jax.rendering.figures import picture_grid
 from th_jax.rendering.render import draw_stream
+from th_jax.run_files import write_whole
 
 _PICTURE = 96
 """Pictures on the page are enlarged to at least so many pixels."""
@@ -33,19 +46,48 @@ _TARGETS_SHOWN = 4
 _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "pose_error")
 
 
-def page_of(
-    evaluation: Evaluation, scores: Scores, *, title: str, facts: Sequence[str], expected: Sequence[Mapping[str, Any]]
-) -> str:
-    """report.html as text.
+REPORT_FILE = "report.html"
+PLOTS_FILE = "plots.svg"
+PICTURES_FILE = "pictures.png"
+
+
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    scores: Scores,
+    *,
+    title: str,
+    facts: Sequence[str],
+    expected: Sequence[Mapping[str, Any]],
+) -> tuple[str, ...]:
+    """Write report.html, and its plots and pictures as files of their own for documents that cannot hold a page.
 
     Args:
+        folder: of the run.
         evaluation: that is over.
         scores: of it.
         title: of the page.
         facts: sentences on what was run, with which weights.
         expected: `expectations.judged`.
+
+    Returns: the files' names.
+
+    Raises:
+        OSError: if the disk refuses.
     """
-    sections = [
+    sections = _sections(evaluation, scores, facts, expected)
+    record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with pictures")
+    write_page(folder / REPORT_FILE, report_page(title, sections), provenance=record)
+    write_whole(str(folder / PLOTS_FILE), plots_drawing(sections).encode())
+    people = dataclasses.replace(record, kind=Kind.COMPOSITE, notes="best, median and worst person of an evaluation")
+    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.kept.signer)
+    return REPORT_FILE, PLOTS_FILE, PICTURES_FILE
+
+
+def _sections(
+    evaluation: Evaluation, scores: Scores, facts: Sequence[str], expected: Sequence[Mapping[str, Any]]
+) -> list[Section]:
+    return [
         Section("What was measured", facts),
         Section("What the paper leads one to expect, and what was seen", _INTRODUCTION, in_words(expected)),
         Section(
@@ -61,7 +103,6 @@ def page_of(
         Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
         Section("Pictures", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
     ]
-    return report_page(title, sections)
 
 
 _INTRODUCTION = [

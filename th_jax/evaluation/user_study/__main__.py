@@ -14,6 +14,7 @@ from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
 from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build_study
 from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
 from th_jax.evaluation.user_study.store import RATERS
+from th_jax.media.signing_options import add_signing_options, tried_signer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace) -> None:
+    signer = None
+    if options.signing_key is not None or options.signing_certificate is not None:
+        signer = tried_signer(options.signing_key, options.signing_certificate)
     consent = None if options.consent is None else options.consent.read_text(encoding="utf-8")
     key = build_study(
         options.frames,
@@ -37,6 +41,7 @@ def _build(options: argparse.Namespace) -> None:
         seed=options.seed,
         question=options.question,
         consent=consent,
+        signer=signer,
     )
     three = sum(triplet.videos == 3 for triplet in key.triplets.values())
     print(
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--seed", type=int, default=0, help="of people, frames, sides and order")
     build.add_argument("--question", default=QUESTION, help="above each triplet")
     build.add_argument("--consent", type=Path, help="text file that raters agree to; blank lines part paragraphs")
+    add_signing_options(build)
 
     serve = commands.add_parser("serve", help="serve a page and keep the answers")
     serve.add_argument("study", type=Path, help="a folder that build made")

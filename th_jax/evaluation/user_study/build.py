@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from th_jax.evaluation.user_study.answer_key import KEY_FILE, PAGE_FOLDER, StudyKey, key_text
 from th_jax.evaluation.user_study.frames import CHECK, StudyFrames, read_study_frames
 from th_jax.evaluation.user_study.triplets import Triplet, draw_triplets, scatter_tiles
-from th_jax.media import Kind, Provenance, read_image, write_image
+from th_jax.media import Kind, Provenance, Signer, read_image, write_image
 from th_jax.version import __version__
 
 TRIPLETS = 30
@@ -54,6 +54,7 @@ def build_study(
     seed: int = 0,
     question: str = QUESTION,
     consent: str | None = None,
+    signer: Signer | None = None,
 ) -> StudyKey:
     """Write OUT/page, which raters open or `serve` serves, and OUT/key.json.
 
@@ -65,6 +66,7 @@ def build_study(
         seed: of people, frames, sides and order. Names of files and the study's number are random each time.
         question: above each triplet.
         consent: the text that raters agree to; blank lines part its paragraphs. `CONSENT` by default.
+        signer: signs the pictures' manifests; `load_signer` chooses by default.
 
     Raises:
         FileNotFoundError, ValueError: for frames that do not make this study, and texts or numbers out of range.
@@ -99,7 +101,7 @@ def build_study(
     )
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     try:
-        _write_page(partial / PAGE_FOLDER, key, source, record, question, consent)
+        _write_page(partial / PAGE_FOLDER, key, source, record, signer, question, consent)
         (partial / KEY_FILE).write_text(key_text(key), encoding="utf-8")
         partial.rename(out)
     finally:
@@ -126,13 +128,20 @@ def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int) -> UInt8[
 
 
 def _write_page(
-    page: Path, key: StudyKey, source: StudyFrames, record: Provenance, question: str, consent: str
+    page: Path,
+    key: StudyKey,
+    source: StudyFrames,
+    record: Provenance,
+    signer: Signer | None,
+    question: str,
+    consent: str,
 ) -> None:
     pictures = page / PICTURE_FOLDER
     pictures.mkdir(parents=True)
     for number, (name, triplet) in enumerate(key.triplets.items()):
         # Raters get these records too: they are the same for all pictures, and the digests of the frames are not in them.
-        write_image(pictures / f"{name}.png", triplet_strip(source, triplet, seed=number), provenance=record)
+        strip = triplet_strip(source, triplet, seed=number)
+        write_image(pictures / f"{name}.png", strip, provenance=record, signer=signer)
     for file in PAGE_FILES:
         text = resources.files("th_jax.evaluation.user_study").joinpath("page", file).read_text(encoding="utf-8")
         (page / file).write_text(text, encoding="utf-8")

@@ -1,0 +1,140 @@
+"""A key that is named on the command line signs; one that cannot is refused with a sentence before any work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from signed_files import make_identity, store_of, write_private
+
+from th_jax.avatars import save_avatar
+from th_jax.evaluation.protocol.__main__ import main as evaluate
+from th_jax.evaluation.user_study.__main__ import main as study
+from th_jax.media import Kind, Provenance, SigningError, load_signer
+from th_jax.media.signing_options import tried_signer
+from th_jax.models.networks import Networks
+from th_jax.rendering.animate import main as animate
+from th_jax.training.finetune import avatar_from_embedding
+
+ROOT = Path(__file__).parent.parent.parent
+NETWORKS = Networks(image_size=16, base_width=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key with its certificate, one that others can read, one that C2PA refuses, an avatar and what drives it."""
+    folder = tmp_path_factory.mktemp("signing")
+    key, certificate, root = make_identity()
+    write_private(folder / "key.pem", key)
+    (folder / "chain.pem").write_bytes(certificate + root)
+    write_private(folder / "open.pem", key + certificate).chmod(0o644)
+    write_private(folder / "useless.pem", b"".join(make_identity(usable=False)))
+    embedding = jnp.zeros(NETWORKS.plan.embedding)
+    avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), embedding)
+    save_avatar(folder / "ada.safetensors", avatar, networks=NETWORKS, provenance=Provenance(kind=Kind.GENERATED))
+    landmarks = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
+    np.savez(folder / "landmarks.npz", landmarks=landmarks, fps=10)
+    return folder
+
+
+def driving(folder: Path, out: Path, *signing: str) -> list[str]:
+    chosen = {"avatar": folder / "ada.safetensors", "driver": folder / "landmarks.npz", "out": out}
+    return [part for name, value in chosen.items() for part in (f"--{name}", str(value))] + list(signing)
+
+
+@pytest.mark.parametrize("ending", [".png", ".gif", ".mp4"])
+def test_the_named_key_signs_what_is_driven(folder: Path, tmp_path: Path, ending: str) -> None:
+    signing = ("--signing_key", str(folder / "key.pem"), "--signing_certificate", str(folder / "chain.pem"))
+    assert animate(driving(folder, tmp_path / f"ada{ending}", *signing)) == 0
+    store = store_of(tmp_path / f"ada{ending}")
+    assert store["manifests"][store["active_manifest"]]["signature_info"]["common_name"] == "Ada"
+    assert store["validation_state"] == "Valid"
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("nothing.pem", "there is no signing key at"),
+        ("open.pem", "is open to others (mode 0644): close it with chmod 600"),
+        ("key.pem", "holds no certificate: name its file with --signing_certificate or in TH_JAX_SIGNING_CERTIFICATE"),
+        ("useless.pem", "the signer 'Ada' cannot sign what is written"),
+    ],
+)
+def test_a_key_that_cannot_sign_is_refused_before_the_avatar_is_read(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, sentence: str
+) -> None:
+    arguments = driving(folder, tmp_path / "ada.mp4", "--signing_key", str(folder / key))
+    arguments[1] = str(tmp_path / "no avatar at all")
+    assert animate(arguments) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_so_is_one_in_the_environment(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))
+    arguments = driving(folder, tmp_path / "ada.mp4")
+    arguments[1] = str(tmp_path / "no avatar at all")
+    assert animate(arguments) == 1
+    assert "is open to others" in capsys.readouterr().err
+
+
+def test_what_is_not_signed_takes_no_key(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = ("--signing_key", str(folder / "key.pem"), "--unmarked_output_for_research")
+    assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
+    assert "nothing is signed of a camera's pictures or of unmarked output" in capsys.readouterr().err
+    monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which nobody asks for
+    assert animate(driving(folder, tmp_path / "ada.png", "--unmarked_output_for_research")) == 0
+    assert store_of(tmp_path / "ada.unmarked.png") is None
+
+
+def test_evaluation_and_study_refuse_it_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["--signing_key", str(folder / "open.pem")]
+    run = ["--meta", "no weights", "--data", "bundled", "--protocol", "heads", "--no_faces", "--out", str(tmp_path)]
+    assert evaluate([*run, *wrong]) == 1
+    assert "is open to others" in capsys.readouterr().err
+    assert study(["build", "--frames", str(tmp_path / "none"), "--out", str(tmp_path / "study"), *wrong]) == 1
+    assert "is open to others" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "demo.py"])
+def test_the_scripts_refuse_it_too(folder: Path, tmp_path: Path, script: str) -> None:
+    wrong = [f"--signing_key={folder / 'open.pem'}", f"--out={tmp_path / 'out'}"]
+    person = ["--shots=tests/data/astronaut.jpg", "--consent=none", "--meta=no weights"]
+
+    def said(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, script, *arguments],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        assert not (tmp_path / "out").exists()
+        return done.returncode, done.stderr
+
+    code, sentence = said(*wrong, *([*person, "--preview"] if script == "finetune.py" else []))
+    assert code == 1
+    assert sentence.startswith(f"{script}: the signing key {folder / 'open.pem'} is open to others")
+    assert sentence.count("\n") == 1
+    if script == "finetune.py":
+        code, sentence = said(*wrong, *person)
+        assert code == 2
+        assert "--signing_key signs previews, and there are none: give --preview too" in sentence
+
+
+def test_without_options_it_is_the_signer_of_whoever_runs_it(folder: Path) -> None:
+    assert tried_signer(None, None) == load_signer()
+    with pytest.raises(SigningError, match="was given without its key: name that too, with --signing_key or in"):
+        tried_signer(None, folder / "chain.pem")

@@ -1,0 +1,222 @@
+"""The sound of a film stays with its pictures: from any codec, with gaps, delays and damage; and is nothing but samples."""
+
+from collections.abc import Callable
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from tests.hostile import bad_ends
+from th_jax.media import Kind, MediaError, Provenance, open_video, write_video
+from th_jax.media import sound as module
+from th_jax.media.sound import BLOCK, decode_sound, open_sound
+
+RATE = 16000
+RECORD = Provenance(kind=Kind.REAL_CROP)
+BLACK = np.zeros((32, 32, 3), np.uint8)
+
+Pieces = list[tuple[float, np.ndarray]]
+
+
+def clicks(seconds: float, *, every: float = 0.5, rate: int = RATE) -> np.ndarray:
+    """A click of 5 ms at every half second but the first moment."""
+    wave = np.zeros(round(seconds * rate), np.int16)
+    for begin in np.arange(every, seconds, every):
+        wave[round(begin * rate) : round((begin + 0.005) * rate)] = 16000
+    return wave
+
+
+def film(
+    path: Path, pieces: Pieces, *, codec: str, pictures: int = 50, rate: int = RATE, layout: str = "mono",
+    damaged: Callable[[int], bool] = lambda _: False,
+) -> Path:  # fmt: skip
+    """Black pictures at 25 frames/s, with sounds that begin at some times in seconds; packets may be damaged by number."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        track = container.add_stream(codec, rate=rate, layout=layout)
+        packets = []
+        resampler = av.AudioResampler(format=track.codec_context.format, layout=layout, rate=rate, frame_size=1024)
+        for begin, wave in pieces:
+            frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, round(begin * rate), Fraction(1, rate)
+            for piece in resampler.resample(frame):
+                packets += track.encode(piece)
+        for piece in resampler.resample(None):
+            packets += track.encode(piece)
+        packets += track.encode(None)
+        for index in range(pictures):
+            frame = av.VideoFrame.from_ndarray(BLACK, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        for number, packet in enumerate(packets):
+            if damaged(number):
+                memoryview(packet)[:] = bytes(packet.size)
+            container.mux(packet)
+    return path
+
+
+def heard(path: Path) -> tuple[int, np.ndarray]:
+    """Rate and samples, Int16 `[C, n]`, decoded in this process."""
+    (rate, channels), *blocks = decode_sound(str(path))
+    assert all(len(block) == channels for block in blocks)
+    return rate, np.concatenate(blocks, axis=1)
+
+
+def heard_apart(path: Path) -> np.ndarray:
+    opened = open_sound(path)
+    with closing(opened.blocks) as blocks:
+        return np.concatenate(list(blocks), axis=1)
+
+
+def click_times(path: Path) -> np.ndarray:
+    """Seconds at which it gets loud."""
+    rate, samples = heard(path)
+    loud = np.flatnonzero(np.abs(samples.astype(int)).max(0) > 6000) / rate
+    return loud[np.diff(loud, prepend=-1.0) > 0.1]
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("aac", "a.mp4"), ("pcm_s16le", "a.mkv"), ("libmp3lame", "a.mp4"), ("flac", "a.mkv"), ("ac3", "a.mov")],
+)
+def test_clicks_are_where_they_were(tmp_path: Path, codec: str, name: str) -> None:
+    rate = 48000 if codec == "ac3" else RATE
+    source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
+    np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
+    made = write_video(tmp_path / "out.mp4", [BLACK] * 45, fps=25, provenance=RECORD, audio_from=source)
+    np.testing.assert_allclose(click_times(made), [0.5, 1.0, 1.5], atol=0.003)
+    assert heard(made)[1].shape[1] == pytest.approx(1.8 * rate, abs=1500)
+
+
+def test_sound_comes_whole_from_another_process(tmp_path: Path) -> None:
+    source = film(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le")
+    np.testing.assert_array_equal(heard_apart(source), clicks(2.0)[None])
+
+
+def test_sound_that_begins_late_or_early(tmp_path: Path) -> None:
+    late = film(tmp_path / "late.mkv", [(0.7, clicks(1.0))], codec="pcm_s16le")
+    np.testing.assert_allclose(click_times(late), [1.2], atol=0.002)
+    early = film(tmp_path / "early.mkv", [(-0.3, clicks(2.0))], codec="pcm_s16le")
+    with open_video(early) as video:  # Matroska has no negative times: all are moved
+        assert next(video.frames())[0] == 0.0
+    np.testing.assert_allclose(click_times(early), [0.2, 0.7, 1.2], atol=0.002)
+    made = write_video(tmp_path / "out.mp4", [BLACK] * 50, fps=25, provenance=RECORD, audio_from=late)
+    np.testing.assert_allclose(click_times(made), [1.2], atol=0.003)
+
+
+def test_a_gap_is_silence_and_damage_does_not_move_the_rest(tmp_path: Path) -> None:
+    gap = film(tmp_path / "gap.mkv", [(0.0, clicks(0.8)), (1.1, clicks(0.9, every=0.3))], codec="pcm_s16le")
+    np.testing.assert_allclose(click_times(gap), [0.5, 1.4, 1.7], atol=0.02)
+    source = [(0.0, clicks(3.0))]
+    damaged = film(tmp_path / "bad.mp4", source, codec="aac", pictures=75, damaged=lambda n: 10 <= n < 20)
+    np.testing.assert_allclose(click_times(damaged), [0.5, 1.5, 2.0, 2.5], atol=0.01)
+
+
+def test_streams_that_come_to_light_on_the_way(tmp_path: Path) -> None:
+    """In a transport stream they may, after what is looked at first; PyAV then ends with an IndexError."""
+    noise, parts = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), []
+    for pictures, sounds in ((20, 1), (3, 2)):
+        with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 400, 400, "yuv420p", 10**9
+            stream.options = {"g": "1", "qmin": "1", "qmax": "1"}
+            tracks = [container.add_stream("mp2", rate=RATE, layout="mono") for _ in range(sounds)]
+            for index in range(pictures):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+                for track in tracks:
+                    frame = av.AudioFrame.from_ndarray(np.zeros((1, 640), np.int16), format="s16", layout="mono")
+                    frame.sample_rate, frame.pts, frame.time_base = RATE, 640 * index, Fraction(1, RATE)
+                    container.mux(track.encode(frame))
+            for encoder in (stream, *tracks):
+                container.mux(encoder.encode(None))
+        parts.append((tmp_path / "part.ts").read_bytes())
+    (path := tmp_path / "a.ts").write_bytes(b"".join(parts))
+    with open_video(path) as video:
+        assert len(list(video.frames())) == 23
+        assert video.damaged_frames == 1
+    assert heard(path)[1].shape[1] > 0.7 * RATE
+
+
+def test_a_time_that_no_film_has_is_none(tmp_path: Path) -> None:
+    """Silence up to the year 2070 would have no end."""
+    late = film(tmp_path / "a.mkv", [(0.0, clicks(0.6)), (1.4e9, clicks(0.6))], codec="pcm_s16le")
+    np.testing.assert_allclose(click_times(late), [0.5, 1.1], atol=0.002)
+
+
+def test_stereo_stays_stereo_and_odd_rates_become_usual_ones(tmp_path: Path) -> None:
+    stereo = film(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le", layout="stereo")
+    rate, samples = heard(stereo)
+    assert (rate, samples.shape) == (RATE, (2, RATE))
+    odd = film(tmp_path / "b.mkv", [(0.0, clicks(2.0, rate=10000))], codec="pcm_s16le", rate=10000)
+    rate, samples = heard(odd)
+    assert rate == 48000
+    np.testing.assert_allclose(click_times(odd), [0.5, 1.0, 1.5], atol=0.003)
+
+
+def test_sound_comes_in_blocks_and_is_cut_off_with_its_file(tmp_path: Path) -> None:
+    source = film(tmp_path / "a.mkv", [(0.0, clicks(30.0))], codec="pcm_s16le", pictures=750)
+    blocks = list(decode_sound(str(source)))[1:]
+    assert sum(block.shape[1] for block in blocks) == 30 * RATE
+    assert max(block.shape[1] for block in blocks) <= BLOCK
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    assert 5 * RATE < heard(source)[1].shape[1] < 25 * RATE
+
+
+def test_what_holds_no_usable_sound_is_refused(tmp_path: Path, make_video: Any, make_sound: Any) -> None:
+    assert heard_apart(make_sound()).shape[1] == pytest.approx(RATE, abs=2048)
+    with pytest.raises(MediaError, match=r"silent\.mp4 holds no sound to keep"):
+        open_sound(make_video("silent.mp4", frames=3))
+    with pytest.raises(MediaError, match=r"a\.mkv holds sound that is coded as pcm_s32le, .*not among the decoders"):
+        open_sound(film(tmp_path / "a.mkv", [(0.0, clicks(0.5))], codec="pcm_s32le", pictures=10))
+    broken = film(tmp_path / "b.mp4", [(0.0, clicks(0.5))], codec="aac", pictures=10, damaged=lambda _: True)
+    with pytest.raises(MediaError, match=r"b\.mp4 holds sound that cannot be decoded: leave it out"):
+        open_sound(broken)
+
+
+@pytest.mark.parametrize(
+    ("function", "within", "sentence"),
+    [
+        (bad_ends.is_killed, {}, "its process was killed"),
+        (bad_ends.hangs, {"seconds": 0.3}, "takes longer than"),
+        (bad_ends.eats_memory, {"memory": 2**30}, "MiB of memory"),
+        (bad_ends.lies, {}, "gave something else than sound"),
+        (bad_ends.sends_too_much, {}, "larger than their limit"),
+    ],
+)
+def test_a_decoder_that_was_got_at(
+    tmp_path: Path, make_video: Any, monkeypatch: pytest.MonkeyPatch, function: Any, within: Any, sentence: str
+) -> None:
+    source = make_video("a.mp4", frames=3, sound="aac")
+    monkeypatch.setattr(module, "decode_sound", function)
+    monkeypatch.setattr(module, "SOUND_LIMITS", module.SOUND_LIMITS._replace(**within))
+    with pytest.raises(MediaError, match=rf"a\.mp4 cannot be used: .*{sentence}"):
+        heard_apart(source)
+
+
+def tells_nothing(_: str) -> Any:
+    yield 44_099, 1
+
+
+def test_rate_and_channels_are_checked(make_video: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "decode_sound", tells_nothing)
+    with pytest.raises(MediaError, match=r"a\.mp4 cannot be used: its process told of no sound"):
+        open_sound(make_video("a.mp4", frames=3, sound="aac"))
+
+
+def test_the_kind_of_sound_may_change_on_the_way() -> None:
+    resampled = module._Resampler("a.mp4", RATE, 2)
+    for kind, layout in (("s16p", "mono"), ("fltp", "stereo"), ("s16p", "stereo"), ("s16", "5.1"), ("s16p", "stereo")):
+        channels = {"mono": 1, "stereo": 2, "5.1": 6}[layout]
+        shape = (channels, 500) if kind.endswith("p") else (1, 500 * channels)
+        array = np.full(shape, 0.5, np.float32) if kind == "fltp" else np.full(shape, 16384, np.int16)
+        frame = av.AudioFrame.from_ndarray(array, format=kind, layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = RATE, None, Fraction(1, RATE)
+        samples = resampled.of(frame)
+        assert (samples.dtype, samples.shape) == (np.int16, (2, 500))
+        assert samples.max() > 8000

@@ -1,0 +1,128 @@
+"""A driver whose decoder comes to a bad end in the second pass, in its pictures or its sound, is a sentence and no film."""
+
+import dataclasses
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from driver_clips import swaying, write_clip
+
+from tests.hostile import bad_ends
+from th_jax.avatars import load_avatar, save_avatar
+from th_jax.faces import Square, crop_frame
+from th_jax.media import Ingredient, Kind, MediaError, Provenance, Role, open_video, sound
+from th_jax.models.networks import Networks
+from th_jax.rendering import landmark_source, layout
+from th_jax.rendering.animate import main
+from th_jax.rendering.landmark_source import Driving
+from th_jax.rendering.layout import driver_crops
+from th_jax.rendering.output import record_of_driving
+from th_jax.training.finetune import avatar_from_embedding
+
+NETWORKS = Networks(image_size=16, base_width=4)
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("apart")
+    embedding = jax.random.normal(jax.random.key(1), (NETWORKS.plan.embedding,))
+    avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), embedding)
+    save_avatar(folder / "ada.safetensors", avatar, networks=NETWORKS, provenance=Provenance(kind=Kind.GENERATED))
+    write_clip(folder / "driver.mp4", swaying(FRAMES), tone=True)
+    return folder
+
+
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass has been made: a face in every frame."""
+
+    def run(_: Any, path: str, out: str, **options: Any) -> tuple[Any, ...]:
+        face = np.random.default_rng(0).uniform(80, 180, (68, 2)).astype(np.float32)
+        Path(out).write_bytes(np.tile(face, (FRAMES, 1, 1)).tobytes())
+        return np.arange(FRAMES) / 25, np.zeros(FRAMES, np.int64), [(0, 256, 256)], (25, 1), True, 0
+
+    monkeypatch.setattr(landmark_source, "run_limited", run)
+
+
+def driving(folder: Path, segment: list[int], squares: tuple[Square, ...]) -> Driving:
+    count = len(segment)
+    points = np.zeros((count, 68, 2), np.float32)
+    video = folder / "driver.mp4"
+    return Driving(points, np.arange(count) / 25, np.array(segment), Fraction(25), squares, video, False, 0)
+
+
+def test_crops_are_those_of_this_process(folder: Path) -> None:
+    """Before the first face the first square, without a face the last one's; frames are left out and repeated."""
+    squares = (Square(10, 20, 100), Square(60, 40, 90))
+    shown = np.array([0, 1, 1, 3, 4])
+    came = list(driver_crops(driving(folder, [-1, 0, 0, 1, -1], squares), shown, size=24))
+    with open_video(folder / "driver.mp4") as video:
+        frames = [frame for _, frame in video.frames()]
+    used = [squares[number] for number in (0, 0, 0, 1, 1)]
+    wanted = [crop_frame(frames[index], square, size=24) for index, square in zip(shown, used, strict=True)]
+    np.testing.assert_array_equal(came, wanted)
+
+
+@pytest.mark.parametrize("function", [bad_ends.lies, bad_ends.stops])
+def test_pictures_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
+    monkeypatch.setattr(layout, "crop_video", function)
+    crops = driver_crops(driving(folder, [0, 0], (Square(0, 0, 99),)), np.arange(2), size=24)
+    assert next(crops).shape == (24, 24, 3)
+    with pytest.raises(MediaError, match=r"driver\.mp4 cannot be used: its process gave no picture 1 of 2"):
+        next(crops)
+
+
+def test_what_an_avatar_brings_along_is_tried_before_it_is_signed(folder: Path) -> None:
+    loaded = load_avatar(folder / "ada.safetensors")
+    brought = Ingredient(role=Role.SHOT, file="a" * 64, archive=b"no manifests")
+    record = dataclasses.replace(loaded.provenance, ingredients=(brought,))
+    loaded = dataclasses.replace(loaded, description={**loaded.description, "provenance": record.to_dict()})
+    record = record_of_driving(loaded, folder / "driver.mp4", layout=("avatar",), marking=None)
+    assert record.ingredients == (dataclasses.replace(brought, archive=None),)
+
+
+def animate_badly(folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says, which must be one line, and have left no file."""
+    chosen = {"--avatar": folder / "ada.safetensors", "--driver": folder / "driver.mp4", "--out": out / "a.mp4"}
+    command = [str(part) for pair in chosen.items() for part in pair]
+    assert main([*command, "--layout", "driver,avatar", "--chunk", "2"]) == 1
+    printed = capsys.readouterr().err.strip()
+    assert len(printed.splitlines()) == 1
+    assert list(out.iterdir()) == []
+    return printed
+
+
+BAD_ENDS = [
+    (bad_ends.is_killed, {}, "its process was killed, most likely for want of memory"),
+    (bad_ends.hangs, {"seconds": 0.5}, "it takes longer than 0.5 s, the limit"),
+    (bad_ends.eats_memory, {"memory": 2**30}, "it needs more than 1024 MiB of memory, the limit"),
+]
+
+
+@pytest.mark.parametrize(("function", "within", "sentence"), BAD_ENDS)
+@pytest.mark.usefixtures("followed")
+def test_pictures_that_come_to_a_bad_end(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    function: Callable[..., Any], within: dict[str, Any], sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(layout, "crop_video", function)
+    monkeypatch.setattr(layout, "DRIVER_LIMITS", layout.DRIVER_LIMITS._replace(**within))
+    printed = animate_badly(folder, tmp_path, capsys)
+    assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")
+
+
+@pytest.mark.parametrize(("function", "within", "sentence"), BAD_ENDS)
+@pytest.mark.usefixtures("followed")
+def test_sound_that_comes_to_a_bad_end(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    function: Callable[..., Any], within: dict[str, Any], sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sound, "decode_sound", function)
+    monkeypatch.setattr(sound, "SOUND_LIMITS", sound.SOUND_LIMITS._replace(**within))
+    printed = animate_badly(folder, tmp_path, capsys)
+    assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")

@@ -1,0 +1,161 @@
+"""The sound of a film as plain samples, from the film's first picture on; decoded in a process of its own."""
+
+import contextlib
+import itertools
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int16
+
+from th_jax.media.backends import pyav
+from th_jax.media.confinement import ProcessLimits
+from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, open_container
+from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
+from th_jax.media.sandbox import naming, stream_limited
+
+RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples a second that AAC knows; other sound gets `_OTHER_RATE`."""
+
+_OTHER_RATE = 48000
+
+BLOCK = 2**15
+"""Most samples of a channel that come together."""
+
+SOUND_LIMITS = ProcessLimits()
+"""Of the process that decodes sound."""
+
+_SLACK = Fraction(1, 10)
+"""Seconds by which sound may disagree with its own times before it is moved: containers round these."""
+
+
+class Sound(NamedTuple):
+    """One or two channels without gaps; the first sample belongs to the start of the first picture."""
+
+    rate: int
+    """Samples a second, one of `RATES`."""
+    channels: int
+    """1 or 2."""
+    blocks: Generator[Int16[np.ndarray, "C n"], None, None]
+    """All samples, to be closed by who gives them up; at most `BLOCK` each."""
+
+
+def open_sound(path: str | Path) -> Sound:
+    """The sound of a local video or sound file; memory stays constant.
+
+    Its decoder runs in a process of its own and its word is checked. The blocks raise MediaErrors too.
+
+    Raises:
+        MediaError: if the file cannot be read, or holds no sound that can be decoded.
+        ImportError: without the extra `video`.
+    """
+    checked = check_file(path, DEFAULT_LIMITS)
+    items = stream_limited(decode_sound, str(checked), within=SOUND_LIMITS, most=2 * 2 * BLOCK)
+    with ExitStack() as failing, naming(checked):
+        failing.enter_context(closing(items))
+        match next(items, None):
+            case (int(rate), int(channels)) if rate in RATES and channels in (1, 2):
+                failing.pop_all()
+                return Sound(rate, channels, _checked(items, checked, channels))
+        raise MediaError(MediaFault.UNDECODABLE, "its process told of no sound")
+
+
+def _checked(
+    items: Generator[Any, None, None], path: Path, channels: int
+) -> Generator[Int16[np.ndarray, "C n"], None, None]:
+    with naming(path), closing(items):
+        for block in items:
+            kind = (block.dtype, block.ndim, len(block)) if isinstance(block, np.ndarray) and block.size else None
+            if kind != (np.int16, 2, channels):
+                raise MediaError(MediaFault.UNDECODABLE, "its process gave something else than sound")
+            yield block
+
+
+def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n"]]:
+    """Rate and number of channels, then the samples; `open_sound` has it done apart.
+
+    Where sound is missing or damaged there is silence, so that the rest stays with the pictures; what comes before the
+    first picture, or a second time, is left out.
+
+    Raises:
+        MediaError: if there is no sound that can be decoded.
+        ImportError: without the extra `video`.
+    """
+    with ExitStack() as resources:
+        frames = _frames(path, open_container(Path(path), DEFAULT_LIMITS, resources))
+        first = next(frames, None)
+        if first is None:
+            raise MediaError(MediaFault.UNDECODABLE, f"{path} holds sound that cannot be decoded: leave it out")
+        rate = first[1].sample_rate if first[1].sample_rate in RATES else _OTHER_RATE
+        channels = 1 if first[1].layout.nb_channels == 1 else 2
+        yield rate, channels
+        resampled = _Resampler(path, rate, channels)
+        given = coming = 0  # samples that were given, and the one that comes next if nothing is missing
+        for time, frame in itertools.chain([first], frames):
+            samples = resampled.of(frame)
+            start = coming if time is None else round(time * rate)
+            if given and abs(start - coming) <= _SLACK * rate:
+                start = coming
+            coming = start + samples.shape[1]
+            for position in range(given, start, BLOCK):
+                yield np.zeros((channels, min(BLOCK, start - position)), np.int16)
+            samples = samples[:, max(0, given - start) :]
+            for position in range(0, samples.shape[1], BLOCK):
+                yield samples[:, position : position + BLOCK]
+            given = max(given, coming)
+
+
+def _frames(path: str, container: Any) -> Iterator[tuple[Fraction | None, Any]]:
+    """Whatever can be decoded of the first sound, with seconds from the first picture where they are known."""
+    if not container.streams.audio:
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds no sound to keep: leave audio_from out")
+    stream = container.streams.audio[0]
+    coding = "an unknown codec" if stream.codec_context is None else stream.codec_context.name
+    if coding not in AUDIO_DECODERS:
+        allowed = "which is not among the decoders that are allowed here: leave it out"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds sound that is coded as {coding}, {allowed}")
+    clock = container.streams.video[0] if container.streams.video else stream
+    origin = Fraction((clock.start_time or 0) * (clock.time_base or 0))
+    with _damage_left_out(path):
+        for packet in container.demux(stream):
+            decoded: list[Any] = []
+            with _damage_left_out(path):
+                decoded = packet.decode()
+            for frame in decoded:
+                time = None
+                if frame.pts is not None and frame.time_base is not None:
+                    time = frame.pts * frame.time_base - origin
+                # No film lasts so long: silence up to there would have no end.
+                yield (time if time is None or abs(time) <= DEFAULT_LIMITS.seconds else None), frame
+
+
+@contextlib.contextmanager
+def _damage_left_out(path: str) -> Iterator[None]:
+    damage = (pyav().error.FFmpegError, *DEMUX_ERRORS)
+    try:
+        yield
+    except damage as error:
+        if isinstance(error, MemoryError):  # no fault of this place, and the next may find some
+            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+
+
+class _Resampler:
+    """Turns frames, whose kind may change on the way, into samples of one kind."""
+
+    def __init__(self, path: str, rate: int, channels: int) -> None:
+        self._path = path
+        self._wanted = {"format": "s16p", "layout": "mono" if channels == 1 else "stereo", "rate": rate}
+        self._kind: tuple[str, str, int] | None = None
+        self._none = np.zeros((channels, 0), np.int16)
+
+    def of(self, frame: Any) -> Int16[np.ndarray, "C n"]:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:
+            self._kind, self._resampler = kind, pyav().AudioResampler(**self._wanted)
+        pieces = [self._none]
+        with _damage_left_out(self._path):
+            pieces += [piece.to_ndarray() for piece in self._resampler.resample(frame)]
+        return np.concatenate(pieces, axis=1)
