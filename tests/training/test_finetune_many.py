@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_runs import largest_difference, losses, networks, optimizers, perceptual, tiny_batch  # noqa: F401 - a fixture
+from tiny_runs import (  # noqa: F401 - a fixture
+    equal_bits,
+    largest_difference,
+    losses,
+    networks,
+    optimizers,
+    perceptual,
+    tiny_batch,
+)
 
 from th_jax.training import finetune_many as many
 from th_jax.training.finetune import FinetuneState
@@ -53,12 +61,20 @@ def test_rounds_give_what_one_by_one_gives(perceptual: Any, alone: dict[int, Any
 
     at_once = max(width, 2 // jax.local_device_count())
     places = at_once * jax.local_device_count()
-    done = []
-    for person in finetune_many(networks(), weights, perceptual, people(), at_once=at_once, width=width, **SETTINGS):
+    done, seen = [], {}
+
+    def observe(name: str, avatar: Any, metrics: Any) -> bool:
+        seen[name] = jax.device_get(avatar)
+        assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(avatar))
+        return False
+
+    rounds = {"at_once": at_once, "width": width, "observe": observe, **SETTINGS}
+    for person in finetune_many(networks(), weights, perceptual, people(), **rounds):
         done.append(person)
         if len(done) == 1:
             assert len(came) == min(3, places), "nobody is read before there is room"
     assert [person.name for person in done] == ["person 0", "person 1", "person 2"]
+    assert all(equal_bits(seen[person.name], person.avatar) for person in done), "who looks last sees what comes out"
     for number, (avatar, metrics) in alone.items():
         assert largest_difference(done[number].avatar, avatar) < 1e-4
         np.testing.assert_allclose(done[number].metrics["loss/content"], metrics["loss/content"], rtol=1e-4)

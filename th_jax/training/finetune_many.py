@@ -28,8 +28,8 @@ from th_jax.training.optimizers import Optimizers
 from th_jax.types import Avatar, MetaWeights, Shots
 
 Observer = Callable[[str, Avatar, FinetuneMetrics], bool]
-"""Called between chunks for each person of the round with the avatar as it is now, on the devices, and the metrics of all its
-steps so far; True ends this person's fine-tuning."""
+"""Called between chunks for each person of the round with the avatar as it is now, on the first device, and the metrics of all
+its steps so far; True ends this person's fine-tuning."""
 
 
 _RoundMetrics = dict[str, Float[np.ndarray, "places _"]]
@@ -89,8 +89,8 @@ def finetune_many(
     first_key = key if key is not None else jax.random.key(0)
 
     def at(states: FinetuneState, place: int) -> Avatar:
-        avatar: Avatar = jax.tree.map(lambda leaf: leaf[place], avatar_of(states))
-        return avatar
+        avatar: Avatar = jax.tree.map(lambda leaf: _row(leaf, place), avatar_of(states))
+        return jax.device_put(avatar, mesh.devices.flat[0])
 
     def of(metrics: _RoundMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
         return {name: values[place, : last[place]] for name, values in metrics.items()}
@@ -130,6 +130,16 @@ def finetune_many(
             yield from finish(waiting.pop(kind))
     for group in waiting.values():
         yield from finish(group)
+
+
+def _row(leaf: jax.Array, place: int) -> jax.Array:
+    """A person's part of an array, from the device that has it: `leaf[place]` would make all devices wait for each other."""
+    for shard in leaf.addressable_shards:
+        first = shard.index[0].start or 0
+        if first <= place < first + len(shard.data):
+            row: jax.Array = shard.data[place - first]
+            return row
+    raise AssertionError(f"place {place} of {leaf.shape[0]} is on no device of this host")
 
 
 def _programs(
