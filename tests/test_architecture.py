@@ -17,7 +17,7 @@ ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 BASE = {
     "th_jax",
     *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution")),
-    *(f"th_jax.{name}" for name in ("addresses", "leaf_names", "tensor_file")),
+    *(f"th_jax.{name}" for name in ("addresses", "leaf_names", "tensor_file", "whole_file")),
 }
 ALLOWED: dict[str, set[str]] = {
     "th_jax.version": set(),
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.landmarks": {"th_jax.topology"},
     "th_jax.addresses": set(),
     "th_jax.leaf_names": set(),
+    "th_jax.whole_file": set(),
     "th_jax.tensor_file": {"th_jax.version"},
     "th_jax.models": BASE,
     "th_jax.perceptual": BASE,
@@ -42,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses", "th_jax.sharding"},
     "th_jax.checkpoint_description": {"th_jax.version", "th_jax.leaf_names"},
     "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_description"},
-    "th_jax.run_files": {"th_jax.addresses"},
+    "th_jax.run_files": {"th_jax.addresses", "th_jax.whole_file"},
     "th_jax.run_log": {"th_jax.addresses", "th_jax.media", "th_jax.version", "th_jax.run_files"},
     "th_jax.pretrained": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.checkpoints", "th_jax.media"},
     "th_jax.quantization": set(),
@@ -80,12 +81,12 @@ ALLOWED: dict[str, set[str]] = {
         "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
         "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark",
     },
-    "th_jax.consent_record": {"th_jax.media"},
+    "th_jax.consent_record": {"th_jax.media", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
     "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media"},
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
-        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record",
+        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.whole_file",
     },
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from th_jax.media.limits import Limits, MediaError, check_file
+from th_jax.whole_file import whole_file
 
 CONSENT_SCHEMA = 1
 """Version of the JSON; a reader refuses any other."""
@@ -178,15 +179,8 @@ def write_consent(path: str | Path, record: ConsentRecord, *, overwrite: bool = 
     if not overwrite and os.path.lexists(path):
         raise ConsentError(f"{path} is there already: a record is not overwritten, choose another name")
     text = json.dumps(record.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, mode=0o600) as file:
+        file.write(text.encode())
 
 
 def parse_time(name: str, written: Any) -> datetime:

@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from th_jax.addresses import filesystem_of, is_remote
+from th_jax.whole_file import whole_file
 
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
@@ -129,12 +129,5 @@ def write_whole(path: str, content: bytes) -> None:
         filesystem.pipe_file(inner, content)  # an object appears when it is whole
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(f"{path}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content)

@@ -9,8 +9,12 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write to, which replaces that of the name when the block ends, unless it ends with an error.
+
+    Args:
+        path: its folder exists.
+        mode: who may read and write it, from the start; the process's mask takes from it.
 
     Raises:
         OSError: if the disk refuses; what was there stays, and nothing is left behind.
@@ -18,7 +22,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # else a crash of the machine could leave the name without the bytes

@@ -58,7 +58,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pictures() -> Iterator[None]:
+def pictures(quickly_compiled: None) -> Iterator[None]:
     """Noise for pictures, no dlib, and what `HOW` compiles kept from one enrolment to the next, not much optimised."""
     compiled: dict[Any, Any] = {}
     original = many._programs
@@ -69,13 +69,11 @@ def pictures() -> Iterator[None]:
             compiled["HOW"] = original(networks, chunk, optimizers, mesh, width)
         return compiled["HOW"]
 
-    jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(enrolling, "read_shots", noise)
         patch.setattr(enrolling, "check_face_models", lambda: None)
         patch.setattr(many, "_programs", kept)
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def people(*names: str) -> list[PersonRequest]:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from tiny_protocol import SIZE, arguments, measured, quick_finetune, use_fake_faces, write_tiny
@@ -28,17 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> Path:
+def done(folder: Path, quickly_compiled: None) -> Path:
     """A finished run, fine-tuning and all."""
-    jax.config.update(
-        "jax_disable_most_optimizations", True
-    )  # programs that run for a second need not be optimised for ten
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            use_fake_faces(patch)
-            assert command.main(arguments(folder, "done", "--curve")) == 0
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_faces(patch)
+        assert command.main(arguments(folder, "done", "--curve")) == 0
     return folder / "done"
 
 

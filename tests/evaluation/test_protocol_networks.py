@@ -2,11 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from network_files import write_lpips, write_network, write_settings
@@ -20,6 +18,8 @@ from th_jax.evaluation.protocol import measure
 from th_jax.evaluation.protocol import run as running
 from th_jax.media import read_image
 from th_jax.perceptual import vgg
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 PEOPLE, TARGETS = 4, 4
 
@@ -45,14 +45,6 @@ def networks(folder: Path) -> list[str]:
         "--inception", str(folder / "inception.onnx"), "--inception_sha256", inception,
         "--lpips", str(path), "--lpips_sha256", lpips,
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Programs that run for a moment need not be optimised for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -104,25 +105,17 @@ BAD_ENDS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("module", "decoder", "limits"), [(layout, "crop_video", "DRIVER_LIMITS"), (sound, "decode_sound", "SOUND_LIMITS")],
+    ids=["pictures", "sound"],
+)  # fmt: skip
 @pytest.mark.parametrize(("function", "within", "sentence"), BAD_ENDS)
 @pytest.mark.usefixtures("followed")
-def test_pictures_that_come_to_a_bad_end(
+def test_what_comes_to_a_bad_end(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    function: Callable[..., Any], within: dict[str, Any], sentence: str,
+    function: Callable[..., Any], within: dict[str, Any], sentence: str, module: ModuleType, decoder: str, limits: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(layout, "crop_video", function)
-    monkeypatch.setattr(layout, "DRIVER_LIMITS", layout.DRIVER_LIMITS._replace(**within))
-    printed = animate_badly(folder, tmp_path, capsys)
-    assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")
-
-
-@pytest.mark.parametrize(("function", "within", "sentence"), BAD_ENDS)
-@pytest.mark.usefixtures("followed")
-def test_sound_that_comes_to_a_bad_end(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    function: Callable[..., Any], within: dict[str, Any], sentence: str,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(sound, "decode_sound", function)
-    monkeypatch.setattr(sound, "SOUND_LIMITS", sound.SOUND_LIMITS._replace(**within))
+    monkeypatch.setattr(module, decoder, function)
+    monkeypatch.setattr(module, limits, getattr(module, limits)._replace(**within))
     printed = animate_badly(folder, tmp_path, capsys)
     assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")

@@ -7,19 +7,15 @@ from typing import Any
 import numpy as np
 
 from th_jax.types import EpisodeBatch
+from th_jax.whole_file import whole_file
 
 
 def save_batch(path: Path, batch: EpisodeBatch) -> Path:
     """Write a batch as npz, whole or not at all; the state that it met is in the run's newest checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in batch._asdict().items()}
-            np.savez_compressed(file, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in batch._asdict().items()}
+    with whole_file(path) as file:
+        np.savez_compressed(file, **arrays)
     return path
 
 

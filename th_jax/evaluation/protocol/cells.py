@@ -14,6 +14,7 @@ from th_jax.evaluation.face_measures import FaceMeasures
 from th_jax.evaluation.protocol.plan import Person, frame_name
 from th_jax.media import MediaError, Provenance, Signer, read_image, write_image
 from th_jax.run_files import write_whole
+from th_jax.whole_file import whole_file
 
 CELL_FOLDER = "cells"
 FACE_FOLDER = "faces"
@@ -102,9 +103,8 @@ class Kept:
         """
         path = self._faces(person)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, landmarks=faces.landmarks, descriptors=faces.descriptors)
-        partial.replace(path)
+        with whole_file(path) as file:
+            np.savez(file, landmarks=faces.landmarks, descriptors=faces.descriptors)
 
     def picture_folder(self, method: str, shots: int, person: Person) -> Path:
         """Where the person's pictures by a method are."""

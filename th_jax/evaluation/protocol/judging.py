@@ -25,6 +25,7 @@ from th_jax.evaluation.protocol.measure import Faces, named_identity_table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OUR_METHODS, Evaluation, Progress, Stopped
 from th_jax.media.provenance import pixel_digest
+from th_jax.whole_file import whole_file
 
 NETWORK_FOLDER = "networks"
 DRIVER = "driver"
@@ -158,7 +159,6 @@ def _kept_rows(
         pass  # not there, or damaged: it is made again
     features = answer()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, features=features, asked=np.array(asked))
-    partial.replace(path)
+    with whole_file(path) as file:
+        np.savez(file, features=features, asked=np.array(asked))
     return features
