@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from quick_programs import XLA_FLAGS
 
 from th_jax.avatars import load_avatar
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
@@ -53,8 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output, errors; a traceback is never right."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-    # Programs that run for a second need not be optimised for ten.
-    cache["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    cache["XLA_FLAGS"] = XLA_FLAGS
     done = subprocess.run(
         [sys.executable, "finetune.py", *arguments],
         env={**os.environ, **cache, "JAX_PLATFORMS": "cpu"},

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from quick_programs import XLA_FLAGS
 
 from th_jax.sharding import (
     STATE_RULES,
@@ -26,9 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 def start(devices: int, *, process: int = 0, processes: int = 1, port: int = 0) -> subprocess.Popen[str]:
     """A program on so many simulated devices."""
-    # Programs that run for a second need not be optimised for ten.
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags = f"--xla_force_host_platform_device_count={devices} {quick}"
+    flags = f"--xla_force_host_platform_device_count={devices} {XLA_FLAGS}"
     return subprocess.Popen(
         [sys.executable, "tests/sharded_run.py", str(process), str(processes), f"localhost:{port}"],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

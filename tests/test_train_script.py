@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick_programs import XLA_FLAGS
 
 from th_jax.checkpoints import Checkpoints
 from th_jax.pretrained import load_meta
@@ -28,8 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-    # Programs that run for a second need not be optimised for ten.
-    cache["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    cache["XLA_FLAGS"] = XLA_FLAGS
     return subprocess.Popen(
         [sys.executable, "train.py", *arguments],
         env={**os.environ, **cache, "JAX_PLATFORMS": "cpu"},

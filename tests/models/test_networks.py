@@ -12,7 +12,8 @@ from th_jax.data.bundled import bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import read_videos
 from th_jax.images import to_network_range
-from th_jax.models import summary
+from th_jax.leaf_names import leaves_by_name
+from th_jax.models import spectral, summary
 from th_jax.models.boundary import check_same_tree
 from th_jax.models.networks import Networks, group
 from th_jax.models.plan import plan
@@ -159,6 +160,16 @@ def test_u_and_v_start_settled(weights) -> None:
     settled = power_iterate(weights.synthesis.params, weights.synthesis.spectral_stats, iterations=5)
     for a, b in zip(jax.tree.leaves(settled), jax.tree.leaves(weights.synthesis.spectral_stats), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_power_iterations_outside_of_a_program_are_compiled_once_for_each_shape() -> None:
+    state = Networks(image_size=16, base_width=4).init(jax.random.key(0)).discriminator
+    kernels = [leaf for name, leaf in leaves_by_name(state.params).items() if name.endswith("kernel")]
+    shapes = {leaf.reshape(-1, leaf.shape[-1]).shape for leaf in kernels}
+    spectral._iterate_often.clear_cache()
+    for _ in range(2):
+        power_iterate(state.params, state.spectral_stats, iterations=7)
+        assert 0 < spectral._iterate_often._cache_size() <= len(shapes) < len(kernels)
 
 
 @pytest.mark.slow

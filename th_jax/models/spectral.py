@@ -4,6 +4,7 @@ A tree of parameters has a kernel at some path; the tree of spectral stats has `
 reshaped to [inputs, features]; u approaches its first right singular vector, v its first left one.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,14 +52,8 @@ def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1
             raise ValueError(f"spectral stats belong to a layer with a kernel, but the layer holds {sorted(params)}")
         kernel = params["kernel"]
         matrix = jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1])
-
-        def iterate(_: Any, vectors: tuple[Array, Array]) -> tuple[Array, Array]:
-            v = unit_vector(matrix @ vectors[0])
-            return unit_vector(v @ matrix), v
-
-        u, v = spectral_stats["u"], spectral_stats["v"]
-        # A loop in the program: twenty copies of every layer's products would take ten times as long to compile.
-        u, v = iterate(0, (u, v)) if iterations == 1 else jax.lax.fori_loop(0, iterations, iterate, (u, v))
+        iterate = _iterate_once if iterations == 1 else functools.partial(_iterate_often, iterations=iterations)
+        u, v = iterate(matrix, spectral_stats["u"], spectral_stats["v"])
         return {"u": u, "v": v}
     if missing := sorted(set(spectral_stats) - set(params)):
         raise ValueError(f"spectral stats and parameters are of different networks: no parameters for {missing}")
@@ -71,6 +66,18 @@ def fold_spectral_norm(state: NetworkState) -> Params:
     Inference and export use these: no division is left in the program, and no u and v need to travel.
     """
     return _fold(state.params, state.spectral_stats)
+
+
+def _iterate_once(matrix: Array, u: Array, _: Array) -> tuple[Array, Array]:
+    v = unit_vector(matrix @ u)
+    return unit_vector(v @ matrix), v
+
+
+# A loop in the program: twenty copies of every layer's products would take ten times as long to compile. And a program of its
+# own: outside of any other, each layer's loop would be compiled at each call.
+@functools.partial(jax.jit, static_argnames="iterations")
+def _iterate_often(matrix: Array, u: Array, v: Array, *, iterations: int) -> tuple[Array, Array]:
+    return jax.lax.fori_loop(0, iterations, lambda _, vectors: _iterate_once(matrix, *vectors), (u, v))
 
 
 def _fold(params: Params, stats: Params) -> dict[str, Any]:
