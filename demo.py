@@ -125,9 +125,14 @@ def main() -> int:
     add_signing_options(parser)
     chosen = parser.parse_args()
     try:
-        signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
-    except (ValueError, ImportError) as error:
+        return make(chosen)
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"demo.py: {error}")
+
+
+def make(chosen: argparse.Namespace) -> int:
+    """Gather, fine-tune, drive and write; the exit code."""
+    signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
     out = chosen.out
     shutil.rmtree(out / "demo", ignore_errors=True)
     manifest, film = gather(out / "demo" / "people", signer=signer)

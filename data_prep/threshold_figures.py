@@ -4,7 +4,8 @@ python -m data_prep.threshold_figures --out docs/images
 """
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ from data_prep.quality import Thresholds, disagreement, face_patch, sharpness
 from data_prep.synthetic_heads import draw_identity, head_state, render_clip, render_head, render_person
 from th_jax.data.pictures import decode_frame
 from th_jax.faces import box_around, face_descriptor, face_size, landmarks_in_box
-from th_jax.media import Kind, Provenance, write_image
+from th_jax.media import Kind, Provenance, Signer, write_image
+from th_jax.media.signing_options import add_signing_options, tried_signer
 
 SIZE, CELL = 256, 128
 """Pixels of a rendered frame, and of a picture in a row."""
@@ -153,22 +155,43 @@ def _patch(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2
     return patch
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: 0 if all pictures were written, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.threshold_figures", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write one picture a threshold into")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    add_signing_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        signer = tried_signer(options.signing_key, options.signing_certificate)
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_figures(options.out, signer=signer)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"threshold_figures: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_figures(folder: Path, *, signer: Signer | None = None) -> None:
+    """Write a picture of each threshold into a folder, and print what it shows.
+
+    Args:
+        folder: where to.
+        signer: signs the pictures' manifests; `load_signer` chooses by default.
+
+    Raises:
+        OSError: if the disk refuses.
+        ImportError: without the extra `data`.
+    """
     thresholds = Thresholds()
     for name in thresholds._fields:
         if name == "frames":  # a number of frames has no picture
             continue
         shown = examples(name, thresholds=thresholds)
-        path = options.out / f"threshold_{name}.jpg"
+        path = folder / f"threshold_{name}.jpg"
         provenance = Provenance(kind=Kind.SYNTHETIC_RENDER, notes=f"threshold {name}")
-        write_image(path, row(shown), provenance=provenance, quality=88)
+        write_image(path, row(shown), provenance=provenance, signer=signer, quality=88)
         print(f"{path}: {getattr(thresholds, name):g}: " + ", ".join(f"{example.value:.3g}" for example in shown))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

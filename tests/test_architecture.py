@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.evaluation.metrics": set(),
     "th_jax.evaluation": BASE | {
         "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces", "th_jax.rendering",
-        "th_jax.losses", "th_jax.media", "th_jax.run_log",
+        "th_jax.losses", "th_jax.media", "th_jax.run_log", "th_jax.watermark",
     },
     "th_jax.evaluation.protocol": BASE | {
         "th_jax.evaluation", "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces",

@@ -4,6 +4,8 @@ python -m data_prep.synthetic_heads.contact_sheet --out out/heads.png --people 2
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from jaxtyping import UInt8
 
 from data_prep.synthetic_heads.people import render_person
 from th_jax.media.provenance import Kind, Provenance
+from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.media.write import write_image
 
 
@@ -41,8 +44,8 @@ def contact_sheet(
     return np.concatenate(rows, axis=0)
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: 0 if the sheet was written, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG to write")
     parser.add_argument("--people", type=int, default=8)
@@ -50,17 +53,25 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels a frame")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--landmarks", action="store_true", help="mark the true landmarks")
-    options = parser.parse_args()
-    picture = contact_sheet(
-        options.first_seed,
-        people=options.people,
-        frames=options.frames,
-        size=options.size,
-        landmarks=options.landmarks,
-    )
-    write_image(options.out, picture, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER, notes="contact sheet"))
+    add_signing_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        signer = tried_signer(options.signing_key, options.signing_certificate)
+        picture = contact_sheet(
+            options.first_seed,
+            people=options.people,
+            frames=options.frames,
+            size=options.size,
+            landmarks=options.landmarks,
+        )
+        record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="contact sheet")
+        write_image(options.out, picture, provenance=record, signer=signer)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"contact_sheet: {error or 'there is not enough memory'}", file=sys.stderr)
+        return 1
     print(f"{options.out}: {options.people} people x {options.frames} frames")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,9 +12,11 @@ from test_user_study_frames import CELLS, SIZE, write_frames, write_index
 from th_jax.evaluation.user_study.__main__ import main
 from th_jax.evaluation.user_study.answer_key import StudyKey, read_key
 from th_jax.evaluation.user_study.build import build_study
+from th_jax.evaluation.user_study.equal_grain import grain_digest, with_grain
 from th_jax.evaluation.user_study.frames import CHECK, read_study_frames
 from th_jax.evaluation.user_study.triplets import draw_triplets, scatter_tiles
-from th_jax.media import read_image, read_sidecar
+from th_jax.media import Kind, Provenance, read_image, read_sidecar, write_image
+from th_jax.watermark.detect import detect
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,42 @@ def test_pictures_are_those_that_were_drawn(frames: Path, study: tuple[Path, Stu
             shown, drawn = strip[:, side * SIZE : (side + 1) * SIZE], read_image(frames / path)
             obvious = triplet.method == CHECK and side + 1 == triplet.fake
             assert (shown == drawn).all() != obvious, (triplet, side)
+
+
+def test_all_three_pictures_have_as_much_grain(tmp_path: Path) -> None:
+    size, frames = 64, tmp_path / "frames"
+    index = write_frames(frames, people=1, real=3, generated=1, size=size)
+    ramp = np.tile(np.linspace(40, 200, size), (size, 1))
+    # The third method stands for another system, whose pictures have no mark yet.
+    *made, theirs = (cell["people"]["p0"][0]["path"] for cell in index["generated"])
+    for number, path in enumerate([*made, theirs, *(frame["path"] for frame in index["real"]["p0"])]):
+        picture = np.repeat((ramp + number)[..., None], 3, axis=2).astype(np.uint8)
+        kind = Kind.GENERATED if path in made else Kind.FIGURE
+        write_image(frames / path, picture, provenance=Provenance(kind=kind, weights={"tiny": "0" * 64}))
+    key = build_study(frames, tmp_path / "study", triplets=3, checks=1, seed=0)
+    messages = set()
+    for name, triplet in key.triplets.items():
+        strip = read_image(tmp_path / "study/page/pictures" / f"{name}.png")
+        for side, path in enumerate(triplet.paths):
+            shown, stored = strip[:, side * size : (side + 1) * size], read_image(frames / path)
+            found = detect(shown).marks
+            assert len(found) == 1, (triplet, side)
+            messages.add((path, found[0].message))
+            if triplet.method == CHECK and side + 1 == triplet.fake:
+                continue
+            error = np.mean((shown.astype(float) - stored) ** 2)
+            assert (error == 0) == (path in made)
+            assert not error or 37.0 <= 10 * np.log10(255**2 / error) < 37.5
+    real = dict(message for message in messages if message[0].startswith("real/"))
+    assert len(set(real.values())) == len(real) == 3, "equal grain of two pictures would tell the third"
+
+
+def test_grain_is_of_the_study_and_of_the_picture() -> None:
+    assert len({grain_digest(study, path=path) for study in "ab" for path in "cd"}) == 4
+    picture = np.zeros((63, 63, 3), np.uint8)
+    assert with_grain(picture, digest="0" * 64) is picture
+    with pytest.raises(ValueError, match="a message of 16 bits needs a digest of 4 hexadecimal digits"):
+        with_grain(np.zeros((64, 64, 3), np.uint8), digest="0")
 
 
 def test_the_raters_folder_does_not_tell(frames: Path, study: tuple[Path, StudyKey]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from signed_files import make_identity, store_of, write_private
 
+from data_prep.synthetic_heads.contact_sheet import main as contact_sheet
+from data_prep.threshold_figures import main as threshold_figures
 from th_jax.avatars import save_avatar
 from th_jax.evaluation.protocol.__main__ import main as evaluate
 from th_jax.evaluation.user_study.__main__ import main as study
@@ -92,9 +94,32 @@ def test_what_is_not_signed_takes_no_key(
     named = ("--signing_key", str(folder / "key.pem"), "--unmarked_output_for_research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
     assert "nothing is signed of a camera's pictures or of unmarked output" in capsys.readouterr().err
+    named = ("--signing_certificate", str(folder / "chain.pem"), "--unmarked_output_for_research")
+    assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
+    assert "leave --signing_certificate away" in capsys.readouterr().err
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which nobody asks for
     assert animate(driving(folder, tmp_path / "ada.png", "--unmarked_output_for_research")) == 0
     assert store_of(tmp_path / "ada.unmarked.png") is None
+
+
+def test_sheets_of_rendered_heads_are_signed_by_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signing = ["--signing_key", str(folder / "key.pem"), "--signing_certificate", str(folder / "chain.pem")]
+    sheet = ["--out", str(tmp_path / "heads.png"), "--people", "1", "--frames", "1", "--size", "32"]
+    assert contact_sheet([*sheet, *signing]) == 0
+    store = store_of(tmp_path / "heads.png")
+    assert store["manifests"][store["active_manifest"]]["signature_info"]["common_name"] == "Ada"
+    capsys.readouterr()
+    for command in (contact_sheet, threshold_figures):
+        assert command(["--out", str(tmp_path / "new"), "--signing_key", str(folder / "open.pem")]) == 1
+        assert "is open to others" in capsys.readouterr().err
+    assert contact_sheet([*sheet, "--people", "0"]) == 1
+    assert capsys.readouterr().err == "contact_sheet: a contact sheet needs at least 1 person, got people=0\n"
+    (tmp_path / "file").touch()
+    assert threshold_figures(["--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.startswith("threshold_figures: ")
+    assert {path.name for path in tmp_path.iterdir()} == {"heads.png", "heads.png.provenance.json", "file"}
 
 
 def test_evaluation_and_study_refuse_it_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

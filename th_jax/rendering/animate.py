@@ -253,8 +253,9 @@ def _run(chosen: argparse.Namespace) -> str:
     signer = None
     if number is None and not chosen.unmarked_output_for_research:
         signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
-    elif chosen.signing_key is not None:
-        raise ValueError("nothing is signed of a camera's pictures or of unmarked output: leave --signing_key away")
+    elif chosen.signing_key is not None or chosen.signing_certificate is not None:
+        option = "--signing_certificate" if chosen.signing_key is None else "--signing_key"
+        raise ValueError(f"nothing is signed of a camera's pictures or of unmarked output: leave {option} away")
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)

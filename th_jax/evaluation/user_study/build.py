@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.evaluation.user_study.answer_key import KEY_FILE, PAGE_FOLDER, StudyKey, key_text
+from th_jax.evaluation.user_study.equal_grain import grain_digest, with_grain
 from th_jax.evaluation.user_study.frames import CHECK, StudyFrames, read_study_frames
 from th_jax.evaluation.user_study.triplets import Triplet, draw_triplets, scatter_tiles
 from th_jax.media import Kind, Provenance, Signer, read_image, write_image
@@ -40,7 +41,7 @@ Taking part is voluntary. You may stop at any time by closing the page. Please d
 
 _NOTES = (
     "user study: three pictures of one person side by side, one of them made by a generator network or cut to pieces; "
-    "which one is told after the study"
+    "which one is told after the study. All three have a watermark; those of the real ones say nothing"
 )
 _CONSENT_LIMIT = 10_000
 
@@ -109,8 +110,14 @@ def build_study(
     return key
 
 
-def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int) -> UInt8[np.ndarray, "S 3*S 3"]:
-    """The three pictures beside each other, decoded; the fake of an attention check is cut to pieces.
+def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int, study: str) -> UInt8[np.ndarray, "S 3*S 3"]:
+    """The three pictures beside each other, decoded, all with the grain of a watermark; an attention check's fake in pieces.
+
+    Args:
+        source: where they are.
+        triplet: which.
+        seed: of the pieces.
+        study: its random number, for the grain of pictures that have none yet.
 
     Raises:
         ValueError: if one has another size than the index says.
@@ -123,7 +130,8 @@ def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int) -> UInt8[
             height, width = frame.shape[:2]
             raise ValueError(f"{path} is {width}x{height} pixels, but the index says {source.size}x{source.size}")
         obvious = triplet.method == CHECK and side == triplet.fake
-        tiles.append(scatter_tiles(frame, seed=seed) if obvious else frame)
+        shown = scatter_tiles(frame, seed=seed) if obvious else frame
+        tiles.append(with_grain(shown, digest=grain_digest(study, path=path)))
     return np.concatenate(tiles, axis=1)
 
 
@@ -140,7 +148,7 @@ def _write_page(
     pictures.mkdir(parents=True)
     for number, (name, triplet) in enumerate(key.triplets.items()):
         # Raters get these records too: they are the same for all pictures, and the digests of the frames are not in them.
-        strip = triplet_strip(source, triplet, seed=number)
+        strip = triplet_strip(source, triplet, seed=number, study=key.study)
         write_image(pictures / f"{name}.png", strip, provenance=record, signer=signer)
     for file in PAGE_FILES:
         text = resources.files("th_jax.evaluation.user_study").joinpath("page", file).read_text(encoding="utf-8")
