@@ -44,7 +44,7 @@ slow-test: $(VENV)/.dev  ## the long proofs
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
-	$(BIN)/python -m pytest -m fuzz
+	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
 
 check: lint types test  ## everything that must be green before a commit
 

@@ -54,6 +54,20 @@ def test_a_face_on_itself_stays_as_it_is() -> None:
     np.testing.assert_allclose(retarget(driver, driver=shape, target=shape), driver, atol=1e-9)
 
 
+def test_points_that_make_no_face_have_no_shape() -> None:
+    driver = clip()
+    spot = np.full_like(driver[:1], 0.3)
+    np.testing.assert_array_equal(
+        face_shape(np.concatenate([driver, spot])).points, face_shape(driver).points, err_msg="the spot counts"
+    )
+    with pytest.raises(ValueError, match="at least one frame whose 68 landmarks are not all at one place"):
+        face_shape(spot)
+    strangers = np.zeros((2, 68, 2))  # no turn brings one nearer to the other
+    strangers[0, :2, 0] = strangers[1, 2:4, 0] = (1, -1)
+    with pytest.raises(ValueError, match="have no mean shape: they are not of one face"):
+        face_shape(strangers)
+
+
 def test_a_shape_is_the_same_in_every_pose() -> None:
     one, other = face_shape(clip()), face_shape(np.stack([posed(neutral(), turn=0.7, scale=0.5, shift=(0.2, 0.1))]))
     np.testing.assert_allclose(one.points, other.points, atol=1e-6)

@@ -54,10 +54,10 @@ class FaceShape(NamedTuple):
 def face_shape(landmarks: Float[np.ndarray, "S P 2"]) -> FaceShape:
     """The mean shape of one face over frames, by generalised Procrustes alignment.
 
-    Frames with an unknown point among the 68 do not count.
+    Frames with an unknown point among the 68 do not count, nor those whose points are all at one place.
 
     Raises:
-        ValueError: if no frame has all 68 points.
+        ValueError: if no frame has all 68 points, or they make no face.
     """
     check_point_count(landmarks.shape[1])
     faces = landmarks[known_points(landmarks)[:, :IBUG_POINTS].all(-1), :IBUG_POINTS].astype(np.float64)
@@ -66,10 +66,16 @@ def face_shape(landmarks: Float[np.ndarray, "S P 2"]) -> FaceShape:
     points = _complex(faces)
     center = points.mean(1)
     size = np.abs(points - center[:, None]).mean(1)
+    points, center, size = points[size > 0], center[size > 0], size[size > 0]
+    if not len(points):
+        raise ValueError("a face's shape needs at least one frame whose 68 landmarks are not all at one place")
     mean = _normalized(points[len(points) // 2])
-    for _ in range(_ROUNDS if len(points) > 1 else 1):
-        scale, shift = _similarity(mean, points)
-        mean = _normalized(((points - shift[:, None]) / scale[:, None]).mean(0))
+    with np.errstate(all="ignore"):  # of shapes that are no face's
+        for _ in range(_ROUNDS if len(points) > 1 else 1):
+            scale, shift = _similarity(mean, points)
+            mean = _normalized(((points - shift[:, None]) / scale[:, None]).mean(0))
+    if not np.isfinite(mean).all():
+        raise ValueError("these landmarks have no mean shape: they are not of one face")
     middle = complex(np.median(center.real), np.median(center.imag))
     return FaceShape(mean, float(np.median(size)), middle)
 

@@ -94,7 +94,13 @@ def test_avatars(tmp_path: Path, name: str) -> None:
         load_avatar(path, meta=valid_files.meta())
 
 
-@pytest.mark.parametrize("provenance", [None, {}, "generated", {"schema": 1}])
+MADE_OF = valid_files.avatar_description()["provenance"]
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [None, {}, "generated", {"schema": 1}, MADE_OF | {"weights": {"tiny": [7]}}, MADE_OF | {"inputs": [{}]}],
+)
 def test_an_avatar_that_does_not_say_what_it_is(tmp_path: Path, provenance: Any) -> None:
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"adain": ADAIN}, valid_files.avatar_description() | {"provenance": provenance})

@@ -164,8 +164,9 @@ class Provenance:
         optional = all(isinstance(values[name], str | None) for name in ("avatar", "consent", "watermark"))
         lists = isinstance(values["inputs"], list) and isinstance(values["ingredients"], list)
         groups = isinstance(values["weights"], Mapping) and lists
-        if not (strings and optional and groups and all(isinstance(digest, str) for digest in values["inputs"])):
+        if not (strings and optional and groups):
             raise ValueError("provenance: a field has the wrong type")
+        check_digests(*values["weights"].values(), *values["inputs"])
         ingredients = tuple(map(Ingredient.from_dict, values["ingredients"][: MAX_INGREDIENTS + 1]))
         plain = {"kind": Kind(values["kind"]), "person": Person(values["person"]), "inputs": tuple(values["inputs"])}
         return cls(**values | plain | {"ingredients": ingredients})
