@@ -72,7 +72,7 @@ def read_avatar(folder: Path, content: tuple[Any, dict[str, Any]]) -> None:
         try:
             assert np.isfinite(face_shape(loaded.landmarks).points).all()
         except ValueError as error:
-            assert str(error).startswith(("a face's shape needs", "these landmarks have no mean shape"))
+            assert str(error).startswith(("a face's shape needs", "these landmarks have no mean shape"))  # noqa: PT017
     check_driving(loaded.description)
 
 
