@@ -99,7 +99,7 @@ MADE_OF = valid_files.avatar_description()["provenance"]
 
 @pytest.mark.parametrize(
     "provenance",
-    [None, {}, "generated", {"schema": 1}, MADE_OF | {"weights": {"tiny": [7]}}, MADE_OF | {"inputs": [{}]}],
+    [None, {}, "generated", {"schema": 1}, MADE_OF | {"weights": {"tiny": [7]}}, MADE_OF | {"inputs": [None]}],
 )
 def test_an_avatar_that_does_not_say_what_it_is(tmp_path: Path, provenance: Any) -> None:
     path = tmp_path / "a.safetensors"

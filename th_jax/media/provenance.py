@@ -166,7 +166,8 @@ class Provenance:
         groups = isinstance(values["weights"], Mapping) and lists
         if not (strings and optional and groups):
             raise ValueError("provenance: a field has the wrong type")
-        check_digests(*values["weights"].values(), *values["inputs"])
+        if not all(isinstance(digest, str) for digest in (*values["weights"].values(), *values["inputs"])):
+            raise ValueError("provenance: a digest of weights or inputs is no text")
         ingredients = tuple(map(Ingredient.from_dict, values["ingredients"][: MAX_INGREDIENTS + 1]))
         plain = {"kind": Kind(values["kind"]), "person": Person(values["person"]), "inputs": tuple(values["inputs"])}
         return cls(**values | plain | {"ingredients": ingredients})
