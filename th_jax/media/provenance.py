@@ -164,10 +164,9 @@ class Provenance:
         optional = all(isinstance(values[name], str | None) for name in ("avatar", "consent", "watermark"))
         lists = isinstance(values["inputs"], list) and isinstance(values["ingredients"], list)
         groups = isinstance(values["weights"], Mapping) and lists
-        if not (strings and optional and groups):
+        digests = [*values["weights"].values(), *values["inputs"]] if groups else [None]
+        if not (strings and optional and all(isinstance(digest, str) for digest in digests)):
             raise ValueError("provenance: a field has the wrong type")
-        if not all(isinstance(digest, str) for digest in (*values["weights"].values(), *values["inputs"])):
-            raise ValueError("provenance: a digest of weights or inputs is no text")
         ingredients = tuple(map(Ingredient.from_dict, values["ingredients"][: MAX_INGREDIENTS + 1]))
         plain = {"kind": Kind(values["kind"]), "person": Person(values["person"]), "inputs": tuple(values["inputs"])}
         return cls(**values | plain | {"ingredients": ingredients})
