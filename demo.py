@@ -149,6 +149,7 @@ def make(chosen: argparse.Namespace) -> int:
     shots = enlarged(load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0] for name in files)
     record = dataclasses.replace(
         avatars[1].provenance, kind=Kind.COMPOSITE, watermark=marking(avatars[1]).message,
+        inputs=tuple(digest for one in reversed(avatars) for digest in one.provenance.inputs),
         notes=f"beside it the avatar of a rendered head, {avatars[0].digest}, watermark {marking(avatars[0]).message}",
     )  # fmt: skip
     frames = (np.concatenate([row[f] for row in rows], axis=1) for f in range(len(rows[0])))

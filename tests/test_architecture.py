@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "th_jax.rendering": BASE | {
         "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
-        "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark",
+        "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark", "th_jax.interruption",
     },
     "th_jax.consent_record": {"th_jax.media", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from th_jax.interruption import StopRequest
+from th_jax.interruption import StopRequest, interrupting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -26,3 +27,20 @@ def test_without_a_signal_nothing_changes() -> None:
         assert signal.getsignal(signal.SIGTERM) != before
         assert stop.signal == ""
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_within_a_signal_interrupts(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=number.name), interrupting():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    def seen() -> object:
+        with interrupting():
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(seen).result() == signal.getsignal(signal.SIGTERM)

@@ -1,6 +1,9 @@
-"""Signals that ask a run to stop: it finishes its step, saves, and ends well."""
+"""Signals that ask a run to stop: it finishes its step, saves, and ends well; or it tidies up and ends at once."""
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -8,6 +11,29 @@ import jax
 from jax.experimental import multihost_utils
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one of them
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP do what Ctrl-C does, so that files which are half written are removed.
+
+    Only the main thread may say what signals do: in another one, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: when such a signal comes.
+    """
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, interrupt) for number in _ENDING if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

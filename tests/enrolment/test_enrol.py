@@ -19,7 +19,7 @@ from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Report, read_report
 from th_jax.enrolment.requests import PersonRequest
 from th_jax.enrolment.saving import EnrolmentError, Saving, unfinished
-from th_jax.media import Kind, Provenance, Role, write_image
+from th_jax.media import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.media.provenance import read_sidecar
 
 
@@ -76,8 +76,10 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
             unfinished([other], saving)
     facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
     shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)
-    drawn = write_preview(tmp_path, "ada", 0, meta(), enrolling._start(meta(), shots), shots, consent=facts)
-    assert read_sidecar(drawn)[0].consent == record.digest
+    signed = (Ingredient(role=Role.SHOT, file="a" * 64),)
+    start = enrolling._start(meta(), shots)
+    drawn = write_preview(tmp_path, "ada", 0, meta(), start, shots, consent=facts, ingredients=signed)
+    assert (read_sidecar(drawn)[0].consent, read_sidecar(drawn)[0].ingredients) == (record.digest, signed)
     revoke_consent(tmp_path / "ada.consent.json")
     assert unfinished([asked[0]], saving) == []
     again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))

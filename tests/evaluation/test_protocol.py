@@ -175,6 +175,8 @@ def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch
     theirs = ["--theirs", f"other={folder / 'other'}"]
     assert command.main(arguments(folder, "done", "--curve", *theirs)) == 0
     assert measured(done)["other", 2] == measured(done)["FT", 2]
+    kept = sorted((done / "study" / "other-2").rglob("*.png"))
+    assert {read_sidecar(path)[0].software for path in kept} == {"other"}, "not what this software made"
     for path in sorted((folder / "other" / "T2").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (folder / "other" / "T2").rmdir()

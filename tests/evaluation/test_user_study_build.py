@@ -16,6 +16,7 @@ from th_jax.evaluation.user_study.equal_grain import grain_digest, with_grain
 from th_jax.evaluation.user_study.frames import CHECK, read_study_frames
 from th_jax.evaluation.user_study.triplets import draw_triplets, scatter_tiles
 from th_jax.media import Kind, Provenance, read_image, read_sidecar, write_image
+from th_jax.media.provenance import open_sidecar
 from th_jax.watermark.detect import detect
 
 
@@ -167,6 +168,9 @@ def test_the_raters_folder_does_not_tell(frames: Path, study: tuple[Path, StudyK
     assert set(data) == {"study", "size", "question", "consent", "consentText"}
     records = {json.dumps(read_sidecar(page / "pictures" / f"{name}.png")[0].to_dict()) for name in names}
     assert len(records) == 1, "one record for all"
+    assert json.loads(records.pop())["kind"] == "composite"
+    marks = {open_sidecar(page / "pictures" / f"{name}.png").marks for name in names}
+    assert marks == {("c2pa",)}, "also of weights that nobody named"
     for path in (page / "pictures").glob("*.png"):
         chunks = path.read_bytes()
         assert b"tEXt" not in chunks

@@ -1,7 +1,12 @@
 """Driving marks what it makes, in the program that generates it; to leave marks out is written into name, record and log."""
 
+import itertools
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +17,7 @@ import th_jax
 from th_jax.avatars import LoadedAvatar, load_avatar, save_avatar
 from th_jax.media import Kind, open_video, read_sidecar
 from th_jax.media.provenance import open_sidecar
+from th_jax.rendering import animate as animating
 from th_jax.rendering.animate import main
 from th_jax.rendering.output import unmarked_log
 from th_jax.rendering.render import render
@@ -75,6 +81,39 @@ def test_unmarked_output_says_so_in_name_record_and_log(folder: Path, loaded: Lo
     assert (line["file"], line["avatar"]) == ("ada.unmarked.mp4", loaded.digest)
     log.unlink()
     assert verify_file(out).verdict is Verdict.NOT_FOUND
+
+
+def test_without_its_line_in_the_log_nothing_leaves_unmarked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = unmarked_log(folder / "ada.safetensors")
+    log.mkdir()
+    command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4")]
+    assert main([*command, "--out", str(tmp_path / "ada.mp4"), "--unmarked_output_for_research"]) == 1
+    log.rmdir()
+    assert str(log) in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_ended_leaves_no_half_film(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, begun = animating.render_stream, []
+
+    def ended(*arguments: Any, **options: Any) -> Iterator[np.ndarray]:
+        frames = list(stream(*arguments, **options))
+        for frame in itertools.chain.from_iterable([frames] * 20):  # an encoder keeps the first ones to itself
+            yield frame
+            if any(tmp_path.iterdir()):
+                begun.append(True)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(animating, "render_stream", ended)
+    command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4")]
+    assert main([*command, "--out", str(tmp_path / "ada.mp4")]) == 130
+    assert "interrupted: nothing was written" in capsys.readouterr().err
+    assert begun == [True], "a file that was begun"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_digest_that_is_too_short_is_refused() -> None:

@@ -210,8 +210,9 @@ def _finetuned(
     def preview(name: str, step: int, avatar: Avatar) -> None:
         person = reader.read[name]
         write_preview(
-            saving.folder, name, step, meta, avatar, person.shots, consent=person.consent, signer=saving.signer
-        )
+            saving.folder, name, step, meta, avatar, person.shots,
+            consent=person.consent, ingredients=person.ingredients, signer=saving.signer,
+        )  # fmt: skip
 
     def observe(name: str, avatar: Avatar, metrics: Mapping[str, np.ndarray]) -> bool:
         if stop():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from th_jax.consent import ConsentFacts, with_consent
-from th_jax.media import Kind, Signer, write_image
+from th_jax.media import Ingredient, Kind, Signer, write_image
 from th_jax.pretrained import MetaModel
 from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.rendering.render import render
@@ -26,11 +26,13 @@ def write_preview(
     shots: Shots,
     *,
     consent: ConsentFacts | None,
+    ingredients: tuple[Ingredient, ...] = (),
     signer: Signer | None = None,
 ) -> Path:
     """Write FOLDER/previews/NAME/STEP.png: a row for each of up to four shots, with its landmarks and the avatar.
 
-    It shows a real person's generated face, so its provenance says what the avatar's own will: weights, pictures, consent.
+    It shows a real person's generated face, so its provenance says what the avatar's own will: weights, pictures and their
+    manifests, consent. The avatar has no digest yet: the watermark says the first bits of the meta weights'.
 
     Args:
         folder: of the run.
@@ -40,6 +42,7 @@ def write_preview(
         avatar: as it is after so many steps.
         shots: the person's.
         consent: what their record says; None where there is none.
+        ingredients: the manifests of the shots.
         signer: signs the manifest; `load_signer` chooses by default.
 
     Raises:
@@ -56,6 +59,6 @@ def write_preview(
     notes = f"{name} after {step} steps of fine-tuning, beside pictures of them"
     watermark = None if marking is None else marking.message
     record = dataclasses.replace(meta.provenance.of(shots), kind=Kind.COMPOSITE, notes=notes, watermark=watermark)
-    record = with_consent(record, consent)
+    record = with_consent(dataclasses.replace(record, ingredients=ingredients), consent)
     write_image(path, picture_grid(list(zip(frames, drawn, made, strict=True))), provenance=record, signer=signer)
     return path

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import check_driving
+from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
 from th_jax.rendering.animate_options import options_parser
@@ -225,7 +226,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     chosen = options_parser().parse_args(arguments)
     try:
-        print(_run(chosen))
+        with interrupting():
+            print(_run(chosen))
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"th_jax.rendering.animate: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1
@@ -263,13 +265,13 @@ def _run(chosen: argparse.Namespace) -> str:
         shown = drive_with_camera(loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils)
         return f"camera {number}: {shown} frames shown"
     out = unmarked_path(chosen.out) if chosen.unmarked_output_for_research else chosen.out
+    if chosen.unmarked_output_for_research:
+        note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
         loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
         fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk,
         consents=chosen.consents, signer=signer, unmarked_for_research=chosen.unmarked_output_for_research, progress=True,
     )  # fmt: skip
-    if chosen.unmarked_output_for_research:
-        note_unmarked(unmarked_log(chosen.avatar), done.path, avatar=loaded.digest)
     return _summary(done)
 
 

@@ -91,11 +91,13 @@ def unmarked_log(avatar: str | Path) -> Path:
 
 
 def note_unmarked(log: Path, out: Path, *, avatar: str) -> None:
-    """Append a line: that `out` was made of the avatar of this digest, when, and that its marks were left out.
+    """Append a line: that `out` is written of the avatar of this digest, when, and that its marks are left out.
+
+    It is called before the work, so that no such file is without its line; a line may be without its file.
 
     Raises:
         OSError: if the disk refuses.
     """
-    line = {"time": now(), "file": out.name, "avatar": avatar, "event": "written without marks, for research"}
+    line = {"time": now(), "file": out.name, "avatar": avatar, "event": "is written without marks, for research"}
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -42,7 +42,7 @@ def verdict_of(seen: Seen) -> Verdict:
     """The verdict, from manifest, pixels and the record beside the file, in this order.
 
     A manifest which says that no machine was involved, such as a camera's, is no mark. A record beside the file counts where
-    nothing in the file can: anybody can write one.
+    nothing in the file can: anybody can write one. It makes no picture of what is none.
     """
     if seen.manifest_fault is not None:
         return Verdict.UNREADABLE
@@ -57,7 +57,7 @@ def verdict_of(seen: Seen) -> Verdict:
     if manifest is None and beside is not None:
         if not beside["matches"]:
             return Verdict.ALTERED
-        if beside["generated"] and not beside["unmarked_for_research"]:
+        if beside["generated"] and not beside["unmarked_for_research"] and seen.pixels_fault is None:
             return Verdict.MARKED
     return Verdict.NOT_FOUND if seen.pixels_fault is None else Verdict.UNREADABLE
 

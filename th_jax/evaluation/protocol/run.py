@@ -242,7 +242,9 @@ def _score_theirs(name: str, folder: Path, evaluation: Evaluation, faces: Faces 
                 about = {"pixels": pixel_digest(frames)}
                 if kept is None or kept.about != about:
                     notes = f"frame of the system {name}, which was made elsewhere"
-                    record = Provenance(kind=Kind.GENERATED, notes=notes)
+                    record = Provenance(
+                        kind=Kind.GENERATED, software=name, version="unknown", inputs=(about["pixels"],), notes=notes
+                    )
                     evaluation.kept.write_pictures(name, count, person, frames, record)
                     held = evaluation.load(person).held(count)
                     cell = Cell({name: _table(evaluation, person, held, frames, faces)}, about)

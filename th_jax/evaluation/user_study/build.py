@@ -88,7 +88,7 @@ def build_study(
         raise ValueError(f"the consent text needs 1 to {_CONSENT_LIMIT} characters, and the question 1 or more")
     source = read_study_frames(frames)
     drawn = draw_triplets(source, triplets=triplets, checks=checks, seed=seed)
-    record = Provenance(kind=Kind.FIGURE, weights=source.weights, notes=_NOTES)
+    record = Provenance(kind=Kind.COMPOSITE, weights=source.weights, notes=_NOTES)
     key = StudyKey(
         study=secrets.token_hex(16),
         name=source.name,
