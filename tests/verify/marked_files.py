@@ -21,6 +21,7 @@ class Mark(NamedTuple):
     top: float = 0.0
     side: float = 64.0
     log10_chance: float = -12.3
+    doubt: float = 0.0
 
 
 class Findings(NamedTuple):

@@ -83,11 +83,24 @@ def test_a_watermark_that_outlived_the_manifest(tmp_path: Path, monkeypatch: pyt
         assert report.verdict is Verdict.STRIPPED
         assert "watermark: 00af (chance of a false find 1e-12)" in reasons(report)
         place = {"left": 0.0, "top": 0.0, "side": 64.0}
-        assert report.seen.pixels["marks"] == [{"message": "00af", "log10_chance": -12.3, **place}]
+        assert report.seen.pixels["marks"] == [{"message": "00af", "log10_chance": -12.3, "doubt": 0.0, **place}]
     assert verify_file(write(tmp_path / "a.png"), run=here).verdict is Verdict.MARKED
     altered = verify_file(flipped(write(tmp_path / "a.mp4")), run=here)
     assert altered.verdict is Verdict.ALTERED
     assert "watermark: 00af" in reasons(altered)
+
+
+def test_a_message_that_is_hardly_readable_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Findings((Mark(doubt=0.3123456789), Mark(doubt=0.7, left=99.0), Mark(message=1, doubt=1e-4, left=200.0)))
+    monkeypatch.setattr(looks_module, "detectors", lambda: (lambda frame: found, lambda frames: found))
+    report = verify_file(write(tmp_path / "a.png"), run=here)
+    line = next(line for line in report.lines if line.startswith("watermark"))
+    assert (
+        "00af (2 times, chance of a false find 1e-12; hardly readable: perhaps another message, by a chance of 31%)"
+        in line
+    )
+    assert "0001 (chance of a false find 1e-12)" in line
+    assert [group["doubt"] for group in report.to_dict()["watermark"]["messages"]] == [0.312346, 0.0001]
 
 
 def test_a_film_is_searched_as_far_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

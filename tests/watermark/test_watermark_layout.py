@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from th_jax.watermark.layout import FILM, LAYOUTS, MEDIUM, SMALL, STILL, carriers_of, chips_of, decode, layout_of
+from th_jax.watermark.layout import (
+    FILM,
+    LAYOUTS,
+    MEDIUM,
+    SMALL,
+    STILL,
+    Layout,
+    carriers_of,
+    chips_of,
+    decode,
+    layout_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +89,26 @@ def test_refusals() -> None:
         chips_of(-1, layout=STILL)
     with pytest.raises(ValueError, match="at least 64 x 64 pixels, but these have 32 x 32"):
         layout_of(32, "still")
+
+
+@pytest.mark.parametrize(("layout", "noise"), [(SMALL, 5.0), (FILM, 6.0)], ids=["16 bits", "48 bits"])
+def test_messages_are_wrong_as_often_as_the_doubt_says(layout: Layout, noise: float) -> None:
+    rng = np.random.default_rng(0)
+    doubts, wrong = [], []
+    for _ in range(60):
+        message = int(rng.integers(0, 1 << layout.bits))
+        chips = chips_of(message, layout=layout)
+        word = decode((chips + rng.normal(0, noise, chips.shape)).astype(np.float32), layout=layout)
+        doubts.append(word.doubt)
+        wrong.append(word.message != message)
+        assert decode(chips + rng.normal(0, 1, chips.shape).astype(np.float32), layout=layout).doubt < 1e-9
+    assert 5 < sum(wrong) < 55, "neither always nor never"
+    spread = np.sqrt(sum(d * (1 - d) for d in doubts))
+    assert abs(sum(doubts) - sum(wrong)) < 4 * spread
+    assert np.mean(np.array(doubts)[wrong]) > np.mean(np.array(doubts)[~np.array(wrong)])
+
+
+def test_values_that_fit_no_mark_are_all_doubt() -> None:
+    values = -chips_of(7, layout=SMALL)
+    assert decode(values, layout=SMALL).doubt > 0.99
+    assert decode(np.zeros_like(values), layout=SMALL).doubt > 0.99

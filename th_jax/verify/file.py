@@ -18,6 +18,8 @@ PROCESS_LIMITS = ProcessLimits(memory=6 * 2**30, cpu_seconds=1800.0, seconds=360
 """On each look at a file."""
 
 _SHOWN = 200
+_DOUBT_TOLD = 0.005
+"""About a message, from which on it is told."""
 
 
 class FileReport(NamedTuple):
@@ -103,9 +105,10 @@ def _lines(seen: Seen) -> list[str]:
     return lines
 
 
-def _message_words(*, message: str, count: int, log10_chance: float) -> str:
+def _message_words(*, message: str, count: int, log10_chance: float, doubt: float) -> str:
     often = f"{count} times, " if count > 1 else ""
-    return f"{message} ({often}chance of a false find 1e{log10_chance:.0f})"
+    unsure = f"; hardly readable: perhaps another message, by a chance of {doubt:.0%}" if doubt >= _DOUBT_TOLD else ""
+    return f"{message} ({often}chance of a false find 1e{log10_chance:.0f}{unsure})"
 
 
 def _manifest_line(seen: Seen) -> str:

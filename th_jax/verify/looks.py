@@ -116,8 +116,9 @@ def _marks(findings: Any) -> dict[str, Any]:
     for mark in () if findings is None else findings.marks:
         message, chance = hexadecimal(int(mark.message), bits=int(mark.bits)), float(mark.log10_chance)
         place = {name: round(float(getattr(mark, name)), 1) for name in ("left", "top", "side")}
-        marks.append({"message": message, "log10_chance": chance, **place})
-        group = messages.setdefault(message, {"message": message, "count": 0, "log10_chance": chance})
+        doubt = round(float(mark.doubt), 6)
+        marks.append({"message": message, "log10_chance": chance, "doubt": doubt, **place})
+        group = messages.setdefault(message, {"message": message, "count": 0, "log10_chance": chance, "doubt": doubt})
         group["count"] += 1
-        group["log10_chance"] = min(group["log10_chance"], chance)
+        group["log10_chance"], group["doubt"] = min(group["log10_chance"], chance), min(group["doubt"], doubt)
     return {"looked_for": findings is not None, "marks": marks, "messages": list(messages.values())}

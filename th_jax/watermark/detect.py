@@ -50,6 +50,8 @@ class FoundMark(NamedTuple):
     side: float
     log10_chance: float
     """At most 10 to this is the chance of such a find in an unmarked picture."""
+    doubt: float = 0.0
+    """The chance, estimated, that there is a mark but its message is another: of one that hardly survived."""
 
 
 class Findings(NamedTuple):
@@ -198,7 +200,8 @@ def _mark(layout: Layout, values: np.ndarray, norm: float, key: bytes, place: Pl
     word = decode(values, layout=layout, key=key)
     score = word.total / norm if norm > 0 else 0.0
     log_chance = min(0.0, log_tries + layout.bits * math.log(2) - score**2 / 2)
-    return FoundMark(word.message, layout.bits, place.left, place.top, place.side, log_chance / math.log(10))
+    chance = log_chance / math.log(10)
+    return FoundMark(word.message, layout.bits, place.left, place.top, place.side, chance, word.doubt)
 
 
 def _overlap(one: FoundMark, other: FoundMark) -> bool:

@@ -125,13 +125,21 @@ class Word(NamedTuple):
     message: int
     total: float
     """Sum of the chips' values, each with the sign that this message would give it."""
+    doubt: float
+    """The chance that another message was embedded, if one was, estimated."""
 
 
 def decode(values: Float32[np.ndarray, "N N"], *, layout: Layout, key: bytes = PUBLIC_KEY) -> Word:
-    """The message of the greatest sum: each block is compared with all of its words."""
+    """The message of the greatest sum: each block is compared with all of its words.
+
+    The doubt takes the values for one amplitude, which the chips that are equal for all messages tell, in Gaussian noise.
+    """
     signs, block, generator = carriers_of(layout, key=key)
     signed = values * signs
-    message, total = 0, float(signed[block < 0].sum())
+    common = signed[block < 0]
+    amplitude = max(float(common.mean()), 0.0)
+    weight = amplitude / max(float(np.square(values).mean()) - amplitude**2, 1e-12)
+    message, total, sure = 0, float(common.sum()), 1.0
     for index in range(layout.blocks):
         inside = block == index
         sums = np.bincount(generator[inside], weights=signed[inside], minlength=1 << BLOCK_BITS)
@@ -139,7 +147,9 @@ def decode(values: Float32[np.ndarray, "N N"], *, layout: Layout, key: bytes = P
         best = int(np.argmax(likelihoods))
         message |= best << BLOCK_BITS * index
         total += float(likelihoods[best])
-    return Word(message, total)
+        # The share of the best word in the sum over all of them, by which Bayes' rule weighs words that are equally likely.
+        sure /= float(np.exp(weight * (likelihoods - likelihoods[best])).sum())
+    return Word(message, total, 1.0 - sure)
 
 
 def _correlations(sums: Float32[np.ndarray, " L"]) -> Float32[np.ndarray, " L"]:
