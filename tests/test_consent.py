@@ -1,6 +1,7 @@
 """Consent as people use it: made of pictures, checked, revoked; an avatar refuses by what its file and the records say."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_every_picture_must_be_the_records(photos: Path) -> None:
     check_shots(record, photos / "c.jpg")
     (photos / "e.jpg").write_bytes(b"three")
     (photos / "b.PNG").write_bytes(b"two, edited")
-    with pytest.raises(ConsentError, match=r"2 of 4 files of .*ada are not among the shots .*the first is b.PNG"):
+    with pytest.raises(ConsentError, match=r"2 of 4 files of .*ada are not among the shots .*the first is 'b.PNG'"):
         check_shots(record, photos)
     with pytest.raises(ConsentError, match=r"1 of 1 files of .*e.jpg are not among"):
         check_shots(record, photos / "e.jpg")
@@ -191,6 +192,57 @@ def test_revocation_is_found_where_the_record_is(photos: Path, found: str, monke
     with pytest.raises(ConsentError, match="this consent was revoked on"):
         check_driving(known, **given)
     check_driving(description(None), **given)
+
+
+@pytest.mark.parametrize("name", ["EVE.CONSENT.JSON", "eve.Consent.json"])
+def test_a_record_is_found_under_a_name_in_letters_of_any_case(photos: Path, tmp_path: Path, name: str) -> None:
+    path, records = made(photos), tmp_path / "records"
+    known = description(ConsentFacts.of(read_consent(path)))
+    records.mkdir()
+    shutil.copy(path, records)
+    shutil.copy(path, records / name)
+    check_driving(known, consents=records)
+    revoke_consent(records / name)
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        check_driving(known, consents=records)
+
+
+def test_a_revocation_counts_wherever_it_is_found(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, revoked, stranger = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
+    known = description(ConsentFacts.of(read_consent(path)))
+    shutil.copy(path, revoked)
+    revoke_consent(revoked)
+    for given, always in ((path, revoked), (revoked, path)):
+        monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
+        with pytest.raises(ConsentError, match="this consent was revoked on"):
+            check_driving(known, consents=given)
+    for given, always in ((path, stranger), (stranger, path), (path, path), (path, "")):
+        monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
+        check_driving(known, consents=given)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(stranger))
+    with pytest.raises(
+        ConsentError, match=r"empty does not hold .* nor does .*eve.consent.json, so it cannot be known"
+    ):
+        check_driving(known, consents=tmp_path / "empty")
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(ConsentError, match="nowhere does not exist"):
+        check_driving(known, consents=path)
+
+
+def test_names_in_folders_do_not_speak_to_a_terminal(photos: Path, tmp_path: Path) -> None:
+    record = read_consent(path := made(photos))
+    (photos / "\x1b[2J.png").write_bytes(b"three")
+    with pytest.raises(ConsentError, match=r"the first is '\\x1b\[2J.png'"):
+        check_shots(record, photos)
+    (photos / "\x1b[2J.png").write_bytes(b"")
+    with pytest.raises(ConsentError, match=r"ada/\\x1b\[2J.png is empty"):
+        check_shots(record, photos)
+    (tmp_path / "\x9b2J.consent.json").write_bytes(b"{")
+    with pytest.raises(ConsentError, match=r"\\x9b2J.consent.json: no consent record"):
+        check_driving(description(ConsentFacts.of(read_consent(path))), consents=tmp_path)
 
 
 def test_where_records_are_asked_for_not_knowing_is_no(photos: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The bytes of an avatar's file: tensors with a description and a checksum over both, written whole or not at all."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,20 @@ def read_description(path: Path) -> dict[str, Any]:
         return read_file_description(path, file_format=FORMAT)
     except TensorFileError as error:
         raise AvatarError(str(error)) from error
+
+
+def meta_reference(avatar: str | Path, description: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Name and digest of the meta weights that an avatar says it was made from; None if it says that there are none.
+
+    Raises:
+        AvatarError: if it says neither.
+    """
+    match description.get("meta", ...):
+        case None:
+            return None
+        case {"name": str(name), "digest": str(digest)} if re.fullmatch(r"[0-9a-f]{64}", digest):
+            return name, digest
+    raise AvatarError(f"{avatar} does not name the meta weights that it needs or was made from: it was changed")
 
 
 def named_leaves(avatar: Any) -> dict[str, np.ndarray]:

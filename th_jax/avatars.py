@@ -18,6 +18,7 @@ from th_jax.avatar_format import (
     AvatarError,
     avatar_of_leaves,
     check_avatar,
+    meta_reference,
     named_leaves,
     read_tensors,
     write_tensors,
@@ -64,19 +65,30 @@ class LoadedAvatar:
         return {name: value for name, value in self.description.items() if name not in _OWN_KEYS}
 
     @property
+    def made_of(self) -> "th_jax.media.Provenance":
+        """The record of the avatar itself, as it stands in the file.
+
+        Raises:
+            AvatarError: if the file holds no such record.
+        """
+        from th_jax.media import Provenance  # here: it brings OpenCV
+
+        try:
+            return Provenance.from_dict(self.description.get("provenance"))
+        except ValueError as error:
+            raise AvatarError(f"this avatar does not say what it was made of: {error}") from error
+
+    @property
     def provenance(self) -> "th_jax.media.Provenance":
         """The record for what this avatar generates: its own, now, with the avatar's digest.
 
         Raises:
             AvatarError: if the file holds no such record.
         """
-        from th_jax.media import Kind as PixelKind  # here: it brings OpenCV
+        from th_jax.media import Kind as PixelKind
         from th_jax.media import Provenance
 
-        try:
-            made = Provenance.from_dict(self.description.get("provenance"))
-        except ValueError as error:
-            raise AvatarError(f"this avatar does not say what it was made of: {error}") from error
+        made = self.made_of
         return Provenance(
             kind=PixelKind.GENERATED,
             avatar=self.digest,
@@ -146,9 +158,9 @@ def load_avatar(path: str | Path, *, meta: MetaModel | str | Path | None = None)
     tensors, description, digest = read_tensors(path)
     if description.get("kind") not in _KINDS:
         raise AvatarError(f"{path} is an avatar of the kind {description.get('kind')!r}; there are {', '.join(_KINDS)}")
-    networks = _networks(path, description)
+    networks, wanted = _networks(path, description), meta_reference(path, description)
     landmarks = _landmarks(path, tensors.pop(_LANDMARKS, None))
-    needed = None if description["kind"] == "full" else _meta_of(path, description, meta)
+    needed = None if description["kind"] == "full" else _meta_of(path, wanted, meta)
     avatar = _completed(path, tensors, description["kind"], needed, networks)
     return LoadedAvatar(networks=networks, avatar=avatar, description=description, digest=digest, landmarks=landmarks)
 
@@ -200,20 +212,20 @@ def _networks(path: Path, description: Mapping[str, Any]) -> Networks:
         raise AvatarError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
 
 
-def _meta_of(path: Path, description: Mapping[str, Any], meta: MetaModel | str | Path | None) -> MetaModel:
+def _meta_of(path: Path, wanted: tuple[str, str] | None, meta: MetaModel | str | Path | None) -> MetaModel:
     """The meta weights that an avatar refers to, and no others."""
-    wanted = description.get("meta")
-    if not isinstance(wanted, Mapping) or not all(isinstance(wanted.get(name), str) for name in ("name", "digest")):
+    if wanted is None:
         raise AvatarError(f"{path} does not name the meta weights that it needs: it was changed")
-    asked = f"{path} needs the meta weights {wanted['name']!r} (sha256 {wanted['digest']})"
+    name, digest = wanted
+    asked = f"{path} needs the meta weights {name[:100]!r} (sha256 {digest})"
     try:
         if meta is None:
-            meta = load_pretrained(wanted["name"], only_generate=True)
+            meta = load_pretrained(name, only_generate=True)
         elif not isinstance(meta, MetaModel):
             meta = load_meta(meta, only_generate=True)
     except PretrainedError as error:
         raise AvatarError(f"{asked}: {error}") from error
-    if meta.digest != wanted["digest"]:
+    if meta.digest != digest:
         raise AvatarError(f"{asked}, but {meta.description['name']!r} (sha256 {meta.digest}) came")
     return meta
 

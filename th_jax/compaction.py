@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from th_jax.avatar_format import AvatarError, avatar_of_leaves, check_avatar, named_leaves
+from th_jax.avatar_format import AvatarError, avatar_of_leaves, check_avatar, meta_reference, named_leaves
 from th_jax.avatars import LoadedAvatar, feed_forward_with, load_avatar, write_avatar
 from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel, load_meta
@@ -56,17 +56,16 @@ def save_compact(
 
     Raises:
         AvatarError: if there are no landmarks to measure on, for meta weights that the avatar was not made from or of other
-            networks, or if a change overflows.
+            networks, if it does not say what it was made of, or if a change overflows.
         OSError: if the disk refuses; nothing is left behind.
     """
-    from th_jax.media import Provenance  # here: it brings OpenCV
-
+    provenance = loaded.made_of
     measured = loaded.landmarks if landmarks is None else np.asarray(landmarks, np.float32)
     if measured is None or not len(measured):
         raise AvatarError("the loss of quality is measured on landmarks, but the avatar holds none: give some")
-    made_from = loaded.description["meta"]
-    if made_from is not None and made_from["digest"] != meta.digest:
-        wanted, came = f"{made_from['name']!r} ({made_from['digest']})", f"{meta.description['name']!r} ({meta.digest})"
+    made_from = meta_reference("this avatar", loaded.description)
+    if made_from is not None and made_from[1] != meta.digest:
+        wanted, came = (f"{name!r} ({digest})" for name, digest in (made_from, (meta.description["name"], meta.digest)))
         raise AvatarError(f"this avatar was made from the meta weights {wanted}, but {came} came")
     start = named_leaves(feed_forward_with(meta, np.asarray(loaded.avatar.adain)))
     check_avatar("the meta weights hold", start, loaded.networks)
@@ -83,7 +82,7 @@ def save_compact(
         path,
         stored | kept,
         networks=loaded.networks,
-        provenance=Provenance.from_dict(loaded.description["provenance"]),
+        provenance=provenance,
         meta=meta,
         landmarks=loaded.landmarks,
         kind="compact",

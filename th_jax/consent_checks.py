@@ -37,9 +37,11 @@ FACTS = "consent"
 """The field of an avatar's description that holds `ConsentFacts`."""
 
 CONSENTS_VARIABLE = "TH_JAX_CONSENTS"
-"""Environment variable with the record or the folder of records that `check_driving` looks into by default."""
+"""Environment variable with the record or the folder of records that `check_driving` always looks into."""
 
 MAX_RECORDS = 100_000
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ConsentFacts(NamedTuple):
@@ -94,7 +96,7 @@ def file_digest(path: Path) -> str:
         with check_file(path, DEFAULT_LIMITS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (MediaError, OSError) as error:
-        raise ConsentError(f"this picture cannot be compared with a consent record: {error}") from error
+        raise ConsentError(f"this picture cannot be compared with a consent record: {_shown(error)}") from error
 
 
 def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
@@ -119,7 +121,7 @@ def check_shots(record: ConsentRecord, path: Path) -> None:
     if strange:
         raise ConsentError(
             f"{len(strange)} of {len(files)} files of {path} are not among the shots of the consent record (the first is "
-            f"{strange[0].name}): take them out, or ask for consent to them and make a new record"
+            f"{strange[0].name!r}): take them out, or ask for consent to them and make a new record"
         )
 
 
@@ -187,7 +189,8 @@ def check_driving(
 
     Args:
         description: of the avatar (`LoadedAvatar.description`).
-        consents: a record, or a folder with files that end in `RECORD_SUFFIX`; by default what `CONSENTS_VARIABLE` names.
+        consents: a record, or a folder with files that end in `RECORD_SUFFIX`, in letters of any case. What
+            `CONSENTS_VARIABLE` names is looked into too: a revocation counts wherever it is found.
         now: the moment to judge by; the present one by default.
 
     Raises:
@@ -197,14 +200,15 @@ def check_driving(
     if facts is not None:
         _check_expiry(facts.expires, now)
     digest = consent_digest(description)
-    where = consents if consents is not None else os.environ.get(CONSENTS_VARIABLE)
-    if digest is None or not where:
+    places = list(dict.fromkeys(Path(place) for place in (consents, os.environ.get(CONSENTS_VARIABLE)) if place))
+    if digest is None or not places:
         return
-    found = [record for record in _records(Path(where)) if record.digest == digest]
+    found = [record for place in places for record in _records(place) if record.digest == digest]
     if not found:
+        others = "".join(f", nor does {place}" for place in places[1:])
         raise ConsentError(
-            f"{where} does not hold this avatar's consent record (sha256 {digest}), so it cannot be known whether it was "
-            "revoked: nothing is made"
+            f"{places[0]} does not hold this avatar's consent record (sha256 {digest}){others}, so it cannot be known whether "
+            "it was revoked: nothing is made"
         )
     for record in found:
         check_valid(record, now=now)
@@ -216,18 +220,26 @@ def _records(where: Path) -> Iterator[ConsentRecord]:
         yield read_consent(where)
         return
     try:
-        files = sorted(path for path in where.iterdir() if path.name.endswith(RECORD_SUFFIX))
+        files = sorted(path for path in where.iterdir() if path.name.lower().endswith(RECORD_SUFFIX))
     except OSError as error:
         raise ConsentError(f"the folder of consent records cannot be read: {error}") from error
     if len(files) > MAX_RECORDS:
         raise ConsentError(f"the folder {where} holds {len(files)} consent records, over the limit of {MAX_RECORDS}")
     for path in files:
-        yield read_consent(path)
+        try:
+            yield read_consent(path)
+        except ConsentError as error:
+            raise ConsentError(_shown(error)) from error
 
 
 def _check_expiry(expires: str | None, now: datetime | None) -> None:
     if expires is not None and parse_time("expires", expires) <= (now or datetime.now(UTC)):
         raise ConsentError(f"this consent expired on {expires}: nothing may be made of these pictures any more")
+
+
+def _shown(error: Exception) -> str:
+    """The message with what could speak to a terminal spelt out: whoever made a folder chose the names in it."""
+    return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], str(error))
 
 
 def _contradiction() -> ConsentError:

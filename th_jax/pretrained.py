@@ -36,8 +36,8 @@ POWER_ITERATIONS = 20
 _PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
 _REQUIRED = ("name", "steps", "data", "licence")
 _OWN_KEYS = ("version", "networks", "perceptual", "dtype")
-_STATS = "/spectral_stats/"
-_TABLE_ROWS, _TABLE_IDS = "table/rows", "table/row_ids"
+_STATS, _TABLE_ROWS, _TABLE_IDS = "/spectral_stats/", "table/rows", "table/row_ids"
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")  # in messages, and in records of what was made with it
 
 
 class PretrainedError(ValueError):
@@ -119,10 +119,9 @@ def load_meta(
     names = meta.description.get("perceptual")
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name in NETWORKS for name in names):
         raise PretrainedError(
-            f"{path} must name perceptual networks of {', '.join(NETWORKS)}, but names {str(names)[:80]}"
+            f"{path} must name perceptual networks of {', '.join(NETWORKS)}, but names {str(names)[:80]!r}"
         )
-    frozen = load_perceptual(names, folder=perceptual)
-    return dataclasses.replace(meta, perceptual=frozen)
+    return dataclasses.replace(meta, perceptual=load_perceptual(names, folder=perceptual))
 
 
 def save_meta(
@@ -186,6 +185,8 @@ def _load_file(path: Path) -> MetaModel:
         raise PretrainedError(str(error)) from error
     if missing := [key for key in ("name", "perceptual") if key not in description]:
         raise PretrainedError(f"{path} does not say its {' and '.join(missing)}: these are no released weights")
+    if not _NAME.fullmatch(str(description["name"])):
+        raise PretrainedError(f"{path} is called {str(description['name'])[:100]!a}: use up to 200 characters of text")
     networks = _networks(path, description)
     rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
     weights = _weights(f"{path} holds", tensors, networks)
@@ -214,8 +215,7 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
         )
     networks = _networks(workdir, config)
     named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
-    weights = _weights(f"the checkpoint in {workdir} holds", named, networks)
-    averaged, discriminator = weights
+    averaged, discriminator = _weights(f"the checkpoint in {workdir} holds", named, networks)
     with jax.default_matmul_precision("highest"):  # whatever the caller computes with: each sigma must fit its kernel
         settled = power_iterate(averaged.params, averaged.spectral_stats, iterations=POWER_ITERATIONS)
     weights = MetaWeights(NetworkState(averaged.params, settled), discriminator)
@@ -233,6 +233,8 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
 def _description_text(networks: Networks, perceptual: Sequence[str], description: Mapping[str, Any], dtype: str) -> str:
     if missing := [key for key in _REQUIRED if not description.get(key)]:
         raise PretrainedError(f"released weights must be described; {', '.join(missing)} is missing")
+    if not _NAME.fullmatch(str(description["name"])):
+        raise PretrainedError(f"a name must be up to 200 characters of text, but is {str(description['name'])[:100]!a}")
     if taken := sorted(set(description) & set(_OWN_KEYS)):
         raise PretrainedError(f"the description has its own {', '.join(taken)}: use another name")
     if unknown := [name for name in perceptual if name not in NETWORKS]:
@@ -295,4 +297,4 @@ def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> Non
     for name in [*wanted, *came]:
         want, have = (list(tree[name].shape) if name in tree else "not there" for tree in (wanted, came))
         if want != have:
-            raise PretrainedError(f"{what} not those of {networks}: {name} must be {want}, but is {have}")
+            raise PretrainedError(f"{what} not those of {networks}: {name[:100]!r} must be {want}, but is {have}")

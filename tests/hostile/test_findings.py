@@ -32,6 +32,7 @@ from th_jax.tensor_file import TensorFileError, checksum, read_described, read_d
 from th_jax.tensor_file import write_tensors as write_plain
 
 ADAIN = np.zeros(valid_files.NETWORKS.plan.adain_size, np.float32)
+ESCAPE = "\x1b]0;owned\x07"
 LANDMARKS = np.full((1, 68, 2), 0.5, np.float32)
 
 
@@ -77,6 +78,8 @@ AVATARS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"networks": dataclasses.asdict(valid_files.NETWORKS) | {"spectral_norm": []}}, {}, "needs networks that",
     ),
     "of meta weights without a digest": ({"meta": {"name": "tiny"}}, {}, "does not name the meta weights"),
+    "of meta weights for a terminal": ({"meta": {"name": "a", "digest": ESCAPE}}, {}, "does not name the meta weights"),
+    "with a tensor for a terminal": ({}, {ESCAPE: LANDMARKS}, r"unknown '\\x1b\]0;owned\\x07'"),
     "of no meta weights": ({"meta": None}, {}, "does not name the meta weights"),
     "with three landmarks": ({}, {"landmarks": LANDMARKS[:, :3]}, "cannot be used: the shots' landmarks"),
     "with flat landmarks": ({}, {"landmarks": LANDMARKS[0]}, r"holds landmarks that are none: float32 of the shape \[68, 2\]"),
@@ -117,6 +120,10 @@ META: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "of a number": ({"perceptual": 7}, {}, "must name perceptual networks"),
     "of no networks": ({"networks": []}, {}, "needs networks that"),
     "of endless networks": ({"networks": {"image_size": 16, "base_width": 4 * 10**30}}, {}, "networks"),
+    "with a name for a terminal": ({"name": ESCAPE}, {}, r"is called '\\x1b\]0;owned\\x07': use up to 200 characters"),
+    "with a name that is no text": ({"name": "\ud800"}, {}, r"is called '\\ud800': use up to 200 characters of text"),
+    "with a tensor for a terminal": ({}, {ESCAPE: LANDMARKS}, r"not those of .*: '\\x1b\]0;owned\\x07' must be not there"),
+    "of words for a terminal": ({"perceptual": ESCAPE}, {}, r"but names '\\x1b\]0;owned\\x07'"),
     "with rows alone": ({}, {"table/rows": np.zeros((5, 32), np.float32)}, "a table of videos that is none"),
     "with ids of terabytes": (
         {}, {"table/rows": np.zeros((5, 32), np.float32), "table/row_ids": np.full(5, 2**40)},

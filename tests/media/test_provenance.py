@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from th_jax.media import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path, write_image
+from th_jax.media.ingredients import MAX_INGREDIENTS, Ingredient, Role
+from th_jax.media.provenance import MAX_NOTES
 from th_jax.version import __version__
 
 DIGEST = "0123456789abcdef" * 4
@@ -42,7 +44,8 @@ def test_defaults_say_what_and_when() -> None:
     ("change", "message"),
     [
         ({"schema": 3}, "schemas 1 to 2 are read here, but 3 came"),
-        ({"colour": "red"}, "missing or unknown fields: colour"),
+        ({"colour": "red"}, "missing or unknown fields: 'colour'"),
+        ({"\x1b[2J": 1}, r"unknown fields: '\\x1b\[2J'"),
         ({"notes": None}, "a field has the wrong type"),
         ({"inputs": DIGEST}, "a field has the wrong type"),
         ({"kind": "selfie"}, "selfie"),
@@ -61,13 +64,45 @@ def test_malformed_records_are_refused(change: dict, message: str) -> None:
 def test_a_missing_field_is_named() -> None:
     record = full_record().to_dict()
     del record["consent"]
-    with pytest.raises(ValueError, match="missing or unknown fields: consent"):
+    with pytest.raises(ValueError, match="missing or unknown fields: 'consent'"):
         Provenance.from_dict(record)
 
 
 def test_no_record_at_all() -> None:
     with pytest.raises(ValueError, match="schemas 1 to 2 are read here, but 'list' came"):
         Provenance.from_dict([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"notes": "é" * 2**15 + "x"}, "the notes have 65537 bytes: at most 65536 are kept"),
+        ({"inputs": [DIGEST] * 20_000}, "of 20000 inputs and 2 weights has 136.* bytes: at most 800000 are kept"),
+        ({"weights": {"a" * 800_000: DIGEST}}, "of 2 inputs and 1 weights has 800.* bytes: at most"),
+        ({"version": "1" * 800_000}, "bytes: at most 800000 are kept"),
+        ({"notes": "\ud800"}, r"'\\ud800' is no text in UTF-8"),
+        ({"weights": {"\udce9": DIGEST}}, r"'\\udce9' is no text in UTF-8"),
+    ],
+)
+def test_more_than_can_be_signed_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Provenance.from_dict(full_record().to_dict() | change)
+
+
+@pytest.mark.parametrize(
+    "most",
+    [
+        {"inputs": (DIGEST,) * 10_000, "notes": "a" * MAX_NOTES},  # as many as a consent record has
+        {"inputs": (DIGEST,) * 5_000, "notes": "\x01" * MAX_NOTES},  # each six bytes long in JSON
+        {"weights": {f"{number:x}": DIGEST for number in range(10_000)}},
+    ],
+)
+def test_all_that_is_taken_can_be_signed_and_read_again(tmp_path: Path, most: dict) -> None:
+    ingredients = tuple(Ingredient(role=Role.SHOT, file=f"{number:064x}") for number in range(MAX_INGREDIENTS))
+    record = dataclasses.replace(full_record(), ingredients=ingredients, **most)
+    path = write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8), provenance=record)
+    read, whole = read_sidecar(path)
+    assert (dataclasses.replace(read, watermark=None), whole) == (record, True)
 
 
 def test_of_shots_names_their_pictures_without_padding() -> None:
@@ -90,6 +125,17 @@ def test_sidecar_notices_a_changed_file(tmp_path: Path) -> None:
     assert read_sidecar(path) == (full_record(), True)
     path.write_bytes(path.read_bytes() + b"x")
     assert read_sidecar(path) == (full_record(), False)
+
+
+@pytest.mark.parametrize("digest", [None, 7, "x"])
+def test_a_sidecar_without_a_digest_says_nothing_of_its_file(tmp_path: Path, digest: object) -> None:
+    path = write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8), provenance=full_record())
+    record = json.loads(sidecar_path(path).read_text())
+    sidecar_path(path).write_text(json.dumps(record | {"sha256": digest}))
+    with pytest.raises(
+        ValueError, match=r"a.png.provenance.json is no provenance record: (a field|provenance: a digest)"
+    ):
+        read_sidecar(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"sha256": "x"}', "[" * 100_000, "x" * 2_000_000])

@@ -3,6 +3,7 @@
 import os
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -152,6 +153,21 @@ def test_declared_size_is_refused_before_pixels_are_read(tmp_path: Path) -> None
     (tmp_path / "lie.png").write_bytes(png_header(100_000, 100_000))
     with pytest.raises(MediaError, match="more pixels than Pillow decodes"):
         read_image(tmp_path / "lie.png")
+
+
+def test_many_pixels_are_a_matter_of_limits_not_of_warnings(tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(png_header(9_500, 9_500))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        with pytest.raises(MediaError, match="9500 x 9500 pixels, over the limit of 80000000"):
+            read_image(tmp_path / "large.png")
+        with pytest.raises(MediaError, match="damaged or cut off"):
+            read_image(tmp_path / "large.png", limits=Limits(pixels=100_000_000))
+        assert warned == []
+        assert list(warnings.filters) == before
+        with pytest.warns(Image.DecompressionBombWarning):
+            Image.open(tmp_path / "large.png").close()
 
 
 def test_limits(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import jax.numpy as jnp
@@ -197,6 +198,23 @@ def test_wrong_targets_and_settings(tmp_path: Path) -> None:
         write_video(tmp_path / "a.mp4", [frame], fps=0, provenance=RECORD)
     with pytest.raises(ValueError, match="a GIF shows at most 50 frames/s, but 60 came"):
         write_gif(tmp_path / "a.gif", [frame], fps=60, provenance=RECORD)
+    assert is_empty(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Jos\udce9.png", "Jos\udce9.mp4", "Jos\udce9.gif", "Jos\udce9.html"])
+def test_a_name_that_is_no_text_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    def asked() -> Iterator[np.ndarray]:
+        raise AssertionError("a frame was asked for")
+        yield
+
+    write: Any = {
+        ".png": lambda path: write_image(path, next(frames(1)), provenance=RECORD),
+        ".mp4": lambda path: write_video(path, asked(), fps=25, provenance=RECORD),
+        ".gif": lambda path: write_gif(path, asked(), fps=25, provenance=RECORD),
+        ".html": lambda path: write_page(path, "", provenance=RECORD),
+    }[Path(name).suffix]
+    with pytest.raises(ValueError, match=r"the name 'Jos\\udce9\.\w+' is no text in UTF-8: name the file to write in"):
+        write(tmp_path / name)
     assert is_empty(tmp_path)
 
 

@@ -15,6 +15,9 @@ says none."""
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, ends a line or turns the direction of letters: such a name would be shown as another."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
 
@@ -38,7 +41,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name an avatar: use 1 to 100 letters, digits, _, - and ., the first no dot or dash"
+            f"{name[:100]!r} cannot name an avatar: use 1 to 100 letters, digits, _, - and ., the first no dot or dash"
         )
     return name
 
@@ -130,11 +133,13 @@ def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], un
 def _inside(folder: Path, written: str) -> Path:
     if not written or "\0" in written:
         raise ValueError("the pictures are missing: name a folder of photos, a photo or a video")
+    if _CONTROL.search(written):
+        raise ValueError(f"{written[:100]!a} holds characters that cannot be shown: give the file another name")
     inside = folder / written
     try:
         leaves = Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
-        raise ValueError(f"{written[:100]} cannot be found: {error}") from error
+        raise ValueError(f"{written[:100]!r} cannot be found: {error}") from error
     if leaves:
-        raise ValueError(f"{written} lies outside of the manifest's folder")
+        raise ValueError(f"{written[:100]!r} lies outside of the manifest's folder")
     return inside

@@ -22,6 +22,13 @@ _SINCE_SCHEMA_2 = ("person", "ingredients", "watermark")
 
 SIDECAR_SUFFIX = ".provenance.json"
 _SIDECAR_LIMIT = 2**20
+
+MAX_NOTES = 2**16
+"""Bytes of the notes in UTF-8."""
+
+MAX_RECORD = 800_000
+"""Bytes of a record as JSON, without archives. A manifest of 1 MB can be signed, and a record of 1 MiB is read again."""
+
 _WATERMARK = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -81,7 +88,8 @@ class Provenance:
     """What made a picture or a video. Digests are SHA-256 in hexadecimal.
 
     Raises:
-        ValueError: for an unknown kind, a time that is not ISO 8601 with a zone, or a malformed digest.
+        ValueError: for an unknown kind, a time that is not ISO 8601 with a zone, a malformed digest, text that is none in
+            UTF-8, and more of anything than `MAX_NOTES` and `MAX_RECORD` allow.
     """
 
     kind: Kind
@@ -119,6 +127,24 @@ class Provenance:
         if self.watermark is not None and not _WATERMARK.fullmatch(self.watermark):
             raise ValueError(f"provenance: a watermark's message must be hexadecimal, but is {self.watermark!r}")
         check_ingredients(self.ingredients)
+        self._check_text()
+
+    def _check_text(self) -> None:
+        """Refuse what could be neither signed nor read again, before hours of work end with it."""
+        for text in (self.software, self.version, self.notes, *self.weights):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"provenance: {text[:100]!a} is no text in UTF-8") from error
+        if (size := len(self.notes.encode())) > MAX_NOTES:
+            raise ValueError(f"provenance: the notes have {size} bytes: at most {MAX_NOTES} are kept")
+        long = [self.software, self.version, self.created, self.notes, dict(self.weights), list(self.inputs)]
+        size = len(json.dumps([*long, [[one.role.value, one.file] for one in self.ingredients]]))
+        if size > MAX_RECORD:
+            raise ValueError(
+                f"provenance: a record of {len(self.inputs)} inputs and {len(self.weights)} weights has {size} bytes: at most "
+                f"{MAX_RECORD} are kept"
+            )
 
     @property
     def shows_generated(self) -> bool:
@@ -155,8 +181,8 @@ class Provenance:
             raise ValueError(f"provenance: schemas 1 to {PROVENANCE_SCHEMA} are read here, but {schema!r} came")
         names = {field.name for field in dataclasses.fields(cls)} - set(_SINCE_SCHEMA_2 if schema < 2 else ())
         if names != set(record) - {"schema"}:
-            wrong = ", ".join(sorted(names ^ (set(record) - {"schema"})))
-            raise ValueError(f"provenance: missing or unknown fields: {wrong}")
+            wrong = ", ".join(sorted(map(str, names ^ (set(record) - {"schema"}))))
+            raise ValueError(f"provenance: missing or unknown fields: {wrong[:200]!a}")
         values = {"person": "unknown", "ingredients": [], "watermark": None} | {name: record[name] for name in names}
         strings = all(
             isinstance(values[name], str) for name in ("kind", "software", "version", "created", "notes", "person")
@@ -212,7 +238,7 @@ def parse_sidecar(text: bytes) -> Sidecar:
         # Neither was written before there were marks.
         digest, marks, unmarked = record["sha256"], record.get("marks", []), record.get("unmarked_for_research", False)
         known = isinstance(marks, list) and all(isinstance(mark, str) for mark in marks) and isinstance(unmarked, bool)
-        if not known:
+        if not known or not isinstance(digest, str):
             raise ValueError("a field has the wrong type")
         check_digests(digest)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

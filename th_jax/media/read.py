@@ -1,5 +1,9 @@
 """The only door in: decodes local pictures and opens local videos, or says in one sentence why it does not."""
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv")
 
+_WARNINGS = threading.Lock()
+
 
 def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of a picture as RGB in 0..255, upright.
@@ -31,7 +37,7 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
     image_module = pillow()
     turn_upright = load_backend("PIL.ImageOps", "reading pictures").exif_transpose
     try:
-        with path.open("rb") as file, image_module.open(file, formats=IMAGE_FORMATS) as image:
+        with path.open("rb") as file, _opened(file) as image:
             check_pixels(path, image.width, image.height, limits)
             image.load()
             return np.ascontiguousarray(_rgb(path, turn_upright(image)))
@@ -63,6 +69,20 @@ def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: in
         ImportError: without the extra `video`.
     """
     return Video(check_file(path, limits), limits=limits, threads=threads)
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[Any]:
+    """Pillow's picture of a file, without its warning of many pixels, which `Limits` are for.
+
+    Filters of warnings belong to the whole process: so they are changed while Pillow reads the header, not the pixels, and by
+    one thread at a time, each of which puts back what it found.
+    """
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", pillow().DecompressionBombWarning)
+        image = pillow().open(file, formats=IMAGE_FORMATS)
+    with image:
+        yield image
 
 
 def _rgb(path: Path, image: Any) -> np.ndarray:

@@ -209,6 +209,10 @@ def _check_target(path: str | Path, suffixes: tuple[str, ...], unmarked: bool = 
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:  # a file of another system's; the record beside it names it as text
+        raise ValueError(f"the name {path.name!a} is no text in UTF-8: name the file to write in letters") from error
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: make it first")
     if path.is_dir():

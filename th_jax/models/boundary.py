@@ -87,4 +87,7 @@ def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
 
 
 def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+    """Quoted: names come from files, and could speak to a terminal."""
+    return ", ".join(repr(name[:100]) for name in names[:count]) + (
+        f" and {len(names) - count} more" if len(names) > count else ""
+    )

@@ -6,6 +6,7 @@ and hours of video need no memory.
 """
 
 import contextlib
+import io
 import math
 import tempfile
 import zipfile
@@ -42,6 +43,9 @@ NPZ_REACH = 4.0
 """Landmarks further than this from the frame are no shares of its side, but pixels."""
 
 _NPZ_HEADERS = 2**20
+_NPZ_MEMBERS = 64
+_NPZ_LIST = 2**17
+"""Bytes that opening an archive may read at once: its list of members, of about 100 bytes each, or a comment of 64 KiB."""
 _BLOCK = 10_000
 _SLOW = 5.0
 """Frames a second up to which the face is searched in each frame (`follow_face`)."""
@@ -133,16 +137,8 @@ def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
             "by the frame's side"
         )
     rate = _rate(path, arrays.get("fps"), fps)
-    return Driving(
-        landmarks.astype(np.float32),
-        np.arange(len(landmarks)) / float(rate),
-        np.where(known, 0, -1),
-        rate,
-        (),
-        None,
-        False,
-        0,
-    )
+    times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
+    return Driving(landmarks.astype(np.float32), times, segment, rate, (), None, False, 0)
 
 
 def frame_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Fraction:
@@ -245,13 +241,32 @@ def _squared(
     return numbers, tuple(squares)
 
 
+class _Archive(io.BufferedReader):
+    """A file of which little may be read at once while it is opened: zipfile takes in a list of members of any length."""
+
+    opening = True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file, but for a ValueError where a list is too long."""
+        if not self.opening:
+            return super().read(size)
+        most = _NPZ_LIST + 1
+        content = super().read(most if size is None or size < 0 else min(size, most))
+        if len(content) == most:
+            raise ValueError(f"its list of files is longer than {_NPZ_LIST} bytes, the limit")
+        return content
+
+
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"there is no file of landmarks at {path}")
     try:
         if path.stat().st_size > NPZ_BYTES + _NPZ_HEADERS:  # its list of members alone could be as long
             raise ValueError(f"it has {path.stat().st_size} bytes, over the limit of {NPZ_BYTES}")
-        with zipfile.ZipFile(path) as archive:
+        with _Archive(path.open("rb", buffering=0)) as file, zipfile.ZipFile(file) as archive:
+            file.opening = False
+            if (count := len(archive.infolist())) > _NPZ_MEMBERS:
+                raise ValueError(f"it holds {count} files, over the limit of {_NPZ_MEMBERS}")
             members = {info.filename: info.file_size for info in archive.infolist()}
             if sum(members.values()) > NPZ_BYTES:
                 raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
