@@ -24,7 +24,7 @@ from th_jax.consent_record import (
     read_consent,
 )
 from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError, Person, Provenance
-from th_jax.media.limits import check_file
+from th_jax.media.limits import check_file, spelt_out
 from th_jax.media.manifest import NO_CONSENT_RECORDED
 
 NO_CONSENT = "none"
@@ -40,8 +40,6 @@ CONSENTS_VARIABLE = "TH_JAX_CONSENTS"
 """Environment variable with the record or the folder of records that `check_driving` always looks into."""
 
 MAX_RECORDS = 100_000
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ConsentFacts(NamedTuple):
@@ -96,7 +94,7 @@ def file_digest(path: Path) -> str:
         with check_file(path, DEFAULT_LIMITS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (MediaError, OSError) as error:
-        raise ConsentError(f"this picture cannot be compared with a consent record: {_shown(error)}") from error
+        raise ConsentError(f"this picture cannot be compared with a consent record: {spelt_out(str(error))}") from error
 
 
 def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
@@ -229,17 +227,12 @@ def _records(where: Path) -> Iterator[ConsentRecord]:
         try:
             yield read_consent(path)
         except ConsentError as error:
-            raise ConsentError(_shown(error)) from error
+            raise ConsentError(spelt_out(str(error))) from error
 
 
 def _check_expiry(expires: str | None, now: datetime | None) -> None:
     if expires is not None and parse_time("expires", expires) <= (now or datetime.now(UTC)):
         raise ConsentError(f"this consent expired on {expires}: nothing may be made of these pictures any more")
-
-
-def _shown(error: Exception) -> str:
-    """The message with what could speak to a terminal spelt out: whoever made a folder chose the names in it."""
-    return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], str(error))
 
 
 def _contradiction() -> ConsentError:

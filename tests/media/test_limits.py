@@ -59,3 +59,13 @@ def test_the_error_reads_as_its_sentence_and_survives_a_pipe() -> None:
     error = pickle.loads(pickle.dumps(MediaError(MediaFault.EMPTY, "a.mp4 is empty (0 bytes)")))
     assert (str(error), error.fault) == ("a.mp4 is empty (0 bytes)", MediaFault.EMPTY)
     assert isinstance(error, ValueError)
+
+
+def test_names_of_received_files_do_not_speak_to_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b]0;owned\x07\n.png"
+    path.write_bytes(b"no picture")
+    with pytest.raises(MediaError) as refusal:
+        read_image(path)
+    assert str(refusal.value).isprintable()
+    assert r"a\x1b]0;owned\x07\n.png" in str(refusal.value)
+    assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from marked_files import GENERATED, NAMES, Findings, flipped, here, marks_in, picture, write
+from marked_files import GENERATED, NAMES, Findings, Mark, flipped, here, marks_in, picture, write
 
 from th_jax.media import Kind, MediaError, MediaFault, Person, Provenance, sidecar_path, write_image
 from th_jax.media.content_credentials import SOURCE_TYPES, c2pa, offline_context

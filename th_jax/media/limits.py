@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 class MediaFault(enum.StrEnum):
     """What kind of thing is wrong with a file, for programs that sort refusals."""
@@ -21,6 +23,11 @@ class MediaFault(enum.StrEnum):
     OVER_LIMITS = "over_limits"
 
 
+def spelt_out(message: str) -> str:
+    """A message with its control characters as escapes: whoever made a folder chose the names in it, and a terminal obeys."""
+    return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], message)
+
+
 class MediaError(ValueError):
     """A file is no picture or video that can be used; the message is one sentence for the person who named the file."""
 
@@ -28,7 +35,7 @@ class MediaError(ValueError):
 
     def __init__(self, fault: MediaFault, message: str) -> None:
         """Both are arguments of the exception, so that it can be sent from one process to another."""
-        super().__init__(fault, message)
+        super().__init__(fault, spelt_out(message))
         self.fault = fault
 
     def __str__(self) -> str:
