@@ -5,16 +5,17 @@ python -m data_prep.forget . ada --everywhere --consent ada.consent.json --dry_r
 
 Rows of the video table keep their meaning (`data_prep.forget_rows`). With --everywhere the folder is searched: for rows in
 data sets, pictures that the consent record names, avatars, what they made, and caches (`data_prep.forget_traces`); --dry_run
-lists them and changes nothing.
+lists them and changes nothing. No other program may be at work in the folder meanwhile.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.forget_rows import LOG_FILE, Forgotten, forget
-from data_prep.forget_traces import find_traces, remove_traces
+from data_prep.forget_traces import check_request, complete_stopped, find_traces, remove_traces
 from data_prep.sources import read_names
 from th_jax.consent import read_consent
 
@@ -24,10 +25,12 @@ __all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if it was done, 1 if not."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # letters that the terminal's encoding does not have
     try:
         listed = read_names(options.takedown) if options.takedown else frozenset()
         if options.everywhere:
-            print(_everywhere(options, frozenset(options.names) | listed))
+            _everywhere(options, frozenset(options.names) | listed)
             return 0
         if options.consent is not None or options.dry_run:
             raise ValueError("--consent and --dry_run go with --everywhere")
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("nobody was named: give a person or a video, or --takedown with a list")
         done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         return 1
     videos = sum(len(part.row_keys) for part in done)
     shards = len({shard for part in done for shard in part.shards})
@@ -46,21 +49,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _everywhere(options: argparse.Namespace, names: frozenset[str]) -> str:
+def _everywhere(options: argparse.Namespace, names: frozenset[str]) -> None:
     consent = None if options.consent is None else read_consent(options.consent)
+    check_request(options.folder, names, consent)
+    if not options.dry_run:
+        complete_stopped(options.folder)
     traces = find_traces(options.folder, names, consent=consent)
     lines = traces.lines()
+    # Before anything is removed: if that fails half-way, or nobody can be told, it is known what was about to go.
+    for line in lines:
+        print(_printable(line))
+    for path, why in traces.doubts.items():
+        print(_printable(f"stays: {path} {why}"))
+    sys.stdout.flush()
     if not options.dry_run:
         remove_traces(traces)
     done = "would be removed, and nothing was" if options.dry_run else "removed"
-    return "\n".join([*lines, f"{options.folder}: {len(lines)} traces {done}"])
+    print(f"{_printable(str(options.folder))}: {len(lines)} traces {done}")
+
+
+def _printable(text: str) -> str:
+    """A text with escapes for what is no letter: names of files may hold what moves a cursor, or is no text at all."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _folder(written: str) -> Path:
+    if not written.strip():
+        raise argparse.ArgumentTypeError("the folder's name is empty: it would mean the one you are in")
+    return Path(written)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the data set; with --everywhere the folder to search")
+    parser.add_argument("folder", type=_folder, help="of the data set; with --everywhere the folder to search")
     parser.add_argument("names", nargs="*", metavar="ID", help="a person, or the id of a video")
     parser.add_argument(
         "--takedown", type=Path, metavar="LIST", help="more of them, one a line; unknown ones are passed over"

@@ -62,10 +62,11 @@ def forget(folder: Path, names: Collection[str], *, missing_is_error: bool = Tru
 
     Raises:
         FileNotFoundError: if the folder holds no data set.
-        ValueError: if a name is not in it, or its list or an index is damaged.
+        ValueError: if a name is blank or not in it, or its list or an index is damaged.
         DamagedRecord: if a record that is to stay is damaged (a ValueError); nothing was changed then.
         OSError: if the disk refuses; the next run completes what was begun, or begins anew.
     """
+    check_names(names)
     _recover(folder)
     videos = load_video_list(folder)
     gone = _named(videos, names, missing_is_error)
@@ -90,9 +91,28 @@ def forget(folder: Path, names: Collection[str], *, missing_is_error: bool = Tru
     return forgotten
 
 
+def check_names(names: Collection[str]) -> None:
+    """A name that is empty, as that of an unset variable is, names nobody.
+
+    Raises:
+        ValueError: if one is blank.
+    """
+    if any(not name.strip() for name in names):
+        raise ValueError("one of the names is empty: nothing was changed; give people or videos by their names")
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a run that was stopped in this folder is brought to an end by `forget(folder, ())`."""
+    work = folder / WORK_FOLDER
+    known = (folder / VIDEO_LIST_FILE).is_file() or (work / _OLD_LIST).is_file()
+    return known and work.is_dir() and not work.is_symlink()
+
+
 def _recover(folder: Path) -> None:
     """Complete what an earlier run decided, or undo what it had not decided yet."""
     work = folder / WORK_FOLDER
+    if work.is_symlink():
+        raise ValueError(f"{work} is a link, which no run of data_prep.forget makes: look at it and remove it")
     if not work.exists():
         return
     if (work / _OLD_LIST).exists() and not (folder / VIDEO_LIST_FILE).exists():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import pytest
 from test_shard_writer import record_of
 
 from data_prep.forget import main
-from data_prep.forget_rows import WORK_FOLDER
+from data_prep.forget_rows import WORK_FOLDER, forget
 from data_prep.forget_traces import find_traces, remove_traces
 from data_prep.shard_writer import write_data_set
 from th_jax.avatars import save_avatar
 from th_jax.consent import Basis, ConsentFacts, make_consent, read_consent, with_consent, write_consent
 from th_jax.data.records import VideoRecords
-from th_jax.media import Kind, Provenance, sidecar_path, write_image
+from th_jax.media import Kind, Provenance, write_image
 from th_jax.models.networks import Networks
 from th_jax.training.finetune import avatar_from_embedding
 
@@ -88,21 +89,30 @@ OF_ADA = {
 }  # fmt: skip
 
 
+EMPTIED = "avatars/previews/ada/"
+
+
 def test_a_record_finds_what_is_left_under_any_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(root)
     command = [str(root), "--everywhere", "--consent", str(root / "ada.consent.json")]
     assert main([*command, "--dry_run"]) == 0
-    printed = capsys.readouterr().out
-    assert "10 traces would be removed, and nothing was" in printed
+    *listed, end = capsys.readouterr().out.splitlines()
+    assert "12 traces would be removed, and nothing was" in end
     assert files(root) == before
+    assert (root / EMPTIED).is_dir()
+    rows = f"{root / 'people'}: video video1"
+    report = f"{root / 'avatars' / 'report.jsonl'}: lines of ada"
+    assert sorted(listed) == sorted([rows, report, *(f"{root}/{path}" for path in (*OF_ADA, EMPTIED))])
     assert main(command) == 0
-    assert "10 traces removed" in capsys.readouterr().out
+    *removed, end = capsys.readouterr().out.splitlines()
+    assert removed == listed
+    assert "12 traces removed" in end
     assert before - files(root) == OF_ADA
     assert files(root) - before == {"people/forgotten.jsonl"}
+    assert not (root / EMPTIED).exists()
     assert videos(root) == ["video0", "video2", "video3"]
-    assert [json.loads(line)["name"] for line in (root / "avatars" / "report.jsonl").read_text().splitlines()[:1]] == [
-        "eve"
-    ]
+    left = (root / "avatars" / "report.jsonl").read_text()
+    assert left.splitlines() == ['{"name": "eve", "status": "finished"}', '{"name": "a']
     assert main(command) == 0
     assert "0 traces removed" in capsys.readouterr().out
 
@@ -116,19 +126,48 @@ def test_names_find_avatars_rows_and_what_was_prepared(root: Path) -> None:
     assert videos(root) == ["video0", "video1"]
 
 
-def test_nothing_outside_is_touched_and_links_are_not_followed(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", ["avatars/previews/ada", "avatars/previews", "avatars"])
+def test_nothing_outside_is_touched_and_links_are_not_followed(root: Path, tmp_path: Path, linked: str) -> None:
+    outside, photos = tmp_path / "outside", tmp_path / "photos"
+    shutil.move(root / linked, outside)
+    (root / linked).symlink_to(outside)
+    shutil.copytree(root / "photos" / "ada", photos)
+    (root / "link").symlink_to(photos)
+    (root / "link.jpg").symlink_to(photos / "0.jpg")
+    before = files(outside), files(photos)
+    traces = find_traces(root, ["ada"], consent=read_consent(root / "ada.consent.json"))
+    remove_traces(traces)
+    assert (files(outside), files(photos)) == before
+    if linked != "avatars":
+        assert traces.doubts == {root / linked: "is a link: look at what it leads to"}
+
+
+def test_links_that_are_called_as_what_goes_are_told(root: Path, tmp_path: Path) -> None:
+    links = {root / "x" / "ada.safetensors", root / "people" / "copy-of-a-shard", root / "ada"}
+    (tmp_path / "ada.safetensors").write_bytes(b"x")
+    for link in (*links, root / "x" / "eve.safetensors"):
+        link.symlink_to(tmp_path / "ada.safetensors")
+    assert find_traces(root, ["ada", "person1"]).doubts == dict.fromkeys(links, "is a link: look at what it leads to")
+
+
+def test_a_link_where_a_stopped_run_kept_its_work_is_refused(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
-    shutil.copytree(root / "photos" / "ada", outside)
-    (root / "link").symlink_to(outside)
-    (root / "link.jpg").symlink_to(outside / "0.jpg")
-    shutil.rmtree(root / "avatars" / "previews" / "ada")
-    (root / "avatars" / "previews" / "ada").symlink_to(outside)
-    remove_traces(find_traces(root, [], consent=read_consent(root / "ada.consent.json")))
-    assert sorted(path.name for path in outside.iterdir()) == ["0.jpg", "1.jpg"]
+    shutil.copytree(root / "people", outside)
+    (outside / "videos.json").rename(outside / "videos.before.json")
+    (root / "people" / "videos.json").unlink()
+    (root / "people" / WORK_FOLDER).symlink_to(outside)
+    before = files(outside)
+    with pytest.raises(ValueError, match=r"\.forgetting is a link, which no run of data_prep.forget makes"):
+        forget(root / "people", ["person1"])
+    assert main([str(root), "person1", "--everywhere"]) == 1
+    assert files(outside) == before
 
 
 def test_mistakes_change_nothing(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
+        ([str(root), "", "--everywhere"], "one of the names is empty: nothing was changed"),
+        ([str(root), "ada", " \t", "--everywhere"], "one of the names is empty"),
+        ([str(root / "people"), ""], "one of the names is empty"),
         ([str(root), "--everywhere"], "nobody was named: give a person or a video, or their consent record"),
         ([str(tmp_path / "no"), "ada", "--everywhere"], "there is no folder"),
         ([str(root), "--everywhere", "--consent", str(root / "no.json")], "no consent record"),
@@ -138,29 +177,46 @@ def test_mistakes_change_nothing(root: Path, tmp_path: Path, capsys: pytest.Capt
         assert main(arguments) == 1
         assert message in capsys.readouterr().err
         assert files(root) == before
+    with pytest.raises(SystemExit):
+        main(["", "ada", "--everywhere"])
+    assert "the folder's name is empty: it would mean the one you are in" in capsys.readouterr().err
     (root / "people" / WORK_FOLDER).mkdir()
     with pytest.raises(ValueError, match=r"a run of data_prep.forget was stopped in .*people: run it there again"):
         find_traces(root, ["ada"])
 
 
-def test_a_stop_on_the_way_is_completed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    consent, before = read_consent(root / "ada.consent.json"), files(root)
-    for calls in range(1, 9):
-        left, unlink = [calls], Path.unlink
+def test_after_a_stop_anywhere_the_same_command_goes_on(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, before = tmp_path / "root", files(made)
+    command = [str(root), "--everywhere", "--consent", str(root / "ada.consent.json")]
+    for step in range(1000):
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(made, root)
+        left = [step]
 
-        def stopped(path: Path, *, missing_ok: bool = False, left: list[int] = left, unlink=unlink) -> None:
-            if path.exists():  # whoever writes tidies up what is mostly not there
-                left[0] -= 1
-                if left[0] == 0:
-                    raise KeyboardInterrupt
-            unlink(path, missing_ok=missing_ok)
+        def stopping(real, left=left):
+            def call(path, *arguments, **options):
+                if os.path.lexists(path):  # whoever writes tidies up what is mostly not there
+                    if left[0] == 0:
+                        raise KeyboardInterrupt
+                    left[0] -= 1
+                return real(path, *arguments, **options)
+
+            return call
 
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "unlink", stopped)
+            for place, name in ((Path, "unlink"), (Path, "rmdir"), (os, "rename"), (os, "replace")):
+                patched.setattr(place, name, stopping(getattr(place, name)))
             try:
-                remove_traces(find_traces(root, [], consent=consent))
+                assert main(command) == 0
+                break
             except KeyboardInterrupt:
-                continue
-    remove_traces(find_traces(root, [], consent=consent))
-    assert before - files(root) == OF_ADA
-    assert not sidecar_path(root / "films" / "from ada.png").exists()
+                pass
+        assert main(command) == 0
+        assert before - files(root) == OF_ADA
+        assert files(root) - before == {"people/forgotten.jsonl"}
+        assert not (root / EMPTIED).exists()
+        assert videos(root) == ["video0", "video2", "video3"]
+        assert "ada" not in (root / "avatars" / "report.jsonl").read_text()
+    assert step > len(OF_ADA)

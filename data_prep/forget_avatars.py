@@ -1,0 +1,161 @@
+"""Finds avatars of somebody and what these left: pictures by their provenance, previews, logs, lines in reports."""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_prep.forget_tree import Tree, avatar_name
+from th_jax.avatar_format import AvatarError, read_description, read_tensors
+from th_jax.consent import ConsentRecord, consent_digest
+from th_jax.media import Provenance
+from th_jax.media.provenance import SIDECAR_SUFFIX
+from th_jax.whole_file import whole_file
+
+# Names that th_jax.enrolment and th_jax.rendering give; importing them would bring the whole of training.
+REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
+
+_MOST_SIDECAR_BYTES = 2**20
+_REPORT_LEFT = re.compile(rf"\.{re.escape(REPORT_FILE)}\.[0-9a-f]{{8}}\.partial")
+_CUT_LINE = re.compile(rb'\s*\{"name": ("(?:[^"\\]|\\.)*")')
+
+
+class FoundAvatar(NamedTuple):
+    """An avatar's file, or what a killed writer left of one."""
+
+    path: Path
+    name: str | None
+    """As its file's name has it; None if that is none of an avatar."""
+    consent: str | None = None
+    inputs: frozenset[str] = frozenset()
+
+
+class Pictures(NamedTuple):
+    """What carries somebody's provenance beside it."""
+
+    files: set[Path]
+    """Pictures, films and pages, with these records."""
+    others: set[Path]
+    """Files beside such a record that are not those which it was written for, and stay."""
+
+
+def find_avatars(tree: Tree, names: Collection[str], consent: ConsentRecord | None) -> list[FoundAvatar]:
+    """Somebody's avatars by name, record or shots; then those that share a shot with one of them, until there is no other."""
+    every = [found for path in tree.files if (found := _avatar(path, names)) is not None]
+    theirs = [a for a in every if a.name in names or (consent is not None and a.consent == consent.digest)]
+    while True:
+        shots = frozenset(consent.shots if consent is not None else ()).union(*(avatar.inputs for avatar in theirs))
+        more = [avatar for avatar in every if avatar not in theirs and avatar.inputs & shots]
+        if not more:
+            return theirs
+        theirs += more
+
+
+def _avatar(path: Path, names: Collection[str]) -> FoundAvatar | None:
+    """What an avatar's file says; None for other files, unless they are called by one of the names."""
+    name = avatar_name(path.name)
+    if name is None and not path.name.endswith(".safetensors"):
+        return None
+    try:
+        description = read_description(path)
+        inputs = Provenance.from_dict(description.get("provenance")).inputs
+    except (AvatarError, ValueError):  # cut off, or of a version that is not known here
+        return FoundAvatar(path, name) if name in names else None
+    return FoundAvatar(path, name, consent_digest(description), frozenset(inputs))
+
+
+def find_logs(tree: Tree, names: Collection[str], avatars: Collection[FoundAvatar]) -> set[Path]:
+    """The notes beside avatars of what was made of them without marks; by name also where the avatar is gone."""
+    called = {avatar.path.with_name(avatar.path.name + LOG_SUFFIX) for avatar in avatars}
+    logs = (path for path in tree.files if path.name.endswith(LOG_SUFFIX))
+    return {path for path in logs if path in called or avatar_name(path.name.removesuffix(LOG_SUFFIX)) in names}
+
+
+def find_previews(tree: Tree, names: Collection[str], avatars: Collection[FoundAvatar]) -> set[Path]:
+    """Folders of previews: those called by one of the names, and those of avatars that lie beside their previews' folder."""
+    beside = {(avatar.path.parent, avatar.name) for avatar in avatars}
+    folders = (folder for folder in tree.folders if folder.parent.absolute().name == PREVIEWS)
+    return {folder for folder in folders if folder.name in names or (folder.parent.parent, folder.name) in beside}
+
+
+def find_reports(tree: Tree, names: Collection[str], avatars: Collection[FoundAvatar]) -> dict[Path, tuple[str, ...]]:
+    """Reports of fine-tuning, each with the names that its lines are to lose."""
+    found = {}
+    for path in (path for path in tree.files if path.name == REPORT_FILE):
+        theirs = {*names, *(a.name for a in avatars if a.path.parent == path.parent and a.name is not None)}
+        if named := theirs.intersection(filter(None, map(_name_of, path.read_bytes().splitlines()))):
+            found[path] = tuple(sorted(named))
+    return found
+
+
+def find_left_reports(tree: Tree) -> set[Path]:
+    """What `without_lines` leaves when it is killed, and nothing else does: a copy of a report with lines of others."""
+    return {path for path in tree.files if _REPORT_LEFT.fullmatch(path.name)}
+
+
+def without_lines(path: Path, names: Collection[str]) -> None:
+    """Write a report anew without the lines of these names.
+
+    Raises:
+        OSError: if the disk refuses; the report is then as before.
+    """
+    kept = [line + b"\n" for line in path.read_bytes().splitlines() if _name_of(line) not in names]
+    with whole_file(path, mode=path.stat().st_mode & 0o777) as file:
+        file.writelines(kept)
+
+
+def _name_of(line: bytes) -> str | None:
+    """Whose line of a report it is, also where a kill cut it off; None for lines of other files."""
+    try:
+        outcome: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        cut = _CUT_LINE.match(line)
+        return None if cut is None else _name_of(b'{"status": "failed", "name": ' + cut[1] + b"}")
+    name = outcome.get("name") if isinstance(outcome, dict) and "status" in outcome else None
+    return name if isinstance(name, str) else None
+
+
+def find_pictures(files: Collection[Path], avatars: Collection[FoundAvatar], consent: ConsentRecord | None) -> Pictures:
+    """What was made by these avatars, of their shots or of the record's, or under the record.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    known = frozenset(consent.shots if consent is not None else ()).union(*(avatar.inputs for avatar in avatars))
+    made_by = set()
+    for avatar in avatars:
+        try:
+            made_by.add(read_tensors(avatar.path)[2])
+        except AvatarError:
+            continue  # damaged: its shots still find its pictures
+    there = frozenset(files)
+    found = Pictures(set(), set())
+    for beside in (path for path in files if path.name.endswith(SIDECAR_SUFFIX)):
+        record, digest = _provenance(beside)
+        if record is None:
+            continue
+        agreed = consent is not None and record.consent == consent.digest
+        if agreed or record.avatar in made_by or known & set(record.inputs):
+            found.files.add(beside)
+            shown = beside.with_name(beside.name.removesuffix(SIDECAR_SUFFIX))
+            if shown in there:
+                (found.files if _sha256(shown) == digest else found.others).add(shown)
+    return found
+
+
+def _provenance(beside: Path) -> tuple[Provenance | None, object]:
+    """What stands beside a picture, and the digest that the picture had; None for what is no provenance."""
+    with beside.open("rb") as file:
+        text = file.read(_MOST_SIDECAR_BYTES + 1)
+    try:
+        record = json.loads(text)
+        return Provenance.from_dict(record["provenance"]), record.get("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
