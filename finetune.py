@@ -7,6 +7,7 @@ The same command goes on where it was stopped. docs/fine-tuning.md has the setti
 """
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
+from th_jax.data.shots import SHOT_COUNTS
 from th_jax.enrolment.enrol import Finetuning, Interrupted, enrol
 from th_jax.enrolment.report import Report, summary
 from th_jax.enrolment.requests import PersonRequest, check_name, one_person, read_manifest
 from th_jax.enrolment.saving import Saving, request_digest, unfinished
-from th_jax.enrolment.stopping import StoppingSettings
+from th_jax.enrolment.stopping import StoppingSettings, check_stopping
 from th_jax.interruption import StopRequest
 from th_jax.media.signing_options import CERTIFICATE_HELP, KEY_HELP, tried_signer
 from th_jax.models.boundary import check_setting_names
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.training.finetune_presets import check_settings, finetune_arguments, finetune_preset
+from th_jax.whole_file import check_place
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Settings; configs/finetune_META.py or configs/finetune.py.")
 META = flags.DEFINE_string("meta", None, "Meta weights: a run's workdir, a released file, or a bundled name.")
@@ -38,7 +41,9 @@ MANIFEST = flags.DEFINE_string(
 )
 CONSENT = flags.DEFINE_string("consent", None, "The person's consent record (th_jax.consent makes one), or none.")
 OUT = flags.DEFINE_string("out", None, "Where avatars, report and previews go.")
-MAX_SHOTS = flags.DEFINE_integer("max_shots", None, "Pictures of a person that are used at most, up to 32.")
+MAX_SHOTS = flags.DEFINE_integer(
+    "max_shots", None, "Pictures of a person that are used at most.", lower_bound=1, upper_bound=SHOT_COUNTS[-1]
+)
 FEED_FORWARD = flags.DEFINE_bool("feed_forward", False, "No training: an avatar of under 100 KB in milliseconds.")
 COMPACT = flags.DEFINE_enum("compact", None, ["int8", "float16"], "Store only what changed, in so few bits.")
 PREVIEW = flags.DEFINE_bool("preview", False, "Draw OUT/previews/NAME/STEP.png every few steps.")
@@ -54,9 +59,26 @@ OWN_SECTIONS = ("name", "early_stopping")
 def parse(arguments: list[str]) -> list[str]:
     """The command line's flags and the config with its changes. A mistake in them is one sentence, not a traceback."""
     try:
-        return app.parse_flags_with_usage(arguments)
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        hint = "--helpshort lists the flags"
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
+            hint = "a setting is changed in a file, so name the file too: --config configs/finetune_heads.py"
+        reason = str(error).rstrip(".")
+        sys.exit(f"finetune.py: {reason}; {hint}")
     except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
-        sys.exit(f"finetune.py: the config or a change of it cannot be used: {error}")
+        sys.exit(f"finetune.py: {_unknown_setting(error) or f'the config or a change of it cannot be used: {error}'}")
+
+
+def _unknown_setting(error: Exception) -> str | None:
+    """A sentence for what ml_collections says of an unknown setting: its name in quotes, and in a second line a like one."""
+    inner = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
+    said = inner.args[0] if isinstance(inner, KeyError) and inner.args else None
+    named = re.fullmatch(r"'(\w+)'(?:\n(.*))?", said) if isinstance(said, str) else None
+    if named is None:
+        return None
+    like = f". {named[2]}" if named[2] else ""
+    return f"the config has no setting {named[1]}; configs/finetune.py lists them{like}"
 
 
 def main(arguments: list[str]) -> None:
@@ -71,6 +93,10 @@ def main(arguments: list[str]) -> None:
         )
     if MANIFEST.value is not None and CONSENT.value not in (None, NO_CONSENT):
         app.usage(detailed_error="--consent FILE is for one person: a manifest has a column consent", exitcode=2)
+    if FEED_FORWARD.value and COMPACT.value is not None:
+        app.usage(
+            detailed_error="--compact is for what was trained: a feed-forward avatar is small already", exitcode=2
+        )
     if (SIGNING_KEY.value or SIGNING_CERTIFICATE.value) and not PREVIEW.value:
         app.usage(detailed_error="--signing_key signs previews, and there are none: give --preview too", exitcode=2)
     logging.set_verbosity(logging.WARNING)
@@ -78,6 +104,11 @@ def main(arguments: list[str]) -> None:
         sys.exit(finetune(CONFIG.value))
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"finetune.py: {error}")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        lower = "" if FEED_FORWARD.value else "--config.rounds.width and --config.rounds.at_once (1 is the least), or "
+        sys.exit(f"finetune.py: out of memory: lower {lower}--max_shots")
 
 
 def finetune(config: ConfigDict | None) -> int:
@@ -88,6 +119,7 @@ def finetune(config: ConfigDict | None) -> int:
     """
     if config is not None:
         check_config(config)
+    check_place(OUT.value, folder=True)
     people = requested()
     signer = tried_signer(SIGNING_KEY.value, SIGNING_CERTIFICATE.value) if PREVIEW.value else None
     meta = load_meta(META.value, only_generate=FEED_FORWARD.value)
@@ -163,6 +195,8 @@ def check_config(config: ConfigDict) -> None:
         )
     check_setting_names("a config of fine-tuning", [*known, *OWN_SECTIONS], config)
     check_setting_names("the section early_stopping", StoppingSettings._fields, config.early_stopping)
+    if config.early_stopping.from_shots:
+        check_stopping(StoppingSettings(**config.early_stopping))
     check_settings(settings_of(config))
 
 

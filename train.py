@@ -1,12 +1,15 @@
 """Meta-learning: `python train.py --config configs/NAME.py --workdir DIR` (paper, section 3.2; docs/training.md)."""
 
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from configs import defaults
 from th_jax.checkpoints import Checkpoints
 from th_jax.data import Episodes, VideoRecords
 from th_jax.data.bundled import data_folder
@@ -14,7 +17,17 @@ from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.interruption import StopRequest
 from th_jax.losses import loss_preset
-from th_jax.meta_run import StepClock, begin_or_resume, one_epoch, replay_lines, steps_of_epochs, stop_for_replay
+from th_jax.meta_run import (
+    StepClock,
+    begin_or_resume,
+    config_mistake,
+    find_start,
+    one_epoch,
+    replay_lines,
+    steps_of_epochs,
+    stop_for_replay,
+)
+from th_jax.models.boundary import check_setting_names
 from th_jax.models.networks import Networks
 from th_jax.perceptual.weights import load_perceptual
 from th_jax.run_log import RunLog, write_config
@@ -29,13 +42,24 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would run, its memory 
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of the other hosts first.")
 REPLAY = flags.DEFINE_string("replay", None, "A saved batch: run the step that stopped the run again, and print it.")
 
+LEAST = {
+    **dict.fromkeys(("log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "stop_after_skips"), 1),
+    **dict.fromkeys(("steps", "health_every"), 0),
+}
+"""The least that the whole numbers may be that steps are counted by."""
+
+NO_MEMORY = (
+    "out of memory: lower --config.episodes.batch_size, "
+    "or see step.slices and step.remat_perceptual in docs/training.md"
+)
+
 
 def parse(arguments: list[str]) -> list[str]:
     """The command line's flags and the config with its changes. A mistake in them is one sentence, not a traceback."""
     try:
         return app.parse_flags_with_usage(arguments)
     except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
-        sys.exit(f"train.py: the config or a change of it cannot be used: {error}")
+        sys.exit(f"train.py: {config_mistake(error, arguments)}")
 
 
 def main(arguments: list[str]) -> None:
@@ -47,11 +71,65 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if DISTRIBUTED.value:
         jax.distributed.initialize()
-    jax.config.update("jax_default_matmul_precision", CONFIG.value.matmul_precision)
     try:
-        (dry_run if DRY_RUN.value else replay if REPLAY.value else train)(CONFIG.value)
+        config = loaded_config()
+        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        (dry_run if DRY_RUN.value else replay if REPLAY.value else train)(config)
+    except MemoryError:
+        sys.exit(f"train.py: {NO_MEMORY}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        sys.exit(f"train.py: {NO_MEMORY}")
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"train.py: {error}")
+
+
+def loaded_config() -> ConfigDict:
+    """The config of the command line.
+
+    Raises:
+        ValueError: if the file could not be loaded, or holds no config of meta-learning.
+    """
+    config = CONFIG.value
+    try:
+        getattr(config, "name", None)  # a file that cannot be read says so at the first access, not before
+    except OSError as error:
+        raise ValueError(config_mistake(error, sys.argv)) from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"get_config must return a ConfigDict as configs/defaults.py does, but returned {config!r:.80}"
+        )
+    check_config(config.to_dict())
+    return config
+
+
+def check_config(settings: dict[str, Any]) -> None:
+    """Refuse settings of something else, such as fine-tuning, and numbers that fit no run.
+
+    Raises:
+        ValueError: naming what is missing, unknown or out of range.
+    """
+    known = defaults.get_config().to_dict()
+    if missing := [name for name in known if name not in settings]:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        raise ValueError(f"this is no config of meta-learning: it has no {named}; begin with configs/defaults.py")
+    check_setting_names("a config of meta-learning", known, settings)
+    for section in (name for name, value in known.items() if isinstance(value, dict)):
+        if not isinstance(settings[section], dict):
+            raise ValueError(f"{section} is a section of settings in configs/defaults.py, but is {settings[section]!r}")
+    for section in ("data", "episodes", "reading", "heldout"):  # the others are checked by what they are named after
+        if missing := [name for name in known[section] if name not in settings[section]]:
+            raise ValueError(f"the section {section} has no {', '.join(missing)}; configs/defaults.py has")
+        check_setting_names(f"the section {section}", known[section], settings[section])
+    counts = {f"episodes.{name}": (settings["episodes"][name], 1) for name in ("batch_size", "sources")}
+    counts |= {name: (settings[name], least) for name, least in LEAST.items()}
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be at least {least}, but is {value!r}")
+    epochs = settings["epochs"]
+    if not settings["steps"] and not (isinstance(epochs, int | float) and 0 < epochs < math.inf):
+        raise ValueError(f"a run needs steps or epochs above 0, but steps is 0 and epochs is {epochs!r}")
 
 
 def train(config: ConfigDict) -> None:
@@ -64,15 +142,18 @@ def train(config: ConfigDict) -> None:
     programs, perceptual = programs_of(config, videos=videos), load_perceptual(config.perceptual)
     watch = watch_of(config, networks) if jax.process_index() == 0 else None
     total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)
-    description = {"config": config.to_dict(), "video_list": video_list}
-    with StopRequest() as stop, Checkpoints(f"{workdir}/checkpoints", keep=config.keep_checkpoints) as checkpoints:
+    description, folder = {"config": config.to_dict(), "video_list": video_list}, f"{workdir}/checkpoints"
+    goes_on, start = find_start(programs, folder, start_from=config.start_from)
+    with StopRequest() as stop, Checkpoints(folder, keep=config.keep_checkpoints) as checkpoints:
         state, step = begin_or_resume(
-            programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start_from=config.start_from
+            programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start=start
         )
         with RunLog(workdir, total_steps=total, start_step=step, process_index=jax.process_index()) as log:
             if jax.process_index() == 0:
                 for difference in write_config(workdir, config.to_dict(), overwrite=True):
                     log.message(f"from here on another setting: {difference}")
+            if goes_on and config.start_from:
+                log.message(f"start_from is not used: the run goes on from step {step:,}")
             log.message(f"step {step:,} of {total:,}; {videos:,} videos; {programs.mesh.devices.size} devices")
             reader, clock = episodes.iterate(start_step=step, **config.reading), StepClock()
             while step < total and not stop.agreed(step):

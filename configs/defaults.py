@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
                 "short_videos": "leave_out",
             },
             "reading": {"threads": 2, "workers": 0},
-            # An epoch is one episode a video; `steps` above 0 takes the place of epochs.
+            # An epoch is one episode a video; `steps` above 0 takes the place of epochs. One of them must be above 0.
             "epochs": 75,
             "steps": 0,
             # th_jax.evaluation.heldout.load_heldout; folder "" means that of the training data

@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "th_jax.consent_record": {"th_jax.media", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
-    "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media"},
+    "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media", "th_jax.whole_file"},
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
         "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.whole_file",

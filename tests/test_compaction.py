@@ -53,3 +53,25 @@ def test_meta_weights_that_are_not_named_may_be_any_that_fit(tmp_path: Path) -> 
     other = load_avatar(full_avatar(tmp_path, meta={"name": "tiny", "digest": "0" * 64}))
     with pytest.raises(AvatarError, match=r"was made from the meta weights 'tiny' \(0{64}\), but 'tiny' \("):
         save_compact(tmp_path / "small.safetensors", other, meta=meta)
+
+
+def test_a_small_avatar_is_not_made_compact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A feed-forward one would become 100 times as large, and a compact one's loss would be measured on what is lost."""
+    weights = str(valid_files.meta_weights(tmp_path))
+    fast, small, again = valid_files.avatar(tmp_path), tmp_path / "small.safetensors", tmp_path / "again.safetensors"
+    full = full_avatar(tmp_path, meta={"name": "tiny", "digest": valid_files.meta().digest})
+    assert main([str(full), "--meta", weights, "--out", str(small)]) == 0
+    for path, kind in ((fast, "feed_forward"), (small, "compact")):
+        assert main([str(path), "--meta", weights, "--out", str(again)]) == 1
+        assert f"this is a {kind} avatar, which is small already" in capsys.readouterr().err
+        assert not again.exists()
+
+
+def test_a_place_where_nothing_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before weights are asked for."""
+    for out, message in (
+        ("/dev/null/x.safetensors", "/dev/null/x.safetensors cannot be made: /dev/null is no folder"),
+        (str(tmp_path / "no" / "x.safetensors"), "no does not exist: make it first"),
+    ):
+        assert main(["a.safetensors", "--meta", "nowhere", "--out", out]) == 1
+        assert message in capsys.readouterr().err

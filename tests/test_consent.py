@@ -112,7 +112,8 @@ def test_a_record_behind_a_link_is_revoked(photos: Path, tmp_path: Path) -> None
         ({"--expires": "tomorrow"}, "expires must be a time as 2026"),
         ({"--expires": "1999-01-01"}, "must be later than created"),
         ({"--out": "ada.json"}, "ada.json must end in .consent.json"),
-        ({"--out": "no/ada.consent.json"}, "No such file or directory"),
+        ({"--out": "no/ada.consent.json"}, "the folder no does not exist: make it first"),
+        ({"--out": "ada/a.jpg/ada.consent.json"}, "cannot be made: ada/a.jpg is no folder; choose another place"),
     ],
 )
 def test_mistakes_of_make_are_one_sentence(

@@ -117,8 +117,29 @@ def test_feed_forward(folder: Path) -> None:
         (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
         (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
         (["--shots", "nowhere"], "finetune.py: there are no pictures at nowhere"),
-        (["--manifest", "nowhere.csv"], "nowhere.csv"),
-        (["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"], "the config or a change of it"),
+        (["--manifest", "nowhere.csv"], "there is no manifest at nowhere.csv"),
+        (
+            ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
+            "the config has no setting epoch; configs/finetune.py lists them. Did you mean",
+        ),
+        (
+            ["--shots", "docs", *QUICK, "--config.nope=3"],
+            "the config has no setting nope; configs/finetune.py lists them",
+        ),
+        (["--shots", "docs", *QUICK, "--config.epochs.x=3"], "the config or a change of it cannot be used: "),
+        (["--shots", "docs", "--config.seed=1"], "so name the file too: --config configs/finetune_heads.py"),
+        (
+            ["--shots", "docs", *QUICK, "--config.early_stopping.from_shots=-1"],
+            "early stopping needs from_shots of at ",
+        ),
+        (["--shots", "docs", "--max_shots", "0"], "flag --max_shots=0: "),
+        (["--shots", "docs", "--max_shots", "33"], "flag --max_shots=33: "),
+        (["--shots", "docs", "--feed_forward", "--compact", "int8"], "--compact is for what was trained"),
+        (
+            ["--shots", "docs", "--out", "/dev/null/x"],
+            "/dev/null/x cannot be made: /dev/null is no folder; choose another",
+        ),
+        (["--shots", "docs", "--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
         (["--shots", "docs", "extra"], "unexpected: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
         (["--shots", "docs"], "finetune.py: whoever is shown in docs must have agreed: give the record of it"),
@@ -148,10 +169,13 @@ def test_configs_that_fit_no_fine_tuning() -> None:
         return config
 
     finetune.check_config(changed(""))
+    finetune.check_config(changed("early_stopping", from_shots=0))
     for config, message in (
         (changed("", adversary=-1.0), "'adversary' must be a number of at least 0, but is -1.0"),
         (changed("losses", pixel=-1.0), "the loss weight pixel must be a finite number"),
         (changed("rounds", width=2), "at_once must be a multiple of width"),
+        (changed("early_stopping", held_out=1.5), "early stopping needs .* are 8, 1.5 and 3"),
+        (changed("early_stopping", patience=0), "early stopping needs .* are 8, 0.25 and 0"),
         (changed("early_stopping", patient=1), "'patient' is no setting of the section early_stopping; did you mean"),
         (changed("", note="x"), "'note' is no setting of a config of fine-tuning"),
     ):
@@ -182,8 +206,10 @@ def main_code(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(sys, "argv", ["finetune.py", *arguments])
     flags.FLAGS.unparse_flags()
-    for name in ("shots", "manifest", "name", "consent", "config"):
-        flags.FLAGS[name].value = None  # absl keeps what an earlier command line said
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)
+    for name in ("shots", "manifest", "name", "consent", "config", "max_shots", "feed_forward", "compact"):
+        flags.FLAGS[name].unparse()  # absl keeps what an earlier command line said
     with pytest.raises(SystemExit) as stopped:
         finetune.main(finetune.parse(sys.argv))
     return stopped.value.code
@@ -220,3 +246,37 @@ def test_a_revoked_record_stops_it_before_anything_is_loaded(
     revoke_consent(path)
     asked = ["--shots", str(photos), "--consent", str(path)]
     assert "finetune.py: this consent was revoked on" in refused(asked, monkeypatch, capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "--config.rounds.at_once (1 is the least)"),
+        (MemoryError(), "--config.rounds.at_once (1 is the least)"),
+    ],
+)
+def test_out_of_memory_is_one_sentence(
+    error: Exception, message: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert message in said_to(error, folder, tmp_path, monkeypatch)
+    assert said_to(error, folder, tmp_path, monkeypatch, "--feed_forward").endswith("out of memory: lower --max_shots")
+
+
+def test_what_is_wrong_with_the_machine_is_not_called_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        said_to(jax.errors.JaxRuntimeError("INTERNAL: no such device"), folder, tmp_path, monkeypatch)
+
+
+def said_to(error: Exception, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What the script ends with if loading the weights ends with an error."""
+    import finetune
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(finetune, "load_meta", fails)
+    shots = str(folder / "photos" / "ada")
+    chosen = ["--meta", "heads", "--shots", shots, "--consent", "none", "--out", str(out), *arguments]
+    return str(main_code(chosen, monkeypatch))

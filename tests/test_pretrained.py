@@ -280,6 +280,8 @@ def test_bundled_weights_by_name(released: Path, monkeypatch: pytest.MonkeyPatch
         PretrainedError, match=r"no pretrained weights are called '\.\./tiny'; bundled are: tiny; th_jax"
     ):
         load_pretrained("../tiny")
+    with pytest.raises(PretrainedError, match=r"nope is neither .*; bundled weights are: tiny$"):
+        load_meta("nope")
     monkeypatch.setattr(pretrained, "_PRETRAINED", released.parent / "none")
     with pytest.raises(PretrainedError, match="bundled are: none"):
         load_pretrained("tiny")

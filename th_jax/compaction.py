@@ -21,6 +21,7 @@ from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.quantization import Bits, decode_difference, encode_difference
 from th_jax.types import AnyArray, Avatar, NetworkState
+from th_jax.whole_file import check_place
 
 _PARAMS = "generator_params/"
 
@@ -55,12 +56,15 @@ def save_compact(
         landmarks: to measure the loss on, in [0, 1]; by default those of the shots.
 
     Raises:
-        AvatarError: if there are no landmarks to measure on, for meta weights that the avatar was not made from or of other
-            networks, if it does not say what it was made of, or if a change overflows.
+        AvatarError: for another kind of avatar than a full one; if there are no landmarks to measure on, for meta weights
+            that the avatar was not made from or of other networks, if it does not say what it was made of, or if a change
+            overflows.
         OSError: if the disk refuses; nothing is left behind.
     """
     provenance = loaded.made_of
     measured = loaded.landmarks if landmarks is None else np.asarray(landmarks, np.float32)
+    if loaded.kind != "full":
+        raise AvatarError(f"this is a {loaded.kind} avatar, which is small already: a full one can be made compact")
     if measured is None or not len(measured):
         raise AvatarError("the loss of quality is measured on landmarks, but the avatar holds none: give some")
     made_from = meta_reference("this avatar", loaded.description)
@@ -118,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.out.exists() and chosen.avatar.exists() and chosen.out.samefile(chosen.avatar):
             raise AvatarError(f"{chosen.out} is the avatar itself, in full precision: name another file with --out")
+        check_place(chosen.out)
         meta = load_meta(chosen.meta, only_generate=True)
         loaded = load_avatar(chosen.avatar, meta=meta)
         done = save_compact(chosen.out, loaded, meta=meta, bits=chosen.bits)

@@ -43,6 +43,7 @@ from th_jax.consent_record import (
     read_consent,
     write_consent,
 )
+from th_jax.whole_file import check_place
 
 __all__ = [
     "CONSENTS_VARIABLE",
@@ -129,6 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _make(chosen: argparse.Namespace) -> str:
     if not chosen.out.name.endswith(RECORD_SUFFIX):
         raise ConsentError(f"{chosen.out} must end in {RECORD_SUFFIX}: so it is found in a folder of records")
+    check_place(chosen.out)
     record = make_consent(
         chosen.shots, subject=chosen.subject, basis=Basis(chosen.basis), uses=tuple(map(Use, chosen.uses)),
         scope=chosen.scope, expires=_moment(chosen.expires),

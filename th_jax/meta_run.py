@@ -1,8 +1,9 @@
 """What a meta-learning run does besides its steps: it begins, resumes, settles W, keeps time, and stops for replay."""
 
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,26 @@ from th_jax.training.state import TrainState
 from th_jax.types import EpisodeBatch
 
 
+def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
+    """One sentence about a config file, or a change of it, that ml_collections could not use.
+
+    Args:
+        error: what it raised: for an unknown setting only the last part of its name, for a file what it tried, on many lines.
+        arguments: the command line, which has the whole name.
+    """
+    if isinstance(error, OSError):
+        why = str(error).strip().splitlines()[-1].split("failure to load: ")[-1]
+        return "the config cannot be loaded: " + re.sub(r"^\s*\[Errno \d+\] ", "", why)
+    text = str(error.args[0]) if error.args else ""
+    part = text.splitlines()[0].strip("'\"") if text else ""
+    near = re.search(r'Did you mean ("\w+")', text)
+    for change in re.findall(r"^--?(?:no)?config\.([^=\n]+)", "\n".join(arguments), re.MULTILINE):
+        if isinstance(error, AttributeError | KeyError) and (part in change.split(".") or part.endswith(f": {change}")):
+            hint = f" (did you mean {near[1]}?)" if near else ""
+            return f"the config has no setting {change}{hint}; configs/defaults.py lists them"
+    return f"the config or a change of it cannot be used: {error}"
+
+
 def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
     """Length of a run: an epoch is one episode a video."""
     return math.ceil(epochs * videos / batch_size)
@@ -33,6 +54,27 @@ def one_epoch(episodes: Episodes, programs: MetaPrograms) -> Iterator[EpisodeBat
         yield put_batch(programs.mesh, episodes.batch(step))
 
 
+def find_start(programs: MetaPrograms, folder: str, *, start_from: str) -> tuple[bool, MetaModel | None]:
+    """Whether a run goes on from its checkpoints, and else the released weights that it begins from; makes no folder.
+
+    Args:
+        programs: of the run.
+        folder: of the run's checkpoints.
+        start_from: a released file, a run's folder, or the name of bundled weights; "" for fresh weights.
+
+    Raises:
+        ValueError: if there are no such released weights, or they are of other networks.
+    """
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        goes_on = checkpoints.latest_step() is not None
+    if goes_on or not start_from:
+        return goes_on, None
+    meta = load_meta(start_from, only_generate=True)
+    if meta.networks != programs.networks:
+        raise ValueError(f"{start_from} holds {meta.networks}, but this run trains {programs.networks}")
+    return False, meta
+
+
 def begin_or_resume(
     programs: MetaPrograms,
     checkpoints: Checkpoints,
@@ -40,7 +82,7 @@ def begin_or_resume(
     *,
     seed: int,
     video_list: str,
-    start_from: str = "",
+    start: MetaModel | None = None,
 ) -> tuple[TrainState, int]:
     """The newest saved state of a run and its step; for a new run its first state, fresh or from released weights.
 
@@ -50,27 +92,23 @@ def begin_or_resume(
         episodes: of the run: a run from released weights begins by embedding their people.
         seed: of fresh weights.
         video_list: digest of the training videos that W's rows stand for.
-        start_from: a released file, a run's folder, or the name of bundled weights; "" for fresh weights.
+        start: released weights of `find_start` for a new run; None for fresh ones.
 
     Raises:
         CheckpointError: if the saved state is damaged, of other networks, or of other videos.
-        ValueError: if the released weights are of other networks.
     """
     if checkpoints.latest_step() is not None:
         check_video_list(checkpoints.describe(), video_list)
         state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
         return state, int(description["step"])
-    if not start_from:
+    if start is None:
         return programs.begin(seed), 0
-    meta = load_meta(start_from, only_generate=True)
-    if meta.networks != programs.networks:
-        raise ValueError(f"{start_from} holds {meta.networks}, but this run trains {programs.networks}")
     table = programs.fresh_table(seed)
-    rows = released_rows(meta, episodes.records)
+    rows = released_rows(start, episodes.records)
     if rows is not None:
         padding = np.zeros((table.rows.shape[0] - len(rows), rows.shape[1]), np.float32)  # no episode visits it
-        return programs.begin_from(meta.weights, table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))), 0
-    state = programs.begin_from(meta.weights, table)
+        return programs.begin_from(start.weights, table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))), 0
+    state = programs.begin_from(start.weights, table)
     return programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0
 
 

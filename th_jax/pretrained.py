@@ -207,12 +207,12 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
         with Checkpoints(f"{os.fspath(workdir)}/checkpoints", read_only=True) as checkpoints:
             leaves, record = checkpoints.read(["averaged/", "weights/discriminator/"], step=step)
     except CheckpointError as error:
-        raise PretrainedError(f"{workdir} is neither released weights nor a run that can be opened: {error}") from error
+        bundled = f"; bundled weights are: {', '.join(_bundled()) or 'none'}" if "/" not in str(workdir) else ""
+        message = f"{workdir} is neither released weights nor a run that can be opened: {error}{bundled}"
+        raise PretrainedError(message) from error
     config = record.get("config")
     if not isinstance(config, dict) or not {"networks", "perceptual"} <= set(config):
-        raise PretrainedError(
-            f"the checkpoint in {workdir} was saved without the config sections networks and perceptual"
-        )
+        raise PretrainedError(f"{workdir} was saved without the config sections networks and perceptual")
     networks = _networks(workdir, config)
     named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
     averaged, discriminator = _weights(f"the checkpoint in {workdir} holds", named, networks)

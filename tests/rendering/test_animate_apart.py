@@ -17,6 +17,7 @@ from th_jax.avatars import load_avatar, save_avatar
 from th_jax.faces import Square, crop_frame
 from th_jax.media import Ingredient, Kind, MediaError, Provenance, Role, open_video, sound
 from th_jax.models.networks import Networks
+from th_jax.rendering import animate as script
 from th_jax.rendering import landmark_source, layout
 from th_jax.rendering.animate import main
 from th_jax.rendering.landmark_source import Driving
@@ -119,3 +120,33 @@ def test_what_comes_to_a_bad_end(
     monkeypatch.setattr(module, limits, getattr(module, limits)._replace(**within))
     printed = animate_badly(folder, tmp_path, capsys)
     assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")
+
+
+def test_a_chunk_without_frames_is_refused_before_the_driver_is_followed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def followed(*_: Any, **__: Any) -> None:
+        raise AssertionError("the driver was followed")
+
+    monkeypatch.setattr(script, "track_driver", followed)
+    command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4")]
+    assert main([*command, "--out", str(tmp_path / "a.mp4"), "--chunk", "0"]) == 1
+    assert "a chunk needs at least 1 frame, but chunk is 0" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("followed")
+def test_out_of_memory_is_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(reason: str) -> None:
+        def rendered(*_: Any, **__: Any) -> Any:
+            raise jax.errors.JaxRuntimeError(reason)
+            yield
+
+        monkeypatch.setattr(script, "render_stream", rendered)
+
+    fails("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+    assert animate_badly(folder, tmp_path, capsys).endswith("out of memory: lower --chunk, which is 2")
+    fails("INTERNAL: no such device")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        animate_badly(folder, tmp_path, capsys)

@@ -1,6 +1,7 @@
 """The command: text and JSON, and an exit code that a script can go by."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str
             main(arguments)
         assert ended.value.code == 5
         assert "usage: python -m th_jax.verify" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, math.nan, math.inf])
+def test_seconds_in_which_nothing_could_be_found(seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """A film that was stripped would be said to bear no mark."""
+    assert main(["film.mp4", "--seconds", str(seconds)]) == 5
+    printed = capsys.readouterr()
+    assert printed.err == f"th_jax.verify: seconds of a film to search must be above 0 and finite, but are {seconds}\n"
+    assert printed.out == ""
+    with pytest.raises(ValueError, match="must be above 0 and finite"):
+        verify_file("film.mp4", seconds=seconds)
 
 
 def test_without_the_extra_the_hint_comes(

@@ -80,8 +80,11 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
 
     Raises:
         ValueError: for a file that is no such manifest, or with somebody without consent, naming the line.
+        FileNotFoundError: if it is not there.
         OSError: if it cannot be read.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no manifest at {path}")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is no file: a manifest of people is a CSV file")

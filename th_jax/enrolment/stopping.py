@@ -31,19 +31,30 @@ class StoppingSettings(NamedTuple):
     """Looks without a better avatar after which it ends."""
 
 
+def check_stopping(settings: StoppingSettings) -> None:
+    """Refuse what could hold out nothing or everything, or would never stop.
+
+    Raises:
+        ValueError: saying what is needed.
+    """
+    from_shots, held_out, patience = settings
+    numbers = type(from_shots) is int and isinstance(held_out, int | float) and type(patience) is int
+    if not numbers or from_shots < 3 or not 0 < held_out < 1 or patience < 1:
+        raise ValueError(
+            "early stopping needs from_shots of at least 3 (0 switches it off), a share held_out between 0 and 1 and a "
+            f"patience of at least 1, but they are {from_shots!r}, {held_out!r} and {patience!r}"
+        )
+
+
 def split_shots(shots: Shots, settings: StoppingSettings) -> tuple[Shots, Shots | None]:
     """The shots to train on, and those held out: evenly among the real ones; None if there are too few.
 
     Shots come in the order in which they were chosen, the most typical pose first: that one is trained on.
 
     Raises:
-        ValueError: for settings that hold out nothing or everything.
+        ValueError: as `check_stopping`.
     """
-    if settings.from_shots < 3 or not 0 < settings.held_out < 1 or settings.patience < 1:
-        raise ValueError(
-            "early stopping needs from_shots of at least 3, a share held_out between 0 and 1 and a patience of at least 1, "
-            f"but they are {settings.from_shots}, {settings.held_out} and {settings.patience}"
-        )
+    check_stopping(settings)
     real = np.flatnonzero(np.asarray(shots.mask) > 0)
     if len(real) < settings.from_shots:
         return shots, None

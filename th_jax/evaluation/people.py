@@ -74,8 +74,8 @@ def load_heldout(
         landmarks: "true" for the exact points of rendered heads, "detected" for the detector's.
 
     Raises:
-        ValueError: as `choose_frames`; for another kind of landmarks, one that the data set lacks, or frames that are
-            stored smaller than `image_size`.
+        ValueError: as `choose_frames`; for another kind of landmarks, one that the data set lacks, an `image_size` below 1,
+            or frames that are stored smaller than it.
         DamagedRecord: naming shard and record.
     """
     if landmarks not in LANDMARKS:
@@ -83,6 +83,8 @@ def load_heldout(
     videos = records.videos
     if landmarks == "true" and not videos.true_landmarks:
         raise ValueError(f'data set {videos.name!r} has no true landmarks; use landmarks="detected"')
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 px, but is {image_size}")
     if image_size > videos.frame_size:
         raise ValueError(f"frames of {image_size} px were asked for, but {videos.name!r} stores {videos.frame_size} px")
     chosen = choose_frames(records, people=people, sources=sources, targets=targets, seed=seed)

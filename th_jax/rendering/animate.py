@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
@@ -36,6 +37,7 @@ from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
 from th_jax.retargeting import FaceShape, Retargeting, face_shape
 from th_jax.topology import PUPIL_POINTS
 from th_jax.watermark.messages import marking_of
+from th_jax.whole_file import check_place
 
 STILLS = (".png", ".jpg", ".jpeg")
 SUFFIXES = (".mp4", ".gif", *STILLS)
@@ -112,6 +114,8 @@ def animate(
         OSError: if the disk refuses.
     """
     check_driving(loaded.description, consents=consents)
+    if chunk < 1:
+        raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps)
@@ -195,16 +199,15 @@ def _check(
     points = driver.suffix.lower() == ".npz"
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise ValueError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
+    check_place(out)
     if out.exists() and driver.exists() and out.samefile(driver):
         raise ValueError(f"{out} is the driver itself, which would be overwritten")
     if points and "driver" in layout:
         raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
     if fps is not None and not points:
         raise ValueError("fps is for a file of landmarks: a video has its own")
-    if not at >= 0 or (seconds is not None and not seconds > 0):
-        raise ValueError(f"at must be at least 0 s and seconds above 0, but are {at} and {seconds}")
+    if not 0 <= at < math.inf or (seconds is not None and not 0 < seconds < math.inf):
+        raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, but are {at} and {seconds}")
     if at and out.suffix.lower() not in STILLS:
         raise ValueError(f"at chooses the moment of a still, but {out} is a film")
 
@@ -230,6 +233,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(_run(chosen))
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"th_jax.rendering.animate: {error or 'there is not enough memory'}", file=sys.stderr)
+        return 1
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"th_jax.rendering.animate: out of memory: lower --chunk, which is {chosen.chunk}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)

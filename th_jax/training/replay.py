@@ -1,6 +1,7 @@
 """What is kept of a run that stopped because nothing was finite any more: the last batch, to be run again."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,13 @@ def load_batch(path: Path) -> EpisodeBatch:
     """
     if not path.is_file():
         raise ValueError(f"there is no saved batch at {path}")
+    refusal = f"{path} is no saved batch of this project, or it is damaged"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{refusal}: it is no npz file of a batch")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return EpisodeBatch(**{name: arrays[name] for name in EpisodeBatch._fields})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no saved batch of this project, or it is damaged ({error})") from error
+    except KeyError as error:
+        raise ValueError(f"{refusal}: it lacks an array of {', '.join(EpisodeBatch._fields)}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # NumPy's advice is to unpickle it
+        raise ValueError(f"{refusal}: its arrays cannot be read") from error

@@ -1,5 +1,6 @@
 """Verifies one file, whatever it is: each look runs in a process with limits, and whatever ends it becomes a sentence."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,12 +59,15 @@ def verify_file(
     Args:
         path: of a picture or film of any size.
         trust_anchors: root certificates, as PEM, whose signers are reported as trusted.
-        seconds: of a film that are searched for watermarks.
+        seconds: of a film that are searched for watermarks; above 0 and finite.
         run: calls a function under limits, `run_limited` by default.
 
     Raises:
+        ValueError: for seconds in which nothing could be found.
         ImportError: without the extra `video`.
     """
+    if not 0 < seconds < math.inf:  # written so that NaN is refused too
+        raise ValueError(f"seconds of a film to search must be above 0 and finite, but are {seconds}")
     name = str(path)
     try:
         check_file(name, LIMITS)

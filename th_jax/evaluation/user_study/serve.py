@@ -79,7 +79,7 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
     """Serve until interrupted. Port 0 takes a free one; the address is printed.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as `make_app`; also if the address is taken.
+        FileNotFoundError, ValueError, OSError: as `make_app`; also if the address is taken, or none of this machine.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, but {port} came")
@@ -90,6 +90,8 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
         server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
     except OSError as error:
         raise OSError(f"{host}:{port} cannot be served: {error.strerror or error}") from error
+    except ValueError as error:  # Waitress does not say which
+        raise ValueError(f"{host}:{port} cannot be served: no address is known by the host's name {host!r}") from error
     print(f"serving http://{server.effective_host}:{server.effective_port}/ (end with Ctrl-C)", flush=True)
     try:
         server.run()

@@ -1,0 +1,37 @@
+"""A place where nothing can be made is refused before any work, with what stands in the way."""
+
+from pathlib import Path
+
+import pytest
+
+from th_jax.whole_file import check_place, whole_file
+
+
+def test_places_where_files_and_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").write_text("")
+    for path in ("new", "there", str(tmp_path / "new")):
+        check_place(path)
+        with whole_file(path) as file:
+            file.write(b"x")
+    for path in (".", "no/such/folder", str(tmp_path), "/"):
+        check_place(path, folder=True)
+    assert not (tmp_path / "no").exists(), "it only looks"
+
+
+def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "folder").mkdir()
+    for path in ("/dev/null/x", "a.txt/x", "a.txt/x/y", "nowhere/x"):
+        for folder in (False, True):
+            with pytest.raises(NotADirectoryError, match=r"cannot be made: .* is no folder; choose another place"):
+                check_place(path, folder=folder)
+    for path in ("a.txt", "nowhere"):
+        with pytest.raises(NotADirectoryError, match=f"{path} cannot be made: {path} is no folder"):
+            check_place(path, folder=True)
+    with pytest.raises(FileNotFoundError, match="the folder no/such does not exist: make it first"):
+        check_place("no/such/file")
+    with pytest.raises(IsADirectoryError, match="folder is a folder: name a file"):
+        check_place("folder")
