@@ -82,7 +82,7 @@ def test_no_file_at_all(tmp_path: Path) -> None:
         (Path("/dev/zero"), "is a device or pipe"),
         ("http://example.org/a.png", "looks like a URL"),
         ("a\0b", "cannot be read"),
-        ("\x1b[2J", "?[2J does not exist"),
+        ("\x1b[2J", r"\x1b[2J does not exist"),
     ):
         report = verify_file(path)
         assert report.verdict is Verdict.UNREADABLE
