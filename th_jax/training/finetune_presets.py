@@ -70,10 +70,13 @@ def read_settings(named: str) -> Settings:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no JSON object, or has an unknown setting.
+        ValueError: if it is no JSON object, or has an unknown setting; and for a name that is neither.
     """
     if not named.endswith(".json"):
-        return finetune_preset(named)
+        try:
+            return finetune_preset(named)
+        except ValueError as error:
+            raise ValueError(f"{error}, or name a file that ends in .json") from None
     path = Path(named)
     if not path.is_file():
         raise FileNotFoundError(f"there are no fine-tuning settings at {path}")

@@ -46,7 +46,6 @@ from th_jax.pretrained import load_meta
 from th_jax.run_files import CONFIG_FILE, write_config, write_whole
 from th_jax.training.finetune_presets import (
     FINETUNE_PRESETS,
-    Settings,
     check_settings,
     finetune_arguments,
     finetune_preset,
@@ -107,7 +106,9 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     theirs = _theirs(options.theirs)
     if protocol.crossed and options.no_faces:
         raise ValueError("the protocol cross measures nothing but faces: leave --no_faces out")
-    named = None if options.settings is None else _settings(options.settings)
+    named = None if options.settings is None else read_settings(options.settings)
+    if named is not None:
+        check_settings(named)
     records = VideoRecords(data_folder(str(options.data)), options.split)
     people = choose_people(records, protocol, seed=options.seed)
     landmarks = options.landmarks or ("true" if records.videos.true_landmarks else "detected")
@@ -156,17 +157,6 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
         retargeting=options.retargeting, curve=options.curve, theirs=theirs, weights=weights,
     )  # fmt: skip
     return evaluation, request | {"software": f"th_jax {__version__}", "data": repr(records)}
-
-
-def _settings(named: str) -> Settings:
-    if not named.endswith(".json") and named not in FINETUNE_PRESETS:
-        raise ValueError(
-            f"there is no fine-tuning preset called {named!r}; there are {', '.join(FINETUNE_PRESETS)}, or name a file that "
-            "ends in .json"
-        )
-    settings = read_settings(named)
-    check_settings(settings)
-    return settings
 
 
 def _content_digest(records: VideoRecords, people: Sequence[Person]) -> str:
