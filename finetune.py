@@ -26,6 +26,7 @@ from th_jax.enrolment.saving import Saving, request_digest, unfinished
 from th_jax.enrolment.stopping import StoppingSettings, check_stopping
 from th_jax.interruption import StopRequest
 from th_jax.media.signing_options import CERTIFICATE_HELP, KEY_HELP, tried_signer
+from th_jax.memory import is_out_of_memory
 from th_jax.models.boundary import check_setting_names
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.training.finetune_presets import check_settings, finetune_arguments, finetune_preset
@@ -105,7 +106,7 @@ def main(arguments: list[str]) -> None:
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"finetune.py: {error}")
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         lower = "" if FEED_FORWARD.value else "--config.rounds.width and --config.rounds.at_once (1 is the least), or "
         sys.exit(f"finetune.py: out of memory: lower {lower}--max_shots")

@@ -17,6 +17,7 @@ from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.interruption import StopRequest
 from th_jax.losses import loss_preset
+from th_jax.memory import is_out_of_memory
 from th_jax.meta_run import (
     StepClock,
     begin_or_resume,
@@ -75,10 +76,8 @@ def main(arguments: list[str]) -> None:
         config = loaded_config()
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         (dry_run if DRY_RUN.value else replay if REPLAY.value else train)(config)
-    except MemoryError:
-        sys.exit(f"train.py: {NO_MEMORY}")
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         sys.exit(f"train.py: {NO_MEMORY}")
     except (ValueError, ImportError, OSError) as error:

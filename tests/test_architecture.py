@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.verify": {"th_jax.media", "th_jax.watermark"},
     "th_jax.sharding": {"th_jax.leaf_names"},
     "th_jax.interruption": set(),
+    "th_jax.memory": set(),
     "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses", "th_jax.sharding"},
     "th_jax.checkpoint_description": {"th_jax.version", "th_jax.leaf_names"},
     "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_description"},
@@ -80,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.rendering": BASE | {
         "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
         "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark", "th_jax.interruption",
+        "th_jax.memory",
     },
     "th_jax.consent_record": {"th_jax.media", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},

@@ -26,6 +26,7 @@ from th_jax.consent import check_driving
 from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
+from th_jax.memory import is_out_of_memory
 from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
 from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
@@ -235,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"th_jax.rendering.animate: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         print(f"th_jax.rendering.animate: out of memory: lower --chunk, which is {chosen.chunk}", file=sys.stderr)
         return 1
