@@ -142,7 +142,9 @@ def train(config: ConfigDict) -> None:
     watch = watch_of(config, networks) if jax.process_index() == 0 else None
     total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)
     description, folder = {"config": config.to_dict(), "video_list": video_list}, f"{workdir}/checkpoints"
-    goes_on, start = find_start(programs, folder, start_from=config.start_from)
+    goes_on, start = find_start(
+        programs, folder, start_from=config.start_from, growing=config.start_growing, seed=config.seed
+    )
     with StopRequest() as stop, Checkpoints(folder, keep=config.keep_checkpoints) as checkpoints:
         state, step = begin_or_resume(
             programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start=start

@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
             "stop_after_skips": 20,
             # Released weights or a run's workdir to go on from with fresh moments; "" starts afresh.
             "start_from": "",
+            # Whether start_from may hold weights of smaller frames (th_jax.models.grow).
+            "start_growing": False,
             # What --dry_run counts where the data are not there.
             "expected_videos": 145_569,
         }

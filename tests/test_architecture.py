@@ -66,7 +66,8 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.dry_run": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training"},
     "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
     "th_jax.meta_run": BASE | {
-        "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints", "th_jax.pretrained",
+        "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints",
+        "th_jax.pretrained",
     },
     "th_jax.evaluation.metrics": set(),
     "th_jax.evaluation": BASE | {

@@ -145,3 +145,13 @@ def test_bad_input_is_refused_with_its_reason() -> None:
         draw_landmarks.__wrapped__(jnp.zeros((68, 2)), size=0)
     with pytest.raises(ValueError, match=r"shape \[..., P, 2\], but have \(68, 3\)"):
         draw_landmarks.__wrapped__(jnp.zeros((68, 3)), size=32)
+
+
+def test_lines_of_another_width() -> None:
+    """A straight stroke covers as much area as it is wide times long."""
+    points = jnp.asarray(only({0: (0.25, 0.5), 1: (0.75, 0.5)}))
+    for width, pixels in ((2.0, 1.0), (3.0, 1.5), (8.0, 4.0), (0.5, 1.0)):
+        drawn = np.asarray(draw_landmarks(points, size=128, line_width=width)).max(-1)
+        np.testing.assert_allclose(drawn[:, 40:90].sum(0), pixels, atol=0.51)
+    with pytest.raises(ValueError, match="line_width"):
+        draw_landmarks(points, size=128, line_width=0.0)

@@ -124,7 +124,7 @@ def test_configs_that_fit_no_run(script: Any) -> None:
         (changed("", step=3), "step is a section of settings in configs/defaults.py, but is 3"),
         (
             {"seed": 0},
-            "it has no adversary, batch_rule, checkpoint_every and 21 more; begin with configs/defaults.py",
+            "it has no adversary, batch_rule, checkpoint_every and [0-9]+ more; begin with configs/defaults.py",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -29,6 +29,20 @@ def unit_to_network_range(images: Float[Array, "*batch H W C"]) -> Float[Array, 
     return images * 2.0 - 1.0
 
 
+def box_downsample(images: Float[Array, "B H W C"], *, size: int) -> Float[Array, "B {size} {size} C"]:
+    """Square images at a smaller size, each pixel the mean of the block of pixels it covers.
+
+    Args:
+        images: square images whose side is a multiple of `size`.
+        size: new side in pixels; the side of the images returns them unchanged.
+    """
+    batch, side, _, channels = images.shape
+    if side == size:
+        return images
+    factor = side // size
+    return images.reshape(batch, size, factor, size, factor, channels).mean((2, 4))
+
+
 def to_byte_scale(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
     """Network images in [-1, 1] to floats in [0, 255], differentiable: the scale of Caffe's networks."""
     return (images.astype(jnp.float32) + 1.0) * 127.5

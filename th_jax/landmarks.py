@@ -1,5 +1,7 @@
 """Landmark images: points drawn as coloured, anti-aliased strokes on the device, inside the training step. Pure jnp."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -8,7 +10,9 @@ from jaxtyping import Float, Int
 from th_jax.topology import LINE_WIDTH, check_point_count, segments
 
 
-def draw_landmarks(points: Float[Array, "*batch P 2"], *, size: int) -> Float[Array, "*batch {size} {size} 3"]:
+def draw_landmarks(
+    points: Float[Array, "*batch P 2"], *, size: int, line_width: float = LINE_WIDTH
+) -> Float[Array, "*batch {size} {size} 3"]:
     """Landmark images y of the paper (section 3.1), colours in [0, 1] on black, by docs/paper-map.md.
 
     Strokes are laid over each other in the order of `th_jax.topology.segments`; a pixel's coverage falls from one to zero
@@ -18,10 +22,11 @@ def draw_landmarks(points: Float[Array, "*batch P 2"], *, size: int) -> Float[Ar
         points: 68 iBUG points, or 70 with the pupils: x then y, in [0, 1] from the left and the top edge. A stroke with a
             NaN or infinite end is not drawn and passes no gradient; points outside of [0, 1] are drawn as far as they
             reach into the picture.
-        size: side of the picture in pixels. Lines are max(1, size / 128) pixels wide.
+        size: side of the picture in pixels.
+        line_width: of the strokes, in 256ths of the side. Lines are max(1, size * line_width / 256) pixels wide.
 
     Raises:
-        ValueError: for another number of points, or a size below 1.
+        ValueError: for another number of points, a size below 1, or a line width that is not above 0.
         TypeError: if the points are not floating point.
 
     The loop over strokes holds one picture and fuses the distance into its update. On two CPU cores this takes 1.3 to 3 ms
@@ -35,20 +40,22 @@ def draw_landmarks(points: Float[Array, "*batch P 2"], *, size: int) -> Float[Ar
         raise TypeError(f"points must be floating point in [0, 1], but came as {points.dtype}")
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, but is {size}")
+    if not 0 < line_width < math.inf:
+        raise ValueError(f"line_width must be above 0, but is {line_width}")
     batch = points.shape[:-2]
     flat = points.astype(jnp.float32).reshape((-1, *points.shape[-2:]))
-    pictures = jax.vmap(lambda one: _draw(one, size))(flat)
+    pictures = jax.vmap(lambda one: _draw(one, size, max(1.0, size * line_width / 256)))(flat)
     return pictures.reshape((*batch, size, size, 3))
 
 
-def _draw(points: Float[Array, "P 2"], size: int) -> Float[Array, "{size} {size} 3"]:
+def _draw(points: Float[Array, "P 2"], size: int, width: float) -> Float[Array, "{size} {size} 3"]:
     strokes = segments(points.shape[0])
     known = jnp.isfinite(points).all(-1)
     # Unknown points are moved before any arithmetic: a NaN that is only masked afterwards would still poison gradients.
     pixels = jnp.where(known[:, None], points, 0.0) * size
     start, end = pixels[strokes.start], pixels[strokes.end]
     drawn = (known[strokes.start] & known[strokes.end]).astype(jnp.float32)
-    radius = jnp.asarray(strokes.radius) * max(1.0, size * LINE_WIDTH)
+    radius = jnp.asarray(strokes.radius) * width
     color = jnp.asarray(strokes.color)
     centers = jnp.arange(size, dtype=jnp.float32) + 0.5
     x, y = centers[None, :], centers[:, None]

@@ -1,5 +1,6 @@
 """What a meta-learning run does besides its steps: it begins, resumes, settles W, keeps time, and stops for replay."""
 
+import dataclasses
 import math
 import re
 import time
@@ -8,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from th_jax.checkpoints import CheckpointError, Checkpoints, check_video_list
 from th_jax.data import Episodes, VideoRecords
+from th_jax.models.grow import grow
 from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.sharding import put_batch, with_layout
@@ -54,13 +57,17 @@ def one_epoch(episodes: Episodes, programs: MetaPrograms) -> Iterator[EpisodeBat
         yield put_batch(programs.mesh, episodes.batch(step))
 
 
-def find_start(programs: MetaPrograms, folder: str, *, start_from: str) -> tuple[bool, MetaModel | None]:
+def find_start(
+    programs: MetaPrograms, folder: str, *, start_from: str, growing: bool = False, seed: int = 0
+) -> tuple[bool, MetaModel | None]:
     """Whether a run goes on from its checkpoints, and else the released weights that it begins from; makes no folder.
 
     Args:
         programs: of the run.
         folder: of the run's checkpoints.
         start_from: a released file, a run's folder, or the name of bundled weights; "" for fresh weights.
+        growing: the released weights may be of smaller frames (`th_jax.models.grow`).
+        seed: of the parameters that growing adds.
 
     Raises:
         ValueError: if there are no such released weights, or they are of other networks.
@@ -70,8 +77,14 @@ def find_start(programs: MetaPrograms, folder: str, *, start_from: str) -> tuple
     if goes_on or not start_from:
         return goes_on, None
     meta = load_meta(start_from, only_generate=True)
+    if growing:
+        grown = grow(meta.networks, meta.weights, programs.networks, jax.random.key(seed))
+        return False, dataclasses.replace(meta, networks=programs.networks, weights=grown.weights)
     if meta.networks != programs.networks:
-        raise ValueError(f"{start_from} holds {meta.networks}, but this run trains {programs.networks}")
+        raise ValueError(
+            f"{start_from} holds {meta.networks}, but this run trains {programs.networks}; "
+            "start_growing=True starts larger networks from the weights of smaller ones"
+        )
     return False, meta
 
 

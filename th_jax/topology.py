@@ -44,8 +44,8 @@ PUPIL_COLOR: Color = (1.0, 1.0, 1.0)
 PUPIL_RADIUS = 1.0
 """Radius of a pupil's disc, in line widths."""
 
-LINE_WIDTH = 1.0 / 128.0
-"""Line width as a share of the frame's size: 2 px at 256 px; never thinner than one pixel."""
+LINE_WIDTH = 2.0
+"""Default width of the drawn lines, in 256ths of the image's side; never drawn thinner than one pixel."""
 
 
 class Segments(NamedTuple):

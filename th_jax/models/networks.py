@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
-from th_jax.images import unit_to_network_range
+from th_jax.images import box_downsample, unit_to_network_range
 from th_jax.landmarks import draw_landmarks
 from th_jax.leaf_names import leaf_name
 from th_jax.models import starts
@@ -26,6 +26,7 @@ from th_jax.models.embedder import Embedder
 from th_jax.models.generator import AdainProjection, Generator, neutral_adain
 from th_jax.models.plan import Plan, plan
 from th_jax.models.spectral import SPECTRAL_STATS, fold_spectral_norm
+from th_jax.topology import LINE_WIDTH
 from th_jax.types import MetaWeights, NetworkState, Params
 
 SYNTHESIS = ("embedder", "projection", "generator")
@@ -50,6 +51,9 @@ class Networks:
             scores are float32 either way.
         projection_spectral_norm: whether P carries spectral norm (the paper: yes).
         spectral_norm: off only for inference with `folded` weights.
+        embedder_size: side in pixels of the images that E sees; 0 means `image_size`. A smaller one averages blocks of
+            pixels first, so that weights grown from smaller frames keep their embeddings (`th_jax.models.grow`).
+        landmark_width: width of the drawn landmark lines in 256ths of the side, but at least one pixel.
     """
 
     image_size: int = 256
@@ -59,10 +63,20 @@ class Networks:
     compute_dtype: str = "float32"
     projection_spectral_norm: bool = True
     spectral_norm: bool = True
+    embedder_size: int = 0
+    landmark_width: float = LINE_WIDTH
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
         plan(image_size=self.image_size, base_width=self.base_width)
+        if self.embedder_size:
+            plan(image_size=self.embedder_size, base_width=self.base_width)
+            if self.embedder_size > self.image_size:
+                raise ValueError(
+                    f"embedder_size must be at most image_size, which is {self.image_size}, but is {self.embedder_size}"
+                )
+        if not 0 < self.landmark_width <= 256:
+            raise ValueError(f"landmark_width must be above 0 and at most 256, but is {self.landmark_width}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {getattr(self, name)!r}")
@@ -83,9 +97,15 @@ class Networks:
         return plan(image_size=self.image_size, base_width=self.base_width)
 
     @property
+    def embedder_side(self) -> int:
+        """Side in pixels of the images that E sees."""
+        return self.embedder_size or self.image_size
+
+    @property
     def embedder(self) -> Embedder:
         """E as a Flax module."""
-        return Embedder(pool=self.pool, pool_order=self.pool_order, **self._common, dtype=self._dtype)
+        common = self._common | {"image_size": self.embedder_side}
+        return Embedder(pool=self.pool, pool_order=self.pool_order, **common, dtype=self._dtype)
 
     @property
     def projection(self) -> AdainProjection:
@@ -114,7 +134,8 @@ class Networks:
         """
         check_picture("frame", frame, size=self.image_size)
         check_picture("landmark_image", landmark_image, size=self.image_size)
-        return _apply(self.embedder, embedder, frame, landmark_image)
+        seen = (box_downsample(image, size=self.embedder_side) for image in (frame, landmark_image))
+        return _apply(self.embedder, embedder, *seen)
 
     def project(self, projection: NetworkState, embedding: Float[Array, "B N"]) -> Float[Array, "B A"]:
         """ψ̂ = P·ê, the AdaIN parameters of a person.
@@ -156,7 +177,7 @@ class Networks:
 
     def landmark_image(self, points: Float[Array, "*batch P 2"]) -> Float[Array, "*batch H W 3"]:
         """The landmark image y of points in [0, 1], at this size, in the [-1, 1] of the networks."""
-        return unit_to_network_range(draw_landmarks(points, size=self.image_size))
+        return unit_to_network_range(draw_landmarks(points, size=self.image_size, line_width=self.landmark_width))
 
     def shapes(self) -> MetaWeights:
         """Shapes and dtypes of all weights, without making any; traced once for equal networks."""
@@ -218,10 +239,11 @@ def _all_shapes(networks: Networks) -> MetaWeights:
     key = jax.random.key(0)
     size, plan_ = networks.image_size, networks.plan
     picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    seen = jax.ShapeDtypeStruct((1, networks.embedder_side, networks.embedder_side, 3), jnp.float32)
     embedding = jax.ShapeDtypeStruct((1, plan_.embedding), jnp.float32)
     adain = jax.ShapeDtypeStruct((1, plan_.adain_size), jnp.float32)
     states = {
-        "embedder": _shapes(networks.embedder, key, picture, picture),
+        "embedder": _shapes(networks.embedder, key, seen, seen),
         "projection": _shapes(networks.projection, key, embedding),
         "generator": _shapes(networks.generator, key, picture, adain),
     }

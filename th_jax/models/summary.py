@@ -36,10 +36,11 @@ def layers(networks: Networks) -> list[Layer]:
 
     size, plan = networks.image_size, networks.plan
     picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    seen = jax.ShapeDtypeStruct((1, networks.embedder_side, networks.embedder_side, 3), jnp.float32)
     embedding = jax.ShapeDtypeStruct((1, plan.embedding), jnp.float32)
     adain = jax.ShapeDtypeStruct((1, plan.adain_size), jnp.float32)
     calls = (
-        ("E", networks.embedder, (picture, picture)),
+        ("E", networks.embedder, (seen, seen)),
         ("G", networks.generator, (picture, adain)),
         ("P", networks.projection, (embedding,)),
         ("D", networks.discriminator, (picture, picture, embedding)),

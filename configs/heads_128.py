@@ -1,0 +1,24 @@
+"""Rendered people at 128 px, grown from the bundled 64 px weights: content alone, the discriminator alone, both players.
+
+Command:   make heads && python train.py --config configs/heads_128.py --workdir runs/heads_128
+Hardware:  2 cores of an x86-64 server, no accelerator
+Result:    see docs/learning.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import heads
+
+
+def get_config() -> ConfigDict:
+    """E keeps looking at 64 px, so that its embeddings, P and the video table stay valid while G and D adapt."""
+    config = heads.get_config()
+    config.name = "heads_128"
+    config.start_from = "heads"
+    config.start_growing = True
+    config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})
+    config.adversary.update({"content_steps": 500, "discriminator_steps": 150, "ramp_steps": 300, "weight": 2.0})
+    config.steps = 20_000
+    config.evaluate_every = 500
+    config.checkpoint_every = 100
+    return config

@@ -1,0 +1,64 @@
+"""Weights for larger frames from weights of smaller ones: every parameter whose name and shape fit is copied."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PRNGKeyArray
+
+from th_jax.leaf_names import leaf_name, leaves_by_name
+from th_jax.models.networks import Networks
+from th_jax.types import MetaWeights
+
+
+class Grown(NamedTuple):
+    """Weights for the larger networks, and what in them is new."""
+
+    weights: MetaWeights
+    fresh: tuple[str, ...]
+    """Names of the parameters that the smaller networks do not have in this shape: they hold their initial values."""
+
+
+def grow(smaller: Networks, weights: MetaWeights, larger: Networks, key: PRNGKeyArray) -> Grown:
+    """Starts `larger` from the weights of `smaller`.
+
+    Self-attention starts with gamma 0, so a block that is new, or that stands behind other features, adds nothing at
+    first. With `larger.embedder_size` equal to the size that E saw before, the embedding, P and the video table stay
+    valid, and only G and D have something to learn (docs/learning.md).
+
+    Args:
+        smaller: networks that `weights` belong to.
+        weights: trained weights.
+        larger: networks to start, of the same base width and pooling.
+        key: for the initial values of new parameters.
+
+    Raises:
+        ValueError: if the networks differ in what a parameter means, so that copied values would be of no use.
+    """
+    for name in ("base_width", "pool", "pool_order", "projection_spectral_norm", "spectral_norm"):
+        old, new = getattr(smaller, name), getattr(larger, name)
+        if old != new:
+            raise ValueError(f"weights grow only to networks of the same {name}: it is {old!r} here and {new!r} there")
+    if larger.image_size < smaller.image_size:
+        raise ValueError(f"weights of {smaller.image_size} px do not shrink to {larger.image_size} px")
+    shapes, old_leaves = leaves_by_name(larger.shapes()), leaves_by_name(weights)
+    fresh_layers = {
+        _layer(name) for name, new in shapes.items() if name not in old_leaves or old_leaves[name].shape != new.shape
+    }
+    fresh = tuple(name for name in shapes if _layer(name) in fresh_layers)
+
+    def start(path: tuple[Any, ...], initial: Array) -> Array:
+        name = leaf_name(path)
+        return initial if name in fresh else jnp.asarray(np.asarray(old_leaves[name]))
+
+    grown: MetaWeights = jax.tree_util.tree_map_with_path(start, larger.init(key))
+    return Grown(grown, fresh)
+
+
+def _layer(name: str) -> str:
+    """What is copied whole or not at all: an attention block, or a layer with its u and v."""
+    group, _, *modules, _ = name.split("/")
+    attention = [place for place, module in enumerate(modules) if module.startswith("attention")]
+    return "/".join([group, *(modules[: attention[0] + 1] if attention else modules)])
