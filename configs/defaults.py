@@ -46,6 +46,8 @@ def get_config() -> ConfigDict:
                 "sources": 8,
                 "flip": False,
                 "color_jitter": 0.0,
+                "crop_scale": 0.0,
+                "crop_shift": 0.0,
                 "drop_pupils": 0.0,
                 "landmarks": "detected",
                 "short_videos": "leave_out",

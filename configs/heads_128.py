@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.start_from = "heads"
     config.start_growing = True
     config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})
+    config.episodes.update({"crop_scale": 0.2, "crop_shift": 0.1, "color_jitter": 0.1})
     config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64})
     config.adversary.update({"content_steps": 500, "discriminator_steps": 150, "ramp_steps": 300, "weight": 2.0})
     config.steps = 20_000
