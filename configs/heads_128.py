@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.name = "heads_128"
     config.start_from = "heads"
     config.start_growing = True
+    config.matmul_precision = "bfloat16"
     config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})
     config.episodes.update({"crop_scale": 0.2, "crop_shift": 0.1, "color_jitter": 0.1})
     config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64})
