@@ -31,7 +31,14 @@ def get_config() -> ConfigDict:
             },
             "batch_rule": "square_root",
             # th_jax.training.schedule.AdversarySchedule: the paper's has both players from the first step
-            "adversary": {"content_steps": 0, "discriminator_steps": 0, "ramp_steps": 0, "weight": 1.0},
+            "adversary": {
+                "content_steps": 0,
+                "discriminator_steps": 0,
+                "ramp_steps": 0,
+                "weight": 1.0,
+                "fall_steps": 0,
+                "final_weight": 1.0,
+            },
             # th_jax.training.meta_step.make_meta_train_step
             "step": {
                 "discriminator_updates": 2,
