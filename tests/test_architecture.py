@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.memory": set(),
     "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses", "th_jax.sharding"},
     "th_jax.checkpoint_description": {"th_jax.version", "th_jax.leaf_names"},
-    "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_description"},
+    "th_jax.checkpoint_backend": set(),
+    "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_backend", "th_jax.checkpoint_description"},
     "th_jax.run_files": {"th_jax.addresses", "th_jax.whole_file"},
     "th_jax.run_log": {"th_jax.addresses", "th_jax.media", "th_jax.version", "th_jax.run_files"},
     "th_jax.pretrained": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.checkpoints", "th_jax.media"},
@@ -67,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
     "th_jax.meta_run": BASE | {
         "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints",
-        "th_jax.pretrained",
+        "th_jax.pretrained", "th_jax.run_log",
     },
     "th_jax.evaluation.metrics": set(),
     "th_jax.evaluation": BASE | {
@@ -97,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
 CONTAINED: dict[str, tuple[str, ...]] = {
     "tensorflow": ("data_prep",),
     "dlib": ("th_jax/faces/detect.py",),
-    "orbax": ("th_jax/checkpoints.py",),
+    "orbax": ("th_jax/checkpoint_backend.py",),
     "optax": ("th_jax/training",),
     "absl": ("train.py", "finetune.py", "configs"),
     "ml_collections": ("train.py", "finetune.py", "configs", "benchmarks/finetune_sweep.py"),
