@@ -68,7 +68,10 @@ def parse(arguments: list[str]) -> list[str]:
             hint = "a setting is changed in a file, so name the file too: --config configs/finetune_heads.py"
         reason = str(error).rstrip(".")
         sys.exit(f"finetune.py: {reason}; {hint}")
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
+    except SyntaxError as error:
+        encoding = "; save it as UTF-8" if "utf-8" in str(error).lower() else ""
+        sys.exit(f"finetune.py: the config cannot be used: {error}{encoding}")
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError) as error:
         sys.exit(f"finetune.py: {_unknown_setting(error) or f'the config or a change of it cannot be used: {error}'}")
 
 

@@ -177,6 +177,15 @@ def test_mistakes_are_one_sentence(
     assert message in refused(arguments, monkeypatch, capsys, tmp_path)
 
 
+def test_a_config_in_another_encoding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_bytes('"""Kühe."""\n'.encode("latin-1"))
+    said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
+    assert said.startswith("finetune.py: the config cannot be used: ")
+    assert said.endswith("; save it as UTF-8")
+
+
 def test_configs_that_fit_no_fine_tuning() -> None:
     """Found before anything is loaded, wherever they come from."""
     import finetune

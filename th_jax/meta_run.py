@@ -65,7 +65,8 @@ def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
         if isinstance(error, AttributeError | KeyError) and (part in change.split(".") or part.endswith(f": {change}")):
             hint = f" (did you mean {near[1]}?)" if near else ""
             return f"the config has no setting {change}{hint}; configs/defaults.py lists them"
-    return f"the config or a change of it cannot be used: {error}"
+    encoding = "; save it as UTF-8" if isinstance(error, SyntaxError) and "utf-8" in text.lower() else ""
+    return f"the config or a change of it cannot be used: {error}{encoding}"
 
 
 def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
