@@ -7,6 +7,7 @@ The same command goes on where it was stopped. docs/fine-tuning.md has the setti
 """
 
 import importlib
+import io
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,10 @@ def parse(arguments: list[str]) -> list[str]:
             hint = "a setting is changed in a file, so name the file too: --config configs/finetune_heads.py"
         reason = str(error).rstrip(".")
         sys.exit(f"finetune.py: {reason}; {hint}")
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
+    except SyntaxError as error:
+        encoding = "; save it as UTF-8" if "utf-8" in str(error).lower() else ""
+        sys.exit(f"finetune.py: the config cannot be used: {error}{encoding}")
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError) as error:
         sys.exit(f"finetune.py: {_unknown_setting(error) or f'the config or a change of it cannot be used: {error}'}")
 
 
@@ -101,6 +105,9 @@ def main(arguments: list[str]) -> None:
     if (SIGNING_KEY.value or SIGNING_CERTIFICATE.value) and not PREVIEW.value:
         app.usage(detailed_error="--signing_key signs previews, and there are none: give --preview too", exitcode=2)
     logging.set_verbosity(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown ends no run
     try:
         sys.exit(finetune(CONFIG.value))
     except (ValueError, ImportError, OSError) as error:
@@ -133,7 +140,8 @@ def finetune(config: ConfigDict | None) -> int:
     how = None if FEED_FORWARD.value else finetuning_of(config, meta)
     report, stopped = Report(saving.folder), False
     left = unfinished(people, saving, max_shots=MAX_SHOTS.value, report=report)
-    with StopRequest() as stop, tqdm(total=len(people), initial=len(people) - len(left), unit="person") as bar:
+    done = len(people) - len(left)
+    with StopRequest() as stop, tqdm(total=len(people), initial=done, unit="person", disable=None) as bar:
         made = enrol(
             meta, left, saving, how=how, max_shots=MAX_SHOTS.value, report=report,
             stop=lambda: bool(stop.signal), told=lambda text: bar.set_postfix_str(text),
@@ -145,7 +153,7 @@ def finetune(config: ConfigDict | None) -> int:
                     bar.write(f"{outcome.name}: {outcome.reason}", file=sys.stderr)
         except Interrupted:
             stopped = True
-    print(summary(report.outcomes, skipped=len(people) - len(left)))
+    print(summary(report.outcomes, skipped=done, folder=saving.folder))
     if stopped:
         print(f"stopped by {stop.signal}; what is finished is saved, and the same command goes on")
         return STOPPED

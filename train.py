@@ -146,15 +146,15 @@ def train(config: ConfigDict) -> None:
         programs, folder, start_from=config.start_from, growing=config.start_growing, seed=config.seed
     )
     with StopRequest() as stop, Checkpoints(folder, keep=config.keep_checkpoints) as checkpoints:
-        state, step = begin_or_resume(
-            programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start=start
-        )
+        begun = begin_or_resume(programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start=start)
+        state, step = begun.state, begun.step
         with RunLog(workdir, total_steps=total, start_step=step, process_index=jax.process_index()) as log:
             if jax.process_index() == 0:
                 for difference in write_config(workdir, config.to_dict(), overwrite=True):
                     log.message(f"from here on another setting: {difference}")
             if goes_on and config.start_from:
                 log.message(f"start_from is not used: the run goes on from step {step:,}")
+            begun.tell(log)
             log.message(f"step {step:,} of {total:,}; {videos:,} videos; {programs.mesh.devices.size} devices")
             reader, clock = episodes.iterate(start_step=step, **config.reading), StepClock()
             while step < total and not stop.agreed(step):

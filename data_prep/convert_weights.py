@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.weight_sources import read_source, source_bytes
-from th_jax.perceptual.weights import NETWORKS, Origin, WeightsError, save_weights, weights_folder
+from th_jax.perceptual.weights import FOLDER_VARIABLE, NETWORKS, Origin, WeightsError, save_weights, weights_folder
 
 
 class Published(NamedTuple):
@@ -87,7 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--unverified", action="store_true", help="take a file whose digest is not known")
     options = parser.parse_args(arguments)
-    out = options.out or weights_folder() / f"{options.network}.safetensors"
+    out, folder = options.out, weights_folder()
+    if out is None:
+        if folder is None:
+            parser.error(f"this user has no home folder: name a file with --out, or a folder in {FOLDER_VARIABLE}")
+        out = folder / f"{options.network}.safetensors"
     try:
         origin = convert(
             options.network,

@@ -13,6 +13,7 @@ from data_prep.transfer import remote_files
 from th_jax.data.read_range import is_remote
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.media.provenance import SIDECAR_SUFFIX
+from th_jax.plain_text import read_text
 
 TRAIN, HELDOUT = "train", "heldout"
 
@@ -129,11 +130,7 @@ def read_names(path: Path) -> frozenset[str]:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds none, or is no text.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: a list has one name a line") from error
-    names = frozenset(line.strip() for line in lines if line.strip())
+    names = frozenset(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not names:
         raise ValueError(f"{path} names nobody: a list has one name a line")
     return names

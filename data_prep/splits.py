@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.sources import HELDOUT, TRAIN, SourceVideo
+from th_jax.plain_text import read_text
 
 VALIDATION = "validation"
 
@@ -46,10 +47,7 @@ def read_official_split(path: Path) -> OfficialSplit:
         FileNotFoundError: if there is no such file.
         ValueError: if it is none of these lists, or contradicts itself.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8") from error
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     header = _cells(lines[0]) if lines else []
     if header and header[0].endswith("ID") and "Set" in header:
         return OfficialSplit(path.name, _agreeing(path, _people(path, header, lines[1:])), {})

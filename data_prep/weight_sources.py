@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.perceptual.weights import WeightsError, kernel_shapes
+from th_jax.plain_text import read_text
 
 Layers = dict[str, dict[str, Float[np.ndarray, "..."]]]
 
@@ -138,7 +139,7 @@ def read_onnx(path: Path) -> Layers:
 
 def read_tensorflow_js(path: Path) -> Layers:
     """A TensorFlow.js graph model of MobileNet with its batch norms partly folded: here they are folded wholly."""
-    model = json.loads(path.read_text())
+    model = json.loads(read_text(path))
     tensors: dict[str, np.ndarray] = {}
     for group in model["weightsManifest"]:
         content = b"".join(_beside(path, name).read_bytes() for name in group["paths"])

@@ -1,5 +1,6 @@
 """States to save in the tests of checkpoints: every dtype, NaN, an empty part, a table with rows."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from th_jax.checkpoint_description import named_leaves
+from th_jax.checkpoints import Checkpoints
 
 ABOUT = {"config": {"networks": {"image_size": 16, "base_width": 4}, "seed": 0}, "video_list": "ab" * 32}
 
@@ -46,3 +48,12 @@ def assert_same_bits(a: State, b: State) -> None:
         other = named_leaves(b)[name]
         assert leaf.dtype == other.dtype, name
         assert np.asarray(leaf).tobytes() == np.asarray(other).tobytes(), name
+
+
+def three_in(tmp_path: Path) -> Path:
+    """A folder with the checkpoints of steps 1, 2 and 3."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        for step in (1, 2, 3):
+            assert checkpoints.save(step, state_of(step), description=ABOUT)
+    return folder

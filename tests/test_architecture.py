@@ -17,7 +17,7 @@ ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 BASE = {
     "th_jax",
     *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution")),
-    *(f"th_jax.{name}" for name in ("addresses", "leaf_names", "tensor_file", "whole_file")),
+    *(f"th_jax.{name}" for name in ("addresses", "leaf_names", "plain_text", "tensor_file", "whole_file")),
 }
 ALLOWED: dict[str, set[str]] = {
     "th_jax.version": set(),
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.landmarks": {"th_jax.topology"},
     "th_jax.addresses": set(),
     "th_jax.leaf_names": set(),
+    "th_jax.plain_text": set(),
     "th_jax.whole_file": set(),
     "th_jax.tensor_file": {"th_jax.version"},
     "th_jax.models": BASE,
@@ -43,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.memory": set(),
     "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses", "th_jax.sharding"},
     "th_jax.checkpoint_description": {"th_jax.version", "th_jax.leaf_names"},
-    "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_description"},
+    "th_jax.checkpoint_backend": set(),
+    "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_backend", "th_jax.checkpoint_description"},
     "th_jax.run_files": {"th_jax.addresses", "th_jax.whole_file"},
     "th_jax.run_log": {"th_jax.addresses", "th_jax.media", "th_jax.version", "th_jax.run_files"},
     "th_jax.pretrained": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.checkpoints", "th_jax.media"},
@@ -67,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
     "th_jax.meta_run": BASE | {
         "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints",
-        "th_jax.pretrained",
+        "th_jax.pretrained", "th_jax.run_log",
     },
     "th_jax.evaluation.metrics": set(),
     "th_jax.evaluation": BASE | {
@@ -84,12 +86,12 @@ ALLOWED: dict[str, set[str]] = {
         "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark", "th_jax.interruption",
         "th_jax.memory",
     },
-    "th_jax.consent_record": {"th_jax.media", "th_jax.whole_file"},
+    "th_jax.consent_record": {"th_jax.media", "th_jax.plain_text", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
     "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media", "th_jax.whole_file"},
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
-        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.whole_file",
+        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.plain_text", "th_jax.whole_file",
     },
 }  # fmt: skip
 
@@ -97,7 +99,7 @@ ALLOWED: dict[str, set[str]] = {
 CONTAINED: dict[str, tuple[str, ...]] = {
     "tensorflow": ("data_prep",),
     "dlib": ("th_jax/faces/detect.py",),
-    "orbax": ("th_jax/checkpoints.py",),
+    "orbax": ("th_jax/checkpoint_backend.py",),
     "optax": ("th_jax/training",),
     "absl": ("train.py", "finetune.py", "configs"),
     "ml_collections": ("train.py", "finetune.py", "configs", "benchmarks/finetune_sweep.py"),

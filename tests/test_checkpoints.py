@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoint_states import ABOUT, assert_same_bits, shapes_of, state_of
+from checkpoint_states import ABOUT, assert_same_bits, shapes_of, state_of, three_in
 
 from th_jax.checkpoint_description import _digest
 from th_jax.checkpoints import CheckpointError, Checkpoints
@@ -19,11 +19,7 @@ from th_jax.checkpoints import CheckpointError, Checkpoints
 @pytest.fixture
 def three(tmp_path: Path) -> Path:
     """A folder with the checkpoints of steps 1, 2 and 3."""
-    folder = tmp_path / "checkpoints"
-    with Checkpoints(folder) as checkpoints:
-        for step in (1, 2, 3):
-            assert checkpoints.save(step, state_of(step), description=ABOUT)
-    return folder
+    return three_in(tmp_path)
 
 
 def test_state_and_description_come_back(three: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_digest_is_that_of_what_was_agreed_to() -> None:
     ("content", "message"),
     [
         (b"", "it is not JSON in UTF-8"),
-        (b"\xff\xfe{}", "it is not JSON in UTF-8"),
+        (b"\xff\xfe{}", "save it as UTF-8"),
         (b"[]", "it must be a JSON object, but is list"),
         (b"[" * 500_000, "it is nested too deeply"),
         (b'{"a":' * 100_000, "it is nested too deeply"),

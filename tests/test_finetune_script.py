@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,10 @@ def test_one_person_and_many(folder: Path) -> None:
         folder, *meta, "--shots", str(folder / "photos" / "ada"), "--consent", str(folder / "ada.consent.json"),
         "--out", str(folder / "one"), "--preview",
     )  # fmt: skip
-    assert (code, said.strip()) == (0, "1 finished"), err
+    assert (code, said.splitlines()) == (
+        0, ["1 finished", f"  ada: {folder}/one/ada.safetensors, from 3 of 3 pictures"],
+    ), err  # fmt: skip
+    assert "person" not in err, "a bar belongs on a terminal"
     assert (folder / "one" / "previews" / "ada" / "000002.png").exists()
     with (folder / "people.csv").open("w", newline="") as file:
         rows = [["wall", "photos/wall", "none"], *([n, f"photos/{n}", f"{n}.consent.json"] for n in ("ada", "bob"))]
@@ -99,13 +103,27 @@ def test_one_person_and_many(folder: Path) -> None:
     assert "ada.safetensors was made with other meta weights or settings: remove it, or choose another folder" in err
 
 
-def test_feed_forward(folder: Path) -> None:
+def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also: what was left out is named, where letters cannot be shown as well."""
     tiny, out = str(folder / "tiny.safetensors"), folder / "fast"
+    photos = shutil.copytree(folder / "photos" / "bob", tmp_path / "bob")
+    (photos / "half.jpg").write_bytes((photos / "0.jpg").read_bytes()[:1000])
+    (photos / "zwü.dng").write_bytes(b"a picture of another kind")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     code, said, err = run(
-        folder, "--meta", tiny, "--shots", str(folder / "photos" / "bob"), "--out", str(out), "--feed_forward",
+        folder, "--meta", tiny, "--shots", str(photos), "--out", str(out), "--feed_forward",
         "--name", "robert", "--consent", "none",
     )  # fmt: skip
-    assert (code, said.strip()) == (0, "1 finished"), err
+    assert code == 0, err
+    why = dict(read_report(out)["robert"].left_out)
+    assert said.splitlines() == [
+        "1 finished",
+        f"  robert: {out}/robert.safetensors, from 3 of 4 pictures",
+        f"    left out: half.jpg: {why['half.jpg']}",
+        f"    left out: zw\\xfc.dng: {why['zwü.dng']}",
+    ]
+    assert why["half.jpg"].startswith("is damaged or cut off")
+    assert why["zwü.dng"].startswith("not read: .dng is none of .png, ")
     assert (out / "robert.safetensors").stat().st_size < 100_000
     robert = load_avatar(out / "robert.safetensors", meta=tiny)
     assert (robert.provenance.consent, robert.provenance.notes) == (None, NOT_RECORDED)
@@ -157,6 +175,15 @@ def test_mistakes_are_one_sentence(
     tmp_path: Path,
 ) -> None:
     assert message in refused(arguments, monkeypatch, capsys, tmp_path)
+
+
+def test_a_config_in_another_encoding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_bytes('"""Kühe."""\n'.encode("latin-1"))
+    said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
+    assert said.startswith("finetune.py: the config cannot be used: ")
+    assert said.endswith("; save it as UTF-8")
 
 
 def test_configs_that_fit_no_fine_tuning() -> None:

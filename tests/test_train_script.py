@@ -2,20 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from quick_programs import XLA_FLAGS
 
 from th_jax.checkpoints import Checkpoints
+from th_jax.meta_run import Begun
 from th_jax.pretrained import load_meta
 from th_jax.release import main as release
-from th_jax.run_log import read_metrics
+from th_jax.run_log import RunLog, read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "tests/tiny_experiment.py"
@@ -101,6 +104,35 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(folder: Path, whole_run:
     assert fingerprints(workdir) == fingerprints(whole_run)
     steps = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "time/step" in line]
     assert steps == sorted(set(steps)), "each step stands once in the curve"
+
+
+@pytest.mark.slow
+def test_a_run_with_a_damaged_newest_checkpoint_goes_on_from_the_one_before(folder: Path, whole_run: Path) -> None:
+    workdir = shutil.copytree(whole_run, folder / "damaged")
+    description = workdir / "checkpoints" / "00000006" / "description" / "metadata"
+    description.write_text(description.read_text()[:-9])
+    code, out, err = run(folder, "--workdir", str(workdir))
+    assert code == 0, err[-3000:]
+    assert "DAMAGED: the checkpoint of step 6 in" in err
+    assert "goes on from the newest whole checkpoint, that of step 4" in err
+    assert "finished with step 6 of 6" in out
+    (told,) = [line for line in read_metrics(workdir / "metrics.jsonl") if "resumed/damaged" in line]
+    assert (told["step"], told["resumed/damaged"], told["resumed/newest_damaged"]) == (4, 1, 6)
+    assert fingerprints(workdir) == fingerprints(whole_run)
+
+
+def test_a_damaged_checkpoint_is_told_in_the_log_and_in_the_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state: Any = None
+    with RunLog(tmp_path, total_steps=9, start_step=4, tensorboard=False) as log:
+        Begun(state, 4).tell(log)
+        Begun(state, 4, {8: "that of step 8 is damaged", 6: "that of step 6 is damaged"}).tell(log)
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert (line["step"], line["resumed/damaged"], line["resumed/newest_damaged"]) == (4, 2, 8)
+    said = capsys.readouterr().err
+    assert said.count("DAMAGED: that of step") == 2
+    assert "goes on from the newest whole checkpoint, that of step 4; what is damaged was moved to checkpoints/" in said
 
 
 def test_a_run_that_blows_up_stops_with_its_batch(folder: Path) -> None:

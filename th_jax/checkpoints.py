@@ -5,9 +5,9 @@ the tree. What describes them is JSON (`th_jax.checkpoint_description`).
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from th_jax import checkpoint_description
+from th_jax.checkpoint_backend import listed, open_manager, orbax, read_leaves, set_aside, sharding_of, short
 from th_jax.checkpoint_description import CheckpointError as CheckpointError
 from th_jax.checkpoint_description import check_video_list as check_video_list
 from th_jax.checkpoint_description import named_leaves
 
 _STEP_DIGITS = 8
+_Check = Callable[[Mapping[str, Any]], None]
 
 
 class _DamagedError(CheckpointError):
@@ -59,18 +61,14 @@ class Checkpoints:
         if Path(self.folder).is_file():
             raise CheckpointError(f"{self.folder} is a file: checkpoints need a folder")
         self._asynchronous = asynchronous
-        orbax = _orbax()
-        if read_only:
-            options: dict[str, Any] = {"read_only": True, "save_interval_steps": 0, "create": False}
-        else:
+        options: dict[str, Any] = {"read_only": True, "save_interval_steps": 0, "create": False}
+        if not read_only:
             options = {"max_to_keep": keep, "keep_period": keep_every, "cleanup_tmp_directories": True}
             options["enable_async_checkpointing"] = asynchronous
         try:
-            self._manager = orbax.CheckpointManager(
-                self.folder, options=orbax.CheckpointManagerOptions(step_format_fixed_length=_STEP_DIGITS, **options)
-            )
+            self._manager = open_manager(self.folder, step_format_fixed_length=_STEP_DIGITS, **options)
         except Exception as error:
-            raise CheckpointError(f"the folder {self.folder} cannot hold checkpoints: {_short(error)}") from error
+            raise CheckpointError(f"the folder {self.folder} cannot hold checkpoints: {short(error)}") from error
 
     def __enter__(self) -> "Checkpoints":
         """The checkpoints themselves."""
@@ -110,20 +108,20 @@ class Checkpoints:
         self.wait()
         if later := [s for s in self.steps() if s > step]:
             raise CheckpointError(
-                f"{self.folder} holds checkpoints later than step {step} ({_listed(later)}): remove them with "
+                f"{self.folder} holds checkpoints later than step {step} ({listed(later)}): remove them with "
                 f"drop_after({step}), or save into another folder"
             )
         if step in self.steps() and not force:
             return False
         record = checkpoint_description.describe(step, leaves, description)
-        parts = _orbax().args
+        parts = orbax().args
         arguments = parts.Composite(state=parts.StandardSave(leaves), description=parts.JsonSave(record))
         try:
             if step in self.steps():
                 self._manager.delete(step)
             self._manager.save(step, args=arguments, force=True)
         except Exception as error:
-            raise CheckpointError(f"step {step} could not be saved in {self.folder}: {_short(error)}") from error
+            raise CheckpointError(f"step {step} could not be saved in {self.folder}: {short(error)}") from error
         if not self._asynchronous:
             self.wait()
         return True
@@ -144,32 +142,49 @@ class Checkpoints:
         except _DamagedError as error:
             raise CheckpointError(f"{error}; {self._another_one(step, shapes)}") from error
 
+    def resume(self, shapes: Any, *, check: _Check | None = None) -> tuple[Any, dict[str, Any], dict[int, str]]:
+        """The newest state that is whole, its description, and a sentence for each later step, whose checkpoint is damaged.
+
+        Those are moved aside, into damaged-STEP-1 beside them, so that the run can go on from the whole one.
+
+        Args:
+            shapes: as for `restore`.
+            check: raises what it has against a description, before its state is read.
+
+        Raises:
+            CheckpointError: as `restore`, if none is whole; on several hosts if the newest is not, since one host cannot tell
+                what the others can read.
+        """
+        newest = self._existing(None)
+        damaged: dict[int, str] = {}
+        for step in [s for s in reversed(self.steps()) if s == newest or jax.process_count() == 1]:
+            try:
+                state, description = self._restore_whole(step, shapes, check)
+            except _DamagedError as error:
+                damaged[step] = str(error)
+            else:
+                set_aside(self._manager, [f"{later:0{_STEP_DIGITS}d}" for later in damaged])
+                return state, description, damaged
+        raise CheckpointError(f"{damaged[newest]}; {self._another_one(newest, shapes)}")
+
     def read(self, prefixes: Sequence[str], *, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Only the leaves whose names begin with one of `prefixes`, by name, verified, on the host; and the description.
+
+        Without a step, those of the newest checkpoint in which they are whole: a warning is logged for each damaged one.
 
         Raises:
             CheckpointError: if there is no such checkpoint, no such leaf, or it is damaged.
         """
-        step = self._existing(step)
-        record = self.describe(step=step)
-        wanted = {name: leaf for name, leaf in record["leaves"].items() if name.startswith(tuple(prefixes))}
-        if not wanted:
-            raise CheckpointError(f"the checkpoint of step {step} in {self.folder} has no leaf {_listed(prefixes)}")
-        orbax = _orbax()
-        item = {name: jax.ShapeDtypeStruct(leaf["shape"], jnp.dtype(leaf["dtype"])) for name, leaf in wanted.items()}
-        arguments = orbax.args.PyTreeRestore(
-            item,
-            restore_args={name: orbax.RestoreArgs(restore_type=np.ndarray) for name in item},
-            partial_restore=True,
-        )
-        try:
-            with orbax.Checkpointer(orbax.PyTreeCheckpointHandler()) as checkpointer:
-                leaves = checkpointer.restore(f"{self.folder}/{step:0{_STEP_DIGITS}d}/state", args=arguments)
-            leaves = {name: np.asarray(leaves[name]) for name in item}
-            checkpoint_description.check_fingerprints(leaves, record)
-        except Exception as error:
-            raise self._damaged(step, error) from error
-        return leaves, record
+        chosen = self._existing(step)
+        left = [] if step is not None else [s for s in reversed(self.steps()) if s < chosen]
+        while True:
+            try:
+                return self._read_whole(prefixes, chosen)
+            except _DamagedError as error:
+                if not left:
+                    raise
+                chosen = left.pop(0)
+                logging.getLogger(__name__).warning("%s; that of step %d is taken instead", error, chosen)
 
     def describe(self, *, step: int | None = None) -> dict[str, Any]:
         """The description of a step (the newest by default); reads no array.
@@ -178,7 +193,7 @@ class Checkpoints:
             CheckpointError: if there is no such checkpoint, or its description is damaged or of another version.
         """
         step = self._existing(step)
-        parts = _orbax().args
+        parts = orbax().args
         try:
             record = self._manager.restore(step, args=parts.Composite(description=parts.JsonRestore()))
             record = checkpoint_description.check(record["description"])
@@ -207,7 +222,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"a checkpoint could not be written to {self.folder}: {_short(error)}") from error
+            raise CheckpointError(f"a checkpoint could not be written to {self.folder}: {short(error)}") from error
 
     def close(self) -> None:
         """Wait, then let go of the folder and of the background threads."""
@@ -229,18 +244,20 @@ class Checkpoints:
         if step is None:
             return steps[-1]
         if step not in steps:
-            raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has {_listed(steps)}")
+            raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has {listed(steps)}")
         return step
 
-    def _restore_whole(self, step: int, shapes: Any) -> tuple[Any, dict[str, Any]]:
+    def _restore_whole(self, step: int, shapes: Any, check: _Check | None = None) -> tuple[Any, dict[str, Any]]:
         record = self.describe(step=step)
+        if check is not None:
+            check(record)
         wanted = named_leaves(shapes)
         try:
             checkpoint_description.check_same_leaves(wanted, record)
         except CheckpointError as error:
             raise CheckpointError(f"the checkpoint of step {step} in {self.folder} does not fit: {error}") from error
-        item = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_sharding(x)) for name, x in wanted.items()}
-        parts = _orbax().args
+        item = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding_of(x)) for name, x in wanted.items()}
+        parts = orbax().args
         try:
             leaves = self._manager.restore(step, args=parts.Composite(state=parts.StandardRestore(item)))["state"]
             checkpoint_description.check_fingerprints(leaves, record)
@@ -248,15 +265,28 @@ class Checkpoints:
             raise self._damaged(step, error) from error
         return jax.tree.unflatten(jax.tree.structure(shapes), [leaves[name] for name in wanted]), record
 
+    def _read_whole(self, prefixes: Sequence[str], step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        record = self.describe(step=step)
+        wanted = {name: leaf for name, leaf in record["leaves"].items() if name.startswith(tuple(prefixes))}
+        if not wanted:
+            raise CheckpointError(f"the checkpoint of step {step} in {self.folder} has no leaf {listed(prefixes)}")
+        item = {name: jax.ShapeDtypeStruct(leaf["shape"], jnp.dtype(leaf["dtype"])) for name, leaf in wanted.items()}
+        try:
+            leaves = read_leaves(f"{self.folder}/{step:0{_STEP_DIGITS}d}/state", item)
+            checkpoint_description.check_fingerprints(leaves, record)
+        except Exception as error:
+            raise self._damaged(step, error) from error
+        return leaves, record
+
     def _damaged(self, step: int, why: Exception) -> _DamagedError:
-        return _DamagedError(f"the checkpoint of step {step} in {self.folder} is damaged: {_short(why)}")
+        return _DamagedError(f"the checkpoint of step {step} in {self.folder} is damaged: {short(why)}")
 
     def _another_one(self, step: int, shapes: Any) -> str:
         others = [s for s in reversed(self.steps()) if s != step]
         if not others:
             return "there is no other one: bring the folder back from a copy, or start anew"
         if jax.process_count() > 1:  # trying them here would leave the other processes behind
-            return f"others to try: {_listed(others)}"
+            return f"others to try: {listed(others)}"
         for other in others:
             try:
                 self._restore_whole(other, shapes)
@@ -265,32 +295,4 @@ class Checkpoints:
             return (
                 f"that of step {other} is whole: move the later folders away to go on from it, or restore step={other}"
             )
-        return f"nor can any other be restored ({_listed(others)})"
-
-
-def _orbax() -> ModuleType:
-    """Orbax, loaded at first use (half a second) and told to report only what needs attention."""
-    import orbax.checkpoint
-
-    log = logging.getLogger("absl")  # Orbax logs there, under a verbosity that belongs to the script
-    if _worth_telling not in log.filters:
-        log.addFilter(_worth_telling)
-    return orbax.checkpoint
-
-
-def _worth_telling(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "orbax" not in Path(record.pathname).parts
-
-
-def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    return getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _short(error: Exception) -> str:
-    """The first line of an error, without Orbax's page-long trees."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". See full TensorStore details")[0]
-    return first if len(first) <= 300 else f"{first[:300]}…"
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(str(value) for value in values)
+        return f"nor can any other be restored ({listed(others)})"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from th_jax.media.limits import Limits, MediaError, check_file
+from th_jax.plain_text import utf8
 from th_jax.whole_file import whole_file
 
 CONSENT_SCHEMA = 1
@@ -158,7 +159,7 @@ def parse_consent(content: bytes) -> ConsentRecord:
     if len(content) > MAX_RECORD_BYTES:
         _refuse(f"it has more than {MAX_RECORD_BYTES} bytes")
     try:
-        record = json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_number)
+        record = json.loads(utf8(content, name="its content"), object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError as error:
         raise ConsentError("no consent record: it is nested too deeply") from error
     except ConsentError:

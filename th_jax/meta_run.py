@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,33 @@ from th_jax.data import Episodes, VideoRecords
 from th_jax.models.grow import grow
 from th_jax.perceptual.weights import PerceptualWeights
 from th_jax.pretrained import MetaModel, load_meta
+from th_jax.run_log import RunLog
 from th_jax.sharding import put_batch, with_layout
 from th_jax.training.programs import MetaPrograms
 from th_jax.training.replay import load_batch, save_batch
 from th_jax.training.state import TrainState
 from th_jax.types import EpisodeBatch
+
+
+class Begun(NamedTuple):
+    """Where a run begins or goes on."""
+
+    state: TrainState
+    step: int
+    damaged: Mapping[int, str] = {}
+    """Later steps whose checkpoint is damaged, and how: they were moved aside."""
+
+    def tell(self, log: RunLog) -> None:
+        """Say in the log and in the metrics that the newest checkpoint was damaged; nothing if it was not."""
+        if not self.damaged:
+            return
+        for sentence in self.damaged.values():
+            log.message(f"DAMAGED: {sentence}")
+        log.message(
+            f"the run goes on from the newest whole checkpoint, that of step {self.step:,}; what is damaged was moved to "
+            "checkpoints/damaged-..."
+        )
+        log.metrics(self.step, {"resumed/damaged": len(self.damaged), "resumed/newest_damaged": max(self.damaged)})
 
 
 def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
@@ -43,7 +65,8 @@ def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
         if isinstance(error, AttributeError | KeyError) and (part in change.split(".") or part.endswith(f": {change}")):
             hint = f" (did you mean {near[1]}?)" if near else ""
             return f"the config has no setting {change}{hint}; configs/defaults.py lists them"
-    return f"the config or a change of it cannot be used: {error}"
+    encoding = "; save it as UTF-8" if isinstance(error, SyntaxError) and "utf-8" in text.lower() else ""
+    return f"the config or a change of it cannot be used: {error}{encoding}"
 
 
 def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
@@ -96,8 +119,8 @@ def begin_or_resume(
     seed: int,
     video_list: str,
     start: MetaModel | None = None,
-) -> tuple[TrainState, int]:
-    """The newest saved state of a run and its step; for a new run its first state, fresh or from released weights.
+) -> Begun:
+    """The newest whole saved state of a run and its step; for a new run its first state, fresh or from released weights.
 
     Args:
         programs: of the run.
@@ -108,21 +131,22 @@ def begin_or_resume(
         start: released weights of `find_start` for a new run; None for fresh ones.
 
     Raises:
-        CheckpointError: if the saved state is damaged, of other networks, or of other videos.
+        CheckpointError: if every saved state is damaged, or the newest is of other networks or other videos.
     """
     if checkpoints.latest_step() is not None:
-        check_video_list(checkpoints.describe(), video_list)
-        state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
-        return state, int(description["step"])
+        shapes = with_layout(programs.shapes, programs.layout)
+        state, description, damaged = checkpoints.resume(shapes, check=lambda of: check_video_list(of, video_list))
+        return Begun(state, int(description["step"]), damaged)
     if start is None:
-        return programs.begin(seed), 0
+        return Begun(programs.begin(seed), 0)
     table = programs.fresh_table(seed)
     rows = released_rows(start, episodes.records)
     if rows is not None:
         padding = np.zeros((table.rows.shape[0] - len(rows), rows.shape[1]), np.float32)  # no episode visits it
-        return programs.begin_from(start.weights, table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))), 0
+        settled = table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))
+        return Begun(programs.begin_from(start.weights, settled), 0)
     state = programs.begin_from(start.weights, table)
-    return programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0
+    return Begun(programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0)
 
 
 def released_rows(meta: MetaModel, records: VideoRecords) -> Float[np.ndarray, "V N"] | None:

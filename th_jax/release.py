@@ -48,7 +48,7 @@ def release(
     videos = load_video_list(data_folder(config["data"]["folder"]))
     split = config["data"]["split"]
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
-        leaves, record = checkpoints.read(["table/rows", "discriminator_updates"], step=step)
+        leaves, record = checkpoints.read(["table/rows", "discriminator_updates"], step=int(meta.description["steps"]))
     check_video_list(record, videos.digest(split=split))
     keys = [entry.row_key for entry in videos.entries(split)]
     return save_meta(

@@ -95,7 +95,7 @@ BAD = {
     "huge number": (".json", "[[1" + "0" * 400 + ", 1]]", "is no file of landmarks that can be read"),
     "no JSON": (".json", "x y", "is no file of landmarks that can be read"),
     "no braces": (".pts", lines(face()), 'lacks the "n_points: 68" or the braces'),
-    "binary": (".txt", b"\x80\x81\xff", "is no text"),
+    "binary": (".txt", b"\x80\x81\xff", r"is no text in UTF-8 .* save it as UTF-8"),
     "suffix": (".npz", lines(face()), r"no file of landmarks by its suffix: \.txt, \.csv, \.json, \.pts are read"),
     "empty": (".txt", "", r"is empty \(0 bytes\)"),
     "large": (".txt", "0 " * MAX_BYTES, f"over the limit of {MAX_BYTES}"),

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from th_jax.data.shots import Verdict, inspect_shots, load_shots, varied_poses
+from th_jax.data.shots import Verdict, inspect_shots, load_shots, shots_and_pictures, varied_poses
 from th_jax.faces import detect_faces, settled_landmarks
 from th_jax.media import Kind, MediaError, Provenance, read_image, write_image, write_video
+from th_jax.media.sandbox import run_limited
 
 PORTRAIT = Path(__file__).parent / "astronaut.jpg"
 RECORD = Provenance(kind=Kind.REAL_CROP)
@@ -38,6 +39,10 @@ def album(tmp_path: Path) -> Path:
     write_image(folder / "two.png", pair(), provenance=RECORD)
     (folder / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:3000])
     (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.xyz").write_text("no picture")
+    (folder / "raw.dng").write_bytes(b"a picture of a kind that is not read")
+    (folder / "clip.mov").write_bytes(b"a film")
+    (folder / "more").mkdir()
     tiny = cv2.resize(read_image(PORTRAIT), (60, 60), interpolation=cv2.INTER_AREA)
     write_image(folder / "tiny.png", tiny, provenance=RECORD)
     return folder
@@ -64,6 +69,7 @@ def test_a_folder(album: Path) -> None:
         "two.png": Verdict.SEVERAL_FACES,
         "broken.jpg": Verdict.UNREADABLE,
         "tiny.png": Verdict.TOO_SMALL,
+        **dict.fromkeys(("clip.mov", "more", "raw.dng"), Verdict.NOT_LOOKED_AT),
     }
     assert report.shots.frames.shape == (8, 64, 64, 3)
     np.testing.assert_array_equal(report.shots.mask, [1] * 5 + [0] * 3)
@@ -71,6 +77,23 @@ def test_a_folder(album: Path) -> None:
     np.testing.assert_array_equal(report.shots.frames[5:], report.shots.frames[:3])
     np.testing.assert_array_equal(report.shots.landmarks[5:], report.shots.landmarks[:3])
     assert np.isfinite(report.shots.landmarks).all()
+
+
+def test_what_was_left_out_is_named_with_the_reason(album: Path) -> None:
+    """As a process with limits sends it; a GIF that is called a JPEG is no JPEG."""
+    Image.fromarray(read_image(PORTRAIT)).save(album / "gif.jpg", format="GIF")
+    _, pictures = run_limited(shots_and_pictures, album, size=64, shots=3)
+    looked_at, spare, left_out = pictures
+    assert (looked_at, spare) == (10, 2)
+    assert [file for file, _ in left_out] == [
+        *("broken.jpg", "gif.jpg", "plain.png", "tiny.png", "two.png"), *("clip.mov", "more", "raw.dng"),
+    ]  # fmt: skip
+    said = dict(left_out)
+    assert said["broken.jpg"].startswith("is damaged or cut off")
+    assert said["gif.jpg"].startswith("is no picture that can be read")
+    assert (said["plain.png"], said["clip.mov"]) == ("no face", "a video among photos: name it itself")
+    assert said["tiny.png"].startswith("too small: the face is ")
+    assert said["raw.dng"].startswith("not read: .dng is none of .png, ")
 
 
 def test_fewer_shots_are_the_most_varied(album: Path) -> None:
@@ -154,7 +177,7 @@ def test_two_people_on_the_only_photo(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
-    with pytest.raises(ValueError, match=r"holds no picture \(\.png, .*name a video itself"):
+    with pytest.raises(ValueError, match=r"holds no picture \(\.png, .*name a video itself; not looked at: clip.mp4$"):
         load_shots(tmp_path)
 
 
@@ -171,7 +194,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_only_unreadable_photos(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("text")
-    with pytest.raises(ValueError, match=r"can be used \(unreadable: 1; .*no picture that can be read"):
+    with pytest.raises(ValueError, match=r"can be used \(unreadable: 1; a\.jpg: is no picture that can be read"):
         load_shots(tmp_path)
 
 

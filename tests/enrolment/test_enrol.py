@@ -13,6 +13,7 @@ from tiny_enrolment import HOW, make, meta, people, pictures  # noqa: F401 - a f
 
 from th_jax.avatars import load_avatar
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
+from th_jax.data.shots import LeftOut
 from th_jax.enrolment import enrol as enrolling
 from th_jax.enrolment.enrol import Finetuning, Interrupted, enrol
 from th_jax.enrolment.preview import write_preview
@@ -28,6 +29,8 @@ def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) 
     alone = make(tmp_path / "alone", "bob")
     assert many["bob"].digest == alone["bob"].digest
     assert (many["ada"].status, many["ada"].steps, many["ada"].shots) == ("finished", 3, 3)
+    assert (many["ada"].looked_at, many["ada"].spare, many["ada"].left_out) == (5, 1, (LeftOut("c.jpg", "is damaged"),))
+    assert (many["ada"].avatar, many["unlucky"].avatar) == (str(tmp_path / "many" / "ada.safetensors"), "")
     assert {name: outcome.reason for name, outcome in many.items() if outcome.status == "failed"} == {
         "faceless": "no face was found in faceless",
         "broken": "this is no picture",
@@ -75,7 +78,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
         with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
             unfinished([other], saving)
     facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
     signed = (Ingredient(role=Role.SHOT, file="a" * 64),)
     start = enrolling._start(meta(), shots)
     drawn = write_preview(tmp_path, "ada", 0, meta(), start, shots, consent=facts, ingredients=signed)
@@ -161,7 +164,7 @@ def test_memory_does_not_grow_with_the_people(
 
 def test_whoever_waits_shares_the_meta_weights_generator() -> None:
     """Many people may wait in a round: a start is as large as its AdaIN parameters."""
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
     assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))

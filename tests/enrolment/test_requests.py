@@ -50,7 +50,7 @@ def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
         ("name,shots,landmarks\nada,x,y\u202etxt\n", r"line 2: 'y\\u202etxt' holds characters that cannot be shown"),
         ("name,shots,consent\nada,x,\x9b2J\n", r"line 2: '\\x9b2J' holds characters that cannot be shown"),
         ("name,shots\nada,x/../../y\n", r"lies outside of the manifest's folder"),
-        (b"name,shots\n\xff\xfe,x\n", r"is no CSV file"),
+        (b"name,shots\nM\xfcller,x\n", r"is no text in UTF-8 \(the first trouble is in line 2\): save it as UTF-8$"),
         ('name,shots\nada,"x\n', r"is no CSV file"),
     ],
 )

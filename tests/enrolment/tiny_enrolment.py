@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from th_jax.data.shots import LeftOut, Pictures
 from th_jax.enrolment import enrol as enrolling
 from th_jax.enrolment.enrol import Finetuning, enrol
 from th_jax.enrolment.report import Outcome, Report
@@ -42,7 +43,7 @@ def meta() -> MetaModel:
     )
 
 
-def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Shots:
+def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
     """In the place of `read_shots`: everybody's own noise; there are people whose pictures cannot be used."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
@@ -54,7 +55,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
     if path.name == "unlucky":
         points[:] = np.inf
     mask = (np.arange(8) < (shots or 3)).astype(np.float32)
-    return Shots(frames, points, mask)
+    return Shots(frames, points, mask), Pictures(5, 1, (LeftOut("c.jpg", "is damaged"),))
 
 
 @pytest.fixture(scope="module", autouse=True)

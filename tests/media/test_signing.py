@@ -115,6 +115,44 @@ def test_without_a_setting_the_home_folder_holds_it(monkeypatch: pytest.MonkeyPa
         assert local_signer_path() == tmp_path / ".config" / "th_jax" / "signer.pem"
 
 
+def test_a_user_without_a_home_folder(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any user id in a container: a key, or a folder for one, from the environment is enough."""
+    load_signer()
+    made = local_signer_path()
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
+    assert load_signer().name.startswith("th_jax local signer"), "the folder is named"
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    said = refusal()
+    assert said.startswith("this user has no home folder for a local signing key: name a key of your own with ")
+    assert "TH_JAX_SIGNING_KEY, or a folder for a local one in XDG_CONFIG_HOME" in said
+    monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(made))
+    assert load_signer().name.startswith("th_jax local signer")
+    old = write_private(tmp_path / "old.pem", b"".join(make_identity(start=-9.0, days=3.0)))
+    assert refusal(key=old).endswith("and not now: name a current one")
+
+
+def test_a_mounted_secret_may_be_readable_by_the_reader_s_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate, _ = make_identity()
+    path = write_private(tmp_path / "key.pem", key + certificate)
+    owner = [0, 12345]
+    real = os.fstat
+    monkeypatch.setattr(
+        os, "fstat", lambda fd: os.stat_result([*(values := list(real(fd)))[:4], owner[0], *values[5:]])
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    path.chmod(0o440)
+    assert load_signer(key=path).algorithm == "es256"
+    for mode in (0o444, 0o460):
+        path.chmod(mode)
+        assert "is open to others" in refusal(key=path)
+    path.chmod(0o440)
+    owner[0] = 12345
+    assert "is open to others" in refusal(key=path), "its owner can close it"
+
+
 def test_a_folder_that_cannot_be_made(config: Path) -> None:
     config.write_text("a file is in the way")
     assert "no local signing key can be made at" in refusal()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.perceptual.weights import Origin, WeightsError, load_perceptual, load_weights, save_weights
+from th_jax.perceptual.weights import Origin, WeightsError, load_perceptual, load_weights, save_weights, weights_folder
 
 ORIGIN = Origin("somewhere.h5", "00", "a licence")
 
@@ -45,6 +45,18 @@ def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
         load_perceptual(["vgg19"], folder=tmp_path)
     with pytest.raises(WeightsError, match=r"from Oxford's VGG_FACE\.caffemodel or vgg_face\.mat"):
         load_perceptual(["vggface"], folder=tmp_path)
+
+
+def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
+    monkeypatch.setenv("TH_JAX_WEIGHTS", str(tmp_path))
+    assert weights_folder() == tmp_path
+    monkeypatch.delenv("TH_JAX_WEIGHTS")
+    assert weights_folder() is None
+    assert set(load_perceptual(["vgg16"])) == {"vgg16"}, "what is bundled needs no folder"
+    with pytest.raises(WeightsError, match="no home folder: name the one with the weights of vgg19 in TH_JAX_WEIGHTS"):
+        load_perceptual(["vgg19"])
 
 
 def test_truncated_file(saved: Path) -> None:

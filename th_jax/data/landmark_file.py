@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32
 from th_jax.data.shot_candidates import MIN_FACE
 from th_jax.faces import face_size
 from th_jax.media.limits import DEFAULT_LIMITS, check_file
+from th_jax.plain_text import utf8
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS
 
 MAX_BYTES = 65_536
@@ -44,10 +45,8 @@ def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[
     check_file(path, DEFAULT_LIMITS._replace(file_bytes=MAX_BYTES))
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES).decode("utf-8-sig")
-        points = np.array(parse(text), np.float64).reshape(-1, 2)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: landmarks are numbers in a text file (docs/shots.md)") from error
+            content = file.read(MAX_BYTES)
+        points = np.array(parse(utf8(content, name="its content")), np.float64).reshape(-1, 2)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, OverflowError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """Photos, paintings and pictures of statues to candidates for shots: faces found plainly, on copies, or marked by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,10 @@ from th_jax.data.landmark_file import read_landmark_file
 from th_jax.data.shot_candidates import MIN_FACE, Candidate, Source, Verdict
 from th_jax.faces import detect_faces, face_size, most_prominent, segment_square, settled_landmarks
 from th_jax.faces.copies import COPY_SCORE, DOUBTFUL, CopyFace, face_roll, find_on_copies, second_look
-from th_jax.media import IMAGE_SUFFIXES, Limits, MediaError, read_image
+from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Limits, MediaError, read_image
+
+_NOTES = (".txt", ".csv", ".json", ".pts", ".md", ".xml", ".xmp", ".aae", ".ini", ".db")
+"""Endings of what lies beside pictures and is none, left out without a word."""
 
 
 class _Found(NamedTuple):
@@ -24,7 +28,7 @@ class _Found(NamedTuple):
 def candidates_of_photos(
     path: Path, *, context: float, limits: Limits, wanted: int, landmarks: Path | None = None
 ) -> tuple[list[Source], list[Candidate]]:
-    """Every photo that was looked at, and those that can be used.
+    """Every photo that was looked at and every file in the folder that was not, and the photos that can be used.
 
     Copies (`th_jax.faces.copies.find_on_copies`) are searched where no face is found, or a doubtful one that a second
     look does not confirm, and only while fewer than `wanted` photos can be used: a folder of thousands stays quick.
@@ -46,11 +50,14 @@ def candidates_of_photos(
         raise ValueError(
             f"landmarks made by hand are those of one photo, but {path} is a folder: name the photo itself"
         )
-    photos = [path]
+    photos, others = [path], list[Source]()
     if path.is_dir():
-        photos = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+        photos, others = _of_folder(path)
         if not photos:
-            raise ValueError(f"the folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}); name a video itself")
+            seen = f"; not looked at: {_named([source.path for source in others])}" if others else ""
+            raise ValueError(
+                f"the folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}); name a video itself{seen}"
+            )
     sources: list[Source] = []
     candidates: list[Candidate] = []
     for photo in photos:
@@ -72,7 +79,13 @@ def candidates_of_photos(
             if candidate.quarter_turns:
                 detail += f"; the picture is turned by {(0, 90, 180, -90)[candidate.quarter_turns]}°"
         sources.append(Source(photo, None, found.verdict, detail))
-    return sources, candidates
+    return sources + others, candidates
+
+
+def _named(files: Sequence[Path], *, most: int = 10) -> str:
+    """The names of the first files, and how many there are beyond."""
+    names = ", ".join(file.name for file in files[:most])
+    return names if len(files) <= most else f"{names} and {len(files) - most} more"
 
 
 def turned_points(
@@ -83,6 +96,30 @@ def turned_points(
         extent = width if turn % 2 == 0 else height
         points = np.stack([points[..., 1], extent - points[..., 0]], axis=-1)
     return points
+
+
+def _of_folder(folder: Path) -> tuple[list[Path], list[Source]]:
+    """The photos of a folder, and what else lies there that its owner may have meant as pictures."""
+    photos: list[Path] = []
+    others: list[Source] = []
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if path.name[0] == ".":
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            photos.append(path)
+        elif suffix not in _NOTES:
+            others.append(Source(path, None, Verdict.NOT_LOOKED_AT, _why_not(path)))
+    return photos, others
+
+
+def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "a folder in the folder: name it itself, or move its pictures up"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "a video among photos: name it itself"
+    ending = path.suffix or "no ending"
+    return f"not read: {ending} is none of {', '.join(IMAGE_SUFFIXES)}; save it as one of these if it is a picture"
 
 
 def _marked(frame: UInt8[np.ndarray, "H W 3"], file: Path) -> _Found:

@@ -26,6 +26,8 @@ class Verdict(enum.StrEnum):
     OTHER_PERSON = "other person"
     """A stretch of a video whose face is not that of the longest stretch."""
     UNREADABLE = "unreadable"
+    NOT_LOOKED_AT = "not looked at"
+    """A file in a folder of photos whose ending is none of a picture's that is read."""
 
 
 class Source(NamedTuple):

@@ -4,6 +4,7 @@ Needs the extra `video`. The crops are those of `th_jax.faces.crop`, as in shard
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,18 +12,34 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from th_jax.data.photo_candidates import candidates_of_photos
-from th_jax.data.shot_candidates import Candidate, Source, Verdict
+from th_jax.data.shot_candidates import MIN_FACE, Candidate, Source, Verdict
 from th_jax.data.video_candidates import candidates_of_video
 from th_jax.faces import crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
+from th_jax.media.limits import spelt_out
 from th_jax.types import Shots
 
-__all__ = ["SHOT_COUNTS", "ShotsReport", "Source", "Verdict", "inspect_shots", "load_shots", "varied_poses"]
+__all__ = [
+    "SHOT_COUNTS",
+    "LeftOut",
+    "Pictures",
+    "ShotsReport",
+    "Source",
+    "Verdict",
+    "inspect_shots",
+    "load_shots",
+    "shots_and_pictures",
+    "varied_poses",
+]
 
 SHOT_COUNTS = (1, 8, 32)
 """The sizes to which shots are padded (the paper's T), so that three compiled programs serve every person."""
 
-_ADVICE = "use pictures that show the face upright, rather from the front, well lit and at least 40 px wide"
+_ADVICE = (
+    f"use pictures that show the face upright, rather from the front, well lit and at least {MIN_FACE:.0f} px wide"
+)
+_NAMED = 10
+"""Photos that the sentence names if none can be used."""
 _BY_HAND = (
     'mark the 68 points of one photo by hand and add --landmarks FILE (landmarks= in Python): a text file with a line "x y" '
     "in pixels for each, JSON or .pts; docs/shots.md shows their order"
@@ -34,6 +51,25 @@ class ShotsReport(NamedTuple):
 
     shots: Shots
     sources: tuple[Source, ...]
+
+
+class LeftOut(NamedTuple):
+    """Pictures that are not among the shots because they cannot be."""
+
+    file: str
+    """Its name; characters that cannot be shown are spelt out."""
+    why: str
+
+
+class Pictures(NamedTuple):
+    """What became of the pictures of one person, in plain numbers and text."""
+
+    looked_at: int = 0
+    """Photos that were opened, or frames of a video."""
+    spare: int = 0
+    """Good ones that were not needed: others show more varied poses."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The others: each photo, and the frames of a video by reason."""
 
 
 def load_shots(
@@ -112,6 +148,20 @@ def inspect_shots(
     return ShotsReport(_padded(*_crops(chosen, sources, size, limits)), tuple(sources))
 
 
+def shots_and_pictures(
+    path: str | Path, *, size: int, shots: int | None = None, landmarks: str | Path | None = None
+) -> tuple[Shots, Pictures]:
+    """The shots of `inspect_shots` and what became of the pictures, all of it plain: a process with limits can send it.
+
+    Raises:
+        ValueError, MediaError, ImportError: as `inspect_shots`.
+    """
+    report = inspect_shots(path, size=size, shots=shots, landmarks=landmarks)
+    counts = Counter(source.verdict for source in report.sources)
+    looked_at = len(report.sources) - counts[Verdict.NOT_LOOKED_AT]
+    return report.shots, Pictures(looked_at, counts[Verdict.SPARE], _left_out(report.sources))
+
+
 def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np.ndarray, " C"]:
     """Indices of up to `count` faces of varied pose and expression: farthest-point selection.
 
@@ -157,6 +207,22 @@ def _padded(frames: UInt8[np.ndarray, "C N N 3"], landmarks: Float[np.ndarray, "
     return Shots(frames[repeated], landmarks[repeated].astype(np.float32), mask)
 
 
+def _left_out(sources: Sequence[Source]) -> tuple[LeftOut, ...]:
+    bad = [source for source in sources if source.verdict not in (Verdict.USED, Verdict.SPARE)]
+    photos = [LeftOut(spelt_out(s.path.name), spelt_out(_why(s))) for s in bad if s.time is None]
+    frames = Counter((s.path.name, s.verdict) for s in bad if s.time is not None)
+    of_video = [LeftOut(spelt_out(n), f"{v.value} in {count} frames") for (n, v), count in frames.most_common()]
+    return (*photos, *of_video)
+
+
+def _why(source: Source) -> str:
+    """The reason without the photo's name, which stands before it."""
+    detail = source.detail.removeprefix(f"{source.path} ")
+    if source.verdict in (Verdict.UNREADABLE, Verdict.NOT_LOOKED_AT):
+        return detail
+    return f"{source.verdict.value}: {detail}" if detail else source.verdict.value
+
+
 def _nothing_usable(path: Path, sources: list[Source]) -> str:
     counts = Counter(source.verdict for source in sources)
     if set(counts) <= {Verdict.NO_FACE} and sources[0].time is None:
@@ -165,5 +231,9 @@ def _nothing_usable(path: Path, sources: list[Source]) -> str:
     if set(counts) <= {Verdict.NO_FACE}:
         return f"no face was found in {path}: {_ADVICE}"
     reasons = ", ".join(f"{verdict.value}: {number}" for verdict, number in counts.most_common())
-    details = next((s.detail for s in sources if s.detail), "")
-    return f"no picture of {path} can be used ({reasons}{'; ' + details if details else ''}): {_ADVICE}"
+    details = [next((s.detail for s in sources if s.detail), "")]
+    if path.is_dir():
+        left = _left_out(sources)
+        details = [f"{file}: {why}" for file, why in left[:_NAMED]]
+        details += [f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else []
+    return f"no picture of {path} can be used ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE}"

@@ -20,7 +20,7 @@ from th_jax.avatars import feed_forward_with, load_avatar, save_avatar
 from th_jax.compaction import save_compact
 from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
 from th_jax.consent_checks import picture_files
-from th_jax.data.shots import load_shots
+from th_jax.data.shots import LeftOut, Pictures, shots_and_pictures
 from th_jax.enrolment.preview import write_preview
 from th_jax.enrolment.report import Outcome, Report
 from th_jax.enrolment.requests import PersonRequest
@@ -61,6 +61,7 @@ class _Person(NamedTuple):
     """Somebody whose shots are read."""
 
     shots: Shots
+    pictures: Pictures
     consent: ConsentFacts | None
     made_from: Mapping[str, Any]
     ingredients: tuple[Ingredient, ...] = ()
@@ -109,13 +110,17 @@ def enrol(
     yield from _failed(reader, report)
 
 
-def read_shots(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> Shots:
-    """`load_shots` in a process with limits, so that a picture from somebody else can end no run.
+def read_shots(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
+    """`shots_and_pictures` in a process with limits, so that a picture from somebody else can end no run.
 
     Raises:
-        ValueError, MediaError, OSError: as `load_shots`; also if a limit was passed.
+        ValueError, MediaError, OSError: as `shots_and_pictures`; also if a limit was passed.
     """
-    return Shots(*run_limited(load_shots, str(path), size=size, shots=shots, landmarks=landmarks and str(landmarks)))
+    by_hand = landmarks and str(landmarks)
+    read, (looked_at, spare, left_out) = run_limited(
+        shots_and_pictures, str(path), size=size, shots=shots, landmarks=by_hand
+    )
+    return Shots(*read), Pictures(looked_at, spare, tuple(LeftOut(*left) for left in left_out))
 
 
 class _Clock:
@@ -167,11 +172,11 @@ class _Reader:
     def _load(self, request: PersonRequest) -> _Person:
         consent = None if request.consent is None else consent_to(request.consent, request.shots)
         before = self._made_from(request)  # what changes while it is read is noticed the next time
-        shots = read_shots(
+        shots, pictures = read_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
         signed = find_ingredients(picture_files(request.shots), role=Role.SHOT)
-        return _Person(fit_shots(self._meta.networks, shots), consent, before, signed)
+        return _Person(fit_shots(self._meta.networks, shots), pictures, consent, before, signed)
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._how.stopping if self._how is not None else None
@@ -249,7 +254,11 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
         avatar, steps, tried = stopper.best, stopper.best_step, steps
     real = np.asarray(person.shots.mask) > 0
     landmarks = np.asarray(person.shots.landmarks)[real]
-    outcome = Outcome(name, "finished", shots=int(real.sum()), steps=steps, best_of=tried)
+    path, (looked_at, spare, left_out) = saving.avatar(name), person.pictures
+    outcome = Outcome(
+        name, "finished", shots=int(real.sum()), looked_at=looked_at, spare=spare, left_out=left_out,
+        avatar=str(path), steps=steps, best_of=tried,
+    )  # fmt: skip
     facts = None if person.consent is None else person.consent.to_dict()
     notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
     notes[MADE_FROM] = dict(person.made_from)
@@ -259,7 +268,6 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
         "networks": meta.networks, "provenance": with_consent(record, person.consent), "meta": meta,
         "landmarks": landmarks, "notes": notes,
     }  # fmt: skip
-    path = saving.avatar(name)
     try:
         if saving.compact is None or steps == 0:
             kind: Any = "full" if steps else "feed_forward"
@@ -272,7 +280,7 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
             whole.unlink(missing_ok=True)
         return outcome._replace(digest=small.digest)
     except AvatarError as error:
-        return outcome._replace(status="failed", reason=str(error))
+        return outcome._replace(status="failed", reason=str(error), avatar="")
 
 
 def _failed(reader: _Reader, report: Report) -> Iterator[Outcome]:

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from th_jax.data.shots import LeftOut
+
 REPORT_FILE = "report.jsonl"
+
+_SHOWN = 5
+"""People of each kind that the summary names."""
+
+_FILES_SHOWN = 20
+"""Files that were left out that it names of each of them."""
 
 Status = Literal["finished", "failed"]
 
@@ -20,6 +28,14 @@ class Outcome(NamedTuple):
     """Why it failed."""
     shots: int = 0
     """Pictures that were used."""
+    looked_at: int = 0
+    """Pictures that were looked at: photos, or frames of a video."""
+    spare: int = 0
+    """Good pictures beyond those that were used."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Files that could not be used, or were not looked at because of their kind, and why."""
+    avatar: str = ""
+    """The file."""
     steps: int = 0
     """Of fine-tuning: those of the avatar that was saved."""
     best_of: int = 0
@@ -55,11 +71,12 @@ class Report:
         Raises:
             OSError: if the disk refuses.
         """
-        line = json.dumps(outcome._asdict(), ensure_ascii=False) + "\n"
+        record = outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
         with self._path.open("a+b") as file:
             if file.tell() and not self._ends_with_newline():
                 file.write(b"\n")  # a run was killed within its last line
-            file.write(line.encode())
+            file.write(line.encode(errors="backslashreplace"))  # a name on the disk need not be text
             file.flush()
             os.fsync(file.fileno())
 
@@ -89,21 +106,45 @@ def read_report(folder: Path, *, missing_ok: bool = False) -> dict[str, Outcome]
     return latest
 
 
-def summary(outcomes: Iterable[Outcome], *, skipped: int) -> str:
-    """One paragraph for whoever waits: how many, who failed and why (the first few)."""
+def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path) -> str:
+    """One paragraph for whoever waits: how many, who failed and why, where the avatars are, and what was left out.
+
+    Args:
+        outcomes: of this run.
+        skipped: how many were finished before it.
+        folder: with the avatars and the report.
+    """
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    parts = [f"{len(outcomes) - len(failed)} finished"]
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+    parts = [f"{len(finished)} finished"]
     parts += [f"{skipped} were finished before"] if skipped else []
     parts += [f"{len(failed)} failed"] if failed else []
-    lines = [", ".join(parts)] + [f"  {outcome.name}: {outcome.reason}" for outcome in failed[:5]]
-    lines += [f"  and {len(failed) - 5} more: see {REPORT_FILE}"] if len(failed) > 5 else []
+    lines = [", ".join(parts)] + [f"  {outcome.name}: {outcome.reason}" for outcome in failed[:_SHOWN]]
+    lines += [f"  and {len(failed) - _SHOWN} more: see {REPORT_FILE}"] if len(failed) > _SHOWN else []
+    for outcome in finished[:_SHOWN]:
+        lines += _made(outcome)
+    if skipped or len(finished) > _SHOWN:
+        lines.append(f"  all avatars are in {folder}; what each was made from is in {folder / REPORT_FILE}")
+    if unnamed := sum(len(outcome.left_out) for outcome in finished[_SHOWN:]):
+        lines.append(f"  {unnamed} more files were left out: the report names them")
     return "\n".join(lines)
+
+
+def _made(outcome: Outcome) -> list[str]:
+    """Where an avatar is, of how many pictures, and the files that were left out."""
+    of = f" of {outcome.looked_at}" if outcome.looked_at else ""
+    spare = f" ({outcome.spare} more would have served)" if outcome.spare else ""
+    lines = [f"  {outcome.name}: {outcome.avatar}, from {outcome.shots}{of} pictures{spare}"]
+    lines += [f"    left out: {file}: {why}" for file, why in outcome.left_out[:_FILES_SHOWN]]
+    more = len(outcome.left_out) - _FILES_SHOWN
+    return lines + ([f"    and {more} more: see {REPORT_FILE}"] if more > 0 else [])
 
 
 def _parsed(line: bytes) -> Outcome | None:
     try:
         record: Any = json.loads(line)
+        record["left_out"] = tuple(LeftOut(**left) for left in record.get("left_out", ()))
         return Outcome(**record)
-    except (ValueError, TypeError):
+    except (AttributeError, ValueError, TypeError):
         return None

@@ -1,6 +1,7 @@
 """Who is to be fine-tuned: one person by name and pictures, or a manifest of many, checked before any work."""
 
 import csv
+import io
 import re
 import stat
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from th_jax.consent import NO_CONSENT
+from th_jax.plain_text import read_text
 
 MANIFEST_COLUMNS = ("name", "shots", "landmarks", "consent")
 """`landmarks` may be missing or empty: a file of 68 points by hand for a single picture. `consent` names a consent record, or
@@ -90,10 +92,10 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
         raise ValueError(f"{path} is no file: a manifest of people is a CSV file")
     if status.st_size > MAX_MANIFEST_BYTES:
         raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB: no manifest of people")
+    text = read_text(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
         raise ValueError(f"{path} is no CSV file: {error}") from error
     header = [column.strip() for column in rows[0]] if rows else []
     if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):

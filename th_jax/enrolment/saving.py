@@ -134,7 +134,7 @@ def _outcome(name: str, path: Path) -> Outcome | None:
         shots, steps, best_of = (int(made[key]) for key in ("shots", "steps", "best_of"))
     except (AvatarError, KeyError, TypeError, ValueError):
         return None
-    return Outcome(name, "finished", shots=shots, steps=steps, best_of=best_of, digest=digest)
+    return Outcome(name, "finished", shots=shots, avatar=str(path), steps=steps, best_of=best_of, digest=digest)
 
 
 def _bytes_or_name(file: Path) -> str:

@@ -74,9 +74,9 @@ def load_signer(*, key: str | Path | None = None, certificate: str | Path | None
         except OSError as error:
             raise SigningError(
                 f"no local signing key can be made at {path} ({error.strerror}): name one of your own with --signing_key "
-                f"or in {KEY_VARIABLE}"
+                f"or in {KEY_VARIABLE}, or another folder for a local one in XDG_CONFIG_HOME"
             ) from error
-        return _parsed(path, path)
+        return _parsed(path, path, remedy="move it away, and a new one is made")
     return _parsed(Path(key), Path(certificate or key))
 
 
@@ -105,12 +105,23 @@ def load_anchors(path: str | Path) -> str:
 
 
 def local_signer_path() -> Path:
-    """Where the local key stands: in XDG_CONFIG_HOME, or in .config below the home folder."""
+    """Where the local key stands: in XDG_CONFIG_HOME, or in .config below the home folder.
+
+    Raises:
+        SigningError: if there is no home folder to look in: in a container, a user id may have none.
+    """
     folder = os.environ.get("XDG_CONFIG_HOME") or ""
-    return (Path(folder) if os.path.isabs(folder) else Path("~/.config").expanduser()) / "th_jax" / "signer.pem"
+    try:
+        config = Path(folder) if os.path.isabs(folder) else Path("~/.config").expanduser()
+    except RuntimeError as error:
+        raise SigningError(
+            f"this user has no home folder for a local signing key: name a key of your own with --signing_key or in "
+            f"{KEY_VARIABLE}, or a folder for a local one in XDG_CONFIG_HOME"
+        ) from error
+    return config / "th_jax" / "signer.pem"
 
 
-def _parsed(key: Path, certificate: Path) -> Signer:
+def _parsed(key: Path, certificate: Path, *, remedy: str = "name a current one") -> Signer:
     private = _read(key, private=True)
     content = _read(certificate, private=False)
     if b"BEGIN CERTIFICATE" not in content and certificate == key:
@@ -132,7 +143,6 @@ def _parsed(key: Path, certificate: Path) -> Signer:
     now = datetime.now(UTC)
     if not chain[0].not_valid_before_utc <= now <= chain[0].not_valid_after_utc:
         dates = f"{chain[0].not_valid_before_utc:%Y-%m-%d} to {chain[0].not_valid_after_utc:%Y-%m-%d}"
-        remedy = "move it away, and a new one is made" if certificate == local_signer_path() else "name a current one"
         raise SigningError(f"the certificate in {certificate} is valid from {dates} and not now: {remedy}")
     names = chain[0].subject.get_attributes_for_oid(_cryptography("x509.oid").NameOID.COMMON_NAME)
     return Signer(
@@ -171,7 +181,9 @@ def _check_private(path: Path, status: os.stat_result) -> None:
         raise SigningError(
             f"the signing key {path} belongs to user {status.st_uid}, not to you: make a copy of your own"
         )
-    if status.st_mode & 0o077:
+    # A secret that is mounted into a container belongs to root, and its reader's group may read it: they have no other way.
+    allowed = 0o040 if status.st_uid == 0 != os.geteuid() else 0
+    if status.st_mode & 0o077 & ~allowed:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
         raise SigningError(f"the signing key {path} is open to others (mode {mode}): close it with chmod 600")
 

@@ -34,6 +34,10 @@ _SOURCES = {
 }
 
 
+FOLDER_VARIABLE = "TH_JAX_WEIGHTS"
+"""Environment variable with the folder of converted weights."""
+
+
 class WeightsError(ValueError):
     """A weights file is missing, damaged, altered or of another network; the message says which and what to do."""
 
@@ -57,9 +61,14 @@ def kernel_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
     return face_features.layer_shapes() if network == FACE_MOBILENET else vgg.layer_shapes(network)
 
 
-def weights_folder() -> Path:
-    """Where converted weights are looked for."""
-    return Path(os.environ.get("TH_JAX_WEIGHTS", Path.home() / ".local" / "share" / "th_jax"))
+def weights_folder() -> Path | None:
+    """Where converted weights are looked for: in TH_JAX_WEIGHTS, or below the home folder; None for a user without one."""
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        return Path(folder)
+    try:
+        return Path.home() / ".local" / "share" / "th_jax"
+    except RuntimeError:  # in a container, a user id may have no home
+        return None
 
 
 def load_perceptual(networks: Sequence[str], *, folder: Path | None = None) -> dict[str, Layers]:
@@ -68,7 +77,8 @@ def load_perceptual(networks: Sequence[str], *, folder: Path | None = None) -> d
     Raises:
         WeightsError: if one is missing (with the command that makes it), damaged or altered.
     """
-    return {network: load_weights(_find(network, folder or weights_folder()), network=network) for network in networks}
+    where = folder or weights_folder()
+    return {network: load_weights(_find(network, where), network=network) for network in networks}
 
 
 def load_weights(path: Path, *, network: str) -> dict[str, dict[str, Array]]:
@@ -130,10 +140,14 @@ def save_weights(
     write_tensors(Path(path), tensors, metadata)
 
 
-def _find(network: str, folder: Path) -> Path:
-    converted = folder / f"{network}.safetensors"
-    if not converted.is_file() and network in BUNDLED:
+def _find(network: str, folder: Path | None) -> Path:
+    converted = None if folder is None else folder / f"{network}.safetensors"
+    if network in BUNDLED and not (converted and converted.is_file()):
         return BUNDLED[network]
+    if converted is None:
+        raise WeightsError(
+            f"this user has no home folder: name the one with the weights of {network} in {FOLDER_VARIABLE}"
+        )
     return converted
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from th_jax.losses import LossWeights, changed_losses, loss_preset
 from th_jax.models.boundary import check_setting_names
 from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.plain_text import utf8
 from th_jax.training.finetune_person import default_losses
 from th_jax.training.optimizers import Optimizers
 
@@ -82,7 +83,7 @@ def read_settings(named: str) -> Settings:
         raise FileNotFoundError(f"there are no fine-tuning settings at {path}")
     try:
         with path.open("rb") as file:
-            changes = json.loads(file.read(_MOST_BYTES))
+            changes = json.loads(utf8(file.read(_MOST_BYTES), name="the file"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the fine-tuning settings {path} are no JSON: {error}") from error
     if not isinstance(changes, dict):

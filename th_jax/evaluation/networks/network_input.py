@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from th_jax.plain_text import read_text
+
 LARGEST_SIDE = 2048
 MAX_JSON_BYTES = 2**16
 
@@ -86,7 +88,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise NetworkFileError(f"{path} has more than {MAX_JSON_BYTES} bytes: it should hold a few settings")
-        said = json.loads(path.read_bytes())
+        said = json.loads(read_text(path))
     except NetworkFileError:
         raise
     except (OSError, ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build
 from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
 from th_jax.evaluation.user_study.store import RATERS
 from th_jax.media.signing_options import add_signing_options, tried_signer
+from th_jax.plain_text import read_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def _build(options: argparse.Namespace) -> None:
     signer = None
     if options.signing_key is not None or options.signing_certificate is not None:
         signer = tried_signer(options.signing_key, options.signing_certificate)
-    consent = None if options.consent is None else options.consent.read_text(encoding="utf-8")
+    consent = None if options.consent is None else read_text(options.consent)
     key = build_study(
         options.frames,
         options.out,

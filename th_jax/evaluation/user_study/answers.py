@@ -5,6 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 from th_jax.evaluation.user_study.answer_key import StudyKey
+from th_jax.plain_text import utf8
 
 SHEET_SCHEMA = 1
 MOST_MILLISECONDS = 24 * 60 * 60 * 1000
@@ -55,7 +56,7 @@ def read_sheet(content: bytes, key: StudyKey) -> Sheet:
     if len(content) > sheet_limit(key):
         raise MalformedSheet(f"a sheet of answers has at most {sheet_limit(key)} bytes, but {len(content)} came")
     try:
-        sheet = json.loads(content)
+        sheet = json.loads(utf8(content, name="it"))
     except (ValueError, RecursionError) as error:
         raise MalformedSheet(f"a sheet of answers is JSON, but this is not: {error}") from error
     _fields(sheet, "a sheet", {"schema", "study", "consent", "rater", "answers"})

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from th_jax.plain_text import utf8
+
 INDEX_FILE = "study_frames.json"
 INDEX_SCHEMA = 1
 
@@ -75,7 +77,7 @@ def read_study_frames(folder: str | Path) -> StudyFrames:
         raise ValueError(f"{path} is larger than {_INDEX_LIMIT} bytes: no index of frames")
     content = path.read_bytes()
     try:
-        index = json.loads(content)
+        index = json.loads(utf8(content, name="it"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     try:
