@@ -30,7 +30,8 @@ from th_jax.media import Kind, Provenance, Signer, write_image, write_video
 from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.rendering.animate import target_shape
 from th_jax.rendering.figures import landmark_pictures, picture_grid
-from th_jax.rendering.landmark_source import frames_on_screen, track_driver
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.layout import driver_crops
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.render import render

@@ -29,7 +29,8 @@ from th_jax.media.signing_options import tried_signer
 from th_jax.memory import is_out_of_memory
 from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
-from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import Driving, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
 from th_jax.rendering.poses import driving_poses
