@@ -98,7 +98,7 @@ def test_landmarks_from_a_file_drive_through_one_program(
     traces: list[Any] = []
     draw = networks_module.draw_landmarks
     monkeypatch.setattr(
-        networks_module, "draw_landmarks", lambda p, *, size: (traces.append(p.shape), draw(p, size=size))[1]
+        networks_module, "draw_landmarks", lambda p, **options: (traces.append(p.shape), draw(p, **options))[1]
     )
     done = animate(loaded, folder / "landmarks.npz", tmp_path / "a.mp4", chunk=5)
     assert (done.frames, done.fps, done.without_face, done.sound) == (15, 10, 3, False)
