@@ -22,6 +22,7 @@ import numpy as np
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import Basis, Use, make_consent, write_consent
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
@@ -117,6 +118,7 @@ def signing_arguments(chosen: argparse.Namespace) -> list[str]:
     return [part for option, file in named.items() if file is not None for part in (option, str(file.resolve()))]
 
 
+@forgiving_output()
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python demo.py", description=__doc__.splitlines()[0])

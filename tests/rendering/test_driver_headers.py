@@ -1,5 +1,8 @@
 """What headers of a driver decide is decided before its face is followed, and the last line says what became of its sound."""
 
+import io
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -121,3 +124,16 @@ def test_too_many_frames_for_a_gif(
     monkeypatch.setattr(script, "track_driver", None)
     assert main(command(folder, "heard.mp4", tmp_path / "a.gif")) == 1
     assert "4 frames are too many for a GIF: write MP4, or fewer with seconds" in capsys.readouterr().err
+
+
+def test_a_film_that_cannot_be_told_of_is_a_film(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal that lacks the letter of its name, with a reader that is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding="ascii"))
+        assert main(command(folder, "landmarks.npz", tmp_path / "zwü.mp4")) == 0
+    assert (tmp_path / "zwü.mp4").exists()
+    assert capfd.readouterr() == ("", "")

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import check_driving
+from th_jax.console import forgiving_output
 from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
@@ -228,6 +229,7 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
     return rate, shown
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     chosen = options_parser().parse_args(arguments)
