@@ -22,6 +22,7 @@ import numpy as np
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import Basis, Use, make_consent, write_consent
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
@@ -30,7 +31,8 @@ from th_jax.media import Kind, Provenance, Signer, write_image, write_video
 from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.rendering.animate import target_shape
 from th_jax.rendering.figures import landmark_pictures, picture_grid
-from th_jax.rendering.landmark_source import frames_on_screen, track_driver
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.layout import driver_crops
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.render import render
@@ -116,6 +118,7 @@ def signing_arguments(chosen: argparse.Namespace) -> list[str]:
     return [part for option, file in named.items() if file is not None for part in (option, str(file.resolve()))]
 
 
+@forgiving_output()
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python demo.py", description=__doc__.splitlines()[0])

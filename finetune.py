@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
+from th_jax.console import forgiving_output
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.enrolment.enrol import Finetuning, Interrupted, enrol
 from th_jax.enrolment.report import Report, summary
@@ -86,6 +87,7 @@ def _unknown_setting(error: Exception) -> str | None:
     return f"the config has no setting {named[1]}; configs/finetune.py lists them{like}"
 
 
+@forgiving_output()
 def main(arguments: list[str]) -> None:
     """Do what the flags say."""
     if arguments[1:]:

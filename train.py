@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import defaults
 from th_jax.checkpoints import Checkpoints
+from th_jax.console import forgiving_output
 from th_jax.data import Episodes, VideoRecords
 from th_jax.data.bundled import data_folder
 from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
@@ -63,6 +64,7 @@ def parse(arguments: list[str]) -> list[str]:
         sys.exit(f"train.py: {config_mistake(error, arguments)}")
 
 
+@forgiving_output()
 def main(arguments: list[str]) -> None:
     """Do what the flags say."""
     if arguments[1:]:

@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import functools
 import gc
-import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmarks.alternating import HEADER, Program, compare, row
 from benchmarks.compiled_step import CompiledStep
 from benchmarks.networks import content_flop
 from benchmarks.torch_meta_step import TorchBatch, TorchMetaStep, torch_batch
+from data_prep.workers import Died, run_in_processes
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.models.summary import flop_counts
@@ -67,13 +67,14 @@ def compare_at(image_size: int, *, base_width: int, sources: int, episodes: int,
 
 def print_memory(image_size: int, *, base_width: int, sources: int, episodes: int) -> None:
     """Print both sides' memory at one size."""
+    from benchmarks import meta_step  # workers import functions by name, which the one that runs as a script has not
+
     for side in SIDES:
-        queue = multiprocessing.get_context("spawn").Queue()
-        arguments = (queue, side, image_size, base_width, sources, episodes)
-        process = multiprocessing.get_context("spawn").Process(target=_report_memory, args=arguments)
-        process.start()
-        before, peak, planned = queue.get()
-        process.join()
+        task = (side, image_size, base_width, sources, episodes)
+        ((_, told),) = run_in_processes(meta_step.measure_memory, [task], workers=1)
+        if isinstance(told, Died):
+            raise SystemExit(f"the worker died with {told.exit_code}")
+        before, peak, planned = told
         note = f", of its program by XLA's plan {planned / 2**30:.2f} GiB" if planned else ""
         print(
             f"{image_size} px, {side:6}: {before / 2**30:.2f} GiB before a step, {peak / 2**30:.2f} in it{note}",
@@ -85,14 +86,9 @@ def _run(step: TorchMetaStep, batch: TorchBatch) -> None:
     step(batch)
 
 
-def _report_memory(
-    queue: "multiprocessing.Queue[tuple[int, int, int]]",
-    side: str,
-    image_size: int,
-    base_width: int,
-    sources: int,
-    episodes: int,
-) -> None:
+def measure_memory(task: tuple[str, int, int, int, int]) -> tuple[int, int, int]:
+    """Bytes before a step, at most in it, and as XLA plans them, of a side at one size; in a process of its own."""
+    side, image_size, base_width, sources, episodes = task
     torch.set_num_threads(os.cpu_count() or 1)
     networks = Networks(image_size=image_size, base_width=base_width)
     ours = CompiledStep(networks, episodes=episodes, sources=sources)
@@ -108,7 +104,7 @@ def _report_memory(
     Path("/proc/self/clear_refs").write_text("5")  # the greatest resident size is counted anew (Linux)
     before = _status("VmRSS")
     step()
-    queue.put((before, _status("VmHWM"), planned))
+    return before, _status("VmHWM"), planned
 
 
 def _status(name: str) -> int:

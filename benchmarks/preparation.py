@@ -180,9 +180,12 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     best: dict[int, Measured] = {}
     tasks = [clip.absolute() for clip in options.clips] * options.rounds
-    for number, result in run_in_processes(measure, tasks, workers=1):
-        if isinstance(result, Died):
-            raise SystemExit(f"the worker died with {result.exit_code}")
+    from benchmarks import preparation  # workers import functions by name, which the one that runs as a script has not
+
+    for number, told in run_in_processes(preparation.measure, tasks, workers=1):
+        if isinstance(told, Died):
+            raise SystemExit(f"the worker died with {told.exit_code}")
+        result = Measured(*told)
         clip = number % len(options.clips)
         if clip not in best or sum(result.stages.values()) < sum(best[clip].stages.values()):
             best[clip] = result

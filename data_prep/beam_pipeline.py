@@ -22,6 +22,7 @@ from data_prep.manifest import MANIFEST_FILE, drop_of
 from data_prep.options import Chosen, add_options, chosen
 from data_prep.plan import Plan, make_plan
 from data_prep.transfer import exists, remove, store
+from th_jax.console import forgiving_output
 from th_jax.data.read_range import is_remote, join, read_file
 from th_jax.data.video_list import load_video_list
 from th_jax.media.confinement import check_process_limits
@@ -99,6 +100,7 @@ def _store_lists(plan: Plan, jobs: str, first_lines: str) -> None:
             store(path, address)
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the data set was made, 1 if not."""
     parser = argparse.ArgumentParser(

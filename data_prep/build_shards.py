@@ -35,6 +35,7 @@ from data_prep.staging import (
     staged,
     staging_folder,
 )
+from th_jax.console import forgiving_output
 from th_jax.data.schema import VideoRecord, parse
 from th_jax.data.video_list import VideoList, load_video_list
 from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
@@ -249,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the data set was made, 1 if not, 130 if it was interrupted."""
     options = _parser().parse_args(arguments)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.weight_sources import read_source, source_bytes
+from th_jax.console import forgiving_output
 from th_jax.perceptual.weights import FOLDER_VARIABLE, NETWORKS, Origin, WeightsError, save_weights, weights_folder
 
 
@@ -76,6 +77,7 @@ def convert(
     return origin
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.convert_weights", description=__doc__)

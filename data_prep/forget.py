@@ -9,7 +9,6 @@ lists them and changes nothing. No other program may be at work in the folder me
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +17,15 @@ from data_prep.forget_rows import LOG_FILE, Forgotten, forget
 from data_prep.forget_traces import check_request, complete_stopped, find_traces, remove_traces
 from data_prep.sources import read_names
 from th_jax.consent import read_consent
+from th_jax.console import check_printed, forgiving_output
 
 __all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if it was done, 1 if not."""
     options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # letters that the terminal's encoding does not have
     try:
         listed = read_names(options.takedown) if options.takedown else frozenset()
         if options.everywhere:
@@ -61,8 +60,8 @@ def _everywhere(options: argparse.Namespace, names: frozenset[str]) -> None:
         print(_printable(line))
     for path, why in traces.doubts.items():
         print(_printable(f"stays: {path} {why}"))
-    sys.stdout.flush()
     if not options.dry_run:
+        check_printed()
         remove_traces(traces)
     done = "would be removed, and nothing was" if options.dry_run else "removed"
     print(f"{_printable(str(options.folder))}: {len(lines)} traces {done}")

@@ -22,6 +22,7 @@ from data_prep.inspect_measures import YAW_EDGES, Measures, measure_records, spr
 from data_prep.inspect_page import Dropped, Row, charts_of, page
 from data_prep.inspect_pictures import CELL, MARGIN, PAPER, draw_lines, dropped_frame, frame_row
 from data_prep.manifest import MANIFEST_FILE, Drop, describe, drop_of
+from th_jax.console import forgiving_output
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord, shard_name
 from th_jax.data.video_list import VideoList, load_video_list
@@ -187,6 +188,7 @@ def _title(record: VideoRecord) -> str:
     return f"{record.video_id} (person {record.identity}, {len(record.frames)} frames)"
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the page or the sheet was written, 1 if not."""
     parser = argparse.ArgumentParser(

@@ -17,6 +17,7 @@ from data_prep.head_records import HeadRecord, HeadSettings, check_settings, lan
 from data_prep.render_pool import head_file, read_head, render_missing
 from data_prep.synthetic_heads.fit_landmarks import GROUPS
 from data_prep.synthetic_heads.identity import check_seed
+from th_jax.console import forgiving_output
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, detect_faces, landmarks_in_box
 
@@ -132,6 +133,7 @@ class _Tally:
         return Summary(self._people, len(errors), data_bytes, self._not_found, means)
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.render_heads", description=__doc__)

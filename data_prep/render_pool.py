@@ -76,7 +76,7 @@ def read_head(head: HeadFile) -> HeadRecord:
 
 
 def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
-    with contextlib.closing(run_in_processes(_render, heads, workers=workers)) as results:
+    with contextlib.closing(run_in_processes(render_one, heads, workers=workers)) as results:
         for number, result in results:
             if isinstance(result, Died):
                 raise RuntimeError(
@@ -86,8 +86,13 @@ def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
             bar.update(heads[number].settings.frames)
 
 
-def _render(head: HeadFile) -> None:
-    """Write a person's file, whole or not at all: a line with its digest, then the serialised record."""
+def render_one(task: tuple[int, tuple, Path]) -> None:
+    """Write a person's file, whole or not at all: a line with its digest, then the serialised record.
+
+    Args:
+        task: the fields of a `HeadFile`, as a worker gets them.
+    """
+    head = HeadFile(task[0], HeadSettings(*task[1]), task[2])
     record, not_found = head_record(head.seed, head.settings)
     data = serialise(record)
     line = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "not_found": not_found})

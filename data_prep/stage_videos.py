@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from data_prep.manifest import Drop
 from data_prep.prepare_video import Settings, prepare_video
-from data_prep.quality import Reason, reason_of
+from data_prep.quality import Reason, Thresholds, reason_of
 from data_prep.sources import SourceVideo
 from data_prep.staging import Outcome, Staged, has_record, write_outcome
 from data_prep.workers import Died, run_in_processes
 from th_jax.data.schema import serialise
-from th_jax.media import MediaError
+from th_jax.media import Limits, MediaError
 from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, confined, meaning_of_exit
 
 _TIME_IS_UP = {-signal.SIGXCPU, -signal.SIGALRM}
@@ -29,6 +29,15 @@ class Job(NamedTuple):
     target: Staged
     """Where its outcome goes."""
     limits: ProcessLimits
+
+    @classmethod
+    def of_plain(cls, task: tuple) -> "Job":
+        """The job that was sent to a worker, which gets it and what is in it as tuples."""
+        source, video, settings, target, limits = task
+        settings = Settings(*settings)
+        thresholds, file_limits = Thresholds(*settings.thresholds), Limits(*settings.limits)
+        settings = settings._replace(thresholds=thresholds, limits=file_limits)
+        return cls(source, SourceVideo(*video), settings, Staged(*target), ProcessLimits(*limits))
 
 
 def stage_videos(
@@ -60,8 +69,13 @@ def stage_videos(
         return _stage(jobs, list(died), workers, bar, last=True) if died else {}
 
 
-def prepare_job(job: Job) -> None:
-    """Prepare one video in a worker, and write its outcome to the disk."""
+def prepare_job(task: tuple) -> None:
+    """Prepare one video in a worker, and write its outcome to the disk.
+
+    Args:
+        task: a `Job`, or its fields.
+    """
+    job = Job.of_plain(task)
     write_outcome(job.target, _outcome(job))
 
 

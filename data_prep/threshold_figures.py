@@ -17,6 +17,7 @@ from data_prep.head_records import encode_frame
 from data_prep.inspect_pictures import draw_lines
 from data_prep.quality import Thresholds, disagreement, face_patch, sharpness
 from data_prep.synthetic_heads import draw_identity, head_state, render_clip, render_head, render_person
+from th_jax.console import forgiving_output
 from th_jax.data.pictures import decode_frame
 from th_jax.faces import box_around, face_descriptor, face_size, landmarks_in_box
 from th_jax.media import Kind, Provenance, Signer, write_image
@@ -155,6 +156,7 @@ def _patch(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2
     return patch
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if all pictures were written, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.threshold_figures", description=__doc__)

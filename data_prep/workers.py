@@ -1,175 +1,120 @@
 """Runs one function over many tasks in worker processes that may die: a death costs its task, never the run.
 
-The standard pools hang or break when a decoder crashes. Here each worker has its own pipe, so its end is seen and tells
-which task it had. Workers compute with one thread each: busy ones would only get in each other's way, and results shall
-not depend on how many there are.
+The standard pools hang or break when a decoder crashes, and send pickles. Here each worker is a process as sandboxes have
+(`th_jax.media.sandbox`) with a pipe of its own, so its end is seen and tells which task it had. Workers compute with one
+thread each: busy ones would only get in each other's way, and results shall not depend on how many there are.
 """
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
+from th_jax.media.messages import receive_plain, send_plain
+from th_jax.media.sandbox import Child, call_of, start_child
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
 
-# Fresh interpreters: a fork would copy the parent's threads' locks, and TensorFlow with them.
-_CONTEXT = multiprocessing.get_context("spawn")
+_ONE_THREAD = {"OPENCV_FOR_THREADS_NUM": "1", "NUMBA_NUM_THREADS": "1"}
 
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+_MOST = 2**20
+"""Bytes of the arrays of a result."""
 
 
 class Died(NamedTuple):
     """What comes in place of a result when the worker's process has ended."""
 
-    exit_code: int | None
+    exit_code: int
     """Negative: the signal that ended it."""
 
 
-class _Worker(NamedTuple):
-    process: BaseProcess
-    pipe: Connection
-
-
 def run_in_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int
-) -> Generator[tuple[int, Result | Died], None, None]:
-    """Each task's number with its result, in the order in which they are done.
+    function: Callable[[Task], Any], tasks: Sequence[Task], *, workers: int
+) -> Generator[tuple[int, Any], None, None]:
+    """Each task's number with its result, in the order in which they are done, or with `Died`.
 
-    The function, its tasks and its results must be small: they go through pipes. Even one worker is a process. However
-    this generator ends, its processes have ended after it; if this process is killed, they end themselves.
+    The function is imported by its name. Its tasks and its results must be small and plain: numbers, text, paths, and
+    tuples, lists and dicts of them, as `th_jax.media.messages` sends them; of a named tuple, the worker gets a tuple. Even
+    one worker is a process. However this generator ends, its processes have ended after it; if this process is killed, they
+    end themselves.
 
     Raises:
-        ValueError: if `workers` is below 1.
+        ValueError: if `workers` is below 1, or the function is none that can be imported.
+        TypeError: for tasks that are not plain.
         RuntimeError: if a worker ends before it can take a task, or the function lets an exception out.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, but {workers} came")
     waiting = iter(range(len(tasks)))
-    busy: dict[Connection, tuple[_Worker, int | None]] = {}
+    busy: dict[Connection, tuple[Child, int | None]] = {}
+
+    def start() -> None:
+        worker = start_child(**_ONE_THREAD)
+        busy[worker.pipe] = worker, None
+
     try:
         for _ in range(min(workers, len(tasks))):
-            worker = _start(function)
-            busy[worker.pipe] = (worker, None)
+            start()
         while busy:
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
                 worker, number = busy[pipe]
-                answer: tuple[str, Any] = _receive(worker)
-                if number is None and answer[0] != "ready":
-                    raise RuntimeError(f"a worker process could not start (exit code {answer[1]}): its error is above")
-                if answer[0] == "error":
-                    raise RuntimeError(f"a worker process failed: {answer[1]}")
-                if answer[0] == "died":
+                result = _answer(worker)
+                if number is None and isinstance(result, Died):
+                    raise RuntimeError(
+                        f"a worker process could not start (exit code {result.exit_code}): its error is above"
+                    )
+                if isinstance(result, Died):
                     del busy[pipe]
-                    worker = _start(function)
-                    busy[worker.pipe] = (worker, None)
+                    start()
                 else:
-                    _hand_out(worker, next(waiting, None), tasks, busy)
+                    busy[pipe] = worker, next(waiting, None)
+                    _hand_out(function, tasks, busy, pipe)
                 if number is not None:
-                    yield number, Died(answer[1]) if answer[0] == "died" else answer[1]
+                    yield number, result
     finally:
         for worker, _ in busy.values():
             worker.process.terminate()
         for worker, _ in busy.values():
-            worker.process.join()
-            worker.pipe.close()
+            _ended(worker)
 
 
-def _start(function: Callable[..., Any]) -> _Worker:
-    here, there = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=_serve, args=(there, function), daemon=True)
-    with _one_thread_each(), _interrupts_wait():
-        process.start()
-    there.close()
-    return _Worker(process, here)
-
-
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """An interrupt in the midst of a start would leave a process without its orders, which prints a traceback.
-
-    So signals are kept until the start is over; and the new process never sees Ctrl-C, not even while it imports.
-    """
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
-        yield
-        return
-    kept: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, lambda number, _: kept.append(number))
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits this, but no handler
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if kept:
-            signal.raise_signal(kept[0])
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile compute with one thread: their libraries ask the environment when they are loaded."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _hand_out(worker: _Worker, number: int | None, tasks: Sequence[Any], busy: dict) -> None:
+def _hand_out(
+    function: Callable[..., Any],
+    tasks: Sequence[Any],
+    busy: dict[Connection, tuple[Child, int | None]],
+    pipe: Connection,
+) -> None:
+    worker, number = busy[pipe]
     if number is None:
-        del busy[worker.pipe]
-        worker.pipe.close()  # the worker sees the end of its tasks, and ends
-        worker.process.join()
+        del busy[pipe]
+        _ended(worker)
         return
-    busy[worker.pipe] = (worker, number)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has died: seen at the next wait
-        worker.pipe.send(tasks[number])
+    with contextlib.suppress(EOFError):  # it has died: seen at the next wait
+        send_plain(pipe, call_of(function, (tasks[number],), {}, None))
 
 
-def _receive(worker: _Worker) -> tuple[str, Any]:
+def _answer(worker: Child) -> Any:
+    """What the worker tells next: that it is ready, a result, or by its end that it died.
+
+    Raises:
+        RuntimeError: if the function raised something.
+    """
     try:
-        return worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
-        worker.process.join()
-        worker.pipe.close()
-        return "died", worker.process.exitcode
+        message = receive_plain(worker.pipe, most=_MOST)
+    except EOFError:
+        return Died(_ended(worker))
+    match message:
+        case "ready":
+            return None
+        case ("done", result):
+            return result
+        case ("failed", (str(kind), str(sentence))):
+            raise RuntimeError(f"a worker process failed: {kind}: {sentence}")
+    raise RuntimeError("a worker process failed: a message came that is no answer")
 
 
-def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    """The life of a worker: ready, then one answer a task, until its pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    answer: tuple[str, Any] = ("ready", None)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            pipe.send(answer)
-            task = pipe.recv()
-            try:
-                answer = ("done", function(task))
-            except Exception as error:  # goes to the parent, whose user sees it
-                answer = ("error", f"{type(error).__name__}: {error}")
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed outright cannot stop its workers, and a task may be long."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+def _ended(worker: Child) -> int:
+    """The exit code of a worker that ends, at the latest as its pipe is closed."""
+    worker.pipe.close()
+    return worker.process.wait()

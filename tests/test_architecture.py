@@ -17,7 +17,7 @@ ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 BASE = {
     "th_jax",
     *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution")),
-    *(f"th_jax.{name}" for name in ("addresses", "leaf_names", "plain_text", "tensor_file", "whole_file")),
+    *(f"th_jax.{name}" for name in ("addresses", "console", "leaf_names", "plain_text", "tensor_file", "whole_file")),
 }
 ALLOWED: dict[str, set[str]] = {
     "th_jax.version": set(),
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.convolution": set(),
     "th_jax.landmarks": {"th_jax.topology"},
     "th_jax.addresses": set(),
+    "th_jax.console": set(),
     "th_jax.leaf_names": set(),
     "th_jax.plain_text": set(),
     "th_jax.whole_file": set(),
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.faces": {"th_jax.topology", "th_jax.media"},
     "th_jax.media": {"th_jax", "th_jax.version", "th_jax.watermark"},
     "th_jax.watermark": {"th_jax.images", "th_jax.types"},
-    "th_jax.verify": {"th_jax.media", "th_jax.watermark"},
+    "th_jax.verify": {"th_jax.console", "th_jax.media", "th_jax.watermark"},
     "th_jax.sharding": {"th_jax.leaf_names"},
     "th_jax.interruption": set(),
     "th_jax.memory": set(),
@@ -66,7 +67,9 @@ ALLOWED: dict[str, set[str]] = {
         "th_jax.watermark",
     },
     "th_jax.dry_run": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training"},
-    "th_jax.release": {"th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files"},
+    "th_jax.release": {
+        "th_jax.console", "th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files",
+    },
     "th_jax.meta_run": BASE | {
         "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints",
         "th_jax.pretrained", "th_jax.run_log",
@@ -88,10 +91,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "th_jax.consent_record": {"th_jax.media", "th_jax.plain_text", "th_jax.whole_file"},
     "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
-    "th_jax.consent": {"th_jax.consent_checks", "th_jax.consent_record", "th_jax.media", "th_jax.whole_file"},
+    "th_jax.consent": {
+        "th_jax.console", "th_jax.consent_checks", "th_jax.consent_record", "th_jax.media", "th_jax.whole_file",
+    },
     "data_prep": {
         "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
         "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.plain_text", "th_jax.whole_file",
+        "th_jax.console",
     },
 }  # fmt: skip
 

@@ -22,6 +22,14 @@ BANNED_CALLS = {
     *("tempfile.mktemp", "numpy.load_pickle", "joblib.load", "ssl._create_unverified_context"),
     *("tarfile.TarFile.extractall", "zipfile.ZipFile.extractall"),
 }
+UNPICKLING_METHODS = {"recv", "send"}
+"""Of multiprocessing's connections; `th_jax.media.messages` sends and receives in their place, and nothing else does."""
+
+PICKLING = {f"multiprocessing.{name}" for name in ("Pool", "Process", "Queue", "SimpleQueue", "Manager", "get_context")}
+PICKLING |= {"multiprocessing", "multiprocessing.pool", "multiprocessing.managers", "multiprocessing.shared_memory"}
+PICKLING |= {"concurrent.futures.ProcessPoolExecutor", "concurrent.futures.process"}
+"""What starts or feeds processes by pickles; imported by any name."""
+
 BANNED_OPTIONS = {("shell", True), ("allow_pickle", True), ("verify", False), ("trust_remote_code", True)}
 NOQA = re.compile(r"#\s*noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?(?P<why>.*)")
 
@@ -38,10 +46,15 @@ def banned(source: str) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             yield from (f"{node.lineno}: imports {name}" for name in modules if name.split(".")[0] in BANNED_MODULES)
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (f"{node.lineno}: imports {name}, which pickles" for name in modules if name in PICKLING)
         elif isinstance(node, ast.Call):
             called = _resolved(node.func, names)
             if called in BANNED_CALLS:
                 yield f"{node.lineno}: calls {called}"
+            if isinstance(node.func, ast.Attribute) and node.func.attr in UNPICKLING_METHODS:
+                yield f"{node.lineno}: calls .{node.func.attr}, which pickles"
             if called in ("np.load", "numpy.load") and not _says(node, "allow_pickle", False):
                 yield f"{node.lineno}: calls {called} without allow_pickle=False"
             for option, value in BANNED_OPTIONS:
@@ -110,6 +123,11 @@ def test_nothing_banned_is_called(path: Path) -> None:
         "import tempfile\ntempfile.mktemp()",
         "import requests\nrequests.get(address, verify=False)",
         "__import__('os')",
+        "task = pipe.recv()",
+        "self.child.pipe.send(task)",
+        "import multiprocessing",
+        "from multiprocessing import Process as P",
+        "from concurrent.futures import ProcessPoolExecutor",
     ],
 )
 def test_the_ban_sees(source: str) -> None:
@@ -125,6 +143,8 @@ def test_the_ban_sees(source: str) -> None:
         "import subprocess\nsubprocess.run(['ls'], shell=False)",
         "import numpy as np\nnp.load(path, allow_pickle=False)",
         "import json\njson.load(file)",
+        "from multiprocessing import Pipe\nfrom multiprocessing.connection import wait\npipe.recv_bytes(9)",
+        "from concurrent.futures import ThreadPoolExecutor",
     ],
 )
 def test_the_ban_leaves_alone(source: str) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from th_jax.avatar_format import AvatarError, avatar_of_leaves, check_avatar, meta_reference, named_leaves
 from th_jax.avatars import LoadedAvatar, feed_forward_with, load_avatar, write_avatar
+from th_jax.console import forgiving_output
 from th_jax.models.networks import Networks
 from th_jax.pretrained import MetaModel, load_meta
 from th_jax.quantization import Bits, decode_difference, encode_difference
@@ -111,6 +112,7 @@ def _difference(networks: Networks, one: Avatar, other: Avatar, points: Float[Ar
     return jnp.abs(frames[0] - frames[1]).mean()
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.compaction", description=__doc__.splitlines()[0])

@@ -43,6 +43,7 @@ from th_jax.consent_record import (
     read_consent,
     write_consent,
 )
+from th_jax.console import forgiving_output
 from th_jax.whole_file import check_place
 
 __all__ = [
@@ -116,6 +117,7 @@ def revoke_consent(path: Path) -> ConsentRecord:
     return record
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 if it was done, or if a record holds; 1 if not."""
     chosen = _parser().parse_args(arguments)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from th_jax.checkpoints import Checkpoints, check_video_list
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import data_folder
 from th_jax.data.video_list import load_video_list
 from th_jax.models.repool import with_mean_pooling
@@ -70,6 +71,7 @@ def release(
     )
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_prep.synthetic_heads.people import render_person
+from th_jax.console import forgiving_output
 from th_jax.media.provenance import Kind, Provenance
 from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.media.write import write_image
@@ -44,6 +45,7 @@ def contact_sheet(
     return np.concatenate(rows, axis=0)
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the sheet was written, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -21,6 +21,7 @@ from data_prep.synthetic_heads.mesh import ASSET, MOUTH, SKIN, HeadMesh, load_me
 from data_prep.synthetic_heads.person import prepare
 from data_prep.synthetic_heads.render import pose, project, render_head
 from data_prep.synthetic_heads.state import HeadState, head_state
+from th_jax.console import forgiving_output
 from th_jax.faces.detect import detect_faces, landmarks_in_box
 from th_jax.topology import MIRROR_ORDER
 
@@ -161,6 +162,7 @@ def _check_found(found: Sequence[np.ndarray], people: int) -> None:
         raise ValueError(f"dlib found no face in any picture of {people} people: take more of them")
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

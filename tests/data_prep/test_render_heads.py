@@ -108,7 +108,7 @@ def test_a_killed_run_leaves_no_worker_and_goes_on(made, tmp_path):
     run.send_signal(signal.SIGKILL)
     run.wait()
     time.sleep(5)
-    assert not [pid for pid in workers if "spawn_main" in _command_of(pid)]
+    assert not [pid for pid in workers if "sandbox_child" in _command_of(pid)]
     assert not (tmp_path / "out").exists()
     assert main(arguments) == 0
     assert content(tmp_path / "out") == content(made / "out")

@@ -1,12 +1,12 @@
 """Worker processes that die cost their task and nothing else, and all have ended when the run has."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import pytest
@@ -30,23 +30,63 @@ def sleep(_: int) -> None:
     time.sleep(60)
 
 
+def dies_amid_its_answer(_: int) -> None:
+    """Half a message lies in the pipe when the process ends, as when it is killed while it sends."""
+    os.write(int(sys.argv[1]), b"\0\0\1\0half of it")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Told(NamedTuple):
+    path: Path
+    numbers: tuple[int, ...]
+
+
+def gives_anything(_: int) -> object:
+    return object()
+
+
+def fields(task: tuple) -> tuple:
+    return type(task).__name__, *task
+
+
+def has_no_children() -> bool:
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return not [pid for pid in found if "sandbox_child" in command_of(pid)]
+
+
 def test_a_death_costs_one_task():
     results = dict(run_in_processes(work, [0, 1, 2, 3, 4, 5], workers=2))
     assert results == {0: 0, 1: 1, 2: 4, 3: Died(-signal.SIGKILL), 4: 16, 5: 25}
-    assert not multiprocessing.active_children()
+    assert has_no_children()
+
+
+def test_a_death_amid_an_answer_is_a_death():
+    assert dict(run_in_processes(dies_amid_its_answer, [1], workers=1)) == {0: Died(-signal.SIGKILL)}
+
+
+def test_tasks_are_plain():
+    task = Told(Path("a/\udcff.mp4"), (1, 2))
+    assert dict(run_in_processes(fields, [task], workers=1)) == {0: ("tuple", *task)}
+    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+        list(run_in_processes(fields, [(object(),)], workers=1))
+    with pytest.raises(ValueError, match="stands in no module's top level"):
+        list(run_in_processes(lambda task: task, [1], workers=1))
+    with pytest.raises(RuntimeError, match=r"a worker process failed: TypeError: .* but not <class 'object'>"):
+        list(run_in_processes(gives_anything, [1], workers=1))
+    assert has_no_children()
 
 
 def test_an_error_that_a_task_lets_out_ends_the_run():
     with pytest.raises(RuntimeError, match="a worker process failed: OSError: no more disk"):
         list(run_in_processes(work, [1, 7, 2, 4], workers=1))
-    assert not multiprocessing.active_children()
+    assert has_no_children()
 
 
 def test_a_run_that_is_left_early_ends_its_workers():
     results = run_in_processes(work, list(range(10, 50)), workers=1)
     assert next(results) == (0, 100)
     results.close()
-    assert not multiprocessing.active_children()
+    assert has_no_children()
 
 
 def test_workers_have_one_thread_and_the_environment_is_left_as_it_was(monkeypatch):
@@ -78,12 +118,12 @@ if __name__ == "__main__":
         assert run.poll() is None
         time.sleep(0.05)
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        worker = next((pid for pid in children if "spawn_main" in command_of(pid)), None)
+        worker = next((pid for pid in children if "sandbox_child" in command_of(pid)), None)
     time.sleep(1.5)  # it has loaded the function and sleeps
     run.send_signal(signal.SIGKILL)
     run.wait()
     deadline = time.monotonic() + 10
-    while "spawn_main" in command_of(worker):
+    while "sandbox_child" in command_of(worker):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.05)
 

@@ -4,7 +4,9 @@ import functools
 import json
 import os
 import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -120,6 +122,34 @@ def post(address: str, content: bytes) -> int:
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
+
+
+def hang_up(address: str, content: bytes, *, read: int) -> None:
+    """Send that, read a few bytes of what comes back, and reset the connection while the rest lies unread."""
+    host, port = address.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(content)
+        while read > 0:
+            read -= len(client.recv(read))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_raters_who_hang_up_leave_no_word(study: tuple[Path, StudyKey]) -> None:
+    """Amid a request, amid its body, and while a picture of 4 MB, more than sockets hold, is on its way."""
+    folder, key = study
+    picture = folder / "page" / "pictures" / f"{next(iter(key.triplets))}.png"
+    picture.write_bytes(bytes(4 * 2**20))
+    head = b"POST /answers HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n"
+    asked = f"GET /pictures/{picture.name} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    with running(folder) as (server, address):
+        for _ in range(3):
+            for content, read in ((b"GET / HT", 0), (head + b"{", 0), (asked, 0), (asked, 100), (asked * 3, 10)):
+                hang_up(address, content, read=read)
+        assert post(address, sheet(key, "a" * 32, {next(iter(key.triplets)): 1})) == 201
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=30)
+    assert output == ""
+    assert errors.splitlines() == [f"answers: {folder / 'answers.sqlite'}"]
 
 
 def test_killed_servers_have_what_they_acknowledged(study: tuple[Path, StudyKey]) -> None:

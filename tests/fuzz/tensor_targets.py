@@ -20,7 +20,8 @@ from th_jax.consent_checks import ConsentError, check_driving
 from th_jax.perceptual.weights import WeightsError
 from th_jax.pretrained import FORMAT as META_FORMAT
 from th_jax.pretrained import PretrainedError, load_meta
-from th_jax.rendering.landmark_source import frames_on_screen, read_landmarks
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import read_landmarks
 from th_jax.retargeting import face_shape
 from th_jax.tensor_file import checksum, tensors_digest, write_tensors
 

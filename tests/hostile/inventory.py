@@ -64,6 +64,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "demo.py": ("written",),
     "th_jax/checkpoints.py": ("checkpoints",),
     "th_jax/consent.py": ("package",),
+    "th_jax/console.py": ("written",),
     "th_jax/consent_checks.py": ("checksum",),
     "th_jax/consent_record.py": ("consent record",),
     "th_jax/data/index.py": ("shard without index", "index of a shard"),

@@ -36,6 +36,31 @@ def write_clip(path: Path, frames: list[np.ndarray], *, fps: int | Fraction = 25
     return write_video(path, frames, fps=fps, provenance=RECORD, crf=12, audio_from=source)
 
 
+def write_uneven(
+    path: Path, frames: list[np.ndarray], times: list[float], *, clicks: list[float], seconds: float, rate: int = 16000
+) -> Path:
+    """A film whose frames come at times in seconds, as phones and screen recorders write them, with clicks of 5 ms."""
+    wave = np.zeros(round(seconds * rate), np.int16)
+    for begin in clicks:
+        wave[round(begin * rate) : round((begin + 0.005) * rate)] = 16000
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libx264", rate=30)
+        picture.height, picture.width = frames[0].shape[:2]
+        picture.pix_fmt, picture.options = "yuv420p", {"crf": "12", "preset": "ultrafast", "bf": "0"}
+        picture.codec_context.time_base = Fraction(1, 90000)
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for frame, time in zip(frames, times, strict=True):
+            shown = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            shown.pts, shown.time_base = round(time * 90000), Fraction(1, 90000)
+            container.mux(picture.encode(shown))
+        container.mux(picture.encode(None))
+        heard = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        heard.sample_rate, heard.pts, heard.time_base = rate, 0, Fraction(1, rate)
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    return path
+
+
 def _write_tone(path: Path, seconds: float) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")

@@ -20,7 +20,7 @@ from th_jax.models.networks import Networks
 from th_jax.rendering import animate as script
 from th_jax.rendering import camera
 from th_jax.rendering.animate import animate, main
-from th_jax.rendering.landmark_source import frame_rate, frames_on_screen, read_landmarks, track_driver
+from th_jax.rendering.landmark_source import read_landmarks, track_driver
 from th_jax.rendering.layout import parse_layout
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.smoothing import OneEuro
@@ -98,7 +98,7 @@ def test_landmarks_from_a_file_drive_through_one_program(
     traces: list[Any] = []
     draw = networks_module.draw_landmarks
     monkeypatch.setattr(
-        networks_module, "draw_landmarks", lambda p, *, size: (traces.append(p.shape), draw(p, size=size))[1]
+        networks_module, "draw_landmarks", lambda p, **options: (traces.append(p.shape), draw(p, **options))[1]
     )
     done = animate(loaded, folder / "landmarks.npz", tmp_path / "a.mp4", chunk=5)
     assert (done.frames, done.fps, done.without_face, done.sound) == (15, 10, 3, False)
@@ -147,15 +147,6 @@ def test_poses_repeat_adapt_and_start_with_the_first_face(folder: Path) -> None:
     np.testing.assert_allclose(same, poses, atol=0.02)
     larger = np.stack(list(driving_poses(late, shown, fps=driving.fps, target=own._replace(size=1.5 * own.size))))
     assert np.ptp(larger[3], axis=0)[1] == pytest.approx(1.5 * np.ptp(poses[3], axis=0)[1], rel=0.05)
-
-
-def test_uneven_frames_keep_pace_with_the_sound() -> None:
-    times = np.array([0.0, 0.04, 0.2, 0.24])
-    assert frames_on_screen(times, Fraction(25)).tolist() == [0, 1, 1, 1, 1, 2, 3]
-    assert frames_on_screen(np.arange(50) / 30 + 1e-4, Fraction(30)).tolist() == list(range(50))
-    assert frames_on_screen(np.round(np.arange(50) / 30, 3), Fraction(30)).tolist() == list(range(50))
-    assert frame_rate(np.arange(9) / 30, declared=Fraction(30)) == 30
-    assert frame_rate(np.arange(9) / 30, declared=Fraction(1000)) == 30
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from th_jax.console import forgiving_output
 from th_jax.media import Kind, Provenance, write_image
 from th_jax.run_log import read_metrics
 
@@ -85,6 +86,7 @@ def _new_figure(*, rows: int) -> Any:
     return figure
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.evaluation.curves", description=__doc__.splitlines()[0])

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import UInt8
 
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.chunks import CHUNK, in_chunks, joined
@@ -149,6 +150,7 @@ def scores_markdown(scores: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.evaluation.heldout", description=__doc__.splitlines()[0])

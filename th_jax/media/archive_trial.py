@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import UInt8
+
 from th_jax.media.ingredients import SEARCH_LIMITS, Ingredient, Role
 from th_jax.media.limits import MediaError
 from th_jax.media.manifest import check_signing
@@ -25,7 +28,7 @@ def usable_ingredients(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, .
     if not holding:
         return tuple(ingredients)
     try:
-        archives = [ingredients[number].archive for number in holding]
+        archives = [np.frombuffer(ingredients[number].archive or b"", np.uint8) for number in holding]
         indices = set(run_limited(refused_archives, archives, within=SEARCH_LIMITS))
     except (MediaError, OSError, ValueError, TypeError):
         indices = set(range(len(holding)))
@@ -35,7 +38,7 @@ def usable_ingredients(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, .
     )
 
 
-def refused_archives(archives: Sequence[bytes]) -> list[int]:
+def refused_archives(archives: Sequence[bytes | UInt8[np.ndarray, " bytes"]]) -> list[int]:
     """Indices of the archives with which nothing can be signed, alone or together with those before: runs in a sandbox.
 
     Raises:
@@ -44,7 +47,7 @@ def refused_archives(archives: Sequence[bytes]) -> list[int]:
     signer, every = throwaway_signer(), list(range(len(archives)))
 
     def fail(chosen: list[int]) -> bool:
-        ingredients = tuple(Ingredient(role=Role.SHOT, file=f"{n:064x}", archive=archives[n]) for n in chosen)
+        ingredients = tuple(Ingredient(role=Role.SHOT, file=f"{n:064x}", archive=bytes(archives[n])) for n in chosen)
         try:
             check_signing(Provenance(kind=Kind.GENERATED, ingredients=ingredients), signer)
         except SigningError:

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from th_jax.media.backends import load_backend, pyav
 from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
@@ -16,8 +16,25 @@ VIDEO_DECODERS = (
 )
 AUDIO_DECODERS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "opus", "libopus", "vorbis", "libvorbis", "flac"),
-    *("alac", "amrnb", "amrwb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le", "pcm_alaw", "pcm_mulaw"),
+    *("alac", "amrnb", "amrwb"),
+    # Samples as they are, or four bits each by a table: small decoders without state that a file could lead astray.
+    *("pcm_u8", "pcm_u16le", "pcm_u16be", "pcm_u24le", "pcm_u24be", "pcm_u32le", "pcm_u32be", "pcm_alaw", "pcm_mulaw"),
+    *("pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_s64le", "pcm_s64be"),
+    *(
+        "pcm_f16le",
+        "pcm_f24le",
+        "pcm_f32le",
+        "pcm_f32be",
+        "pcm_f64le",
+        "pcm_f64be",
+        "pcm_bluray",
+        "pcm_dvd",
+        "pcm_vidc",
+    ),
+    *("pcm_s8_planar", "pcm_s16le_planar", "pcm_s16be_planar", "pcm_s24le_planar", "pcm_s32le_planar"),
+    *("adpcm_ima_wav", "adpcm_ima_qt", "adpcm_ms", "adpcm_swf", "adpcm_yamaha"),
 )
+"""FFmpeg's names of the decoders that may run; others are never opened, whatever a file asks for."""
 
 DEMUX_ERRORS = (IndexError,)
 """What PyAV raises beside its own errors at the end of a file in which streams have come to light on the way."""
@@ -53,18 +70,32 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
         ) from error
 
 
+def best_stream(container: Any, kind: Literal["video", "audio"]) -> Any:
+    """The track that FFmpeg's tools would play: the one that is marked as default, else the richest; None without any.
+
+    `av_find_best_stream` decides for both kinds, sound by what goes with the picture. A cover is no moving picture.
+    """
+    if kind == "audio":
+        best = container.streams.best("audio", related=best_stream(container, "video"))
+        # Of a codec that is not allowed, nothing but its name may be known, and FFmpeg takes no such track.
+        return best or next(iter(container.streams.audio), None)
+    cover = load_backend("av.stream", "reading videos").Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    best = container.streams.best("video")
+    return best if best in streams else next(iter(streams), None)
+
+
 def video_stream(path: Path, container: Any, limits: Limits) -> Any:
-    """The container's first moving picture, of an allowed decoder and size.
+    """The container's best moving picture (`best_stream`), of an allowed decoder and size.
 
     Raises:
         MediaError: if there is none, or its decoder or its declared size is not allowed.
     """
-    cover = load_backend("av.stream", "reading videos").Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not streams:
+    stream = best_stream(container, "video")
+    if stream is None:
         content = "only sound" if container.streams.audio else "no video stream"
         raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds {content}")
-    context = streams[0].codec_context
+    context = stream.codec_context
     if context is None or context.name not in VIDEO_DECODERS:
         coding = "an unknown codec" if context is None else context.name
         raise MediaError(
@@ -76,7 +107,7 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
             MediaFault.UNDECODABLE, f"{path} declares no size, or one over the limit of {limits.pixels} pixels"
         )
     check_pixels(path, context.width, context.height, limits)
-    return streams[0]
+    return stream
 
 
 def _refuse_other_files(url: str, *_: Any) -> None:

@@ -1,8 +1,8 @@
 """Runs a function on a file in a process of its own with limits, which may hang, crash or die without harm to this one.
 
 One process serves one call after the other, as starting it costs more than reading a small file, and is replaced when
-it dies. What is too much for one answer comes as a stream, from a process for it alone. Answers are numbers, text and
-arrays, never pickles.
+it dies. What is too much for one answer comes as a stream, from a process for it alone. Calls and answers are numbers,
+text and arrays, never pickles.
 
     frames, landmarks, mask = run_limited(load_shots, "upload.mp4", size=256)
     for samples in stream_limited(decode_sound, "upload.mp4"): ...
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits, meaning_of_exit
 from th_jax.media.limits import MediaError, MediaFault
-from th_jax.media.messages import error_of, receive_plain
+from th_jax.media.messages import Call, error_of, receive_plain, send_plain
 
 _GRACE = 5.0
 """Seconds after which a process is killed that should have ended itself."""
@@ -35,7 +35,9 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 """Each thread of a numerical library reserves tens of megabytes of addresses."""
 
 
-class _Child(NamedTuple):
+class Child(NamedTuple):
+    """A process that runs calls (`th_jax.media.sandbox_child`), and this end of its pipe."""
+
     process: subprocess.Popen
     pipe: Connection
 
@@ -45,7 +47,7 @@ class Sandbox:
 
     def __init__(self) -> None:
         """Nothing is started yet."""
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._turn = threading.Lock()
 
     def __enter__(self) -> "Sandbox":
@@ -81,11 +83,12 @@ class Sandbox:
             TypeError, ImportError, OSError: if the function raises one.
             RuntimeError: for any other exception of the function, or if no process can be started.
         """
-        call = _call(function, arguments, options, within, streamed=False)
+        check_process_limits(within)
+        call = call_of(function, arguments, options, within)
         with self._turn:
             return self._answer(call, within, most=within.memory)[1]
 
-    def _answer(self, call: tuple | None, within: ProcessLimits, *, most: int) -> tuple[str, Any]:
+    def _answer(self, call: Call | None, within: ProcessLimits, *, most: int) -> tuple[str, Any]:
         """Make a call, or go on with the last one, and get "done" or "item" with what came; all else is raised."""
         child = self._child if call is None else self._ready()
         assert child is not None
@@ -93,7 +96,7 @@ class Sandbox:
         watchdog.start()
         try:
             if call is not None:
-                child.pipe.send(call)
+                send_plain(child.pipe, call)
             match receive_plain(child.pipe, most=most):
                 case ("done" | "item" as outcome, answer):
                     return outcome, answer
@@ -101,7 +104,7 @@ class Sandbox:
                     error = error_of(kind, message)
                 case _:
                     raise ValueError("a message came that is no answer")
-        except (EOFError, OSError):
+        except EOFError:
             raise meaning_of_exit(self._end(wait=_GRACE), within) from None
         except ValueError as nonsense:
             self._end()
@@ -113,11 +116,16 @@ class Sandbox:
             watchdog.cancel()
         raise error
 
-    def _ready(self) -> _Child:
+    def _ready(self) -> Child:
         if self._child is not None and self._child.process.poll() is not None:
             self._end()  # it was killed between two calls
         if self._child is None:
-            self._child = _start()
+            self._child = start_child()
+            try:
+                receive_plain(self._child.pipe, most=0)
+            except EOFError as error:
+                code = self._end(wait=_GRACE)
+                raise RuntimeError(f"no sandbox could be started (exit code {code}): its error is above") from error
         return self._child
 
     def _end(self, *, wait: float = 0.0) -> int | None:
@@ -168,7 +176,8 @@ def stream_limited(
     Raises:
         MediaError, ValueError, TypeError, ImportError, OSError, RuntimeError: as `Sandbox.run`, after the items before.
     """
-    call: tuple | None = _call(function, arguments, options, within, streamed=True)
+    check_process_limits(within)
+    call: Call | None = call_of(function, arguments, options, within)._replace(streamed=True)
     with Sandbox() as sandbox:
         while (message := sandbox._answer(call, within, most=most))[0] == "item":
             call = None
@@ -200,36 +209,35 @@ def _shared(_: int) -> Sandbox:
     return sandbox
 
 
-def _call(
-    function: Callable[..., Any], arguments: tuple, options: dict[str, Any], within: ProcessLimits, *, streamed: bool
-) -> tuple:
-    """What the other process is told.
+def call_of(
+    function: Callable[..., Any], arguments: tuple, options: dict[str, Any], within: ProcessLimits | None
+) -> Call:
+    """What a child is asked, which imports the function by its name.
 
     Raises:
-        ValueError: for a function that cannot be imported, or impossible limits.
+        ValueError: for a function that cannot be imported.
     """
-    check_process_limits(within)
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__" or "<" in name:
         raise ValueError(f"a sandbox imports its function by name, but {function!r} stands in no module's top level")
-    return streamed, (module, name), arguments, options, within
+    return Call(module, name, arguments, options, within, streamed=False)
 
 
-def _start() -> _Child:
+def start_child(**environment: str) -> Child:
+    """Start a process whose first message is "ready", computes with one thread, and ends when its pipe is closed.
+
+    Args:
+        environment: variables beside those of this process.
+    """
     here, there = Pipe()
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    process = subprocess.Popen(  # noqa: S603 -- this interpreter and a module of this package
-        [sys.executable, "-m", "th_jax.media.sandbox_child", str(there.fileno())],
-        pass_fds=[there.fileno()],
-        env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
-    )
-    there.close()
-    child = _Child(process, here)
-    try:
-        assert here.recv_bytes(16) == b"ready"
-    except (EOFError, OSError) as error:
-        raise RuntimeError(f"no sandbox could be started (exit code {process.wait()}): its error is above") from error
-    return child
+    with there:
+        process = subprocess.Popen(  # noqa: S603 -- this interpreter and a module of this package
+            [sys.executable, "-m", "th_jax.media.sandbox_child", str(there.fileno())],
+            pass_fds=[there.fileno()],
+            env=os.environ | _ONE_THREAD | {"PYTHONPATH": path} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
+        )
+    return Child(process, here)

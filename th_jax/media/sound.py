@@ -13,9 +13,9 @@ from jaxtyping import Int16
 
 from th_jax.media.backends import pyav
 from th_jax.media.confinement import ProcessLimits
-from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, open_container
+from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, best_stream, open_container
 from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
-from th_jax.media.sandbox import naming, stream_limited
+from th_jax.media.sandbox import naming, run_limited, stream_limited
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """Samples a second that AAC knows; other sound gets `_OTHER_RATE`."""
@@ -30,6 +30,9 @@ SOUND_LIMITS = ProcessLimits()
 
 _SLACK = Fraction(1, 10)
 """Seconds by which sound may disagree with its own times before it is moved: containers round these."""
+
+_QUIET = 3
+"""Greatest value of samples that nobody hears, of 32767: coders leave such traces in silence."""
 
 
 class Sound(NamedTuple):
@@ -61,6 +64,61 @@ def open_sound(path: str | Path) -> Sound:
                 failing.pop_all()
                 return Sound(rate, channels, _checked(items, checked, channels))
         raise MediaError(MediaFault.UNDECODABLE, "its process told of no sound")
+
+
+def missing_sound(path: str | Path, *, seconds: float | None = None) -> str | None:
+    """Why nothing can be heard of a film's sound: "is silent throughout"; None if something can.
+
+    Headers decide where they can, then the first sound that is not silence, so little is decoded of most films; in a process
+    of its own.
+
+    Args:
+        path: a local video.
+        seconds: that count, from its start; all by default.
+
+    Raises:
+        MediaError: if the file cannot be read, or its process comes to a bad end.
+        ImportError: without the extra `video`.
+    """
+    checked = check_file(path, DEFAULT_LIMITS)
+    with naming(checked):
+        reason = run_limited(look_for_sound, str(checked), seconds=seconds, within=SOUND_LIMITS)
+    return str(reason) if reason else None
+
+
+def look_for_sound(path: str, *, seconds: float | None) -> str:
+    """What `missing_sound` says, "" in place of None: runs in a sandbox.
+
+    Raises:
+        MediaError: if the file cannot be read.
+        ImportError: without the extra `video`.
+    """
+    with ExitStack() as resources:
+        container = open_container(Path(path), DEFAULT_LIMITS, resources)
+        track = best_stream(container, "audio")
+        if track is None:
+            return "is missing"
+        if (coding := _coding(track)) not in AUDIO_DECODERS:
+            return f"is coded as {coding}, which is not decoded here"
+    decoded: Iterator[Any] = decode_sound(path)
+    try:
+        rate, _ = next(decoded)
+    except MediaError as error:
+        if error.fault is not MediaFault.UNDECODABLE:
+            raise
+        return "cannot be decoded"
+    left = round(rate * (DEFAULT_LIMITS.seconds if seconds is None else seconds))
+    for block in decoded:
+        if np.abs(block[:, : max(0, left)].astype(np.int32)).max(initial=0) > _QUIET:
+            return ""
+        left -= block.shape[1]
+        if left <= 0:
+            break
+    return "is silent throughout"
+
+
+def _coding(track: Any) -> str:
+    return "an unknown codec" if track.codec_context is None else str(track.codec_context.name)
 
 
 def _checked(
@@ -110,14 +168,13 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
 
 def _frames(path: str, container: Any) -> Iterator[tuple[Fraction | None, Any]]:
     """Whatever can be decoded of the first sound, with seconds from the first picture where they are known."""
-    if not container.streams.audio:
+    stream = best_stream(container, "audio")
+    if stream is None:
         raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds no sound to keep: leave audio_from out")
-    stream = container.streams.audio[0]
-    coding = "an unknown codec" if stream.codec_context is None else stream.codec_context.name
-    if coding not in AUDIO_DECODERS:
+    if (coding := _coding(stream)) not in AUDIO_DECODERS:
         allowed = "which is not among the decoders that are allowed here: leave it out"
         raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds sound that is coded as {coding}, {allowed}")
-    clock = container.streams.video[0] if container.streams.video else stream
+    clock = best_stream(container, "video") or stream
     origin = Fraction((clock.start_time or 0) * (clock.time_base or 0))
     with _damage_left_out(path):
         for packet in container.demux(stream):

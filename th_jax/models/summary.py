@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from th_jax.console import forgiving_output
 from th_jax.models.layers import SelfAttention, SpectralConv, SpectralDense
 from th_jax.models.networks import Networks
 
@@ -94,6 +95,7 @@ def table_lines(networks: Networks) -> Iterator[str]:
     yield f"AdaIN parameters of one person: {networks.plan.adain_size:,}"
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.models.networks", description=__doc__)

@@ -23,13 +23,16 @@ from tqdm import tqdm
 
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import check_driving
+from th_jax.console import forgiving_output
 from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
 from th_jax.memory import is_out_of_memory
 from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
-from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
+from th_jax.rendering.driver_headers import GIF_FPS, GIF_FRAMES, STILLS, SUFFIXES, check_length, decided_sound
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import Driving, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
 from th_jax.rendering.poses import driving_poses
@@ -39,13 +42,6 @@ from th_jax.retargeting import FaceShape, Retargeting, face_shape
 from th_jax.topology import PUPIL_POINTS
 from th_jax.watermark.messages import marking_of
 from th_jax.whole_file import check_place
-
-STILLS = (".png", ".jpg", ".jpeg")
-SUFFIXES = (".mp4", ".gif", *STILLS)
-
-GIF_FPS = 50
-GIF_FRAMES = 3000
-"""Most frames of a GIF: it is put together in memory."""
 
 _STILL_SECONDS = 1.0
 """Of the driver that are followed beyond the moment of a still."""
@@ -66,6 +62,9 @@ class Animation(NamedTuple):
     damaged_frames: int
     """Frames of the driver that could not be decoded."""
     sound: bool
+    """Whether there is sound, other than silence throughout."""
+    missing_sound: str | None = None
+    """If sound was wanted, why the driver gives none: "is silent throughout"."""
 
 
 def animate(
@@ -81,6 +80,7 @@ def animate(
     seconds: float | None = None,
     at: float = 0.0,
     sound: bool = True,
+    require_audio: bool = False,
     chunk: int = CHUNK,
     consents: Path | None = None,
     signer: Signer | None = None,
@@ -100,7 +100,8 @@ def animate(
         fps: of a file of landmarks.
         seconds: of the driver to use, from its start; all by default.
         at: seconds into the driver, for a still.
-        sound: whether a film keeps the driver's sound.
+        sound: whether a film keeps the driver's sound, if something can be heard.
+        require_audio: refuse, before the work, a driver whose sound cannot be kept.
         chunk: frames that are generated together.
         consents: a consent record or a folder of them, to see whether the avatar's was revoked (`check_driving`).
         signer: signs the manifest; `load_signer` chooses by default.
@@ -121,6 +122,8 @@ def animate(
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps)
     target = target_shape(loaded, retargeting)
+    kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
+    check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
         if driver.suffix.lower() == ".npz":
             driving = read_landmarks(driver, fps=fps)
@@ -152,7 +155,6 @@ def animate(
             ),
         }
         frames = side_by_side([makers[panel]() for panel in layout])
-        kept = sound and driving.has_audio and out.suffix.lower() == ".mp4"
         record = record_of_driving(loaded, driver, layout=layout, marking=marking)
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
             write_frames(
@@ -167,6 +169,7 @@ def animate(
             segments=max(1, len(driving.squares)),
             damaged_frames=driving.damaged_frames,
             sound=kept,
+            missing_sound=missing,
         )
 
 
@@ -226,6 +229,7 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
     return rate, shown
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     chosen = options_parser().parse_args(arguments)
@@ -278,14 +282,18 @@ def _run(chosen: argparse.Namespace) -> str:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
         loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
-        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, chunk=chosen.chunk,
-        consents=chosen.consents, signer=signer, unmarked_for_research=chosen.unmarked_output_for_research, progress=True,
+        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, require_audio=chosen.require_audio,
+        chunk=chosen.chunk, consents=chosen.consents, signer=signer, progress=True,
+        unmarked_for_research=chosen.unmarked_output_for_research,
     )  # fmt: skip
     return _summary(done)
 
 
 def _summary(done: Animation) -> str:
-    frames = f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound"
+    missing = f": the driver's {done.missing_sound}" if done.missing_sound else ""
+    frames = (
+        f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound{missing}"
+    )
     notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
     notes += [f"{done.segments} segments, each in its own square"] if done.segments > 1 else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []

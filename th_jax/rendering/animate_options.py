@@ -26,6 +26,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="of the driver to use, from its start")
     parser.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
     parser.add_argument("--mute", action="store_true", help="leave the driver's sound out")
+    parser.add_argument("--require_audio", action="store_true", help="refuse a driver whose sound cannot be kept")
     parser.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
     parser.add_argument(
         "--unmarked_output_for_research", action="store_true",

@@ -26,6 +26,7 @@ from jax import Array, export
 from jaxtyping import Float
 
 from th_jax.avatars import LoadedAvatar, load_avatar
+from th_jax.console import forgiving_output
 from th_jax.media.provenance import sidecar_path, sidecar_text
 from th_jax.models.spectral import fold_spectral_norm
 from th_jax.topology import IBUG_POINTS, check_point_count
@@ -177,6 +178,7 @@ def export_avatar(
     return out
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.rendering.export", description=__doc__.splitlines()[0])

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import read_videos
@@ -90,6 +91,7 @@ def push_through(
     return np.asarray(to_uint8(fake))[0], float(score[0])
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m th_jax.rendering.figures", description=__doc__.splitlines()[0])

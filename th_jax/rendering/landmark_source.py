@@ -25,6 +25,7 @@ from th_jax.faces.pupils import with_pupils
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
 from th_jax.media.sandbox import naming, run_limited
+from th_jax.rendering.frame_rate import output_rate
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, check_point_count
 
 MIN_SEGMENT = 3
@@ -97,10 +98,7 @@ def track_driver(
             raise ValueError(
                 f"no face was found in {path}: a driver shows one face, rather from the front, at least 40 px wide"
             )
-        rate = frame_rate(times, declared=Fraction(*video.fps))
-        if times[-1] * rate > DEFAULT_LIMITS.frames:  # one frame, at the end of a day
-            frames = f"more than {DEFAULT_LIMITS.frames} frames, the limit, at its {float(rate):g} frames/s"
-            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs {frames}")
+        rate = output_rate(times, declared=Fraction(*video.fps))
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
 
 
@@ -139,21 +137,6 @@ def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
     return Driving(landmarks.astype(np.float32), times, segment, rate, (), None, False, 0)
-
-
-def frame_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Fraction:
-    """The declared rate, unless far fewer frames came: then their average one."""
-    if len(times) < 2 or times[-1] <= times[0]:
-        return declared
-    measured = (len(times) - 1) / (times[-1] - times[0])
-    return declared if declared <= 1.5 * measured else Fraction(measured).limit_denominator(1001)
-
-
-def frames_on_screen(times: Float64[np.ndarray, " S"], fps: Fraction) -> Int[np.ndarray, " F"]:
-    """For each tick of a constant rate the decoded frame on screen: sound stays with the picture when frames are uneven."""
-    count = round(float(times[-1]) * fps) + 1
-    ticks = (np.arange(count) + 0.5) / float(fps)  # half a frame later: stored times are rounded
-    return np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
 
 
 class _Followed(NamedTuple):
@@ -208,8 +191,13 @@ def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Follo
         answer = run_limited(follow_driver, str(path), out, points=points, seconds=seconds, within=DRIVER_LIMITS)
     followed = _Followed(*answer)
     count, width = len(followed.times), 2 * points * np.dtype(np.float32).itemsize
-    ascending = (np.diff(followed.times, prepend=0.0) >= 0).all()
-    if len(followed.segment) != count or Path(out).stat().st_size != count * width or not ascending:
+    ascending = (np.diff(followed.times, prepend=0.0, append=DEFAULT_LIMITS.seconds) >= 0).all()
+    if (
+        min(followed.fps) <= 0
+        or len(followed.segment) != count
+        or Path(out).stat().st_size != count * width
+        or not ascending
+    ):
         raise MediaError(MediaFault.UNDECODABLE, f"{path} cannot be used: what was read of it contradicts itself")
     return followed
 

@@ -12,14 +12,12 @@ exit codes, the worst of several files counting:
 """
 
 import argparse
-import io
 import json
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from th_jax.console import forgiving_output
 from th_jax.media.signing import load_anchors
 from th_jax.verify.file import FILM_SECONDS, printable, verify_file
 from th_jax.verify.verdict import worst
@@ -33,19 +31,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(NOTHING_DONE, f"{self.prog}: {printable(message)}\n")
 
 
+@forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     chosen = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     try:
         return _run(chosen)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError):  # whoever reads the answers has read enough
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            print(f"th_jax.verify: {printable(str(error))}", file=sys.stderr)
+        print(f"th_jax.verify: {printable(str(error))}", file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:
         return 130

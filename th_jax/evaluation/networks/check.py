@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import data_folder
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
@@ -52,6 +53,7 @@ def distances_markdown(
     return f"| {name} | {' | '.join(texts)} | {auc:.4f} |", auc
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from th_jax.console import forgiving_output
 from th_jax.data.bundled import data_folder
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
@@ -56,6 +57,7 @@ from th_jax.version import __version__
 from th_jax.whole_file import check_place
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if everything was measured, or a signal asked to stop; 1 if not."""
     options = _parser().parse_args(arguments)

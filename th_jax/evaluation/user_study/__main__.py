@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from th_jax.console import forgiving_output
 from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
 from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build_study
 from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
@@ -18,6 +19,7 @@ from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.plain_text import read_text
 
 
+@forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if it did what was asked, 1 if not."""
     options = _parser().parse_args(arguments)

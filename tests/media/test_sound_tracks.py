@@ -1,0 +1,136 @@
+"""Which track is played, which codings of sound are decoded, and when sound counts as missing: by headers where they tell."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from clicking_films import BLACK, RATE, click_times, clicks, film, heard
+
+from th_jax.media import MediaError, open_video
+from th_jax.media import sound as module
+from th_jax.media.containers import AUDIO_DECODERS
+from th_jax.media.sound import look_for_sound, missing_sound
+
+NONE = Disposition(0)
+LIGHT, LOUD = (40, 200), (2000, 12000)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "rate"),
+    [
+        ("pcm_s24be", "a.mov", RATE), ("pcm_s32be", "a.mov", RATE), ("pcm_f32be", "a.mov", RATE), ("pcm_s8", "a.mov", RATE),
+        ("pcm_s32le", "a.mkv", RATE), ("pcm_f64le", "a.mkv", RATE), ("pcm_u8", "a.avi", RATE), ("pcm_mulaw", "a.avi", 8000),
+        ("pcm_bluray", "a.m2ts", 48000), ("pcm_dvd", "a.vob", 48000), ("adpcm_ima_wav", "a.avi", RATE),
+        ("adpcm_ima_qt", "a.mov", RATE), ("adpcm_ms", "a.avi", RATE), ("adpcm_yamaha", "a.avi", RATE),
+    ],
+)  # fmt: skip
+def test_plain_codings_are_decoded(tmp_path: Path, codec: str, name: str, rate: int) -> None:
+    source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
+    np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
+    assert look_for_sound(str(source), seconds=None) == ""
+
+
+def test_decoders_are_those_of_ffmpeg() -> None:
+    for name in AUDIO_DECODERS:
+        if not name.startswith("lib"):
+            assert av.Codec(name, "r").type == "audio"
+
+
+def two_tracks(path: Path, *, default: tuple[int | None, int | None]) -> Path:
+    """A dark and small, and a light and large picture; a low and a loud sound; which of them are marked as default."""
+    with av.open(str(path), "w") as container:
+        pictures: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        sounds: list[Any] = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
+        for number, stream in enumerate(pictures):
+            stream.width = stream.height = 32 * (number + 1)
+            stream.pix_fmt, stream.bit_rate = "yuv420p", 100_000
+            stream.disposition = Disposition.default if number == default[0] else NONE
+        for number, stream in enumerate(sounds):
+            stream.disposition = Disposition.default if number == default[1] else NONE
+        for number, stream in enumerate(sounds):
+            samples = np.full((1, RATE), LOUD[number], np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        for index in range(10):
+            for number, stream in enumerate(pictures):
+                side = 32 * (number + 1)
+                frame = av.VideoFrame.from_ndarray(np.full((side, side, 3), LIGHT[number], np.uint8), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in pictures:
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("default", [(0, 0), (0, 1), (1, 0), (1, 1), (None, 1), (1, None), (None, None)])
+def test_the_default_tracks_are_played_as_ffmpeg_does(tmp_path: Path, default: tuple[int | None, int | None]) -> None:
+    path = two_tracks(tmp_path / "a.mkv", default=default)
+    with av.open(str(path)) as container:
+        best = container.streams.best("video").index, container.streams.best("audio").index - 2
+    for marked, taken in zip(default, best, strict=True):
+        assert marked in (None, taken)
+    with open_video(path) as video:
+        assert video.size[0] == 32 * (best[0] + 1)
+        _, frame = next(video.frames())
+    assert frame.mean() == pytest.approx(LIGHT[best[0]], abs=12)
+    assert heard(path)[1].mean() == pytest.approx(LOUD[best[1]], rel=0.01)
+
+
+def test_a_cover_is_no_moving_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 200, 200, "rgb24"
+        cover.disposition = Disposition.attached_pic
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(BLACK, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        picture = av.VideoFrame.from_ndarray(np.full((200, 200, 3), 90, np.uint8), format="rgb24")
+        picture.pts, picture.time_base = 0, Fraction(1, 25)
+        container.mux(cover.encode(picture))
+        container.mux(cover.encode(None))
+    with av.open(str(path)) as container:
+        covers = [bool(stream.disposition & Disposition.attached_pic) for stream in container.streams.video]
+        assert sorted(covers) == [False, True]
+    with open_video(path) as video:
+        assert video.size == (32, 32)
+
+
+def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
+    late = np.concatenate([np.zeros(RATE, np.int16), clicks(1.0)])
+    traces = np.tile(np.array([2, -2], np.int16), RATE)
+    wanted = {
+        None: film(tmp_path / "late.mkv", [(0.0, late)], codec="pcm_s16le"),
+        "is missing": make_video("mute.mp4", frames=3),
+        "is coded as wavpack, which is not decoded here": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
+        "is silent throughout": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
+        "cannot be decoded": film(tmp_path / "c.mp4", [(0.0, late)], codec="aac", damaged=lambda _: True),
+    }
+    assert {missing_sound(path): path for path in wanted.values()} == wanted
+    assert missing_sound(wanted[None], seconds=1.4) == "is silent throughout"
+    assert missing_sound(wanted[None], seconds=1.6) is None
+
+
+def test_a_coding_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "decode_sound", None)
+    path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
+    assert look_for_sound(str(path), seconds=None) == "is coded as wavpack, which is not decoded here"
+
+
+def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
+        missing_sound(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    with pytest.raises(MediaError, match=r"a\.mp4 is no video that can be read"):
+        missing_sound(tmp_path / "a.mp4")
