@@ -27,7 +27,9 @@ RATE = 48000
 
 _PERSON, _CLOSED, _OPEN = 20, 24, 49
 """A bundled person who was held out, and two of her frames with nearly the same pose."""
-_BRIGHTER, _MARK = 40, 48
+_BRIGHTER, _MARK = 40, 32
+
+_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
 
 
 def base_pictures() -> dict[str, np.ndarray]:
@@ -74,7 +76,7 @@ def write_film(
     options: dict[str, str] | None = None,
     declared: dict[str, Any] | None = None,
 ) -> Path:
-    """Write frames `[H, W, 3]`, of RGB in 0..255, or PyAV's own frames, as they are; returns the path.
+    """Write frames `[H, W, 3]` of RGB in 0..255, in declared BT.709, or PyAV's own frames as they are; returns the path.
 
     Args:
         path: its suffix chooses the container.
@@ -85,21 +87,23 @@ def write_film(
         sound_codec: FFmpeg's name of the audio encoder.
         pix_fmt: of the coded frames.
         options: of the video encoder.
-        declared: attributes of PyAV's codec context, such as color_trc.
+        declared: attributes of PyAV's codec context, such as color_trc; None for those of BT.709.
     """
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.pix_fmt = pix_fmt
         stream.options = {"preset": "ultrafast", "crf": "8"} if options is None else options
-        for name, value in (declared or {}).items():
+        for name, value in (_BT709 if declared is None else declared).items():
             setattr(stream.codec_context, name, value)
         packets = [] if sound is None else _coded_sound(container, sound, sound_codec)
         for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24") if isinstance(picture, np.ndarray) else picture
+            frame = picture
+            if isinstance(picture, np.ndarray):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame = frame.reformat(format=pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
             if not index:
                 stream.width, stream.height = frame.width, frame.height
-            frame = frame.reformat(format=pix_fmt)
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
