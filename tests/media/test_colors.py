@@ -110,6 +110,20 @@ def test_hdr(tmp_path: Path, curve: Callable[[np.ndarray], np.ndarray], trc: int
     assert difference.max() <= 4
 
 
+def test_hdr_frames_come_in_any_order(tmp_path: Path) -> None:
+    frames = [yuv(np.full((64, 96, 3), 0.2 + 0.04 * number), matrix=9, bits=10) for number in range(6)]
+    declared = {"colorspace": 9, "color_trc": 18, "color_primaries": 9, "color_range": 1}
+    path = write_film(
+        *(tmp_path / "a.mkv", frames), codec="ffv1", pix_fmt="yuv444p10le", options={"coder": "1"}, declared=declared
+    )
+    with open_video(path) as video:
+        times, greys = zip(*((time, int(frame[9, 9, 1])) for time, frame in video.frames()), strict=True)
+        again = [int(frame[9, 9, 1]) for _, frame in video.frames_at([times[1], times[1], times[4]])]
+        once_more = [int(frame[9, 9, 1]) for _, frame in video.frames()]
+    assert list(greys) == sorted(set(greys)) == once_more
+    assert again == [greys[1], greys[1], greys[4]]
+
+
 def test_wide_primaries(tmp_path: Path) -> None:
     grey = face().mean(-1, keepdims=True)
     sdr = np.clip(np.round(grey + 1.8 * (face() - grey)), 0, 255)

@@ -12,6 +12,7 @@ import pytest
 from base_clip import base_pictures, write_film
 
 from th_jax.media import Limits, MediaError, open_video
+from th_jax.media.clean_aperture import clean_aperture
 
 ONE = 1 << 16
 
@@ -184,3 +185,67 @@ def test_progressive_films_are_not_filtered(still: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("th_jax.media.deinterlace.FilterGraph", None)
     monkeypatch.setattr("th_jax.media.declared.FilterGraph", None)
     assert math.prod(first_frame(still).shape) == 160 * 120 * 3
+
+
+def with_aperture(path: Path, *numbers: int) -> Path:
+    """Put a clean aperture into the description of an MP4's pictures."""
+    data = path.read_bytes()
+    box = struct.pack(">I4s8i", 40, b"clap", *numbers)
+    place = data.rindex(b"avc1") - 4
+    end = place + struct.unpack(">I", data[place : place + 4])[0]
+    data = data[:end] + box + data[end:]
+    for kind in (b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        start = data.rindex(kind) - 4
+        length = struct.unpack(">I", data[start : start + 4])[0] + len(box)
+        data = data[:start] + struct.pack(">I", length) + data[start + 4 :]
+    path.write_bytes(data)
+    return path
+
+
+def test_clean_aperture(still: Path, tmp_path: Path) -> None:
+    whole = first_frame(still)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(still.read_bytes())
+    # 120 x 100 pixels, the middle of which lies 10 to the right of the frame's and 4 above it
+    np.testing.assert_array_equal(first_frame(with_aperture(path, 120, 1, 200, 2, 10, 1, -4, 1)), whole[6:106, 30:150])
+
+
+def test_clean_aperture_of_pixels_that_are_not_square(tmp_path: Path) -> None:
+    picture = base_pictures()["closed"]
+    squeezed = cv2.resize(picture, (360, 480), interpolation=cv2.INTER_AREA)
+    path = write_film(tmp_path / "a.mp4", [squeezed] * 2, declared={"sample_aspect_ratio": Fraction(16, 9)})
+    whole = first_frame(path)
+    cut = first_frame(with_aperture(path, 342, 1, 480, 1, 0, 1, 0, 1))
+    np.testing.assert_array_equal(cut, whole[:, 16:624])
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (120, 0, 100, 1, 0, 1, 0, 1),
+        (2**31 - 1, 1, 2**31 - 1, 1, 0, 1, 0, 1),
+        (120, 1, 100, 1, 2**31 - 1, 1, -(2**31), 1),
+        (0, 1, 0, 1, 0, 1, 0, 1),
+        (160, 1, 120, 1, 0, 1, 0, 1),
+        (1, 2**31 - 1, 100, 1, 0, -1, 0, 1),
+    ],
+)
+def test_apertures_that_no_frame_can_have_say_nothing(still: Path, tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(still.read_bytes())
+    np.testing.assert_array_equal(first_frame(with_aperture(path, *numbers)), first_frame(still))
+
+
+def test_boxes_of_any_length_end_in_an_answer(still: Path, tmp_path: Path) -> None:
+    whole = still.read_bytes()
+    generator = np.random.default_rng(0)
+    places = [
+        whole.rindex(kind) - 4 for kind in (b"moov", b"trak", b"tkhd", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
+    ]
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in generator.choice(places, 2):
+            length = int(generator.choice([0, 1, 7, 8, 9, 2**31, 2**32 - 1, int(generator.integers(0, 2000))]))
+            data[place : place + 4] = struct.pack(">I", length)
+        (tmp_path / "a.mp4").write_bytes(data)
+        assert clean_aperture(tmp_path / "a.mp4", 1, (160, 120)) is None

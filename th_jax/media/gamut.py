@@ -2,7 +2,7 @@
 
 From the published formulas: SMPTE ST 2084 (PQ), ARIB STD-B67 and ITU-R BT.2100 (HLG, shown at 1000 cd/m2), BT.1886 (SDR), and
 BT.2408's reference white of 203 cd/m2, which becomes white: what is brighter is clipped, and so are colors outside of BT.709.
-FFmpeg's filter `zscale` does the same, but is missing from PyAV's wheels; swscale's own conversion misses by up to 6 of 255.
+FFmpeg's filter `zscale` does the same, but is missing from PyAV's wheels; swscale's own misses skin by up to 6 of 255.
 """
 
 import functools

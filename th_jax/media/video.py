@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.media.backends import load_backend, pyav
+from th_jax.media.clean_aperture import clean_aperture
 from th_jax.media.containers import DEMUX_ERRORS, open_container, video_decoder, video_stream
 from th_jax.media.damage import Decoded, IntactFrames
 from th_jax.media.declared import Colors, square_size, turn_of
@@ -148,11 +149,15 @@ class Video:
         self.damaged_frames = 0
         self._turn = turn_of(self.path, first[1])
         self.rotation, self.mirrored = 90 * self._turn.quarters, self._turn.mirrored
-        width, height = square_size(self.path, (first[1].width, first[1].height), stream.sample_aspect_ratio, limits)
+        self._stored = (first[1].width, first[1].height)
+        of_boxes = "mov" in container.format.name
+        self._seen = clean_aperture(self.path, stream.id, self._stored) if of_boxes else None
+        square = square_size(self.path, self._stored, stream.sample_aspect_ratio, limits)
+        width, height = square if self._seen is None else self._seen.enlarged(self._stored, square)[2:]
         self.size = (height, width) if self._turn.quarters % 2 else (width, height)
 
     def _decode(self) -> Iterator[Decoded]:
-        return deinterlaced(self._intact(), threads=self._threads)
+        return deinterlaced(self.path, self._intact(), threads=self._threads)
 
     def _intact(self) -> Iterator[Decoded]:
         intact, packets, time = IntactFrames(), self._packets(), -1.0 / self.fps
@@ -218,7 +223,11 @@ class Video:
         stored = (frame.width, frame.height)
         size = square_size(self.path, stored, self._stream.sample_aspect_ratio, self._limits)
         try:
-            return self._turn.of(self._colors.rgb(frame, size))
+            picture = self._colors.rgb(frame, size)
+            if self._seen is not None and stored == self._stored:
+                left, top, width, height = self._seen.enlarged(stored, size)
+                picture = picture[top : top + height, left : left + width]
+            return self._turn.of(picture)
         except MemoryError as error:
             raise self._no_memory() from error
 
