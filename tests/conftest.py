@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -60,3 +61,11 @@ def small_vgg16(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarr
         }
         for name, shape in vgg.layer_shapes("vgg16").items()
     }
+
+
+@pytest.fixture(scope="session")
+def base_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film of `base_clip.write_base_clip`: a talking face whose geometry, colors, timing and sound are known."""
+    from base_clip import write_base_clip  # here: imported with this file, the package would escape the check of shapes
+
+    return write_base_clip(tmp_path_factory.mktemp("base_clip") / "base.mp4")

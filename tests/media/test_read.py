@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from base_clip import base_pictures
 from PIL import Image
 
 from th_jax.media import Limits, MediaError, read_image
@@ -29,24 +30,101 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.avif"])
 def test_formats(tmp_path: Path, name: str) -> None:
     Image.fromarray(picture()).save(tmp_path / name, quality=95)
     frame = read_image(tmp_path / name)
     assert frame.dtype == np.uint8
     assert frame.flags.c_contiguous
-    assert np.abs(frame.astype(int) - picture()).mean() < (3 if name.endswith(("jpg", "webp")) else 1e-9)
+    assert np.abs(frame.astype(int) - picture()).mean() < (3 if name.endswith(("jpg", "webp", "avif")) else 1e-9)
 
 
 @pytest.mark.parametrize(
     ("orientation", "turn"),
-    [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, np.rot90), (2, lambda a: a[:, ::-1])],
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.swapaxes(0, 1)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+        (8, np.rot90),
+    ],
 )
-def test_exif_rotation(tmp_path: Path, orientation: int, turn) -> None:
+@pytest.mark.parametrize("name", ["phone.jpg", "phone.png", "phone.webp", "phone.tiff", "phone.avif"])
+def test_exif_orientation(tmp_path: Path, name: str, orientation: int, turn) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(picture()).save(tmp_path / "phone.jpg", exif=exif, quality=98, subsampling=0)
-    np.testing.assert_allclose(read_image(tmp_path / "phone.jpg").astype(int), turn(picture()), atol=6)
+    options = {
+        "phone.jpg": {"subsampling": 0, "quality": 98},
+        "phone.webp": {"lossless": True},
+        "phone.avif": {"quality": 100, "subsampling": "4:4:4"},
+    }
+    Image.fromarray(picture()).save(tmp_path / name, exif=exif, **options.get(name, {}))
+    np.testing.assert_allclose(read_image(tmp_path / name).astype(int), turn(picture()), atol=6)
+
+
+def test_an_orientation_that_there_is_not(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.fromarray(picture()).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+
+
+def exif_block(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def png_chunk(kind: bytes, content: bytes, *, checksum: int = 0) -> bytes:
+    """A chunk of a PNG; `checksum` is by how much it is wrong."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) ^ checksum)
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "after them"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"eXIf", b"garbage"),
+        png_chunk(b"eXIf", b""),
+        png_chunk(b"eXIf", exif_block(1)[:12]),
+        png_chunk(b"eXIf", exif_block(1)[:4] + b"\xff" * 8),
+        png_chunk(b"eXIf", exif_block(1), checksum=1),
+        png_chunk(b"tEXt", b"Title\0x", checksum=1),
+        png_chunk(b"iCCP", b"x\0\0garbage"),
+    ],
+    ids=["nonsense", "empty", "cut off", "bad offset", "bad checksum", "text with a bad checksum", "bad profile"],
+)
+def test_what_a_png_says_beside_its_pixels_may_be_broken(tmp_path: Path, chunk: bytes, place: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    start = 33 if place == "before the pixels" else len(whole) - 12
+    (tmp_path / "a.png").write_bytes(whole[:start] + chunk + whole[start:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+
+
+def test_the_header_of_a_png_may_not_be_broken(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[29] ^= 1  # its checksum
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(MediaError, match="no picture that can be read"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_jpeg_with_a_broken_exif_block(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif, quality=98, subsampling=0)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    start = whole.index(b"Exif\0\0") + 6
+    for broken in (b"XXXX", b"MM\0*\xff\xff\xff\xff"):
+        (tmp_path / "a.jpg").write_bytes(whole[:start] + broken + whole[start + len(broken) :])
+        np.testing.assert_allclose(read_image(tmp_path / "a.jpg").astype(int), picture(), atol=6)
 
 
 def test_transparency_lies_over_white(tmp_path: Path) -> None:
@@ -89,6 +167,30 @@ def test_sixteen_bits(tmp_path: Path, name: str, channels: int) -> None:
     np.testing.assert_allclose(read_image(tmp_path / name).astype(int), expected, atol=1)
 
 
+def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = Path(__file__).parents[1] / "data" / "portrait.heic"  # made by tests/golden/make_heic.py
+    wanted = cv2.resize(base_pictures()["closed"], (160, 120), interpolation=cv2.INTER_AREA)
+    wanted = wanted[::-1, ::-1].swapaxes(0, 1)  # orientation 7
+    frame = read_image(photo)
+    assert frame.shape == wanted.shape
+    assert np.abs(frame.astype(int) - wanted).mean() < 4
+    with pytest.raises(MediaError, match="120 x 160 pixels, over the limit of 19199"):
+        read_image(photo, limits=Limits(pixels=120 * 160 - 1))
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(
+        MediaError, match=r"is a HEIC picture, which the package pi-heif reads: pip install 'th_jax\[video\]'"
+    ):
+        read_image(photo)
+
+
+def test_heic_that_is_cut_off(tmp_path: Path) -> None:
+    whole = (Path(__file__).parents[1] / "data" / "portrait.heic").read_bytes()
+    for share in (0.02, 0.3, 0.6, 0.9):
+        (tmp_path / "a.heic").write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(MediaError, match=r"damaged or cut off|no picture that can be read"):
+            read_image(tmp_path / "a.heic")
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"nobody\.png does not exist"):
         read_image(tmp_path / "nobody.png")
@@ -121,7 +223,7 @@ def test_empty(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.avif"])
 def test_cut_off_anywhere(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / name)

@@ -36,6 +36,9 @@ AUDIO_DECODERS = (
 )
 """FFmpeg's names of the decoders that may run; others are never opened, whatever a file asks for."""
 
+_KNOWING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders of these leave transparency out."""
+
 DEMUX_ERRORS = (IndexError,)
 """What PyAV raises beside its own errors at the end of a file in which streams have come to light on the way."""
 
@@ -108,6 +111,16 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
         )
     check_pixels(path, context.width, context.height, limits)
     return stream
+
+
+def video_decoder(stream: Any) -> Any:
+    """The decoder of an allowed stream: FFmpeg's choice, but of VP8 and VP9 with transparency the one that knows it."""
+    context = stream.codec_context
+    if stream.metadata.get("alpha_mode") != "1" or context.name not in _KNOWING_ALPHA:
+        return context
+    knowing = pyav().CodecContext.create(_KNOWING_ALPHA[context.name], "r")
+    knowing.extradata = context.extradata
+    return knowing
 
 
 def _refuse_other_files(url: str, *_: Any) -> None:

@@ -37,14 +37,17 @@ class IntactFrames:
         self._awaited.discard(packet)
         return 1 + self._damage(packet)
 
-    def came(self, packet: int, decoded: Decoded) -> int:
-        """A packet's frame came from the decoder; the number of frames that are left out for it."""
+    def came(self, packet: int, decoded: Decoded, *, key: bool = False) -> int:
+        """A packet's frame came from the decoder; the number of frames that are left out for it.
+
+        `key` says that the frame builds on no other, where its decoder does not say so in the frame.
+        """
         self._awaited.discard(packet)
         frame = decoded[1]
         if frame.is_corrupt:
             return 1 + self._damage(packet)
         if self._damaged is not None and packet > self._damaged:
-            if not frame.key_frame:
+            if not (frame.key_frame or key):
                 return 1
             self._damaged = None
         self._held.append((packet, decoded))

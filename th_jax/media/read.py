@@ -1,7 +1,9 @@
 """The only door in: decodes local pictures and opens local videos, or says in one sentence why it does not."""
 
+import io
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +12,29 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.backends import load_backend, pillow
+from th_jax.media.backends import EXTRA_HINT, load_backend, pillow
 from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels
 from th_jax.media.video import Video
 
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-"""Pillow's names of the decoders that may run; JPEG includes MPO, the double pictures of some phones."""
+IMAGE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF")
+"""Pillow's names of the decoders that may run, beside HEIF's; JPEG includes MPO, the double pictures of some phones."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv"),
+    *(".ts", ".mts", ".m2ts"),
+)
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_ORIENTATION = 0x0112
+"""EXIF's tag of how a picture is to be turned."""
+_TURNS = {
+    **{2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"},
+    **{6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"},
+}
+"""What stands each kind of orientation upright, by Pillow's names; kind 1 is upright."""
 
 _WARNINGS = threading.Lock()
 
@@ -26,21 +42,22 @@ _WARNINGS = threading.Lock()
 def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of a picture as RGB in 0..255, upright.
 
-    EXIF rotation is applied; transparency is laid over white; 16-bit values keep their high byte; grey, palette and
-    CMYK pictures become RGB without their colour profile. Of a file with several pictures, the first is read.
+    EXIF orientation is applied, of all eight kinds; colors become sRGB by the picture's ICC profile, if it has one that can
+    be read; transparency is laid over white; 16-bit values keep their high byte. Of several pictures, the first is read.
 
     Raises:
-        MediaError: if the file is missing, empty, cut off, over a limit, or no PNG, JPEG, WebP, BMP or TIFF.
+        MediaError: if the file is missing, empty, cut off, over a limit, or no PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC, or
+            if it is HEIC and the package that reads it is missing.
         ImportError: without the extra `video`.
     """
     path = check_file(path, limits)
     image_module = pillow()
-    turn_upright = load_backend("PIL.ImageOps", "reading pictures").exif_transpose
     try:
-        with path.open("rb") as file, _opened(file) as image:
+        with path.open("rb") as file, _opened(path, file) as image:
             check_pixels(path, image.width, image.height, limits)
             image.load()
-            return np.ascontiguousarray(_rgb(path, turn_upright(image)))
+            check_pixels(path, image.width, image.height, limits)
+            return np.ascontiguousarray(_rgb(path, _upright(image)))
     except MediaError:
         raise
     except PermissionError as error:
@@ -51,7 +68,7 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
         ) from error
     except image_module.UnidentifiedImageError as error:
         raise MediaError(
-            MediaFault.UNDECODABLE, f"{path} is no picture that can be read (PNG, JPEG, WebP, BMP or TIFF)"
+            MediaFault.UNDECODABLE, f"{path} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC)"
         ) from error
     except MemoryError as error:
         raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
@@ -72,36 +89,109 @@ def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: in
 
 
 @contextmanager
-def _opened(file: Any) -> Iterator[Any]:
-    """Pillow's picture of a file, without its warning of many pixels, which `Limits` are for.
+def _silenced() -> Iterator[None]:
+    """Keep Pillow from warning: of many pixels, which `Limits` are for, and of broken EXIF blocks.
 
-    Filters of warnings belong to the whole process: so they are changed while Pillow reads the header, not the pixels, and by
+    Filters of warnings belong to the whole process: so they are changed while Pillow reads headers, not the pixels, and by
     one thread at a time, each of which puts back what it found.
     """
     with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", pillow().DecompressionBombWarning)
-        image = pillow().open(file, formats=IMAGE_FORMATS)
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _opened(path: Path, file: Any) -> Iterator[Any]:
+    """Pillow's picture of a file, its pixels not yet decoded."""
+    start = file.read(64)
+    file.seek(0)
+    formats = IMAGE_FORMATS
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in start:
+        formats = (*_learn_heif(path), *IMAGE_FORMATS)
+    with _silenced():
+        try:
+            image = pillow().open(file, formats=formats)
+        except pillow().UnidentifiedImageError:
+            if not start.startswith(_PNG):
+                raise
+            image = pillow().open(_without_broken_extras(file), formats=("PNG",))
     with image:
         yield image
 
 
+def _learn_heif(path: Path) -> tuple[str, ...]:
+    """Pillow's name of the format HEIF, once its decoder is there."""
+    try:
+        load_backend("pi_heif", "reading HEIC").register_heif_opener(thumbnails=False)
+    except ImportError as error:
+        raise MediaError(
+            MediaFault.UNSUPPORTED, f"{path} is a HEIC picture, which the package pi-heif reads: {EXTRA_HINT}"
+        ) from error
+    return ("HEIF",)
+
+
+def _without_broken_extras(file: Any) -> io.BytesIO:
+    """A PNG without those of its optional chunks (EXIF, texts, times) whose checksum is wrong."""
+    file.seek(0)
+    data, place, kept = file.read(), len(_PNG), [_PNG]
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        chunk = data[place:end]
+        optional = chunk[4:5].islower()
+        if not optional or zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]):
+            kept.append(chunk)
+        place = end
+    return io.BytesIO(b"".join(kept))
+
+
+def _upright(image: Any) -> Any:
+    """The picture turned as its EXIF block asks; a broken block asks for nothing."""
+    try:
+        with _silenced():
+            turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # Pillow's reader raises almost anything
+        return image
+    return image if turn is None else image.transpose(pillow().Transpose[turn])
+
+
 def _rgb(path: Path, image: Any) -> np.ndarray:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
-        return _high_byte(path, np.asarray(image))
+        image = pillow().fromarray(_high_byte(path, np.asarray(image)))
     if image.mode == "F":
         raise _of_unknown_white(path, "floating-point values")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = pillow().new("RGBA", image.size, (255, 255, 255, 255))
-        image = pillow().alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+        colors = _srgb(image.convert("RGB"), profile)
+        white = pillow().new("RGB", image.size, (255, 255, 255))
+        return np.asarray(pillow().composite(colors, white, image.getchannel("A")))
+    return np.asarray(_srgb(image, profile))
+
+
+def _srgb(image: Any, profile: bytes | None) -> Any:
+    """The picture's colors as sRGB; as they are, if there is no profile, a broken one, or one of another kind of colors."""
+    if not profile:
+        return image.convert("RGB")
+    cms = load_backend("PIL.ImageCms", "reading pictures")
+    try:
+        declared = cms.ImageCmsProfile(io.BytesIO(profile))
+        gray = declared.profile.xcolor_space.strip() == "GRAY"
+        kind = "L" if gray and image.mode in ("L", "1") else "CMYK" if image.mode == "CMYK" else "RGB"
+        return cms.profileToProfile(
+            *(image if image.mode == kind else image.convert(kind), declared, cms.createProfile("sRGB")),
+            renderingIntent=cms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=cms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (cms.PyCMSError, OSError, TypeError, ValueError):
+        return image.convert("RGB")
 
 
 def _high_byte(path: Path, grey: np.ndarray) -> np.ndarray:
-    """Grey of 16 bits, which Pillow would clip at 255, as RGB of 8 bits."""
+    """Grey of 16 bits, which Pillow would clip at 255, as 8 bits."""
     if int(grey.min()) < 0 or int(grey.max()) > 0xFFFF:
         raise _of_unknown_white(path, "integers outside of 16 bits")
-    return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    return (grey.astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def _of_unknown_white(path: Path, values: str) -> MediaError:

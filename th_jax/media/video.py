@@ -1,4 +1,4 @@
-"""Decodes the frames of one local video: upright, with their real times; what damage reaches is left out and counted."""
+"""Decodes the frames of one local video as they are meant to be seen, at their real times; what damage reaches is left out."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.media.backends import load_backend, pyav
-from th_jax.media.containers import DEMUX_ERRORS, open_container, video_stream
+from th_jax.media.clean_aperture import clean_aperture
+from th_jax.media.containers import DEMUX_ERRORS, open_container, video_decoder, video_stream
 from th_jax.media.damage import Decoded, IntactFrames
+from th_jax.media.declared import Colors, square_size, turn_of
+from th_jax.media.deinterlace import deinterlaced
 from th_jax.media.limits import Limits, MediaError, MediaFault
 
 _SEEK_AHEAD = 1.0
@@ -27,9 +30,11 @@ class Video:
 
     path: Path
     size: tuple[int, int]
-    """Width and height of the upright frames, in pixels."""
+    """Width and height of the upright frames, in square pixels."""
     rotation: int
     """Degrees by which the stored frames are turned counter-clockwise to stand upright: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether they are then mirrored left to right, as the films of some front cameras ask for."""
     fps: Fraction
     """Average frames a second; the real distances are in the times of `frames`."""
     duration: float | None
@@ -45,6 +50,7 @@ class Video:
         self.path, self.damaged_frames = path, 0
         self._limits, self._threads, self._error = limits, threads, pyav().error.FFmpegError
         self._resources = ExitStack()
+        self._colors = Colors(path, threads=threads)
         self._seekable = True
         try:
             self._open()
@@ -113,10 +119,12 @@ class Video:
         with ExitStack() as resources:
             self._container = open_container(self.path, self._limits, resources)
             self._stream = video_stream(self.path, self._container, self._limits)
-            self._stream.codec_context.thread_count = self._threads
+            self._decoder = video_decoder(self._stream)
+            self._says_key = not self._decoder.name.startswith("libvpx")
+            self._decoder.thread_count = self._threads
             # Each frame then names the packet it was decoded from.
-            self._stream.codec_context.flags |= load_backend("av.codec.context", "reading videos").Flags.copy_opaque
-            self._stream.codec_context.options = {"max_pixels": str(self._limits.pixels)}
+            self._decoder.flags |= load_backend("av.codec.context", "reading videos").Flags.copy_opaque
+            self._decoder.options = {"max_pixels": str(self._limits.pixels)}
             self._resources = resources.pop_all()
 
     def _describe(self) -> None:
@@ -139,17 +147,26 @@ class Video:
         if first is None:
             raise self._no_frame()
         self.damaged_frames = 0
-        self.rotation = round(first[1].rotation / 90) * 90 % 360
-        width, height = first[1].width, first[1].height
-        self.size = (height, width) if self.rotation % 180 else (width, height)
+        self._turn = turn_of(self.path, first[1])
+        self.rotation, self.mirrored = 90 * self._turn.quarters, self._turn.mirrored
+        self._stored = (first[1].width, first[1].height)
+        of_boxes = "mov" in container.format.name
+        self._seen = clean_aperture(self.path, stream.id, self._stored) if of_boxes else None
+        square = square_size(self.path, self._stored, stream.sample_aspect_ratio, limits)
+        width, height = square if self._seen is None else self._seen.enlarged(self._stored, square)[2:]
+        self.size = (height, width) if self._turn.quarters % 2 else (width, height)
 
     def _decode(self) -> Iterator[Decoded]:
+        return deinterlaced(self.path, self._intact(), threads=self._threads)
+
+    def _intact(self) -> Iterator[Decoded]:
         intact, packets, time = IntactFrames(), self._packets(), -1.0 / self.fps
         for number, packet in enumerate(packets):
-            packet.opaque = (number,)  # PyAV tells these apart by identity, and small integers are shared
+            # PyAV tells these apart by identity, and small integers are shared.
+            packet.opaque = (number, packet.is_keyframe and not self._says_key)
             intact.sent(number)
             try:
-                frames = packet.decode()
+                frames = self._decoder.decode(packet)
             except self._error as error:
                 if isinstance(error, MemoryError):  # no fault of this packet, and the next may find some
                     raise self._no_memory() from error
@@ -160,7 +177,8 @@ class Video:
                 if time > self._limits.seconds:
                     seconds = f"{self._limits.seconds:.0f} s"
                     raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} lasts longer than {seconds}, the limit")
-                self.damaged_frames += intact.came((frame.opaque or (number,))[0], (float(time), frame))
+                source, key = frame.opaque or (number, False)
+                self.damaged_frames += intact.came(source, (float(time), frame), key=key)
             yield from intact.ready()
         yield from intact.rest()
 
@@ -177,6 +195,7 @@ class Video:
             try:
                 offset = int((wanted - earlier + self._start) / self._stream.time_base)
                 self._container.seek(offset, stream=self._stream)
+                self._decoder.flush_buffers()
             except self._error:
                 break
             decoded = self._decode()
@@ -201,8 +220,14 @@ class Video:
         return bool(float(index[entry].timestamp * self._stream.time_base) - self._start > position)
 
     def _upright(self, frame: Any) -> UInt8[np.ndarray, "H W 3"]:
+        stored = (frame.width, frame.height)
+        size = square_size(self.path, stored, self._stream.sample_aspect_ratio, self._limits)
         try:
-            return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self.rotation // 90))
+            picture = self._colors.rgb(frame, size)
+            if self._seen is not None and stored == self._stored:
+                left, top, width, height = self._seen.enlarged(stored, size)
+                picture = picture[top : top + height, left : left + width]
+            return self._turn.of(picture)
         except MemoryError as error:
             raise self._no_memory() from error
 
