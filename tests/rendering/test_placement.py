@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import following
 from th_jax.avatars import save_avatar
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
@@ -160,3 +161,21 @@ def test_the_result_holds_the_counts(face: np.ndarray, avatar: Path, tmp_path: P
     assert animate(loaded, driver, tmp_path / "a.mp4").out_of_range.frames == 0
     still = animate(loaded, driver, tmp_path / "a.png", at=1.0, follow="segment")
     assert (still.frames, still.out_of_range.frames, still.out_of_range.size) == (1, 1, 1)
+
+
+@pytest.mark.slow
+def test_an_avatar_keeps_its_face_whatever_its_driver_does(tmp_path: Path) -> None:
+    """With the bundled weights: a face in each frame, as near to the landmarks as when the driver rests."""
+    loaded = following.feed_forward_avatar(3)
+    for retargeting in (False, True):
+        errors = {}
+        for name, motion in following.MOTIONS.items():
+            measured = following.Measured()
+            film = following.film(tmp_path / f"{name}.mp4", 8, motion)
+            measured.add(loaded, film, follow="face", retargeting=retargeting)
+            assert len(measured.errors) == measured.frames == 60, name
+            errors[name] = np.mean(measured.errors)
+        assert max(errors.values()) < 1.2 * errors["rests"]
+    fixed = following.Measured()
+    fixed.add(loaded, tmp_path / "sways.mp4", follow="segment", retargeting=False)
+    assert len(fixed.errors) < fixed.frames, "or this driver would prove nothing"

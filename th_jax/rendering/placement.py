@@ -39,7 +39,7 @@ class OutOfRange(NamedTuple):
         """Such as "3 frames beyond the training range (2 by face size, 1 by landmarks outside of the frame)"."""
         reasons = ((self.size, "face size"), (self.outside, "landmarks outside of the frame"), (self.turned, "profile"))
         counted = ", ".join(f"{count} by {reason}" for count, reason in reasons if count)
-        return f"{self.frames} frames beyond the training range ({counted})"
+        return f"{self.frames} frames beyond the training range" + (f" ({counted})" if counted else "")
 
 
 def out_of_range(poses: Iterable[Float32[np.ndarray, "P 2"]]) -> OutOfRange:
