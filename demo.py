@@ -29,12 +29,11 @@ from th_jax.data.records import VideoRecords
 from th_jax.data.shots import load_shots
 from th_jax.media import Kind, Provenance, Signer, write_image, write_video
 from th_jax.media.signing_options import add_signing_options, tried_signer
-from th_jax.rendering.animate import target_shape
 from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.rendering.frame_rate import frames_on_screen
 from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.layout import driver_crops
-from th_jax.rendering.poses import driving_poses
+from th_jax.rendering.poses import driving_poses, target_shape
 from th_jax.rendering.render import render
 from th_jax.rendering.smoothing import OneEuro
 from th_jax.watermark.messages import Marking, mark_frames, marking_of

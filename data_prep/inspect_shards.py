@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from data_prep.inspect_measures import YAW_EDGES, Measures, measure_records, spread, yaw, yaw_histogram
+from data_prep.inspect_measures import YAW_EDGES, Measures, measure_records, spread, yaw_histogram
 from data_prep.inspect_page import Dropped, Row, charts_of, page
 from data_prep.inspect_pictures import CELL, MARGIN, PAPER, draw_lines, dropped_frame, frame_row
 from data_prep.manifest import MANIFEST_FILE, Drop, describe, drop_of
@@ -28,7 +28,7 @@ from th_jax.data.schema import VideoRecord, shard_name
 from th_jax.data.video_list import VideoList, load_video_list
 from th_jax.media import Kind, Provenance, write_image, write_page
 
-__all__ = ["CELL", "Inspection", "draw_lines", "inspect_shards", "main", "yaw", "yaw_histogram"]
+__all__ = ["CELL", "Inspection", "draw_lines", "inspect_shards", "main", "yaw_histogram"]
 
 SAMPLE = 1000
 """Videos that are read for the histograms, evenly spread: a data set of 60 GB is not read whole."""

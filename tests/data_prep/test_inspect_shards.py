@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from clips_of_people import talk, write_talk
 
-from data_prep.inspect_measures import measure_records, roll
-from data_prep.inspect_shards import CELL, draw_lines, html_page, inspect_shards, main, yaw, yaw_histogram
+from data_prep.inspect_measures import measure_records
+from data_prep.inspect_shards import CELL, draw_lines, html_page, inspect_shards, main, yaw_histogram
 from data_prep.manifest import MANIFEST_FILE, Drop, write_manifest
 from data_prep.quality import Reason
 from data_prep.shard_writer import write_data_set
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.data.schema import VideoRecord
+from th_jax.faces import roll, yaw
 from th_jax.media import Kind, read_image, read_sidecar
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from data_prep.build_shards import main as build
 from data_prep.inspect_shards import main as inspect
-from data_prep.inspect_shards import yaw
 from data_prep.manifest import read_manifest
 from th_jax.data.records import read_videos
+from th_jax.faces import yaw
 from th_jax.media import read_image
 
 pytestmark = pytest.mark.clips

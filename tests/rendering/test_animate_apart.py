@@ -51,21 +51,23 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landmark_source, "run_limited", run)
 
 
-def driving(folder: Path, segment: list[int], squares: tuple[Square, ...]) -> Driving:
-    count = len(segment)
-    points = np.zeros((count, 68, 2), np.float32)
-    video = folder / "driver.mp4"
-    return Driving(points, np.arange(count) / 25, np.array(segment), Fraction(25), squares, video, False, 0)
+def driving(folder: Path, squares: list[tuple[float, float, float]]) -> Driving:
+    count = len(squares)
+    points, places = np.zeros((count, 68, 2), np.float32), np.array(squares)
+    segment = np.where(np.isnan(places[:, 2]), -1, 0)
+    return Driving(points, np.arange(count) / 25, segment, Fraction(25), places, folder / "driver.mp4", False, 0)
 
 
 def test_crops_are_those_of_this_process(folder: Path) -> None:
     """Before the first face the first square, without a face the last one's; frames are left out and repeated."""
-    squares = (Square(10, 20, 100), Square(60, 40, 90))
+    unknown = (np.nan, np.nan, np.nan)
+    squares = [unknown, (10.3, 19.8, 100.2), (1, 2, 3), (60, 40, 90), unknown]
     shown = np.array([0, 1, 1, 3, 4])
-    came = list(driver_crops(driving(folder, [-1, 0, 0, 1, -1], squares), shown, size=24))
+    came = list(driver_crops(driving(folder, squares), shown, size=24))
     with open_video(folder / "driver.mp4") as video:
         frames = [frame for _, frame in video.frames()]
-    used = [squares[number] for number in (0, 0, 0, 1, 1)]
+    first, last = Square(10, 20, 100), Square(60, 40, 90)
+    used = [first, first, first, last, last]
     wanted = [crop_frame(frames[index], square, size=24) for index, square in zip(shown, used, strict=True)]
     np.testing.assert_array_equal(came, wanted)
 
@@ -73,7 +75,7 @@ def test_crops_are_those_of_this_process(folder: Path) -> None:
 @pytest.mark.parametrize("function", [bad_ends.lies, bad_ends.stops])
 def test_pictures_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
     monkeypatch.setattr(layout, "crop_video", function)
-    crops = driver_crops(driving(folder, [0, 0], (Square(0, 0, 99),)), np.arange(2), size=24)
+    crops = driver_crops(driving(folder, [(0, 0, 99)] * 2), np.arange(2), size=24)
     assert next(crops).shape == (24, 24, 3)
     with pytest.raises(MediaError, match=r"driver\.mp4 cannot be used: its process gave no picture 1 of 2"):
         next(crops)

@@ -1,4 +1,4 @@
-"""Frames to faces: detection, 68 landmarks, tracking, and one square crop for a clip segment. Loads no jax."""
+"""Frames to faces: detection, 68 landmarks, tracking, and square crops, fixed or following the face. Loads no jax."""
 
 from th_jax.faces.crop import (
     Crops,
@@ -22,6 +22,8 @@ from th_jax.faces.detect import (
     most_prominent,
     predict_landmarks,
 )
+from th_jax.faces.follow import SquareFollower, following_squares, head_center, in_squares, usable_faces
+from th_jax.faces.pose import roll, yaw
 from th_jax.faces.track import Track, TrackedFrame, box_around, follow_face, segments, settled_landmarks, track_faces
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Face",
     "OutsideFrameError",
     "Square",
+    "SquareFollower",
     "Track",
     "TrackedFrame",
     "box_around",
@@ -40,14 +43,20 @@ __all__ = [
     "face_descriptor",
     "face_size",
     "follow_face",
+    "following_squares",
     "from_crop",
+    "head_center",
+    "in_squares",
     "landmarks_in_box",
     "most_prominent",
     "predict_landmarks",
+    "roll",
     "segment_square",
     "segments",
     "settled_landmarks",
     "to_crop",
     "track_faces",
+    "usable_faces",
     "whole_frame_square",
+    "yaw",
 ]

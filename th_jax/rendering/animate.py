@@ -35,11 +35,11 @@ from th_jax.rendering.frame_rate import frames_on_screen
 from th_jax.rendering.landmark_source import Driving, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
-from th_jax.rendering.poses import driving_poses
+from th_jax.rendering.placement import Follow, OutOfRange, check_range
+from th_jax.rendering.poses import driving_poses, target_shape, wants_pupils
 from th_jax.rendering.render import CHUNK, draw_stream, render_stream
 from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
-from th_jax.retargeting import FaceShape, Retargeting, face_shape
-from th_jax.topology import PUPIL_POINTS
+from th_jax.retargeting import Retargeting
 from th_jax.watermark.messages import marking_of
 from th_jax.whole_file import check_place
 
@@ -58,11 +58,13 @@ class Animation(NamedTuple):
     without_face: int
     """Frames that repeat the last pose because the driver's face was not found."""
     segments: int
-    """Stretches of the driver, each in a square of its own."""
+    """Stretches of the driver, each with squares of its own."""
     damaged_frames: int
     """Frames of the driver that could not be decoded."""
     sound: bool
     """Whether there is sound, other than silence throughout."""
+    out_of_range: OutOfRange
+    """Frames whose landmarks lie outside of what the weights learned."""
     missing_sound: str | None = None
     """If sound was wanted, why the driver gives none: "is silent throughout"."""
 
@@ -75,6 +77,8 @@ def animate(
     layout: tuple[Panel, ...] = ("avatar",),
     smoothing: OneEuro | None = None,
     retargeting: Retargeting = "none",
+    follow: Follow = "face",
+    strict: bool = False,
     gaze: bool | None = None,
     fps: float | None = None,
     seconds: float | None = None,
@@ -96,6 +100,8 @@ def animate(
         layout: panels from left to right.
         smoothing: settings of the filter of the landmarks; none by default.
         retargeting: "shape" moves the driver's motion to the face of the avatar's shots.
+        follow: "face" for squares that move with the driver's face, "segment" for a fixed one for each segment.
+        strict: whether frames outside of what the weights learned are an error, raised before anything is generated.
         gaze: whether the driver's pupils are looked for; by default if the avatar's shots have them.
         fps: of a file of landmarks.
         seconds: of the driver to use, from its start; all by default.
@@ -126,11 +132,11 @@ def animate(
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
         if driver.suffix.lower() == ".npz":
-            driving = read_landmarks(driver, fps=fps)
+            driving = read_landmarks(driver, fps=fps, follow=follow)
         else:
             limit = at + _STILL_SECONDS if still else seconds
             pupils = wants_pupils(loaded, gaze)
-            driving = resources.enter_context(track_driver(driver, pupils=pupils, seconds=limit))
+            driving = resources.enter_context(track_driver(driver, pupils=pupils, seconds=limit, follow=follow))
         rate, shown = _ticks(driving, out, seconds)
         first = 0
         if still:
@@ -143,6 +149,7 @@ def animate(
             every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target)
             return itertools.islice(every, first, None)
 
+        strange = check_range(poses(), strict=strict)
         size = loaded.networks.image_size
         marking = (
             None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "film")
@@ -166,33 +173,12 @@ def animate(
             frames=len(shown) - first,
             fps=rate,
             without_face=int((driving.segment[shown[first:]] < 0).sum()),
-            segments=max(1, len(driving.squares)),
+            segments=int(driving.segment.max()) + 1,
             damaged_frames=driving.damaged_frames,
             sound=kept,
             missing_sound=missing,
+            out_of_range=strange,
         )
-
-
-def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | None:
-    """The face that the motion moves to: that of the avatar's shots, or None to leave landmarks as they are.
-
-    Raises:
-        ValueError: for another setting, and for an avatar without landmarks.
-    """
-    if retargeting not in ("none", "shape"):
-        raise ValueError(f'retargeting is "none" or "shape", but {retargeting!r} came')
-    if retargeting == "none":
-        return None
-    if loaded.landmarks is None:
-        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" needs')
-    return face_shape(loaded.landmarks)
-
-
-def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:
-    """Whether to look for the driver's pupils: as told, or if the avatar's shots had them."""
-    if gaze is not None:
-        return gaze
-    return loaded.landmarks is not None and loaded.landmarks.shape[1] == PUPIL_POINTS
 
 
 def _check(
@@ -261,6 +247,8 @@ def _run(chosen: argparse.Namespace) -> str:
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
         raise ValueError("--out is missing: where should the film go?")
+    if number is not None and chosen.strict:
+        raise ValueError("a camera's frames are not known beforehand: leave --strict away")
     if number is not None and chosen.out is not None:
         raise ValueError("a camera is shown in a window and not recorded: leave --out away")
     if number is not None and (reason := missing_window()) is not None:
@@ -275,16 +263,18 @@ def _run(chosen: argparse.Namespace) -> str:
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
         target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
-        shown = drive_with_camera(loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils)
+        shown = drive_with_camera(
+            loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=chosen.follow
+        )
         return f"camera {number}: {shown} frames shown"
     out = unmarked_path(chosen.out) if chosen.unmarked_output_for_research else chosen.out
     if chosen.unmarked_output_for_research:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
-        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gaze=gaze,
-        fps=chosen.fps, seconds=chosen.seconds, at=chosen.at, sound=not chosen.mute, require_audio=chosen.require_audio,
-        chunk=chosen.chunk, consents=chosen.consents, signer=signer, progress=True,
-        unmarked_for_research=chosen.unmarked_output_for_research,
+        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
+        sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
+        signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,
     )  # fmt: skip
     return _summary(done)
 
@@ -295,7 +285,8 @@ def _summary(done: Animation) -> str:
         f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound{missing}"
     )
     notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
-    notes += [f"{done.segments} segments, each in its own square"] if done.segments > 1 else []
+    notes += [f"{done.segments} segments, each with its own squares"] if done.segments > 1 else []
+    notes += [str(done.out_of_range)] if done.out_of_range.frames else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
     return "; ".join([f"{done.path}: {frames}", *notes])
 

@@ -21,6 +21,13 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
     parser.add_argument("--smoothing_beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
     parser.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
+    parser.add_argument(
+        "--follow",
+        choices=("face", "segment"),
+        default="face",
+        help="crop that moves with the face, or fixed a segment",
+    )
+    parser.add_argument("--strict", action="store_true", help="frames beyond what the weights learned are an error")
     parser.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="look for the driver's pupils")
     parser.add_argument("--fps", type=float, help="frames a second of landmarks.npz")
     parser.add_argument("--seconds", type=float, help="of the driver to use, from its start")

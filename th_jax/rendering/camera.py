@@ -1,7 +1,8 @@
 """Drives an avatar with a camera, frame by frame, in a preview window; refused in one sentence where there is no window.
 
-A camera's square cannot be known from all of its frames: it is decided on the first frames of a segment and stays, until the
-face is lost or leaves it.
+A camera's future is not known: its square follows the face causally (`th_jax.faces.follow`), or, with follow="segment", is
+decided on the first frames of a segment and stays until the face is lost or leaves it. Screen recorders and virtual cameras
+record what is shown: so the avatar carries the watermark of films, and a line below it that says what it is.
 """
 
 import itertools
@@ -14,19 +15,28 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 
 from th_jax.avatars import LoadedAvatar
-from th_jax.faces import Square, crop_frame, follow_face, segment_square, to_crop
+from th_jax.faces import Square, SquareFollower, crop_frame, follow_face, in_squares, segment_square
 from th_jax.faces.pupils import with_pupils
 from th_jax.rendering.layout import Panel
+from th_jax.rendering.placement import Follow, check_follow
 from th_jax.rendering.render import draw_stream, render
 from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
 from th_jax.retargeting import FaceShape, face_shape, retarget
+from th_jax.watermark.messages import marking_of
 
 CAMERA = "camera:"
 FIRST_FRAMES = 10
 """Frames of a face from which its square, and its shape, are decided; nothing is generated before."""
+
+LABEL = "AI-generated"
+"""Stands below the avatar, in a bar of its own."""
+
+_BAR = 0.12
+"""Height of the label's bar, in shares of a panel's side."""
+_LEAST_BAR = 12
 
 _WINDOW = "th_jax"
 _ESCAPE, _QUIT = 27, ord("q")
@@ -65,6 +75,7 @@ def drive_with_camera(
     smoothing: OneEuro | None = None,
     target: FaceShape | None = None,
     pupils: bool = False,
+    follow: Follow = "face",
 ) -> int:
     """Show the avatar in a window until Escape or q is pressed or the camera ends; the number of frames shown.
 
@@ -75,6 +86,7 @@ def drive_with_camera(
         smoothing: settings of the filter of the landmarks; none by default.
         target: the face to move the motion to.
         pupils: whether to look for the pupils too.
+        follow: "face" for a square that moves with the face, "segment" for a fixed one.
 
     Raises:
         ValueError: if there is no window here, or no such camera.
@@ -85,7 +97,9 @@ def drive_with_camera(
     try:
         if not camera.isOpened():
             raise ValueError(f"camera {number} cannot be opened: is it plugged in, and free?")
-        frames = live_frames(loaded, _frames(camera), layout=layout, smoothing=smoothing, target=target, pupils=pupils)
+        frames = live_frames(
+            loaded, _frames(camera), layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=follow
+        )
         return _show(frames)
     finally:
         camera.release()
@@ -100,51 +114,107 @@ def live_frames(
     smoothing: OneEuro | None = None,
     target: FaceShape | None = None,
     pupils: bool = False,
+    follow: Follow = "face",
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Shown]:
-    """The panels for each frame as it comes. A frame without a face repeats the last pose; before the first, nothing comes."""
+    """The panels for each frame as it arrives, with the label below the avatar.
+
+    A frame without a face repeats the last pose; before the first FIRST_FRAMES with a face, there is no output. From 64 px on,
+    the avatar carries the watermark of its digest; below, no mark has room.
+
+    Raises:
+        ValueError: for an unknown `follow`.
+    """
+    check_follow(follow)
     networks, size = loaded.networks, loaded.networks.image_size
     avatar = jax.device_put(loaded.avatar)
+    marking = marking_of(loaded.digest, size=size, kind="film")
+    label = _label(size, panels=len(layout), avatar=layout.index("avatar"))
     followed, seen = itertools.tee(frames)  # one frame apart at most
-    first: list[Float[np.ndarray, "P 2"]] = []
-    segment, square, driver = -1, Square(0, 0, 1), None
+    squares = _LiveSquares(follow)
+    driver: FaceShape | None = None
     pose: Float[np.ndarray, "P 2"] | None = None
     smooth = None if smoothing is None else LandmarkFilter(smoothing)
     for tracked, frame in zip(follow_face(followed), seen, strict=False):
         if tracked.segment >= 0:
-            points = with_pupils(frame, tracked.landmarks) if pupils else tracked.landmarks
-            outside = pose is not None and not _within(tracked.landmarks, square)
-            if tracked.segment != segment or (outside and len(first) >= FIRST_FRAMES):
-                first, segment = [], tracked.segment
-            if len(first) < FIRST_FRAMES:
-                first.append(points)
-                if len(first) == FIRST_FRAMES:
-                    height, width = frame.shape[:2]
-                    square = segment_square(np.stack(first), height=height, width=width)
-                    driver = None if target is None else face_shape(to_crop(np.stack(first), square))
-                    if smooth is not None:
-                        smooth.reset()
-            if len(first) == FIRST_FRAMES:
-                pose = to_crop(points, square)
+            now = clock()
+            begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
+            if begun is not None:
+                driver = None if target is None else face_shape(begun)
+                if smooth is not None:
+                    smooth.reset()
+            if squares.known:
+                points = with_pupils(frame, tracked.landmarks) if pupils else tracked.landmarks
+                pose = in_squares(points[None], squares.current[None])[0]
                 if driver is not None and target is not None:
                     pose = retarget(pose[None], driver=driver, target=target)[0]
-                pose = pose if smooth is None else smooth(pose, time=clock())
+                pose = pose if smooth is None else smooth(pose, time=now)
         if pose is None:
             continue
         pictures = []
         for panel in layout:
             if panel == "driver":
+                square = Square(*np.rint(squares.current).astype(int).tolist())
                 pictures.append(crop_frame(frame, square, size=size))
             elif panel == "landmarks":
                 pictures += draw_stream([pose], networks=networks, chunk=1)
             else:
-                pictures += list(render(networks, avatar, pose[None], chunk=1))
-        yield np.concatenate(pictures, axis=1)
+                pictures += list(render(networks, avatar, pose[None], chunk=1, mark=marking and marking.mark))
+        yield np.concatenate([np.concatenate(pictures, axis=1), label])
 
 
-def _within(landmarks: Float[np.ndarray, "68 2"], square: Square) -> bool:
-    points = to_crop(landmarks, square)
+class _LiveSquares:
+    """The square of the current frame; the first FIRST_FRAMES frames of a face are collected before there is one."""
+
+    def __init__(self, follow: Follow) -> None:
+        self._follow = follow
+        self._segment = -1
+        self._first: list[Float[np.ndarray, "68 2"]] = []
+        self._follower = SquareFollower()
+        self.current: Float64[np.ndarray, "3"] = np.array([0.0, 0.0, 1.0])
+
+    @property
+    def known(self) -> bool:
+        return len(self._first) == FIRST_FRAMES
+
+    def add(
+        self, landmarks: Float[np.ndarray, "68 2"], frame: tuple[int, ...], *, segment: int, time: float
+    ) -> Float[np.ndarray, "S 68 2"] | None:
+        """Take in a frame's landmarks; those of the first frames, in their squares, when the last of these has arrived."""
+        fixed = self._follow == "segment"
+        if segment != self._segment or (fixed and self.known and not _within(landmarks, self.current)):
+            self._first, self._segment, self._follower = [], segment, SquareFollower()
+        if not fixed:
+            moved = self._follower(landmarks, time=time)
+        if not self.known:
+            self._first.append(landmarks)
+            if not self.known:
+                return None
+            first = np.stack(self._first)
+            self.current = (
+                np.array(segment_square(first, height=frame[0], width=frame[1]), np.float64) if fixed else moved
+            )
+            return in_squares(first, np.tile(self.current, (FIRST_FRAMES, 1)))
+        if not fixed:
+            self.current = moved
+        return None
+
+
+def _within(landmarks: Float[np.ndarray, "68 2"], square: Float64[np.ndarray, "3"]) -> bool:
+    points = in_squares(landmarks[None], square[None])
     return bool(((points >= 0) & (points <= 1)).all())
+
+
+def _label(size: int, *, panels: int, avatar: int) -> Shown:
+    """A black bar as wide as the panels, with the label in white below the avatar's, as large as fits there."""
+    height = max(_LEAST_BAR, round(_BAR * size))
+    bar, font = np.zeros((height, panels * size, 3), np.uint8), cv2.FONT_HERSHEY_SIMPLEX
+    (width, rise), drop = cv2.getTextSize(LABEL, font, 1.0, 1)
+    scale = min(0.92 * size / width, 0.8 * height / (rise + drop))
+    left = avatar * size + (size - scale * width) / 2
+    bottom = (height + scale * (rise - drop)) / 2
+    cv2.putText(bar, LABEL, (round(left), round(bottom)), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return bar
 
 
 def _frames(camera: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

@@ -1,8 +1,8 @@
 """Where driving landmarks come from: a video whose face is followed, or a checked file of points.
 
 A video is looked at once before anything is generated, in a process of its own with limits, and only its landmarks
-are kept, in a temporary file: so the square of each segment is known from all of its frames (`th_jax.faces.segment_square`),
-and hours of video need no memory.
+are kept, in a temporary file: so the squares are known from all frames (`th_jax.rendering.placement`), and hours of video need
+no memory.
 """
 
 import contextlib
@@ -11,28 +11,22 @@ import math
 import tempfile
 import zipfile
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, UInt8
+from jaxtyping import Float32, Float64, Int, UInt8
 
-from th_jax.faces import Square, follow_face, segment_square, to_crop
+from th_jax.faces import follow_face, following_squares, in_squares, usable_faces
 from th_jax.faces.pupils import with_pupils
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
 from th_jax.media.sandbox import naming, run_limited
 from th_jax.rendering.frame_rate import output_rate
+from th_jax.rendering.placement import Follow, check_follow, place_segments
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, check_point_count
-
-MIN_SEGMENT = 3
-"""Faces followed for fewer frames are taken for false alarms, unless the whole video is as short."""
-
-SQUARE_SAMPLES = 10_000
-"""Frames of a segment from which its square is decided; a longer segment is sampled evenly."""
 
 DRIVER_LIMITS = ProcessLimits(cpu_seconds=48 * 3600.0, seconds=24 * 3600.0)
 """Of a process that decodes a driver's pictures: hours of film on a slow machine."""
@@ -47,7 +41,6 @@ _NPZ_HEADERS = 2**20
 _NPZ_MEMBERS = 64
 _NPZ_LIST = 2**17
 """Bytes that opening an archive may read at once: its list of members, of about 100 bytes each, or a comment of 64 KiB."""
-_BLOCK = 10_000
 _SLOW = 5.0
 """Frames a second up to which the face is searched in each frame (`follow_face`)."""
 
@@ -56,14 +49,14 @@ class Driving(NamedTuple):
     """A driver's landmarks, a set for each of S decoded frames."""
 
     landmarks: Float32[np.ndarray, "S P 2"]
-    """In [0, 1] of the square of the frame's segment; NaN without a face."""
+    """In [0, 1] of the frame's square; NaN without a face."""
     times: Float64[np.ndarray, " S"]
     """Seconds, ascending."""
     segment: Int[np.ndarray, " S"]
     """Number of the clip segment, -1 without a face."""
     fps: Fraction
-    squares: tuple[Square, ...]
-    """Of each segment; empty for a file of landmarks."""
+    squares: Float64[np.ndarray, "S 3"] | None
+    """Left, top and side of each frame's square, in pixels, NaN outside of all segments; None for a file of landmarks."""
     video: Path | None
     has_audio: bool
     damaged_frames: int
@@ -71,7 +64,12 @@ class Driving(NamedTuple):
 
 @contextlib.contextmanager
 def track_driver(
-    path: str | Path, *, pupils: bool = False, seconds: float | None = None, context: float = 1.0
+    path: str | Path,
+    *,
+    pupils: bool = False,
+    seconds: float | None = None,
+    follow: Follow = "face",
+    context: float = 1.0,
 ) -> Iterator[Driving]:
     """Follow the face of a video; the landmarks are there until the context is left.
 
@@ -79,13 +77,15 @@ def track_driver(
         path: a local video.
         pupils: whether to look for the pupils too.
         seconds: to look at, from the start; all by default.
-        context: of `segment_square`.
+        follow: "face" for a square that moves with the face, "segment" for a fixed one for each segment (`place_segments`).
+        context: above 1 shows more around the head.
 
     Raises:
         MediaError: if the video cannot be read.
         ValueError: if no face was found.
         ImportError: without the extra `video`.
     """
+    check_follow(follow)
     points = PUPIL_POINTS if pupils else IBUG_POINTS
     with tempfile.NamedTemporaryFile() as file:
         video = _followed_apart(Path(path), file.name, points, math.inf if seconds is None else seconds)
@@ -93,8 +93,9 @@ def track_driver(
         landmarks = np.zeros((0, points, 2), np.float32)
         if len(times):
             landmarks = np.asarray(np.memmap(file, np.float32, "r+", shape=(len(times), points, 2)))
-        numbers, squares = _squared(landmarks, segment, {number: (h, w) for number, h, w in video.sizes}, context)
-        if not squares:
+        sizes = {number: (height, width) for number, height, width in video.sizes}
+        numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, context=context)
+        if (numbers < 0).all():
             raise ValueError(
                 f"no face was found in {path}: a driver shows one face, rather from the front, at least 40 px wide"
             )
@@ -102,7 +103,7 @@ def track_driver(
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
 
 
-def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
+def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow = "face") -> Driving:
     """Landmarks from an npz file: "landmarks", `[S, 68 | 70, 2]` in [0, 1] of the square frame, and perhaps "fps".
 
     A set with an unknown point among the first 68 counts as a frame without a face. Nothing in the file can run: pickles are
@@ -111,10 +112,12 @@ def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
     Args:
         path: the file.
         fps: frames a second; by default the file's, else 25.
+        follow: "face" moves and scales the landmarks into squares that follow the face; "segment" leaves them as they are.
 
     Raises:
         ValueError: if the file is missing, no npz, too large, or holds anything else; and for a rate that is none.
     """
+    check_follow(follow)
     arrays = _npz_arrays(Path(path))
     landmarks = arrays.get("landmarks")
     if landmarks is None:
@@ -125,9 +128,9 @@ def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
     check_point_count(landmarks.shape[1])
     if np.isinf(landmarks).any():
         raise ValueError(f"{path}: landmarks must be finite, or NaN where a point is unknown")
-    known = np.isfinite(landmarks[:, :IBUG_POINTS]).all((1, 2))
+    known = usable_faces(landmarks)
     if not known.any():
-        raise ValueError(f"{path}: no frame has all of its 68 landmarks")
+        raise ValueError(f"{path}: no frame has all of its 68 landmarks, not all at one place")
     reach = float(np.nanmax(np.abs(landmarks - 0.5)))
     if reach > NPZ_REACH:
         raise ValueError(
@@ -136,7 +139,9 @@ def read_landmarks(path: str | Path, *, fps: float | None = None) -> Driving:
         )
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
-    return Driving(landmarks.astype(np.float32), times, segment, rate, (), None, False, 0)
+    if follow == "face":
+        landmarks = in_squares(landmarks, following_squares(landmarks, times))
+    return Driving(landmarks.astype(np.float32), times, segment, rate, None, None, False, 0)
 
 
 class _Followed(NamedTuple):
@@ -200,33 +205,6 @@ def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Follo
     ):
         raise MediaError(MediaFault.UNDECODABLE, f"{path} cannot be used: what was read of it contradicts itself")
     return followed
-
-
-def _squared(
-    landmarks: Float[np.ndarray, "S P 2"],
-    segment: Int[np.ndarray, " S"],
-    sizes: dict[int, tuple[int, int]],
-    context: float,
-) -> tuple[Int[np.ndarray, " S"], tuple[Square, ...]]:
-    """New numbers of the segments that are long enough, and their squares; landmarks become shares of these, in place."""
-    counts = Counter(segment[segment >= 0].tolist())
-    least = min(MIN_SEGMENT, max(counts.values(), default=0))
-    numbers = np.full(len(segment), -1)
-    squares: list[Square] = []
-    for old in sorted(counts):
-        frames = np.flatnonzero(segment == old)
-        if counts[old] < least:
-            landmarks[frames] = np.nan
-            continue
-        height, width = sizes[old]
-        sample = frames[:: math.ceil(len(frames) / SQUARE_SAMPLES)]
-        square = segment_square(landmarks[sample], height=height, width=width, context=context)
-        for start in range(0, len(frames), _BLOCK):
-            block = frames[start : start + _BLOCK]
-            landmarks[block] = to_crop(landmarks[block], square)
-        numbers[frames] = len(squares)
-        squares.append(square)
-    return numbers, tuple(squares)
 
 
 class _Archive(io.BufferedReader):

@@ -39,7 +39,7 @@ def side_by_side(panels: Iterable[Iterable[UInt8[np.ndarray, "H W 3"]]]) -> Iter
 def driver_crops(
     driving: Driving, shown: Int[np.ndarray, " F"], *, size: int
 ) -> Generator[UInt8[np.ndarray, "{size} {size} 3"], None, None]:
-    """The video again, frame by frame, in the squares of its segments; without a face in the square of the last one.
+    """The video again, frame by frame, each in its square; without a face in the square of the last one.
 
     It is decoded in a process of its own, which is a frame ahead and ends with the iteration.
 
@@ -52,12 +52,12 @@ def driver_crops(
         ValueError: if the driver is no video.
         MediaError: if the video cannot be read again, or its process comes to a bad end.
     """
-    if driving.video is None:
+    if driving.video is None or driving.squares is None:
         raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
-    numbers = driving.segment[shown]
-    # The last face's square, for each frame; before the first face that of the first segment.
-    last = np.maximum.accumulate(np.where(numbers >= 0, np.arange(len(shown)), -1))
-    squares = np.array(driving.squares)[np.where(last >= 0, numbers[last], 0)]
+    known = np.isfinite(driving.squares[:, 2])
+    # For each frame the last square that is known; before the first one the first.
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), np.flatnonzero(known)[0]))
+    squares = np.rint(driving.squares[last[shown]]).astype(np.int64)
     crops = stream_limited(
         crop_video, str(driving.video), np.asarray(shown), squares, size=size, within=DRIVER_LIMITS, most=3 * size**2
     )

@@ -6,9 +6,11 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from th_jax.avatars import LoadedAvatar
 from th_jax.rendering.landmark_source import Driving
 from th_jax.rendering.smoothing import LandmarkFilter, OneEuro
-from th_jax.retargeting import FaceShape, face_shape, retarget
+from th_jax.retargeting import FaceShape, Retargeting, face_shape, retarget
+from th_jax.topology import PUPIL_POINTS
 
 _SHAPE_SAMPLES = 2000
 """Frames from which a driver's mean shape is made; a longer clip is sampled evenly."""
@@ -25,7 +27,7 @@ def driving_poses(
     """The landmarks of each output frame, with constant memory.
 
     A frame without a face repeats the last pose; before the first face, that of the first face. The filter begins anew with
-    each segment, whose square is another.
+    each segment, whose squares are others.
 
     Args:
         driving: as `track_driver` and `read_landmarks` give it.
@@ -68,3 +70,25 @@ def driver_shape(driving: Driving) -> FaceShape:
     sample = faces[:: max(1, len(faces) // _SHAPE_SAMPLES)]
     landmarks: Float[np.ndarray, "S P 2"] = np.array(driving.landmarks[sample])
     return face_shape(landmarks)
+
+
+def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | None:
+    """The face that the motion moves to: that of the avatar's shots, or None to leave landmarks as they are.
+
+    Raises:
+        ValueError: for another setting, and for an avatar without landmarks.
+    """
+    if retargeting not in ("none", "shape"):
+        raise ValueError(f'retargeting is "none" or "shape", but {retargeting!r} came')
+    if retargeting == "none":
+        return None
+    if loaded.landmarks is None:
+        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" needs')
+    return face_shape(loaded.landmarks)
+
+
+def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:
+    """Whether to look for the driver's pupils: as told, or if the avatar's shots had them."""
+    if gaze is not None:
+        return gaze
+    return loaded.landmarks is not None and loaded.landmarks.shape[1] == PUPIL_POINTS
