@@ -19,6 +19,8 @@ from tiny_runs import (
     tiny_batch,
 )
 
+from th_jax.losses import LossWeights
+from th_jax.models.networks import group
 from th_jax.training.finetune import (
     avatar_of,
     choose_shots,
@@ -28,8 +30,6 @@ from th_jax.training.finetune import (
     start_finetune,
     steps_of,
 )
-from th_jax.losses import LossWeights
-from th_jax.models.networks import group
 from th_jax.training.finetune_objectives import Frames, generator_terms_of_person, hinge_of_person
 from th_jax.types import Avatar, MetaWeights, NetworkState, Shots
 
