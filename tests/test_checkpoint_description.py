@@ -25,11 +25,17 @@ def test_fingerprint_is_the_same_on_host_and_device_and_sees_every_bit(monkeypat
             assert fingerprints({name: altered})[name] != whole[name]
     table = np.array(state["table"])
     assert fingerprints({"table": table[::-1]})["table"] != whole["table"], "rows in another order"
+    swapped = np.arange(9, dtype=np.float32).reshape(3, 3)
+    before = fingerprints({"table": swapped})
+    swapped[0, 1], swapped[1, 0] = swapped[1, 0], swapped[0, 1]
+    assert fingerprints({"table": swapped}) != before, "two numbers in each other's place"
     assert fingerprints({"table": np.zeros((3, 0), np.float32)}) == fingerprints({"table": jnp.zeros((3, 0))})
 
 
 def test_another_list_of_videos() -> None:
     check_video_list(ABOUT, "ab" * 32)
+    with pytest.raises(CheckpointError, match="belongs to another list of training videos"):
+        check_video_list({"config": ABOUT["config"]}, "ab" * 32)  # one that names none
     with pytest.raises(
         CheckpointError, match=r"another list of training videos \(digest abab.*; the data set's is cdcd"
     ):

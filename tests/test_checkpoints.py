@@ -153,6 +153,16 @@ def rewrite(three: Path, **changes: object) -> None:
     path.write_text(json.dumps(record | {"sha256": _digest(record)}))
 
 
+def test_a_leaf_read_alone_is_held_against_its_checksum(three: Path) -> None:
+    leaves = json.loads((three / "00000003" / "description" / "metadata").read_text())["leaves"]
+    leaves["step"]["fingerprint"] ^= 1
+    rewrite(three, leaves=leaves)
+    with Checkpoints(three, read_only=True) as checkpoints:
+        checkpoints.read(["table"])
+        with pytest.raises(CheckpointError, match="its leaf step disagrees with its checksum"):
+            checkpoints.read(["step"])
+
+
 def test_another_schema_and_another_step(three: Path) -> None:
     rewrite(three, schema=2)
     with Checkpoints(three) as checkpoints:

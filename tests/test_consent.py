@@ -179,6 +179,15 @@ def test_an_avatar_expires_by_its_own_file(photos: Path) -> None:
     check_driving({}, now=AFTER)  # made by a program that knows no consent
 
 
+def test_the_end_of_the_record_counts_where_the_avatar_names_none(photos: Path) -> None:
+    path = made(photos, expires="2099-01-01T00:00:00+00:00")
+    endless = description(ConsentFacts.of(read_consent(path)), expires=None)
+    check_driving(endless, now=AFTER)  # by its own file alone
+    check_driving(endless, consents=path, now=BEFORE)
+    with pytest.raises(ConsentError, match="this consent expired on 2099"):
+        check_driving(endless, consents=path, now=AFTER)
+
+
 @pytest.mark.parametrize("found", ["the record", "the folder", "the environment"])
 def test_revocation_is_found_where_the_record_is(photos: Path, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path, other = made(photos), made(photos, "eve", subject="Eve")

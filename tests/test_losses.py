@@ -53,6 +53,41 @@ def test_matching() -> None:
     assert_golden("losses", "matching", for_the_discriminator, gradients_of={"video_vector"})
 
 
+def test_pixels_count_by_each_pictures_own_emphasis() -> None:
+    """By hand: one place of four off by a half, three times as heavy as the others; and a half everywhere."""
+    made, real = jnp.zeros((2, 2, 2, 3)), np.zeros((2, 2, 2, 3), np.float32)
+    real[0, 0, 0], real[1] = 1.0, -1.0
+    emphasis = np.full((2, 2, 2, 1), 6.0, np.float32)
+    emphasis[0] = 1.0
+    emphasis[0, 0, 0] = 3.0
+    first, second = 0.5 * (3 / 1.5) / 4, 0.5
+    loss = losses.pixel_loss(made, jnp.asarray(real), emphasis=jnp.asarray(emphasis))
+    np.testing.assert_allclose(loss, (first + second) / 2, rtol=1e-6)
+
+
+def test_the_box_spans_its_known_points_in_x_and_y() -> None:
+    points = np.full((2, 68, 2), np.nan, np.float32)
+    points[0, 0], points[0, 1] = (0.25, 0.0), (0.75, 0.5)  # the middle columns of the upper rows
+    points[1, 5], points[1, 9] = (0.0, 0.5), (0.25, 1.0)  # the first column of the lower rows
+    box = losses.landmark_box_emphasis(jnp.asarray(points), size=4, emphasis=3.0)
+    wanted = np.ones((2, 4, 4, 1), np.float32)
+    wanted[0, 0:2, 1:3], wanted[1, 2:4, 0:1] = 3.0, 3.0
+    np.testing.assert_array_equal(box, wanted)
+
+
+def test_bfloat16_features_are_compared_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    fake, real = ([jnp.asarray(rng.normal(size=(2, 8, 8, 5)), jnp.bfloat16)] for _ in range(2))
+    for compare in (
+        losses.feature_matching_loss,
+        lambda fake, real: losses.content_loss({"n": fake}, {"n": real}, weights={"n": 1.0}),
+    ):
+        exact = compare(*([layer.astype(jnp.float32) for layer in side] for side in (fake, real)))
+        loss = compare(fake, real)
+        assert loss.dtype == jnp.float32
+        np.testing.assert_allclose(loss, exact, rtol=1e-6)
+
+
 def test_targets_pass_no_gradient() -> None:
     a, b = jnp.ones((2, 4)), jnp.zeros((2, 4))
     assert not np.any(jax.grad(losses.matching_loss, argnums=1)(a, b))

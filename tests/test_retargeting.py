@@ -85,6 +85,13 @@ def test_the_shape_is_the_targets_and_the_pose_the_drivers() -> None:
     assert before.max() > 0.05  # there was something to do
 
 
+def test_the_same_face_smaller_and_elsewhere_moves_as_much_less() -> None:
+    driver = clip()
+    smaller = 0.5 * driver + 0.2
+    came = retarget(driver, driver=face_shape(driver), target=face_shape(smaller))
+    np.testing.assert_allclose(came, smaller, atol=1e-6)
+
+
 def test_an_expression_moves_over_in_full() -> None:
     driver, target = clip(wide=1.3), clip(wide=0.9)
     shapes = {"driver": face_shape(driver), "target": face_shape(target)}
@@ -106,6 +113,14 @@ def test_shut_eyes_shut_and_open_eyes_open_as_the_targets(driver_eyes: float, ta
     for high, low in ((37, 41), (38, 40), (43, 47), (44, 46)):
         assert gap(opened, high, low) == pytest.approx(target_eyes, rel=0.05)
         assert gap(shut, high, low) < 1e-3
+
+
+def test_each_eye_opens_as_the_targets_own() -> None:
+    driver, target = clip(eyes=0.02), clip(eyes=0.02)
+    target[:, 42:48] = clip(eyes=0.04)[:, 42:48]
+    came = retarget(neutral(eyes=0.02)[None], driver=face_shape(driver), target=face_shape(target))[0]
+    for high, low, opening in ((37, 41, 0.02), (38, 40, 0.02), (43, 47, 0.04), (44, 46, 0.04)):
+        assert gap(came, high, low) == pytest.approx(opening, rel=0.05)
 
 
 @pytest.mark.parametrize(("driver_lips", "target_lips"), [(0.01, 0.05), (0.05, 0.0)])

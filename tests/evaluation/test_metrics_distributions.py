@@ -87,6 +87,18 @@ def test_subsets() -> None:
     assert whole == (polynomial_mmd(a, b[:60]), 0.0, 1, 60)
 
 
+def test_subsets_are_drawn_from_all_rows_of_the_longer_set() -> None:
+    """Nine tenths of the longer set lie far away, none of them among its first rows."""
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(2, 20, 4)), rng.normal(5.0, 1.0, (180, 4))
+    longer = np.concatenate([near[1], far])
+    for one, other in ((near[0], longer), (longer, near[0])):
+        score = kid(one, other, subsets=100, subset_size=10)
+        wanted = polynomial_mmd(near[0], longer)
+        assert wanted > 100
+        assert score.value == pytest.approx(wanted, rel=0.1)
+
+
 def test_bad_features() -> None:
     a, b = feature_pair("few_samples")
     for distance in (frechet_distance, polynomial_mmd, kid):

@@ -93,8 +93,16 @@ def test_fitting_loses_nothing_that_the_frame_shows(x: int, y: int, scale: float
             assert 0 <= start <= extent - fitted.side
         seen = [max(0, wanted), min(extent, wanted + free.side)]
         if seen[0] < seen[1]:
-            assert start <= seen[0] + 1
-            assert start + fitted.side >= seen[1] - 1
+            assert start <= seen[0]
+            assert start + fitted.side >= seen[1]
+
+
+def test_a_face_at_the_right_and_lower_edge_is_cropped_up_to_them() -> None:
+    angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    ring = (np.stack([np.cos(angles), np.sin(angles)], -1) * 20 + (290, 190))[None].astype(np.float32)
+    square = segment_square(ring, height=200, width=300)
+    assert square.side < 200
+    assert (square.left + square.side, square.top + square.side) == (300, 200)
 
 
 def test_a_segment_without_a_face() -> None:

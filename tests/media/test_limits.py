@@ -34,6 +34,14 @@ def test_files_that_are_none(tmp_path: Path, read: Callable) -> None:
     assert fault(read, "http://example.org/a") is MediaFault.UNSUPPORTED
 
 
+def test_a_file_of_just_the_limit_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(path := tmp_path / "a.png")
+    size = path.stat().st_size
+    read_image(path, limits=DEFAULT_LIMITS._replace(file_bytes=size, pixels=64))
+    assert fault(read_image, path, file_bytes=size - 1) is MediaFault.OVER_LIMITS
+    assert fault(read_image, path, pixels=63) is MediaFault.OVER_LIMITS
+
+
 def test_pictures(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")

@@ -31,6 +31,18 @@ def spin() -> None:
         pass
 
 
+def compute(seconds: float) -> bool:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return True
+
+
+def answer_of(size: int) -> np.ndarray:
+    """Takes no memory here: every number is the same one."""
+    return np.broadcast_to(np.uint8(7), size)
+
+
 def eat_memory() -> int:
     return len([np.ones(2**24) for _ in range(1000)])
 
@@ -99,6 +111,19 @@ def test_bad_ends_are_faults_of_the_file(sandbox, function, arguments, within, e
     kind, message = fault(sandbox, function, *arguments, **within)
     assert kind is expected
     assert re.search(sentence, message)
+    assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
+
+
+def test_computing_of_earlier_calls_does_not_count(sandbox):
+    assert sandbox.run(compute, 2.5, within=QUICK)
+    assert sandbox.run(compute, 0.2, within=QUICK._replace(cpu_seconds=1.0))
+
+
+def test_an_answer_larger_than_the_memory_of_its_call_is_refused(sandbox):
+    assert len(sandbox.run(answer_of, 2**26, within=QUICK._replace(memory=2**26))) == 2**26
+    kind, message = fault(sandbox, answer_of, 2**26 + 1, memory=2**26)
+    assert kind is MediaFault.UNDECODABLE
+    assert "went astray: arrays came that are larger than their limit" in message
     assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from tiny_runs import (
     equal_bits,
@@ -18,6 +19,8 @@ from tiny_runs import (
     tiny_batch,
 )
 
+from th_jax.losses import LossWeights
+from th_jax.models.networks import group
 from th_jax.training.finetune import (
     avatar_of,
     choose_shots,
@@ -27,6 +30,7 @@ from th_jax.training.finetune import (
     start_finetune,
     steps_of,
 )
+from th_jax.training.finetune_objectives import Frames, generator_terms_of_person, hinge_of_person
 from th_jax.types import Avatar, MetaWeights, NetworkState, Shots
 
 pytestmark = pytest.mark.usefixtures("perceptual")
@@ -59,12 +63,31 @@ def run(shots: Shots, *, steps: int, perceptual: Any) -> Any:  # noqa: F811
     return chunk(3)(started(shots), perceptual, shots, jnp.int32(steps))
 
 
+def mean_embedding(shots: Shots) -> Any:
+    """E of each real shot alone, and their mean."""
+    embedder = group(meta_weights().synthesis, "embedder")
+    real = int(shots.mask.sum())
+    drawn = networks().landmark_image(jnp.asarray(shots.landmarks[:real]))
+    frames = jnp.asarray(shots.frames[:real], jnp.float32) / 127.5 - 1
+    embed = jax.jit(networks().embed)
+    return jnp.stack([embed(embedder, frames[i : i + 1], drawn[i : i + 1])[0] for i in range(real)]).mean(0)
+
+
+def test_padding_does_not_shrink_the_embedding() -> None:
+    padded = tiny_shots(5, padded=8)
+    np.testing.assert_allclose(
+        embed_shots(networks(), meta_weights(), padded), mean_embedding(padded), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_it_starts_where_the_paper_says() -> None:
     shots = tiny_shots(5, padded=8)
     state = started(shots)
-    embedding = embed_shots(networks(), meta_weights(), shots)
+    embedding = mean_embedding(shots)
     shared = meta_weights().discriminator.params["shared"]
-    np.testing.assert_array_equal(state.discriminator.params["shared"], shared + embedding)
+    np.testing.assert_allclose(state.discriminator.params["shared"], shared + embedding, rtol=1e-4, atol=1e-5)
+    adain = networks().project(group(meta_weights().synthesis, "projection"), embedding[None])[0]
+    np.testing.assert_allclose(state.adain, adain, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(state.adain, feed_forward(networks(), meta_weights(), shots).adain)
     assert equal_bits(state.generator.params, meta_weights().synthesis.params["generator"])
 
@@ -113,6 +136,39 @@ def test_everything_of_the_person_moves(perceptual: Any) -> None:  # noqa: F811
         assert still == [], tree
     assert all(values.shape == (3,) and np.isfinite(values).all() for values in metrics.values())
     assert int(after.step) == 3
+    for moments, updates in ((after.discriminator_moments, 6), (after.synthesis_moments, 3)):  # D moves twice a step
+        counts = optax.tree_utils.tree_get_all_with_path(moments, "count")
+        assert {int(count) for _, count in counts} == {updates}
+
+
+def test_the_terms_of_a_person_are_what_they_are_called() -> None:
+    """Scores equal D applied to real and generated shots apart; the adversary's factor weighs both of its terms."""
+    shots = tiny_shots(3, padded=3)
+    frames = Frames.of(networks(), shots, jnp.arange(3), jnp.array([0.5, 0.25, 0.25]))
+    trunk = meta_weights().discriminator
+    fake = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, frames.real.shape), jnp.float32)
+    nobody = jnp.zeros((3, networks().plan.embedding))
+    real_score, fake_score = (
+        np.asarray(networks().discriminate(trunk, pictures, frames.landmarks, nobody)[0])
+        for pictures in (frames.real, fake)
+    )
+    weight = np.asarray(frames.weight)
+    hinge, said = hinge_of_person(networks(), trunk, fake, frames)
+    np.testing.assert_allclose(said["score/real"], weight @ real_score, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(said["score/fake"], weight @ fake_score, rtol=1e-4, atol=1e-5)
+    wanted = weight @ (np.maximum(0, 1 + fake_score) + np.maximum(0, 1 - real_score))
+    np.testing.assert_allclose(hinge, wanted, rtol=1e-4)
+    assert abs(weight @ (real_score - fake_score)) > 1e-3
+
+    weighted, plain = generator_terms_of_person(
+        *(networks(), fake, frames, trunk, {}),
+        loss_weights=LossWeights({}, feature_matching=10.0, pixel=2.0),
+        adversary=0.25,
+    )
+    np.testing.assert_allclose(plain["adversarial"], -(weight @ fake_score), rtol=1e-4, atol=1e-5)
+    for name, factor in {"adversarial": 0.25, "feature_matching": 2.5, "pixel": 2.0}.items():
+        np.testing.assert_allclose(weighted[name], factor * plain[name], rtol=1e-5, err_msg=name)
+        assert abs(float(plain[name])) > 1e-3, name
 
 
 def test_only_what_the_paper_names_can_move() -> None:

@@ -20,7 +20,11 @@ from tiny_runs import (
 )
 
 from th_jax.models.spectral import power_iterate
+from th_jax.training import meta_step
 from th_jax.training.meta_step import make_meta_train_step
+from th_jax.training.objectives import discriminator_objective, draw_sources, draw_targets, synthesise
+from th_jax.training.optimizers import AdamSettings, Optimizers
+from th_jax.training.video_table import identity_rows
 
 pytestmark = pytest.mark.usefixtures("perceptual")
 
@@ -54,8 +58,65 @@ def test_vectors_move_once_an_update(perceptual: Any) -> None:  # noqa: F811
     synthesis = after.weights.synthesis
     wanted = jax.jit(power_iterate)(synthesis.params, state.weights.synthesis.spectral_stats)
     assert largest_difference(synthesis.spectral_stats, wanted) < 1e-4
-    once = jax.jit(power_iterate)(after.weights.discriminator.params, state.weights.discriminator.spectral_stats)
-    assert largest_difference(after.weights.discriminator.spectral_stats, once) > 1e-4
+
+
+def test_the_discriminators_vectors_follow_each_of_its_updates(perceptual: Any) -> None:  # noqa: F811
+    """Two updates of a step are two steps of one update each, vectors included."""
+    state, batch = tiny_state(), tiny_batch()
+    twice, _ = compiled_step(players=("discriminator",))(state, perceptual, batch)
+    once, _ = compiled_step(players=("discriminator",), discriminator_updates=1)(state, perceptual, batch)
+    again, _ = compiled_step(players=("discriminator",), discriminator_updates=1)(once, perceptual, batch)
+    assert largest_difference(twice.weights.discriminator, again.weights.discriminator) < 1e-4
+    wanted = state.weights.discriminator.spectral_stats
+    for weights in (once.weights, again.weights):
+        wanted = jax.jit(power_iterate)(weights.discriminator.params, wanted)
+    assert largest_difference(twice.weights.discriminator.spectral_stats, wanted) < 1e-4
+
+
+def test_the_average_takes_in_the_new_weights_by_one_less_the_decay(perceptual: Any) -> None:  # noqa: F811
+    """At step 1 the decay is 2 / 11, so an average of zero becomes 9 / 11 of the new weights."""
+    state = tiny_state()
+    zeros = jax.tree.map(jnp.zeros_like, state.averaged.params)
+    state = state._replace(averaged=state.averaged._replace(params=zeros), step=jnp.int32(1))
+    after, _ = compiled_step(players=("synthesis",))(state, perceptual, tiny_batch())
+    wanted = jax.tree.map(lambda new: (1 - 2 / 11) * new, after.weights.synthesis.params)
+    assert largest_difference(after.averaged.params, wanted) < 1e-5
+
+
+def test_the_first_update_of_a_warm_up_has_its_first_rate(perceptual: Any) -> None:  # noqa: F811
+    """With a warm-up of four updates, D and the rows of W first move by a quarter of the rate times the gradient."""
+    rate = 1e-2
+    warm = Optimizers(AdamSettings(rate, kind="sgd"), AdamSettings(rate, kind="sgd", warmup=4), averaging=0.9)
+    step = jax.jit(
+        make_meta_train_step(networks(), warm, losses(), players=("discriminator",), discriminator_updates=1)
+    )
+    state, batch = tiny_state(), tiny_batch()._replace(video_index=np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32))
+    after, said = step(state, perceptual, batch)
+    np.testing.assert_allclose(said["rate/discriminator"], rate / 4, rtol=1e-6)
+
+    @jax.jit
+    def slopes(state: Any, batch: Any) -> Any:
+        targets = draw_targets(networks(), batch, landmark_box=losses().landmark_box)
+        made = synthesise(networks(), state.weights.synthesis, draw_sources(networks(), batch), targets.landmarks)
+        judge = state.weights.discriminator
+
+        def objective(params: Any, rows: Any) -> Any:
+            return discriminator_objective(
+                *(networks(), params, judge.spectral_stats, rows),
+                synthesis=made,
+                targets=targets,
+                matching=losses().matching,
+            )[0]
+
+        return jax.grad(objective, argnums=(0, 1))(judge.params, identity_rows(state.table, batch.video_index))
+
+    of_params, of_rows = slopes(state, jax.tree.map(jnp.asarray, batch))
+    wanted = jax.tree.map(lambda slope: -rate / 4 * slope, of_params)
+    change = jax.tree.map(jnp.subtract, after.weights.discriminator.params, state.weights.discriminator.params)
+    assert largest_difference(change, wanted) < 1e-2  # a change of 1e-5 of a weight is known to two digits
+    dense = np.zeros(state.table.rows.shape, np.float32)
+    np.add.at(dense, batch.video_index, -rate / 4 * np.asarray(of_rows))
+    np.testing.assert_allclose(after.table.rows - state.table.rows, dense, rtol=1e-3, atol=1e-7)
 
 
 def test_it_is_a_function_of_state_and_batch(perceptual: Any) -> None:  # noqa: F811
@@ -132,6 +193,27 @@ def test_a_step_that_is_not_finite_changes_nothing(players: tuple[str, ...], per
         broken = after
     well, _ = step(state._replace(skipped_in_a_row=jnp.int32(5)), perceptual, tiny_batch())
     assert (int(well.skipped), int(well.skipped_in_a_row)) == (0, 0)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_though_every_loss_is(
+    perceptual: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The root of zero is zero, and its slope is not finite."""
+    terms = meta_step.generator_terms
+
+    def with_a_kink(*arguments: Any, **settings: Any) -> Any:
+        weighted, plain = terms(*arguments, **settings)
+        return weighted | {"kink": jnp.sqrt(0.0 * jnp.sum(arguments[1].fake))}, plain
+
+    monkeypatch.setattr(meta_step, "generator_terms", with_a_kink)
+    step = jax.jit(make_meta_train_step(networks(), optimizers(), losses(), players=("synthesis",)))
+    state = tiny_state()
+    after, said = step(state, perceptual, tiny_batch())
+    assert all(np.isfinite(value) for name, value in said.items() if name.startswith("loss/"))
+    assert not np.isfinite(said["grad_norm/synthesis"])
+    assert int(after.skipped) == 1
+    assert equal_bits((after.weights, after.averaged, after.table), (state.weights, state.averaged, state.table))
 
 
 def test_descending_both_objectives_lowers_them(perceptual: Any) -> None:  # noqa: F811

@@ -9,6 +9,7 @@ import pytest
 from th_jax.training.video_table import (
     ROW_MULTIPLE,
     VideoTable,
+    descend_video_table,
     identity_rows,
     init_video_table,
     padded_rows,
@@ -135,6 +136,18 @@ def test_a_step_copies_no_table(episodes: int) -> None:
     )
     memory = jax.jit(step, donate_argnums=0).lower(table, *arguments).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 0.01 * rows * 512 * 4
+
+
+def test_plain_descent_moves_a_row_by_the_sum_of_its_episodes() -> None:
+    table = init_video_table(jax.random.key(1), videos=4, width=WIDTH)
+    gradients = jnp.asarray(np.random.default_rng(2).normal(size=(3, WIDTH)), jnp.float32)
+    after = descend_video_table(table, jnp.array([3, 0, 3]), gradients, learning_rate=0.1)
+    wanted = np.array(table.rows)
+    wanted[3] -= 0.1 * np.asarray(gradients[0] + gradients[2])
+    wanted[0] -= 0.1 * np.asarray(gradients[1])
+    np.testing.assert_allclose(after.rows, wanted, rtol=1e-5, atol=1e-7)
+    alone = descend_video_table(table, jnp.array([2]), gradients[:1], learning_rate=0.1)
+    np.testing.assert_allclose(alone.rows[2], table.rows[2] - 0.1 * gradients[0], rtol=1e-5, atol=1e-7)
 
 
 def test_rows_come_back_unless_they_are_kept() -> None:

@@ -111,6 +111,14 @@ def test_what_counts_as_intact(store: dict, intact: bool, expired: bool) -> None
     assert (report_of(store).intact, report_of(store).expired) == (intact, expired)
 
 
+def test_a_failure_under_an_ingredient_counts() -> None:
+    delta = {"validationDeltas": {"failure": [{"code": "assertion.dataHash.mismatch"}]}}
+    below = STORE | {"validation_results": {"activeManifest": {"failure": []}, "ingredientDeltas": [delta]}}
+    report = report_of(below)
+    assert (report.intact, report.faults) == (False, ("assertion.dataHash.mismatch",))
+    assert report_of(below | {"validation_results": {"activeManifest": {"failure": []}}}).intact
+
+
 def test_a_machine_in_an_ingredient_counts() -> None:
     actions = {
         "actions": [{"digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"}]

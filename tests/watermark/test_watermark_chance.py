@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from marked_heads import heads
+from marked_heads import heads, marked
 
-from th_jax.watermark.detect import detect
+from th_jax.watermark import detect as detection
+from th_jax.watermark.detect import detect, detect_film
 from th_jax.watermark.layout import SMALL, STILL, Layout, chips_of, decode
 from th_jax.watermark.search import Place, Size, read_chips
 from th_jax.watermark.view import view_of
@@ -37,6 +38,26 @@ def test_the_best_of_all_messages_stays_below_the_bound() -> None:
     bounds = 65536 * np.exp(-(scores**2) / 2)
     for share in (0.5, 0.1, 0.01):
         assert np.mean(bounds < share) <= share
+
+
+def test_the_bound_counts_refinements_sizes_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times as many tries of one kind make the same find ten times as likely, twice as many twice."""
+    canvas = np.full((100, 110, 3), 200, np.uint8)
+    canvas[20:84, 30:94] = marked(heads(64)[:1], 5)[0]
+    film = [marked(heads(64)[:1], 5, kind="film")[0]]
+
+    def log10_chances() -> np.ndarray:
+        return np.array([detect(canvas).marks[0].log10_chance, detect_film(film).marks[0].log10_chance])
+
+    before = log10_chances()
+    for name, value, rises in (
+        ("REFINEMENTS", 10 * detection.REFINEMENTS, (1.0, 0.0)),  # the film is one mark, at one place
+        ("_STAGES", (2 * detection._STAGES[0], *detection._STAGES[1:]), (np.log10(2), 0.0)),
+        ("LOOKS", 10 * detection.LOOKS, (0.0, 1.0)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(detection, name, value)
+            np.testing.assert_allclose(log10_chances() - before, rises, atol=1e-6, err_msg=name)
 
 
 def test_whole_searches_find_next_to_nothing_even_when_half_may_be_false() -> None:
