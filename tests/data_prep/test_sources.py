@@ -40,6 +40,16 @@ def test_videos_belong_to_the_folder_they_lie_in(fill):
     )
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".mts", ".m2ts", ".M2TS"])
+def test_films_of_camcorders(fill, suffix):
+    assert listed(fill(f"ada/a{suffix}")) == (Layout.VIDEOS, [(f"ada/a{suffix}", "ada", (f"ada/a{suffix}",))])
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIC", ".heif", ".avif"])
+def test_photos_of_phones(fill, suffix):
+    assert listed(fill(f"ada/a{suffix}")) == (Layout.PHOTOS, [("ada", "ada", (f"ada/a{suffix}",))])
+
+
 def test_photos_of_a_person_are_one_record(fill):
     folder = fill("ada/2.jpg", "ada/1.png", "ada/more/3.jpeg", "björk/x.webp", "loose.jpg")
     layout, videos = listed(folder)

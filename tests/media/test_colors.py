@@ -117,16 +117,16 @@ def test_hdr_frames_come_in_any_order(tmp_path: Path) -> None:
         *(tmp_path / "a.mkv", frames), codec="ffv1", pix_fmt="yuv444p10le", options={"coder": "1"}, declared=declared
     )
     with open_video(path) as video:
-        times, greys = zip(*((time, int(frame[9, 9, 1])) for time, frame in video.frames()), strict=True)
+        times, grays = zip(*((time, int(frame[9, 9, 1])) for time, frame in video.frames()), strict=True)
         again = [int(frame[9, 9, 1]) for _, frame in video.frames_at([times[1], times[1], times[4]])]
         once_more = [int(frame[9, 9, 1]) for _, frame in video.frames()]
-    assert list(greys) == sorted(set(greys)) == once_more
-    assert again == [greys[1], greys[1], greys[4]]
+    assert list(grays) == sorted(set(grays)) == once_more
+    assert again == [grays[1], grays[1], grays[4]]
 
 
 def test_wide_primaries(tmp_path: Path) -> None:
-    grey = face().mean(-1, keepdims=True)
-    sdr = np.clip(np.round(grey + 1.8 * (face() - grey)), 0, 255)
+    gray = face().mean(-1, keepdims=True)
+    sdr = np.clip(np.round(gray + 1.8 * (face() - gray)), 0, 255)
     signal = in_primaries((sdr / 255) ** 2.4, "P3") ** (1 / 2.4)
     assert np.abs(255 * signal - sdr).mean() > 4  # what is seen if the primaries are not looked at
     path = write(tmp_path / "a.mkv", yuv(signal, matrix=1, bits=10), matrix=1, trc=1, primaries=12)

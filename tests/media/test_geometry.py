@@ -149,7 +149,7 @@ def test_limits_hold_for_square_pixels(tmp_path: Path) -> None:
 
 
 def moving(moment: int) -> np.ndarray:
-    """A grey disc that moves 6 pixels to the right each moment, before stripes that stay."""
+    """A gray disc that moves 6 pixels to the right each moment, before stripes that stay."""
     picture = np.full((96, 160, 3), 60, np.uint8)
     picture[:, ::16] = 120
     cv2.circle(picture, (30 + 6 * moment, 48), 24, (220, 220, 220), -1, cv2.LINE_AA)

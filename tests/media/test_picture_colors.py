@@ -63,8 +63,8 @@ def srgb_light(signal: np.ndarray) -> np.ndarray:
 
 def colorful() -> np.ndarray:
     face = cv2.resize(base_pictures()["closed"], (64, 48), interpolation=cv2.INTER_AREA).astype(float)
-    grey = face.mean(-1, keepdims=True)
-    return np.clip(np.round(grey + 1.5 * (face - grey)), 0, 255)
+    gray = face.mean(-1, keepdims=True)
+    return np.clip(np.round(gray + 1.5 * (face - gray)), 0, 255)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tiff", "a.avif"])
@@ -97,12 +97,12 @@ def test_transparent_pictures_with_a_profile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_grey_with_a_profile(tmp_path: Path, deep: bool) -> None:
-    grey = np.arange(0, 256, 4, np.uint8).reshape(8, 8)
+def test_gray_with_a_profile(tmp_path: Path, deep: bool) -> None:
+    gray = np.arange(0, 256, 4, np.uint8).reshape(8, 8)
     profile = icc_profile(b"GRAY", b"XYZ ", b"mntr", {b"kTRC": gamma_curve(1.5)})
-    image = Image.fromarray(grey.astype(np.uint16) * 257) if deep else Image.fromarray(grey)
+    image = Image.fromarray(gray.astype(np.uint16) * 257) if deep else Image.fromarray(gray)
     image.save(tmp_path / "a.png", icc_profile=profile)
-    wanted = np.repeat(srgb_signal((grey / 255) ** 1.5)[..., None], 3, -1)
+    wanted = np.repeat(srgb_signal((gray / 255) ** 1.5)[..., None], 3, -1)
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), wanted, atol=2)
 
 
@@ -145,7 +145,7 @@ def lab_to_xyz(lightness: float, a: float, b: float) -> np.ndarray:
         icc_profile(b"GRAY", b"XYZ ", b"mntr", {b"kTRC": gamma_curve(1.0)}),
         icc_profile(b"CMYK", b"Lab ", b"prtr", {}),
     ],
-    ids=["nonsense", "cut off", "no profile", "no curves", "of grey", "of inks"],
+    ids=["nonsense", "cut off", "no profile", "no curves", "of gray", "of inks"],
 )
 def test_profiles_that_cannot_be_used(tmp_path: Path, profile: bytes) -> None:
     wanted = colorful().astype(np.uint8)

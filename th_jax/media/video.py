@@ -152,7 +152,7 @@ class Video:
         self._stored = (first[1].width, first[1].height)
         of_boxes = "mov" in container.format.name
         self._seen = clean_aperture(self.path, stream.id, self._stored) if of_boxes else None
-        square = square_size(self.path, self._stored, stream.sample_aspect_ratio, limits)
+        square = square_size(self.path, self._stored, self._pixel_aspect(), limits)
         width, height = square if self._seen is None else self._seen.enlarged(self._stored, square)[2:]
         self.size = (height, width) if self._turn.quarters % 2 else (width, height)
 
@@ -221,7 +221,7 @@ class Video:
 
     def _upright(self, frame: Any) -> UInt8[np.ndarray, "H W 3"]:
         stored = (frame.width, frame.height)
-        size = square_size(self.path, stored, self._stream.sample_aspect_ratio, self._limits)
+        size = square_size(self.path, stored, self._pixel_aspect(), self._limits)
         try:
             picture = self._colors.rgb(frame, size)
             if self._seen is not None and stored == self._stored:
@@ -230,6 +230,10 @@ class Video:
             return self._turn.of(picture)
         except MemoryError as error:
             raise self._no_memory() from error
+
+    def _pixel_aspect(self) -> Fraction | None:
+        declared = self._stream.sample_aspect_ratio  # None, a Fraction, or from PyAV 19 on 0/1 and numbers of its own
+        return Fraction(declared.numerator, declared.denominator) if declared and declared.denominator else None
 
     def _no_memory(self) -> MediaError:
         return MediaError(MediaFault.OVER_LIMITS, f"{self.path} needs more memory than there is")
