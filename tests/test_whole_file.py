@@ -1,5 +1,6 @@
 """A place where nothing can be made is refused before any work, with what stands in the way."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,14 @@ def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         check_place("no/such/file")
     with pytest.raises(IsADirectoryError, match="folder is a folder: name a file"):
         check_place("folder")
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A superuser may write everywhere, so the answer of the system is put in its place."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+    for path, folder in ((closed / "a", False), (closed / "a", True), (closed / "a" / "b", True)):
+        with pytest.raises(PermissionError, match="closed may not be written to; choose another place"):
+            check_place(path, folder=folder)
+    check_place(tmp_path / "a")

@@ -18,6 +18,7 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     Raises:
         FileNotFoundError: if a file's folder is not there.
         NotADirectoryError, IsADirectoryError: if something else stands in the way.
+        PermissionError: if this user may not write there, or nobody may.
     """
     path = Path(path)
     there = path if folder else path.parent
@@ -25,6 +26,8 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         there = there.parent
     if not there.is_dir():
         raise NotADirectoryError(f"{path} cannot be made: {there} is no folder; choose another place")
+    if not (folder and there == path) and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be made: {there} may not be written to; choose another place")
     if folder:
         return
     if not path.parent.is_dir():

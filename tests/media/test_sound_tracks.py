@@ -83,28 +83,38 @@ def test_the_default_tracks_are_played_as_ffmpeg_does(tmp_path: Path, default: t
     assert heard(path)[1].mean() == pytest.approx(LOUD[best[1]], rel=0.01)
 
 
-def test_a_cover_is_no_moving_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moving", [True, False])
+def test_a_cover_is_no_moving_picture(tmp_path: Path, moving: bool) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("png", rate=1)
         cover.width, cover.height, cover.pix_fmt = 200, 200, "rgb24"
         cover.disposition = Disposition.attached_pic
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for index in range(10):
-            frame = av.VideoFrame.from_ndarray(BLACK, format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        sound = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(clicks(1.0)[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        packets = [*sound.encode(frame), *sound.encode(None)]
+        if moving:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for index in range(10):
+                frame = av.VideoFrame.from_ndarray(BLACK, format="rgb24").reformat(format="yuv420p")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
         picture = av.VideoFrame.from_ndarray(np.full((200, 200, 3), 90, np.uint8), format="rgb24")
         picture.pts, picture.time_base = 0, Fraction(1, 25)
-        container.mux(cover.encode(picture))
-        container.mux(cover.encode(None))
+        for packet in [*packets, *cover.encode(picture), *cover.encode(None)]:
+            container.mux(packet)
     with av.open(str(path)) as container:
         covers = [bool(stream.disposition & Disposition.attached_pic) for stream in container.streams.video]
-        assert sorted(covers) == [False, True]
-    with open_video(path) as video:
-        assert video.size == (32, 32)
+        assert sorted(covers) == ([False, True] if moving else [True])
+    if moving:
+        with open_video(path) as video:
+            assert video.size == (32, 32)
+    else:
+        with pytest.raises(MediaError, match=r"a\.mp4 holds only sound"):
+            open_video(path)
 
 
 def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:

@@ -98,6 +98,8 @@ def test_the_last_line_says_what_became_of_the_sound(
         ("heard.mp4", "a.mp4", ["--require_audio", "--mute"], "both left out and required"),
         ("heard.mp4", "a.png", ["--at", "9"], "lasts 0.16 s: there is no frame at 9 s"),
         ("ada.safetensors", "a.gif", [], "is no video that can be read"),
+        ("heard.mp4", "\udcff.mp4", [], "is no text in UTF-8"),
+        ("heard.mp4", "no/a.mp4", [], "does not exist: make it first"),
     ],
 )
 def test_what_headers_tell_is_refused_before_the_face_is_followed(

@@ -65,7 +65,7 @@ def write_image(
         ImportError: without the extra `video`, for pixels that were generated.
         OSError: if the disk refuses; nothing is left behind.
     """
-    path = _check_target(path, IMAGE_SUFFIXES, unmarked_for_research)
+    path = check_target(path, IMAGE_SUFFIXES, unmarked=unmarked_for_research)
     signer = _signer_for(provenance, signer, unmarked_for_research)
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality must be 1 to 100, but is {quality}")
@@ -106,7 +106,7 @@ def write_video(
         MediaError: if `audio_from` cannot be read or has no sound.
         OSError: if the disk refuses. After any error, also one in `frames`, nothing is left behind.
     """
-    path = _check_target(path, (".mp4",), unmarked_for_research)
+    path = check_target(path, (".mp4",), unmarked=unmarked_for_research)
     rate = _check_fps(fps)
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must be 0 to 51, but is {crf}")
@@ -142,7 +142,7 @@ def write_gif(
         SigningError, ImportError: as `write_image`.
         OSError: if the disk refuses. After any error, also one in `frames`, nothing is left behind.
     """
-    path = _check_target(path, (".gif",), unmarked_for_research)
+    path = check_target(path, (".gif",), unmarked=unmarked_for_research)
     rate = _check_fps(fps)
     if rate > 50:
         raise ValueError(f"a GIF shows at most 50 frames/s, but {float(rate):g} came: leave frames out, or write MP4")
@@ -171,9 +171,38 @@ def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
         ValueError: for another ending or a missing folder.
         OSError: if the disk refuses; nothing is left behind.
     """
-    path = _check_target(path, (".html",))
+    path = check_target(path, (".html",))
     _check_provenance(provenance)
     return _write_whole(path, provenance, None, False, lambda target: target.write_text(page, encoding="utf-8"))
+
+
+def check_target(path: str | Path, suffixes: tuple[str, ...], *, unmarked: bool = False) -> Path:
+    """The path of a file that can be written here, as far as its name and its folder tell.
+
+    Args:
+        path: of the file.
+        suffixes: that it may end in.
+        unmarked: whether it is written without marks, which the name must say then.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:  # a file of another system's; the record beside it names it as text
+        raise ValueError(f"the name {path.name!a} is no text in UTF-8: name the file to write in letters") from error
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder")
+    if unmarked and path != unmarked_path(path):
+        raise ValueError(
+            f"what is written without marks says so in its name: {unmarked_path(path).name}, not {path.name}"
+        )
+    return path
 
 
 def check_frame(frame: Any) -> np.ndarray:
@@ -203,25 +232,6 @@ def _checked(frames: Iterable[ArrayLike], path: Path) -> Generator[np.ndarray, N
         yield pixels
     if shape is None:
         raise ValueError(f"there are no frames to write to {path}")
-
-
-def _check_target(path: str | Path, suffixes: tuple[str, ...], unmarked: bool = False) -> Path:
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:  # a file of another system's; the record beside it names it as text
-        raise ValueError(f"the name {path.name!a} is no text in UTF-8: name the file to write in letters") from error
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: make it first")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder")
-    if unmarked and path != unmarked_path(path):
-        raise ValueError(
-            f"what is written without marks says so in its name: {unmarked_path(path).name}, not {path.name}"
-        )
-    return path
 
 
 def _signer_for(provenance: Provenance, signer: Signer | None, unmarked: bool, *, trial: bool = False) -> Signer | None:

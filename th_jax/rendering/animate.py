@@ -27,6 +27,7 @@ from th_jax.console import forgiving_output
 from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
+from th_jax.media.write import check_target
 from th_jax.memory import is_out_of_memory
 from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
@@ -126,8 +127,10 @@ def animate(
         raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
-    _check(driver, out, layout, at=at, seconds=seconds, fps=fps)
+    _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
     target = target_shape(loaded, retargeting)
+    if signer is None and not unmarked_for_research:
+        signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
@@ -182,7 +185,14 @@ def animate(
 
 
 def _check(
-    driver: Path, out: Path, layout: tuple[Panel, ...], *, at: float, seconds: float | None, fps: float | None
+    driver: Path,
+    out: Path,
+    layout: tuple[Panel, ...],
+    *,
+    at: float,
+    seconds: float | None,
+    fps: float | None,
+    unmarked: bool,
 ) -> None:
     """Refuse before the driver is decoded what would be refused after it."""
     parse_layout(",".join(layout))
@@ -190,6 +200,7 @@ def _check(
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
     check_place(out)
+    check_target(out, SUFFIXES, unmarked=unmarked)
     if out.exists() and driver.exists() and out.samefile(driver):
         raise ValueError(f"{out} is the driver itself, which would be overwritten")
     if points and "driver" in layout:
