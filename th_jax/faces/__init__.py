@@ -12,6 +12,7 @@ from th_jax.faces.crop import (
     whole_frame_square,
 )
 from th_jax.faces.detect import (
+    NEEDED_IN_FILM,
     Box,
     Face,
     OutsideFrameError,
@@ -25,6 +26,7 @@ from th_jax.faces.detect import (
 from th_jax.faces.track import Track, TrackedFrame, box_around, follow_face, segments, settled_landmarks, track_faces
 
 __all__ = [
+    "NEEDED_IN_FILM",
     "Box",
     "Crops",
     "Face",

@@ -29,7 +29,7 @@ from th_jax.media.signing_options import tried_signer
 from th_jax.memory import is_out_of_memory
 from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
-from th_jax.rendering.landmark_source import Driving, frames_on_screen, read_landmarks, track_driver
+from th_jax.rendering.landmark_source import Driving, frames_on_screen, is_landmark_file, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
 from th_jax.rendering.poses import driving_poses
@@ -122,7 +122,7 @@ def animate(
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps)
     target = target_shape(loaded, retargeting)
     with ExitStack() as resources:
-        if driver.suffix.lower() == ".npz":
+        if is_landmark_file(driver):
             driving = read_landmarks(driver, fps=fps)
         else:
             limit = at + _STILL_SECONDS if still else seconds
@@ -197,7 +197,7 @@ def _check(
 ) -> None:
     """Refuse before the driver is decoded what would be refused after it."""
     parse_layout(",".join(layout))
-    points = driver.suffix.lower() == ".npz"
+    points = is_landmark_file(driver)
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
     check_place(out)
@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> str:
     number = camera_number(chosen.driver)
-    from_file = chosen.driver.lower().endswith(".npz")
+    from_file = is_landmark_file(chosen.driver)
     cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
     smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
     if smoothing is not None:
