@@ -31,7 +31,14 @@ def get_config() -> ConfigDict:
             },
             "batch_rule": "square_root",
             # th_jax.training.schedule.AdversarySchedule: the paper's has both players from the first step
-            "adversary": {"content_steps": 0, "discriminator_steps": 0, "ramp_steps": 0, "weight": 1.0},
+            "adversary": {
+                "content_steps": 0,
+                "discriminator_steps": 0,
+                "ramp_steps": 0,
+                "weight": 1.0,
+                "fall_steps": 0,
+                "final_weight": 1.0,
+            },
             # th_jax.training.meta_step.make_meta_train_step
             "step": {
                 "discriminator_updates": 2,
@@ -46,6 +53,8 @@ def get_config() -> ConfigDict:
                 "sources": 8,
                 "flip": False,
                 "color_jitter": 0.0,
+                "crop_scale": 0.0,
+                "crop_shift": 0.0,
                 "drop_pupils": 0.0,
                 "landmarks": "detected",
                 "short_videos": "leave_out",

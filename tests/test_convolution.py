@@ -101,3 +101,47 @@ def test_it_maps_over_identities() -> None:
     x, kernels = jnp.ones((3, 1, 4, 4, 40)), jnp.ones((3, 3, 3, 40, 40))
     together = jax.vmap(FORMS["convolve"][0])(x, kernels)
     np.testing.assert_allclose(together[1], plain(x[1], kernels[1]), rtol=1e-5)
+
+
+@pytest.fixture
+def bfloat16_products(monkeypatch: pytest.MonkeyPatch):
+    """A processor that multiplies bfloat16 fast, and the permission to use it."""
+    monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda: True)
+    with jax.default_matmul_precision("bfloat16"):
+        yield
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(2, 8, 128, 64), (1, 8, 256, 256), (1, 4, 136, 128)])
+def test_products_in_bfloat16_are_near_the_plain_convolution(bfloat16_products, form: str, shape) -> None:
+    """Rounding both factors to 8 bits leaves 0.6 % of the result's size; Winograd's sums double that."""
+    batch, side, inputs, features = shape
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, side, side, inputs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, inputs, features)) / (3 * inputs**0.5), jnp.float32)
+    ours, reference = FORMS[form]
+    result, pull = jax.vjp(jax.jit(ours), x, kernel)
+    with jax.default_matmul_precision("highest"):
+        expected, pull_reference = jax.vjp(reference, x, kernel)
+        cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+        wanted = (expected, *pull_reference(cotangent))
+    for name, a, b in zip(("result", "input", "kernel"), (result, *pull(cotangent)), wanted, strict=True):
+        assert a.dtype == jnp.float32
+        error = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+        assert 0 < error < 0.015, f"{name}: {error}" if error else f"{name} is not rounded"
+
+
+def test_products_in_bfloat16_need_permission_and_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 128), (3, 3, 128, 128))]
+    narrow = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 32), (3, 3, 32, 32))]
+
+    def rounds(shapes: list[jax.ShapeDtypeStruct]) -> bool:
+        jax.clear_caches()
+        return "bf16" in jax.jit(FORMS["convolve"][0]).lower(*shapes).as_text()
+
+    for has_unit, precision, expected in ((True, None, False), (True, "high", False), (False, "bfloat16", False),
+                                          (True, "bfloat16", True)):  # fmt: skip
+        monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda has_unit=has_unit: has_unit)
+        with jax.default_matmul_precision(precision):
+            assert rounds(shapes) is expected
+            assert not rounds(narrow)

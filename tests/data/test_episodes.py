@@ -96,7 +96,7 @@ def test_another_seed_chooses_other_frames_of_the_same_video(make_data_set, make
 
 
 def test_resuming_at_any_step_is_bit_equal(records):
-    settings = SMALL | {"flip": True, "color_jitter": 0.3, "drop_pupils": 0.5}
+    settings = SMALL | {"flip": True, "color_jitter": 0.3, "drop_pupils": 0.5, "crop_scale": 0.2, "crop_shift": 0.1}
     through = list(Episodes(records, **settings).iterate(stop_step=120, threads=1))
     assert len(through) == 120
     for step in np.random.default_rng(0).choice(119, 50, replace=False):
@@ -192,6 +192,27 @@ def test_jitter_changes_all_frames_of_an_episode_alike(records):
     assert len(set(np.round(slopes, 3))) == 4, "episodes differ"
 
 
+def test_all_frames_of_an_episode_move_alike(records):
+    settings = {"crop_scale": 0.2, "crop_shift": 0.1}
+    plain, moved = (Episodes(records, **SMALL, **changes).batch(3) for changes in ({}, settings))
+    maps = []
+    for slot in range(4):
+        before, after = (
+            np.concatenate([batch.source_landmarks[slot], batch.target_landmarks[slot][None]]).reshape(-1, 2)
+            for batch in (plain, moved)
+        )
+        known = np.isfinite(before).all(1)
+        scale = np.ptp(after[known, 0]) / np.ptp(before[known, 0])
+        shift = (after - 0.5 - scale * (before - 0.5))[known]
+        np.testing.assert_allclose(shift, np.broadcast_to(shift.mean(0), shift.shape), atol=1e-5)
+        maps.append((scale, *shift.mean(0)))
+        assert not np.array_equal(plain.target_frame[slot], moved.target_frame[slot])
+    assert len({round(float(scale), 4) for scale, *_ in maps}) == 4, "episodes differ"
+    scales, shifts = np.array(maps)[:, 0], np.array(maps)[:, 1:]
+    assert ((scales >= 0.8) & (scales <= 1.2)).all()
+    assert (np.abs(shifts) <= 0.1).all()
+
+
 def test_pupils_are_dropped_in_the_stated_share(records):
     episodes = Episodes(records, **SMALL | {"batch_size": 50}, drop_pupils=0.3)
     source, target = episodes.batch(0).source_landmarks, episodes.batch(0).target_landmarks
@@ -274,6 +295,8 @@ def test_a_frame_that_is_no_picture_is_damage(make_data_set, make_record):
         ({"process_index": 1}, "process_index must be 0 to 0, but is 1"),
         ({"sources": 0}, "at least 1 source frame, but sources is 0"),
         ({"color_jitter": 1.0}, r"color_jitter must be in \[0, 1\), but is 1.0"),
+        ({"crop_scale": 0.6}, r"crop_scale must be in \[0, 0.5\], but is 0.6"),
+        ({"crop_shift": -0.1}, r"crop_shift must be in \[0, 0.5\], but is -0.1"),
         ({"drop_pupils": 1.5}, r"drop_pupils must be in \[0, 1\], but is 1.5"),
         ({"landmarks": "dlib"}, 'landmarks must be "detected" or "true", but is \'dlib\''),
         ({"short_videos": "pad"}, 'short_videos must be "stop" or "leave_out", but is \'pad\''),

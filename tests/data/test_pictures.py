@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data.pictures import Look, decode_frame, jitter_matrix
+from th_jax.data.pictures import Augmentation, decode_frame, jitter_matrix
 from th_jax.topology import mirror_landmarks
 
 SIZE = 256
-PLAIN = Look(mirrored=False, color_matrix=None)
+PLAIN = Augmentation(mirrored=False, color_matrix=None)
 
 
 def dotted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def test_mirrored_landmarks_agree_with_the_mirrored_picture(make_jpeg):
     frame, landmarks, colors = dotted(1)
     jpeg = make_jpeg(frame, quality=100)
     np.testing.assert_allclose(colors_at(decode_frame(jpeg, size=SIZE), landmarks), colors, atol=40)
-    mirrored = decode_frame(jpeg, size=SIZE, look=PLAIN._replace(mirrored=True))
+    mirrored = decode_frame(jpeg, size=SIZE, augmentation=PLAIN._replace(mirrored=True))
     np.testing.assert_array_equal(mirrored, decode_frame(jpeg, size=SIZE)[:, ::-1])
     # The landmarks change places too: point i is drawn where its partner's disc has gone.
     partners = mirror_landmarks(np.arange(140, dtype=np.float32).reshape(70, 2))[:, 1].astype(int) // 2
@@ -59,7 +59,9 @@ def test_jitter_of_ones_changes_nothing(make_jpeg):
     jpeg = make_jpeg(dotted(2)[0])
     matrix = jitter_matrix(brightness=1.0, contrast=1.0, saturation=1.0)
     plain = decode_frame(jpeg, size=SIZE)
-    np.testing.assert_array_equal(decode_frame(jpeg, size=SIZE, look=PLAIN._replace(color_matrix=matrix)), plain)
+    np.testing.assert_array_equal(
+        decode_frame(jpeg, size=SIZE, augmentation=PLAIN._replace(color_matrix=matrix)), plain
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,23 @@ def test_frames_that_cannot_be_used_are_named(make_jpeg):
         decode_frame(make_jpeg(np.zeros((12, 16, 3), np.uint8)), size=8)
     with pytest.raises(ValueError, match="square with at least 32 px, but 16 x 16 came"):
         decode_frame(make_jpeg(np.zeros((16, 16, 3), np.uint8)), size=32)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, (0.1, -0.05)), (1.2, (0.0, 0.0)), (0.8, (-0.06, 0.08))])
+def test_moved_landmarks_agree_with_the_moved_picture(make_jpeg, scale, shift):
+    frame, landmarks, colors = dotted(3)
+    augmentation = PLAIN._replace(scale=scale, shift=shift)
+    moved = decode_frame(make_jpeg(frame, quality=100), size=SIZE, augmentation=augmentation)
+    points = augmentation.move(landmarks)
+    inside = ((points > 0.03) & (points < 0.97)).all(-1)
+    assert inside.sum() > 40
+    np.testing.assert_allclose(colors_at(moved, points[inside]), colors[inside], atol=40)
+    # An area of known size keeps its place to a tenth of a pixel: the centroid of a bright square.
+    square = np.zeros((SIZE, SIZE, 3), np.uint8)
+    square[100:120, 60:80] = 255
+    lit = decode_frame(make_jpeg(square, quality=100), size=SIZE, augmentation=augmentation)[..., 0].astype(float)
+    y, x = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    centroid = np.array([(lit * x).sum(), (lit * y).sum()]) / lit.sum() / SIZE
+    wanted = augmentation.move(np.array([[70.0, 110.0]], np.float32) / SIZE)[0]
+    np.testing.assert_allclose(centroid, wanted, atol=0.1 / SIZE)
+    np.testing.assert_allclose(lit.sum() / 255, 400 * scale**2, rtol=0.02)

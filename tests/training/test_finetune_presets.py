@@ -96,9 +96,9 @@ def test_mistakes_are_named(tmp_path: Path, settings: Any, message: str) -> None
 
 
 def test_losses_without_a_preset_change_the_published_ones(tmp_path: Path) -> None:
-    changes = {"losses": {"pixel": 200, "feature_matching": 0}}
+    changes = {"losses": {"pixel": 200, "feature_matching": 0, "face_content": 1, "face_size": 32}}
     losses = finetune_arguments(read_settings(written(tmp_path, changes)), {"vgg16": {}})["loss_weights"]
-    assert losses == LossWeights({"vgg16": 1.5e-1}, feature_matching=0.0, pixel=200.0)
+    assert losses == LossWeights({"vgg16": 1.5e-1}, feature_matching=0.0, pixel=200.0, face_content=1.0, face_size=32)
 
 
 def test_a_section_that_is_missing_is_named() -> None:

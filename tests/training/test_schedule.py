@@ -23,6 +23,12 @@ def test_stages_follow_each_other() -> None:
     assert [step for step in range(20) if schedule.settles_at(step)] == [10]
 
 
+def test_the_weight_falls_after_the_ramp() -> None:
+    schedule = AdversarySchedule(discriminator_steps=2, ramp_steps=4, weight=4.0, fall_steps=3, final_weight=1.0)
+    weights = [float(schedule.adversary(jnp.int32(step))) for step in (1, 2, 5, 6, 7, 8, 100)]
+    np.testing.assert_allclose(weights, [0.0, 1.0, 4.0, 3.0, 2.0, 1.0, 1.0])
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="ramp_steps must be at least 0, but is -1"):
         AdversarySchedule(ramp_steps=-1)

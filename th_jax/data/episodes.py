@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from th_jax.data.framing import DamagedRecord
-from th_jax.data.pictures import Look, UnreadableFrame, decode_frame, jitter_matrix
+from th_jax.data.pictures import Augmentation, UnreadableFrame, decode_frame, jitter_matrix
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, mirror_landmarks
@@ -45,6 +45,8 @@ class Episodes:
         process_count: int = 1,
         flip: bool = False,
         color_jitter: float = 0.0,
+        crop_scale: float = 0.0,
+        crop_shift: float = 0.0,
         drop_pupils: float = 0.0,
         landmarks: str = "detected",
         short_videos: str = "stop",
@@ -61,6 +63,10 @@ class Episodes:
             process_count: number of hosts; must divide `batch_size`.
             flip: mirror half of the episodes, landmarks included.
             color_jitter: brightness, contrast and saturation of an episode each differ by up to this share, in [0, 1).
+            crop_scale: an episode's frames are enlarged or reduced by up to this share, in [0, 0.5]; edge pixels are repeated
+                around reduced ones.
+            crop_shift: an episode's frames are moved by up to this share of their side in each direction, in [0, 0.5].
+                Landmarks move along, and may leave [0, 1].
             drop_pupils: share of episodes whose pupils become unknown, in [0, 1].
             landmarks: "detected", or the "true" ones of rendered heads.
             short_videos: what a video of fewer than K + 1 frames does: "stop" raises now, "leave_out" gives it no
@@ -82,6 +88,9 @@ class Episodes:
             raise ValueError(f"an episode needs at least 1 source frame, but sources is {sources}")
         if not 0 <= color_jitter < 1:
             raise ValueError(f"color_jitter must be in [0, 1), but is {color_jitter}")
+        for name, share in (("crop_scale", crop_scale), ("crop_shift", crop_shift)):
+            if not 0 <= share <= 0.5:
+                raise ValueError(f"{name} must be in [0, 0.5], but is {share}")
         if not 0 <= drop_pupils <= 1:
             raise ValueError(f"drop_pupils must be in [0, 1], but is {drop_pupils}")
         if drop_pupils and videos.points != PUPIL_POINTS:
@@ -100,6 +109,7 @@ class Episodes:
         local = batch_size // process_count
         self._places = range(process_index * local, (process_index + 1) * local)
         self._flip, self._color_jitter, self._drop_pupils = flip, color_jitter, drop_pupils
+        self._crop_scale, self._crop_shift = crop_scale, crop_shift
         self._true_landmarks = landmarks == "true"
         self._numbers = _long_enough(records, sources + 1, short_videos)
 
@@ -109,7 +119,7 @@ class Episodes:
         return len(self._numbers)
 
     def batch(self, step: int) -> EpisodeBatch:
-        """This host's part of the batch of a global step: numpy arrays, frames UInt8, landmarks Float32 in [0, 1].
+        """This host's part of the batch of a global step: UInt8 frames and landmarks in [0, 1] of them.
 
         Raises:
             DamagedRecord: naming shard and record, if the records' policy is "stop" or no record is whole.
@@ -177,31 +187,36 @@ class Episodes:
         mirror, drop = (float(chance) for chance in rng.random(2))
         strength = 1 + self._color_jitter * rng.uniform(-1, 1, 3)
         brightness, contrast, saturation = (float(factor) for factor in strength)
-        look = Look(
+        bigger, right, down = (float(share) for share in rng.uniform(-1, 1, 3))
+        augmentation = Augmentation(
             mirrored=self._flip and mirror < 0.5,
             color_matrix=jitter_matrix(brightness=brightness, contrast=contrast, saturation=saturation)
             if self._color_jitter
             else None,
+            scale=1 + self._crop_scale * bigger,
+            shift=(self._crop_shift * right, self._crop_shift * down),
         )
         points = record.true_landmarks if self._true_landmarks else record.landmarks
         assert points is not None  # the list says so of the whole data set
-        points = self._change(points, mirrored=look.mirrored, drop_pupils=drop < self._drop_pupils)
-        batch.target_frame[slot] = decode_frame(record.frames[target], size=self.image_size, look=look)
+        points = self._change(points, augmentation, drop_pupils=drop < self._drop_pupils)
+        batch.target_frame[slot] = decode_frame(record.frames[target], size=self.image_size, augmentation=augmentation)
         batch.target_landmarks[slot] = points[target]
         for k, source in enumerate(sources):
-            batch.source_frames[slot, k] = decode_frame(record.frames[source], size=self.image_size, look=look)
+            batch.source_frames[slot, k] = decode_frame(
+                record.frames[source], size=self.image_size, augmentation=augmentation
+            )
         batch.source_landmarks[slot] = points[sources]
 
     @staticmethod
     def _change(
-        landmarks: Float32[np.ndarray, "F P 2"], *, mirrored: bool, drop_pupils: bool
+        landmarks: Float32[np.ndarray, "F P 2"], augmentation: Augmentation, *, drop_pupils: bool
     ) -> Float32[np.ndarray, "F P 2"]:
-        if mirrored:
+        if augmentation.mirrored:
             landmarks = mirror_landmarks(landmarks)
         if drop_pupils:
             landmarks = landmarks.copy()
             landmarks[:, IBUG_POINTS:] = np.nan
-        return landmarks
+        return augmentation.move(landmarks)
 
 
 @lru_cache(maxsize=8)  # threads may stand on both sides of an epoch's end

@@ -14,16 +14,31 @@ class UnreadableFrame(ValueError):
     """The bytes of a frame are no picture that can be used."""
 
 
-class Look(NamedTuple):
+class Augmentation(NamedTuple):
     """How all frames of one episode are changed, so that sources and target keep showing the same person."""
 
     mirrored: bool
     color_matrix: Float32[np.ndarray, "3 4"] | None
     """RGB in 0..255 to RGB, the last column added; None leaves colours as they are."""
+    scale: float = 1.0
+    """Factor by which the frame is enlarged about its center; below 1, its edge pixels are repeated around it."""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Motion to the right and down after scaling, as shares of the side."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything changes its place apart from mirroring."""
+        return self.scale != 1.0 or self.shift != (0.0, 0.0)
+
+    def move(self, points: Float32[np.ndarray, "*batch 2"]) -> Float32[np.ndarray, "*batch 2"]:
+        """Landmarks in [0, 1], mirrored already, to where scale and shift move them; they may leave [0, 1]."""
+        if not self.moves:
+            return points
+        return (self.scale * (points - 0.5) + 0.5 + np.array(self.shift)).astype(np.float32)
 
 
-def decode_frame(jpeg: bytes, *, size: int, look: Look | None = None) -> UInt8[np.ndarray, "H H 3"]:
-    """The RGB frame in a JPEG, reduced to `size` by area, then changed to its look.
+def decode_frame(jpeg: bytes, *, size: int, augmentation: Augmentation | None = None) -> UInt8[np.ndarray, "H H 3"]:
+    """The RGB frame in a JPEG, reduced to `size` by area, then mirrored, moved and recolored.
 
     Raises:
         UnreadableFrame: if the bytes hold no picture, or one that is smaller than `size` or not square.
@@ -36,11 +51,24 @@ def decode_frame(jpeg: bytes, *, size: int, look: Look | None = None) -> UInt8[n
         raise UnreadableFrame(f"a frame must be square with at least {size} px, but {width} x {height} came")
     if height != size:
         frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
-    if look is not None and look.mirrored:
+    if augmentation is None:
+        return np.asarray(frame)
+    if augmentation.mirrored:
         frame = cv2.flip(frame, 1)
-    if look is not None and look.color_matrix is not None:
-        frame = cv2.transform(frame, look.color_matrix)
+    if augmentation.moves:
+        frame = _moved(frame, augmentation)
+    if augmentation.color_matrix is not None:
+        frame = cv2.transform(frame, augmentation.color_matrix)
     return np.asarray(frame)
+
+
+def _moved(frame: UInt8[np.ndarray, "H H 3"], augmentation: Augmentation) -> UInt8[np.ndarray, "H H 3"]:
+    size, scale = len(frame), augmentation.scale
+    middle = 0.5 * (size - 1)  # OpenCV counts from the middle of the first pixel
+    matrix = np.array([[scale, 0.0, middle], [0.0, scale, middle]])
+    matrix[:, 2] += size * np.array(augmentation.shift) - scale * middle
+    moved = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
 
 
 def jitter_matrix(*, brightness: float, contrast: float, saturation: float) -> Float32[np.ndarray, "3 4"]:

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from th_jax.images import to_network_range
 from th_jax.losses import (
     LossWeights,
-    content_loss,
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_adversarial_loss,
@@ -18,8 +17,8 @@ from th_jax.losses import (
     pixel_loss,
 )
 from th_jax.models.networks import Networks
-from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.training.views import face_squares, view_pyramids, views_content_loss
 from th_jax.types import NetworkState, Shots
 
 Scalar = Float[Array, ""]
@@ -31,6 +30,7 @@ class Frames(NamedTuple):
     real: Float[Array, "b H W 3"]
     landmarks: Float[Array, "b H W 3"]
     emphasis: Float[Array, "b H W 1"]
+    face: Float[Array, "b 3"]
     weight: Float[Array, " b"]
 
     @classmethod
@@ -49,6 +49,7 @@ class Frames(NamedTuple):
             real=to_network_range(jnp.asarray(shots.frames)[chosen]),
             landmarks=networks.landmark_image(points),
             emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+            face=face_squares(points),
             weight=weight,
         )
 
@@ -83,8 +84,10 @@ def generator_terms_of_person(
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
     """The generator's weighted terms, whose sum it minimises, and the same unweighted (paper, section 3.3)."""
     dtype: Any = jnp.dtype(networks.compute_dtype)
-    real_pyramids = jax.lax.stop_gradient(feature_pyramids(perceptual, frames.real, dtype=dtype))
-    pyramids = feature_pyramids(perceptual, fake, dtype=dtype)
+    real_views, views = (
+        view_pyramids(perceptual, images, frames.face, loss_weights=loss_weights, dtype=dtype)
+        for images in (jax.lax.stop_gradient(frames.real), fake)
+    )
     row = _no_row(networks, fake)
     _, real_features = networks.discriminate(discriminator, frames.real, frames.landmarks, row)
     score, features = networks.discriminate(discriminator, fake, frames.landmarks, row)
@@ -94,7 +97,7 @@ def generator_terms_of_person(
             lambda leaf: leaf[None], leaves
         )
         return {
-            "content": content_loss(generated, real, weights=loss_weights.content),
+            "content": views_content_loss(generated, real, loss_weights=loss_weights),
             "pixel": pixel_loss(made, wanted, emphasis=emphasis),
             "adversarial": generator_adversarial_loss(one_score),
             "feature_matching": feature_matching_loss(fake_features, true_features),
@@ -102,7 +105,7 @@ def generator_terms_of_person(
 
     each = jax.vmap(of_one)(
         (
-            (dict(pyramids), dict(real_pyramids)),
+            (views, jax.lax.stop_gradient(real_views)),
             (tuple(features), jax.lax.stop_gradient(tuple(real_features))),
             score,
             (fake, frames.real, frames.emphasis),

@@ -183,7 +183,11 @@ def finetune_settings(meta: MetaWithPerceptual) -> dict[str, Any]:
 
 
 def _losses(section: Mapping[str, Any], without_preset: Callable[[], LossWeights]) -> LossWeights:
-    changes = {name: _as_float(value) for name, value in section.items() if name != "preset"}
+    changes = {
+        name: value if name.endswith("_size") else _as_float(value)
+        for name, value in section.items()
+        if name != "preset"
+    }
     preset = section.get("preset", "")
     return changed_losses(loss_preset(preset) if preset else without_preset(), changes)
 

@@ -53,7 +53,12 @@ def make_health(
         synthesis = synthesise(networks, weights.synthesis, draw_sources(networks, batch), targets.landmarks)
         rows = identity_rows(state.table, jnp.asarray(batch.video_index))
         judges = appoint_judges(
-            networks, weights.discriminator if adversary else None, rows, perceptual, targets=targets
+            networks,
+            weights.discriminator if adversary else None,
+            rows,
+            perceptual,
+            targets=targets,
+            loss_weights=loss_weights,
         )
         factor = schedule.adversary(state.step) if adversary else None
 

@@ -127,7 +127,9 @@ def make_meta_train_step(
 
             def objective(targets: Targets, synthesis: Synthesis, rows: Array) -> tuple[Metrics, Synthesis]:
                 discriminator = None if adversary is None else new.weights.discriminator
-                judges = appoint_judges(networks, discriminator, rows, perceptual, targets=targets)
+                judges = appoint_judges(
+                    networks, discriminator, rows, perceptual, targets=targets, loss_weights=loss_weights
+                )
 
                 def total(moving: Synthesis) -> tuple[Array, Metrics]:
                     weighted, plain = generator_terms(

@@ -1,6 +1,5 @@
 """What each player minimises, term by term, as functions of one batch's arrays (paper, section 3.2)."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,6 @@ from th_jax.images import to_network_range
 from th_jax.losses import (
     Features,
     LossWeights,
-    content_loss,
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_adversarial_loss,
@@ -21,8 +19,8 @@ from th_jax.losses import (
     pixel_loss,
 )
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.training.views import Views, face_squares, view_pyramids, views_content_loss
 from th_jax.types import EpisodeBatch, NetworkState, Params
 
 Scalar = Float[Array, ""]
@@ -38,11 +36,13 @@ class Sources(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What G redraws and D judges: frames and drawn landmarks in [-1, 1], and each pixel's weight in the pixel loss."""
+    """What G redraws and D judges: frames and drawn landmarks in [-1, 1], each pixel's weight in the pixel loss, the face."""
 
     frames: Float[Array, "B H W 3"]
     landmarks: Float[Array, "B H W 3"]
     emphasis: Float[Array, "B H W 1"]
+    face: Float[Array, "B 3"]
+    """Square around the face: left, top and side, as shares of the image's side."""
 
 
 class Synthesis(NamedTuple):
@@ -65,6 +65,7 @@ def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float
         frames=to_network_range(jnp.asarray(batch.target_frame)),
         landmarks=networks.landmark_image(points),
         emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+        face=face_squares(points),
     )
 
 
@@ -142,7 +143,7 @@ class Judges(NamedTuple):
     discriminator: NetworkState
     rows: Float[Array, "B N"]
     perceptual: PerceptualWeights
-    real_pyramids: Mapping[str, Sequence[Float[Array, "B _ _ _"]]]
+    real_views: Views
     real_features: Features
 
 
@@ -153,14 +154,16 @@ def appoint_judges(
     perceptual: PerceptualWeights,
     *,
     targets: Targets,
+    loss_weights: LossWeights,
 ) -> Judges:
     """Everything about the real frames, computed once; without a discriminator its features stay empty."""
-    pyramids = feature_pyramids(perceptual, targets.frames, dtype=jnp.dtype(networks.compute_dtype))
+    dtype = jnp.dtype(networks.compute_dtype)
+    views = view_pyramids(perceptual, targets.frames, targets.face, loss_weights=loss_weights, dtype=dtype)
     features: Features = ()
     if discriminator is not None:
         _, features = networks.discriminate(discriminator, targets.frames, targets.landmarks, rows)
     state = discriminator or NetworkState({}, {})
-    return jax.lax.stop_gradient(Judges(state, rows, perceptual, pyramids, tuple(features)))
+    return jax.lax.stop_gradient(Judges(state, rows, perceptual, views, tuple(features)))
 
 
 def generator_terms(
@@ -186,11 +189,11 @@ def generator_terms(
     """
     dtype: Any = jnp.dtype(networks.compute_dtype)
 
-    def pyramids(images: Float[Array, "B H W 3"]) -> Mapping[str, Sequence[Array]]:
-        return feature_pyramids(judges.perceptual, images, dtype=dtype)
+    def views(images: Float[Array, "B H W 3"]) -> Views:
+        return view_pyramids(judges.perceptual, images, targets.face, loss_weights=loss_weights, dtype=dtype)
 
-    generated = (jax.checkpoint(pyramids) if remat_perceptual else pyramids)(synthesis.fake)
-    plain = {"content": content_loss(generated, judges.real_pyramids, weights=loss_weights.content)}
+    generated = (jax.checkpoint(views) if remat_perceptual else views)(synthesis.fake)
+    plain = {"content": views_content_loss(generated, judges.real_views, loss_weights=loss_weights)}
     weighted = dict(plain)
     if loss_weights.pixel:
         plain["pixel"] = pixel_loss(synthesis.fake, targets.frames, emphasis=targets.emphasis)

@@ -23,12 +23,17 @@ class AdversarySchedule:
         discriminator_steps: steps after those in which only D and W train.
         ramp_steps: steps after those over which the adversary's weight grows from 0.
         weight: of the adversarial and the feature matching loss after the ramp; 1 in the paper.
+        fall_steps: steps after the ramp over which that weight falls, or rises, to `final_weight`; 0 keeps it. As content
+            is learned its gradient shrinks, and a constant adversary takes over (docs/learning.md).
+        final_weight: the weight after those.
     """
 
     content_steps: int = 0
     discriminator_steps: int = 0
     ramp_steps: int = 0
     weight: float = 1.0
+    fall_steps: int = 0
+    final_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse negative stages."""
@@ -57,10 +62,14 @@ class AdversarySchedule:
     def adversary(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """The adversary's weight at a step, on the device."""
         start = self.content_steps + self.discriminator_steps
-        if not self.ramp_steps:
-            return jnp.asarray(self.weight, jnp.float32)
-        risen = (step - start + 1).astype(jnp.float32) / self.ramp_steps
-        return self.weight * jnp.clip(risen, 0.0, 1.0)
+        weight = jnp.asarray(self.weight, jnp.float32)
+        if self.fall_steps:
+            fallen = (step - start - self.ramp_steps + 1).astype(jnp.float32) / self.fall_steps
+            weight += (self.final_weight - self.weight) * jnp.clip(fallen, 0.0, 1.0)
+        if self.ramp_steps:
+            risen = (step - start + 1).astype(jnp.float32) / self.ramp_steps
+            weight *= jnp.clip(risen, 0.0, 1.0)
+        return weight
 
     def settles_at(self, step: int) -> bool:
         """Whether W is set to the embeddings before this step."""

@@ -1,0 +1,81 @@
+"""What the content loss looks at: the face's square by hand, crops of known functions, and where gradients reach."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.training.tiny_runs import perceptual  # noqa: F401
+from th_jax.losses import LossWeights, content_loss
+from th_jax.perceptual.pyramids import feature_pyramids
+from th_jax.training.views import crop_squares, face_squares, view_pyramids, views_content_loss
+
+
+def face(top: float, chin: float, left: float, right: float) -> np.ndarray:
+    points = np.full((68, 2), 0.5 * (left + right), np.float32)
+    points[:, 1] = 0.5 * (top + chin)
+    points[0, 0], points[16, 0] = left, right
+    points[27, 1], points[8, 1] = top, chin
+    return points
+
+
+def test_the_square_around_a_face() -> None:
+    squares = face_squares(jnp.asarray(np.stack([face(0.4, 0.7, 0.3, 0.6), face(0.5, 0.52, 0.4, 0.8)])))
+    # From 0.4 - 0.47 * 0.3 to 0.7 + 0.2 * 0.3, about x = 0.45.
+    np.testing.assert_allclose(squares[0], [0.45 - 0.2505, 0.259, 0.501], atol=1e-6)
+    # A face so flat gets the smallest square, about the same middle: 0.5 + 0.5 * (1 - 0.47 + 0.2) * 0.02.
+    np.testing.assert_allclose(squares[1], [0.6 - 0.1, 0.5073 - 0.1, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("unknown", [27, 8, slice(None)])
+def test_an_unknown_chin_or_nose_means_the_whole_image(unknown: Any) -> None:
+    points = face(0.4, 0.7, 0.3, 0.6)
+    points[unknown] = np.nan
+    np.testing.assert_array_equal(face_squares(jnp.asarray(points[None]))[0], [0.0, 0.0, 1.0])
+
+
+def test_a_crop_of_a_ramp_has_the_ramps_values() -> None:
+    x, y = np.meshgrid((np.arange(64) + 0.5) / 64, (np.arange(64) + 0.5) / 64)
+    ramp = jnp.asarray(np.stack([x, y, x + y], -1)[None], jnp.float32)
+    for size in (16, 48):
+        crop = crop_squares(ramp, jnp.asarray([[0.25, 0.125, 0.5]]), size=size)[0]
+        at = (np.arange(size) + 0.5) / size * 0.5
+        np.testing.assert_allclose(crop[..., 0], np.broadcast_to(0.25 + at, (size, size)), atol=1e-5)
+        np.testing.assert_allclose(crop[..., 1], np.broadcast_to(0.125 + at[:, None], (size, size)), atol=1e-5)
+
+
+def test_the_whole_image_alone_is_the_papers_content_loss(perceptual: dict[str, Any]) -> None:  # noqa: F811
+    fake, real = jax.random.uniform(jax.random.key(0), (2, 2, 32, 32, 3), minval=-1.0)
+    weights = LossWeights({"vgg16": 0.5})
+    whole = jnp.tile(jnp.array([0.0, 0.0, 1.0]), (2, 1))
+    sides = [view_pyramids(perceptual, images, whole, loss_weights=weights) for images in (fake, real)]
+    expected = content_loss(
+        feature_pyramids(perceptual, fake), feature_pyramids(perceptual, real), weights=weights.content
+    )
+    np.testing.assert_allclose(views_content_loss(*sides, loss_weights=weights), expected, rtol=1e-6)
+
+
+def test_the_face_adds_its_share_within_its_square_alone(perceptual: dict[str, Any]) -> None:  # noqa: F811
+    fake, real = jax.random.uniform(jax.random.key(0), (2, 1, 64, 64, 3), minval=-1.0)
+    square = jnp.asarray([[0.25, 0.25, 0.5]])
+    halved = LossWeights({"vgg16": 1.0}, content_size=32)
+    both = LossWeights({"vgg16": 1.0}, content_size=32, face_content=0.25, face_size=32)
+
+    def loss(images: jax.Array, weights: LossWeights) -> jax.Array:
+        sides = [view_pyramids(perceptual, x, square, loss_weights=weights) for x in (images, real)]
+        return views_content_loss(*sides, loss_weights=weights)
+
+    crops = [feature_pyramids(perceptual, x[:, 16:48, 16:48]) for x in (fake, real)]
+    expected = 0.25 * content_loss(*crops, weights=both.content)
+    np.testing.assert_allclose(loss(fake, both) - loss(fake, halved), expected, rtol=1e-4)
+    of_face = jax.grad(lambda x: loss(x, both) - loss(x, halved))(fake)
+    assert float(jnp.abs(of_face[:, 16:48, 16:48]).max()) > 0
+    assert float(jnp.abs(of_face.at[:, 15:49, 15:49].set(0)).max()) < 1e-9
+
+
+@pytest.mark.parametrize(("name", "size"), [("face_size", 0), ("face_size", 40), ("content_size", 8)])
+def test_sizes_that_no_frozen_network_takes_are_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a multiple of 16"):
+        LossWeights(**{name: size})  # type: ignore[arg-type]

@@ -1,0 +1,114 @@
+"""What the frozen networks look at: the whole image, possibly reduced, and the square around the face at full detail."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from th_jax.images import box_downsample
+from th_jax.losses import LossWeights, content_loss
+from th_jax.perceptual.pyramids import feature_pyramids
+from th_jax.perceptual.vgg import Pyramid
+from th_jax.perceptual.weights import PerceptualWeights
+
+_NOSE_TOP, _CHIN = 27, 8
+
+_ABOVE, _BELOW = 0.47, 0.2
+"""How far the square reaches above the nose's root and below the chin, in distances between these two (docs/paper-map.md)."""
+
+_SMALLEST, _LARGEST = 0.2, 1.0
+"""Limits of a square's side, as a share of the image's: a face looking far up or down projects to a flat one."""
+
+
+class Views(NamedTuple):
+    """Feature pyramids of one batch of images, by network."""
+
+    whole: Mapping[str, Pyramid]
+    face: Mapping[str, Pyramid]
+    """Empty if the face has no weight of its own."""
+
+
+def face_squares(points: Float[Array, "B P 2"]) -> Float[Array, "B 3"]:
+    """The square around each face: left, top and side, as shares of the image's side.
+
+    It reaches from 0.47 of the distance between the nose's root and the chin above the root to 0.2 of it below the chin,
+    about the middle of the known points. Where one of the two is unknown, it is the whole image.
+
+    Args:
+        points: landmarks in [0, 1], NaN where unknown.
+    """
+    top, chin = points[:, _NOSE_TOP, 1], points[:, _CHIN, 1]
+    height = chin - top
+    side = jnp.clip((1.0 + _ABOVE + _BELOW) * height, _SMALLEST, _LARGEST)
+    middle_y = top + 0.5 * (1.0 - _ABOVE + _BELOW) * height
+    middle_x = 0.5 * (jnp.nanmin(points[:, :, 0], axis=1) + jnp.nanmax(points[:, :, 0], axis=1))
+    squares = jnp.stack([middle_x - 0.5 * side, middle_y - 0.5 * side, side], axis=-1)
+    known = jnp.isfinite(squares).all(-1, keepdims=True)
+    return jnp.where(known, squares, jnp.array([0.0, 0.0, 1.0], jnp.float32))
+
+
+def crop_squares(
+    images: Float[Array, "B H W C"], squares: Float[Array, "B 3"], *, size: int
+) -> Float[Array, "B {size} {size} C"]:
+    """Squares of images at another size, by anti-aliased linear interpolation; differentiable in the images.
+
+    What lies beyond an image's edge is 0.
+
+    Args:
+        images: of any range.
+        squares: as `face_squares` gives them.
+        size: side of the result in pixels.
+    """
+
+    def crop(image: Float[Array, "H W C"], square: Float[Array, "3"]) -> Array:
+        pixels = square * image.shape[0]
+        scale = size / pixels[2]
+        return jax.image.scale_and_translate(
+            image, (size, size, image.shape[-1]), (0, 1), jnp.stack([scale, scale]),
+            jnp.stack([-pixels[1], -pixels[0]]) * scale, method="linear",
+        )  # fmt: skip
+
+    return jax.vmap(crop)(images, jax.lax.stop_gradient(squares))
+
+
+def view_pyramids(
+    perceptual: PerceptualWeights,
+    images: Float[Array, "B H W 3"],
+    squares: Float[Array, "B 3"],
+    *,
+    loss_weights: LossWeights,
+    dtype: Any = jnp.float32,
+) -> Views:
+    """What the content loss compares, of generated or of real images.
+
+    Args:
+        perceptual: frozen networks.
+        images: in [-1, 1].
+        squares: around the faces of the real images, for both sides of the comparison.
+        loss_weights: `content_size`, `face_content` and `face_size` say what is looked at.
+        dtype: of the convolutions.
+
+    Raises:
+        ValueError: for sizes that the networks cannot divide.
+    """
+    whole = box_downsample(images, size=loss_weights.content_size or images.shape[1])
+    face: Mapping[str, Pyramid] = {}
+    if loss_weights.face_content:
+        cropped = crop_squares(images, squares, size=loss_weights.face_size)
+        face = feature_pyramids(perceptual, cropped, dtype=dtype)
+    return Views(feature_pyramids(perceptual, whole, dtype=dtype), face)
+
+
+def views_content_loss(generated: Views, real: Views, *, loss_weights: LossWeights) -> Float[Array, ""]:
+    """L_CNT of the whole image plus `face_content` times that of the face's square.
+
+    Raises:
+        ValueError: as `content_loss`.
+    """
+    loss = content_loss(generated.whole, real.whole, weights=loss_weights.content)
+    if loss_weights.face_content:
+        loss += loss_weights.face_content * content_loss(generated.face, real.face, weights=loss_weights.content)
+    return loss
