@@ -132,7 +132,6 @@ def _placed(
 
 def _write_shard(gathered: tuple[str, Iterable[tuple[int, bytes]]], work: Work) -> str:
     """Write one shard and its index to the target; what is known of it as JSON."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from data_prep.shard_writer import write_shard
 
     key, records = gathered

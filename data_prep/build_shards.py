@@ -140,7 +140,6 @@ def _build(
         write_manifest(_manifest_beside(out), drops)
         return Built({}, 0, counts)
     # TensorFlow: not for workers, which import this module again, and not before there is something to write.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from data_prep.shard_writer import write_data_set
 
     data = folder / ASSEMBLY / out.name

@@ -50,7 +50,9 @@ def render_missing(heads: Sequence[HeadFile], *, workers: int) -> None:
     Raises:
         RuntimeError: if a worker was killed, or could not write a file.
     """
-    with tqdm(total=sum(head.settings.frames for head in heads), unit="frame", desc="rendering", smoothing=0.05) as bar:
+    with tqdm(
+        total=sum(head.settings.frames for head in heads), unit="frame", desc="rendering", smoothing=0.05, disable=None
+    ) as bar:
         missing = [head for head in heads if _read(head.path) is None]
         if not missing:
             bar.update(bar.total)

@@ -174,3 +174,15 @@ def test_the_security_rules_are_on() -> None:
     assert re.findall(r'"(S[0-9]+)"', ignored[1]) == ["S101"]
     by_file = re.findall(r'^"([^"]+)" = \[(.*)\]$', settings, re.M)
     assert {files for files, rules in by_file if '"S' in rules} == {"tests/**", "benchmarks/**"}
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if "tqdm(" in path.read_text()], ids=relative)
+def test_progress_bars_are_drawn_on_terminals_only(path: Path) -> None:
+    """A log is no place for a line that is drawn again and again: tqdm looks itself if it is told `disable=None`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    bars = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "tqdm"]
+    assert bars
+    for bar in bars:
+        said = [ast.unparse(keyword.value) for keyword in bar.keywords if keyword.arg == "disable"]
+        assert said, f"{relative(path)}:{bar.lineno}"
+        assert said[0].split()[0] == "None" or said[0].endswith("or None"), f"{relative(path)}:{bar.lineno}"

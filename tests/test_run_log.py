@@ -105,6 +105,15 @@ def test_tensorboard_has_scalars_and_pictures_and_purges(tmp_path: Path) -> None
     assert starts[-1].step == 6
 
 
+def test_what_could_not_be_measured_is_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_log(tmp_path, tensorboard=True) as log:
+        log.metrics(10, {"a": math.nan, "b": math.inf, "c": 1.0})
+    values = {value.tag: value.simple_value for event in events(tmp_path) for value in event.summary.value}
+    assert math.isnan(values["a"])
+    assert (values["b"], values["c"]) == (math.inf, 1.0)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_pictures_are_written_with_their_provenance(tmp_path: Path) -> None:
     grid = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
     with open_log(tmp_path / "a_run") as log:

@@ -77,7 +77,7 @@ class RunLog:
         if progress and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=None)
 
     def __enter__(self) -> "RunLog":
         """The log itself."""
@@ -106,8 +106,7 @@ class RunLog:
         self._lines.write(metrics_line(step, time.time(), numbers))
         self._lines.flush()
         if self._events is not None:
-            for name, value in numbers.items():
-                self._events.add_scalar(name, value, step)
+            self._add_scalars(step, numbers)
         self._copy_up()
 
     def progress(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -196,6 +195,13 @@ class RunLog:
             path.write_bytes(old)
         if path.exists():
             write_whole(str(path), lines_until(path.read_bytes(), self._start))
+
+    def _add_scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+        # tensorboardX's own add_scalar warns of each NaN, which here stands for what could not be measured.
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._events.file_writer.add_summary(Summary(value=values), step)
 
     def _add_picture(self, step: int, name: str, png: bytes, frame: np.ndarray) -> None:
         # tensorboardX's own add_image wants Pillow, which the core does not need; the file is a PNG already.

@@ -162,9 +162,12 @@ def test_nobody(tmp_path: Path) -> None:
     plain = np.full((80, 80, 3), 90, np.uint8)
     photo = write_image(tmp_path / "wall.png", plain, provenance=RECORD)
     video = write_video(tmp_path / "wall.mp4", [plain] * 10, fps=25, provenance=RECORD)
-    with pytest.raises(ValueError, match=r"no face was found in .*wall.mp4: use pictures that show the face upright"):
+    with pytest.raises(
+        ValueError, match=r"no face was found in .*wall.mp4: use pictures .* at least 80 px and 1/16 of"
+    ):
         load_shots(video)
-    tried = r"no face was found in .*wall.png, nor on contrast-stretched, enlarged or turned copies: use pictures"
+    tried = r"no face was found in .*wall.png, nor on contrast-stretched, enlarged or turned copies: "
+    tried += "use pictures .* at least 24 px wide"
     with pytest.raises(ValueError, match=tried + r'.*add --landmarks FILE .*a line "x y" in pixels.*docs/shots\.md'):
         load_shots(photo)
 

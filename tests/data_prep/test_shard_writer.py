@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -169,3 +172,13 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ValueError, match="at least one split"):
         write_data_set(tmp_path / "new", {}, name="heads")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_tensorflow_says_nothing_when_it_is_loaded() -> None:
+    """Its own settings stay, where there are any."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import data_prep.shard_writer"],
+        env=plain, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("", "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.rendering.landmark_source import read_landmarks
+from th_jax.rendering.landmark_source import is_landmark_file, read_landmarks
 
 LANDMARKS = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2)).astype(np.float32)
 
@@ -25,6 +25,33 @@ def test_well_formed_archives_open(tmp_path: Path, save, comment: bytes) -> None
     np.savez(path, landmarks=LANDMARKS, **{f"more_{number}": np.zeros(2) for number in range(64)})
     with pytest.raises(ValueError, match="it holds 65 files, over the limit of 64"):
         read_landmarks(path)
+
+
+def test_an_array_alone_is_the_landmarks(tmp_path: Path) -> None:
+    """In an npy file, and in one that is only called npz."""
+    for name, save in (("a.npy", np.save), ("b.npz", np.save)):
+        with (tmp_path / name).open("wb") as file:
+            save(file, LANDMARKS)
+        driving = read_landmarks(tmp_path / name)
+        np.testing.assert_array_equal(driving.landmarks, LANDMARKS)
+        assert driving.fps == 25
+        assert is_landmark_file(tmp_path / name)
+    np.save(tmp_path / "c.npy", np.array([None]))
+    with pytest.raises(ValueError, match=r"c\.npy declares object of the shape \[1\], which it does not hold"):
+        read_landmarks(tmp_path / "c.npy")
+    np.save(tmp_path / "d.npy", np.zeros((2, 5, 2), np.float32))
+    with pytest.raises(ValueError, match="68"):
+        read_landmarks(tmp_path / "d.npy")
+
+
+def test_arrays_of_other_names_are_listed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", points=LANDMARKS, fps=30.0, **{"b\ne": LANDMARKS})
+    said = r"must hold an array called landmarks, but holds points, fps, 'b\\ne': save it with numpy\.savez\(FILE, landmarks="
+    with pytest.raises(ValueError, match=said):
+        read_landmarks(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="but holds none"):
+        read_landmarks(tmp_path / "a.npz")
 
 
 def many_members(count: int, *, zip64: bool, declared: int) -> bytes:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from th_jax.data.photo_candidates import candidates_of_photos
 from th_jax.data.shot_candidates import MIN_FACE, Candidate, Source, Verdict
 from th_jax.data.video_candidates import candidates_of_video
-from th_jax.faces import crop_segment, face_size
+from th_jax.faces import NEEDED_IN_FILM, crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
 from th_jax.media.limits import spelt_out
 from th_jax.types import Shots
@@ -35,9 +35,8 @@ __all__ = [
 SHOT_COUNTS = (1, 8, 32)
 """The sizes to which shots are padded (the paper's T), so that three compiled programs serve every person."""
 
-_ADVICE = (
-    f"use pictures that show the face upright, rather from the front, well lit and at least {MIN_FACE:.0f} px wide"
-)
+_ADVICE = "use pictures that show the face upright, rather from the front, well lit and"
+_IN_PHOTO = f"at least {MIN_FACE:.0f} px wide"
 _NAMED = 10
 """Photos that the sentence names if none can be used."""
 _BY_HAND = (
@@ -227,13 +226,14 @@ def _nothing_usable(path: Path, sources: list[Source]) -> str:
     counts = Counter(source.verdict for source in sources)
     if set(counts) <= {Verdict.NO_FACE} and sources[0].time is None:
         copies = "contrast-stretched, enlarged or turned copies"
-        return f"no face was found in {path}, nor on {copies}: {_ADVICE}, or {_BY_HAND}"
+        return f"no face was found in {path}, nor on {copies}: {_ADVICE} {_IN_PHOTO}, or {_BY_HAND}"
     if set(counts) <= {Verdict.NO_FACE}:
-        return f"no face was found in {path}: {_ADVICE}"
+        return f"no face was found in {path}: {_ADVICE} {NEEDED_IN_FILM}"
     reasons = ", ".join(f"{verdict.value}: {number}" for verdict, number in counts.most_common())
+    needed = _IN_PHOTO if sources[0].time is None else NEEDED_IN_FILM
     details = [next((s.detail for s in sources if s.detail), "")]
     if path.is_dir():
         left = _left_out(sources)
         details = [f"{file}: {why}" for file, why in left[:_NAMED]]
         details += [f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else []
-    return f"no picture of {path} can be used ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE}"
+    return f"no picture of {path} can be used ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE} {needed}"

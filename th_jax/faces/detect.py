@@ -30,6 +30,9 @@ _EXTRA_HINT = "pip install 'th_jax[video]'"
 SEARCH_SIDE = 1280
 """Longer frames are searched on a reduced copy first: HOG finds faces from 80 px, and costs 0.1 s a million pixels."""
 
+NEEDED_IN_FILM = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
+"""How large a face must be to be found in a film, in words; in photos, enlarged copies show smaller ones."""
+
 ENLARGED_SIDE = 1024
 """No enlarged copy is searched whose longer side would be above this, so only small pictures are enlarged."""
 

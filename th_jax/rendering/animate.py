@@ -33,7 +33,7 @@ from th_jax.rendering.animate_options import options_parser
 from th_jax.rendering.camera import camera_number, drive_with_camera, missing_window
 from th_jax.rendering.driver_headers import GIF_FPS, GIF_FRAMES, STILLS, SUFFIXES, check_length, decided_sound
 from th_jax.rendering.frame_rate import frames_on_screen
-from th_jax.rendering.landmark_source import Driving, read_landmarks, track_driver
+from th_jax.rendering.landmark_source import Driving, is_landmark_file, read_landmarks, track_driver
 from th_jax.rendering.layout import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.rendering.output import note_unmarked, record_of_driving, unmarked_log, write_frames
 from th_jax.rendering.placement import Follow, OutOfRange, check_range
@@ -134,7 +134,7 @@ def animate(
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
-        if driver.suffix.lower() == ".npz":
+        if is_landmark_file(driver):
             driving = read_landmarks(driver, fps=fps, follow=follow)
         else:
             limit = at + _STILL_SECONDS if still else seconds
@@ -196,7 +196,7 @@ def _check(
 ) -> None:
     """Refuse before the driver is decoded what would be refused after it."""
     parse_layout(",".join(layout))
-    points = driver.suffix.lower() == ".npz"
+    points = is_landmark_file(driver)
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
     check_place(out)
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> str:
     number = camera_number(chosen.driver)
-    from_file = chosen.driver.lower().endswith(".npz")
+    from_file = is_landmark_file(chosen.driver)
     cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
     smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
     if smoothing is not None:

@@ -7,6 +7,7 @@ from th_jax.media import MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
 from th_jax.media.sandbox import naming, run_limited
 from th_jax.media.sound import missing_sound
+from th_jax.rendering.landmark_source import is_landmark_file
 
 STILLS = (".png", ".jpg", ".jpeg")
 SUFFIXES = (".mp4", ".gif", *STILLS)
@@ -40,7 +41,7 @@ def decided_sound(
     """
     if require_audio and not sound:
         raise ValueError("sound cannot be both left out and required: leave mute or require_audio away")
-    points = driver.suffix.lower() == ".npz"
+    points = is_landmark_file(driver)
     if require_audio and (points or out.suffix.lower() != ".mp4"):
         without = f"{driver} is a file of landmarks" if points else f"{out} is no MP4"
         raise ValueError(f"{without} and has no sound: leave require_audio away")
@@ -61,7 +62,7 @@ def check_length(driver: Path, out: Path, *, at: float, seconds: float | None) -
         ImportError: without the extra `video`.
     """
     kind = out.suffix.lower()
-    if kind == ".mp4" or driver.suffix.lower() == ".npz":
+    if kind == ".mp4" or is_landmark_file(driver):
         return
     with naming(driver):
         match run_limited(declared_length, str(driver), within=_HEADER_LIMITS):

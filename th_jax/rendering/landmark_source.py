@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
 
-from th_jax.faces import follow_face, following_squares, in_squares, usable_faces
+from th_jax.faces import NEEDED_IN_FILM, follow_face, following_squares, in_squares, usable_faces
 from th_jax.faces.pupils import with_pupils
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
@@ -37,6 +37,7 @@ NPZ_BYTES = 2**30
 NPZ_REACH = 4.0
 """Landmarks further than this from the frame are no shares of its side, but pixels."""
 
+_NPY = b"\x93NUMPY"
 _NPZ_HEADERS = 2**20
 _NPZ_MEMBERS = 64
 _NPZ_LIST = 2**17
@@ -97,7 +98,7 @@ def track_driver(
         numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, context=context)
         if (numbers < 0).all():
             raise ValueError(
-                f"no face was found in {path}: a driver shows one face, rather from the front, at least 40 px wide"
+                f"no face was found in {path}: a driver shows one face, rather from the front, {NEEDED_IN_FILM}"
             )
         rate = output_rate(times, declared=Fraction(*video.fps))
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
@@ -105,6 +106,8 @@ def track_driver(
 
 def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow = "face") -> Driving:
     """Landmarks from an npz file: "landmarks", `[S, 68 | 70, 2]` in [0, 1] of the square frame, and perhaps "fps".
+
+    An npy file holds the landmarks alone.
 
     A set with an unknown point among the first 68 counts as a frame without a face. Nothing in the file can run: pickles are
     refused, and sizes are checked before anything is unpacked.
@@ -118,10 +121,13 @@ def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow
         ValueError: if the file is missing, no npz, too large, or holds anything else; and for a rate that is none.
     """
     check_follow(follow)
-    arrays = _npz_arrays(Path(path))
+    arrays = _arrays(Path(path))
     landmarks = arrays.get("landmarks")
     if landmarks is None:
-        raise ValueError(f"{path} must hold an array called landmarks, but holds {', '.join(arrays) or 'nothing'}")
+        raise ValueError(
+            f"{path} must hold an array called landmarks, but holds {', '.join(arrays) or 'none'}: save it with "
+            "numpy.savez(FILE, landmarks=...)"
+        )
     if landmarks.dtype.kind != "f" or landmarks.ndim != 3 or landmarks.shape[2] != 2 or not len(landmarks):
         came = f"{landmarks.dtype} of the shape {list(landmarks.shape)}"
         raise ValueError(f"{path}: landmarks must be floating point of the shape [S, 68 or 70, 2], but are {came}")
@@ -223,12 +229,22 @@ class _Archive(io.BufferedReader):
         return content
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def is_landmark_file(path: str | Path) -> bool:
+    """Whether a driver is a file of landmarks by its name, which ends in .npz or .npy."""
+    return str(path).lower().endswith((".npz", ".npy"))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that are used; where none is called landmarks, all of the file's under their names, empty."""
     if not path.is_file():
         raise ValueError(f"there is no file of landmarks at {path}")
     try:
-        if path.stat().st_size > NPZ_BYTES + _NPZ_HEADERS:  # its list of members alone could be as long
-            raise ValueError(f"it has {path.stat().st_size} bytes, over the limit of {NPZ_BYTES}")
+        if (size := path.stat().st_size) > NPZ_BYTES + _NPZ_HEADERS:  # its list of members alone could be as long
+            raise ValueError(f"it has {size} bytes, over the limit of {NPZ_BYTES}")
+        with path.open("rb") as file:
+            if file.read(len(_NPY)) == _NPY:
+                file.seek(0)
+                return {"landmarks": _npy(file, path.name, size)}
         with _Archive(path.open("rb", buffering=0)) as file, zipfile.ZipFile(file) as archive:
             file.opening = False
             if (count := len(archive.infolist())) > _NPZ_MEMBERS:
@@ -236,22 +252,32 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
             members = {info.filename: info.file_size for info in archive.infolist()}
             if sum(members.values()) > NPZ_BYTES:
                 raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
-            wanted = [name for name in ("landmarks", "fps") if f"{name}.npy" in members]
-            return {name: _npy(archive, f"{name}.npy", members[f"{name}.npy"]) for name in wanted}
+            if "landmarks.npy" not in members:
+                return {_shown(name): np.zeros(0) for name in members}
+            wanted = [name for name in ("landmarks.npy", "fps.npy") if name in members]
+            arrays = {}
+            for name in wanted:
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = _npy(member, name, members[name])
+            return arrays
     except Exception as error:  # zipfile, zlib and numpy's parser of headers raise a dozen kinds for damage
         raise ValueError(f"{path} is no npz file of landmarks that can be read: {error}") from error
 
 
-def _npy(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
-    """One array; its header is believed only as far as the archive has bytes for it."""
-    with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, columns_first, dtype = header(member)
-        if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > size:
-            raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
-        content = np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype)
-        return content.reshape(shape, order="F" if columns_first else "C")
+def _shown(member: str) -> str:
+    name = member.removesuffix(".npy")
+    return name if name.isprintable() and len(name) <= 100 else ascii(name[:100])
+
+
+def _npy(file: Any, name: str, size: int) -> np.ndarray:
+    """One array; its header is believed only as far as the file has bytes for it."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, columns_first, dtype = header(file)
+    if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
+    content = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
+    return content.reshape(shape, order="F" if columns_first else "C")
 
 
 def _rate(path: str | Path, stored: np.ndarray | None, asked: float | None) -> Fraction:

@@ -218,8 +218,8 @@ def _update_discriminator(
             state.table, index, of_rows, update=updates, learning_rate=rate, beta2=adam.beta2, eps=adam.eps
         )
     metrics |= {
-        "grad_norm/discriminator": optax.global_norm(of_params),
-        "grad_norm/rows": optax.global_norm(of_rows),
+        "grad_norm/discriminator": optax.tree.norm(of_params),
+        "grad_norm/rows": optax.tree.norm(of_rows),
         "norm/row": jnp.mean(jnp.linalg.norm(rows, axis=-1)),
         "rate/discriminator": rate,
     }
@@ -244,7 +244,7 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
         averaged=NetworkState(averaged, state.averaged.spectral_stats),
         synthesis_moments=moments,
     )
-    return new, optax.global_norm(gradients)
+    return new, optax.tree.norm(gradients)
 
 
 def _keep_if(

@@ -78,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
     evaluation, about = begin(options)
     with (
         StopRequest() as stop,
-        tqdm(total=cells_of(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet) as bar,
+        tqdm(total=cells_of(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,
     ):
         progress = Progress(did=bar.update, told=bar.set_postfix_str, stop=lambda: bool(stop.signal))
         try:
