@@ -16,7 +16,8 @@ from jaxtyping import Float, Float32, UInt8
 from data_prep.synthetic_heads.identity import check_seed, draw_identity
 from data_prep.synthetic_heads.mesh import SHA256 as MESH_SHA256
 from data_prep.synthetic_heads.motion import SPACING
-from data_prep.synthetic_heads.people import render_person
+from data_prep.synthetic_heads.people import Style, render_person
+from data_prep.synthetic_heads.photo_render import sitter
 from data_prep.synthetic_heads.render import LARGEST, SMALLEST
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
@@ -43,6 +44,7 @@ class HeadSettings(NamedTuple):
     size: int
     render_size: int = RENDER_SIZE
     quality: int = QUALITY
+    style: Style = Style.DRAWN
 
 
 class HeadRecord(NamedTuple):
@@ -73,9 +75,9 @@ def check_settings(settings: HeadSettings) -> None:
         raise ValueError(f"quality must be 1 to 100, but is {settings.quality}")
 
 
-def head_name(seed: int) -> str:
+def head_name(seed: int, *, style: Style = Style.DRAWN) -> str:
     """Identity and video id of the person of a seed: rendered people have one video each."""
-    return f"head-{seed:06d}"
+    return f"{'head' if style == Style.DRAWN else style.value}-{seed:06d}"
 
 
 def head_record(seed: int, settings: HeadSettings) -> HeadRecord:
@@ -87,7 +89,7 @@ def head_record(seed: int, settings: HeadSettings) -> HeadRecord:
     """
     check_seed(seed)
     check_settings(settings)
-    person = render_person(seed, frames=settings.frames, size=settings.render_size)
+    person = render_person(seed, frames=settings.frames, size=settings.render_size, style=settings.style)
     truth = _inside(person.landmarks)
     landmarks = np.full((settings.frames, PUPIL_POINTS, 2), np.nan, np.float32)
     not_found = 0
@@ -105,22 +107,25 @@ def head_record(seed: int, settings: HeadSettings) -> HeadRecord:
         clips=np.zeros(settings.frames, np.int64),
         crops=np.tile(np.array([0, 0, settings.render_size], np.float32), (settings.frames, 1)),
         minimum_gap=SPACING,
-        identity=head_name(seed),
-        video_id=head_name(seed),
-        source_sha256=source_sha256(seed),
+        identity=head_name(seed, style=settings.style),
+        video_id=head_name(seed, style=settings.style),
+        source_sha256=source_sha256(seed, style=settings.style),
         licence=LICENCE,
     )
     return HeadRecord(record, not_found)
 
 
-def source_sha256(seed: int) -> str:
+def source_sha256(seed: int, *, style: Style = Style.DRAWN) -> str:
     """What stands for the hash of a source file: that of the person's parameters and of the mesh they shape.
 
     Raises:
         ValueError: for a negative or reserved seed.
     """
-    parameters = json.dumps({"identity": draw_identity(seed), "mesh": MESH_SHA256})
-    return hashlib.sha256(parameters.encode()).hexdigest()
+    parameters: dict[str, object] = {"identity": draw_identity(seed), "mesh": MESH_SHA256}
+    if style == Style.PHOTO:
+        who = sitter(seed)
+        parameters |= {"identity": who.person.identity, "photo": who.photo}
+    return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
 
 
 def encode_frame(frame: UInt8[np.ndarray, "H W 3"], *, size: int, quality: int) -> bytes:

@@ -17,6 +17,7 @@ from data_prep.head_records import HeadRecord, HeadSettings, check_settings, lan
 from data_prep.render_pool import head_file, read_head, render_missing
 from data_prep.synthetic_heads.fit_landmarks import GROUPS
 from data_prep.synthetic_heads.identity import check_seed
+from data_prep.synthetic_heads.people import Style
 from th_jax.console import forgiving_output
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, detect_faces, landmarks_in_box
@@ -147,13 +148,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=128, help="pixels of a stored frame")
     parser.add_argument("--render_size", type=int, default=head_records.RENDER_SIZE, help="pixels of a rendered frame")
     parser.add_argument("--quality", type=int, default=head_records.QUALITY, help="of the JPEG frames, 1 to 100")
+    parser.add_argument("--style", type=Style, choices=list(Style), default=Style.DRAWN, help="how people look")
     parser.add_argument("--records_per_shard", type=int, default=RECORDS_PER_SHARD)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--work", type=Path, help="folder of finished people, kept (default: beside OUT, removed)")
     options = parser.parse_args(arguments)
 
     def split(first: int, people: int, frames: int) -> Split:
-        settings = HeadSettings(frames, options.size, options.render_size, options.quality)
+        settings = HeadSettings(frames, options.size, options.render_size, options.quality, options.style)
         return Split(range(first, first + people), settings)
 
     splits = {"train": split(options.first_seed, options.people, options.frames)}

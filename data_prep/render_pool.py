@@ -33,7 +33,7 @@ class HeadFile(NamedTuple):
 
 def head_file(folder: Path, seed: int, settings: HeadSettings) -> HeadFile:
     """A person's file, in a folder named after all that decides its bytes: nothing older or other is taken for it."""
-    return HeadFile(seed, settings, folder / _fingerprint(settings) / f"{head_name(seed)}.record")
+    return HeadFile(seed, settings, folder / _fingerprint(settings) / f"{head_name(seed, style=settings.style)}.record")
 
 
 @functools.cache

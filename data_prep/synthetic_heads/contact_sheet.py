@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from data_prep.synthetic_heads.people import render_person
+from data_prep.synthetic_heads.people import Style, render_person
 from th_jax.console import forgiving_output
 from th_jax.media.provenance import Kind, Provenance
 from th_jax.media.signing_options import add_signing_options, tried_signer
@@ -19,7 +20,7 @@ from th_jax.media.write import write_image
 
 
 def contact_sheet(
-    first_seed: int, *, people: int, frames: int, size: int, landmarks: bool = False
+    first_seed: int, *, people: int, frames: int, size: int, landmarks: bool = False, style: Style = Style.DRAWN
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A picture of `people` rows and `frames` columns; seeds are counted up from the first.
 
@@ -29,6 +30,7 @@ def contact_sheet(
         frames: columns.
         size: width and height of each frame in pixels.
         landmarks: mark the true landmarks with white dots.
+        style: how people look. Photographs are rendered twice as large and reduced, as the data sets are.
 
     Raises:
         ValueError: for no people or frames, a reserved seed, or an impossible size.
@@ -37,11 +39,14 @@ def contact_sheet(
         raise ValueError(f"a contact sheet needs at least 1 person, got people={people}")
     rows = []
     for seed in range(first_seed, first_seed + people):
-        person = render_person(seed, frames=frames, size=size)
+        enlarged = 2 if style == Style.PHOTO and size <= 512 else 1
+        person = render_person(seed, frames=frames, size=enlarged * size, style=style)
+        pictures = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in person.frames]
         if landmarks:
             cells = np.clip(np.floor(person.landmarks * size).astype(int), 0, size - 1)
-            person.frames[np.arange(frames)[:, None], cells[..., 1], cells[..., 0]] = 255
-        rows.append(np.concatenate(list(person.frames), axis=1))
+            for picture, places in zip(pictures, cells, strict=True):
+                picture[places[:, 1], places[:, 0]] = 255
+        rows.append(np.concatenate(pictures, axis=1))
     return np.concatenate(rows, axis=0)
 
 
@@ -55,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=128, help="pixels a frame")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--landmarks", action="store_true", help="mark the true landmarks")
+    parser.add_argument("--style", type=Style, choices=list(Style), default=Style.DRAWN, help="how people look")
     add_signing_options(parser)
     options = parser.parse_args(arguments)
     try:
@@ -65,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             frames=options.frames,
             size=options.size,
             landmarks=options.landmarks,
+            style=options.style,
         )
         record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="contact sheet")
         write_image(options.out, picture, provenance=record, signer=signer)

@@ -147,12 +147,14 @@ def check_seed(seed: int, *, allow_reserved: bool = False) -> None:
         )
 
 
-def _tint(colour: Colour, factor: float) -> Colour:
+def tint(colour: Colour, factor: float) -> Colour:
+    """The color made brighter or darker, within 0..1."""
     red, green, blue = (float(np.clip(channel * factor, 0.0, 1.0)) for channel in colour)
     return red, green, blue
 
 
-def _mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """The first color with a share of the second."""
     red, green, blue = ((1 - share) * a + share * b for a, b in zip(first, second, strict=True))
     return float(red), float(green), float(blue)
 
@@ -167,17 +169,17 @@ def _skin_colour(darkness: float, rng: np.random.Generator) -> Colour:
     )
     place = darkness * (len(scale) - 1)
     low = min(int(place), len(scale) - 2)
-    colour = _tint(_mix(scale[low], scale[low + 1], place - low), rng.uniform(0.95, 1.05))
-    return _mix(colour, (0.80 * colour[0], 0.66 * colour[0], 0.48 * colour[0]), rng.uniform(0.0, 0.5))
+    colour = tint(mix(scale[low], scale[low + 1], place - low), rng.uniform(0.95, 1.05))
+    return mix(colour, (0.80 * colour[0], 0.66 * colour[0], 0.48 * colour[0]), rng.uniform(0.0, 0.5))
 
 
-def _draw_hair(rng: np.random.Generator, *, male: float, old: float, darkness: float) -> tuple[Hair, Colour]:
+def draw_hair(rng: np.random.Generator, *, male: float, old: float, darkness: float) -> tuple[Hair, Colour]:
     """The hair, and the colour it had before it turned grey (brows stay nearer to it)."""
     fair = np.array([0.22, 0.22, 0.19, 0.14, 0.15, 0.08])
     natural = fair if darkness < 0.27 else np.array([0.68, 0.23, 0.09, 0, 0, 0])
-    young = _tint(HAIR[rng.choice(6, p=natural / natural.sum())], rng.uniform(0.85, 1.2))
+    young = tint(HAIR[rng.choice(6, p=natural / natural.sum())], rng.uniform(0.85, 1.2))
     grey = float(np.clip((old - 0.45) * 2.2 + rng.normal(0, 0.2), 0, 1)) if old > 0.4 else 0.0
-    colour = _mix(young, HAIR[6 + rng.integers(2)], grey)
+    colour = mix(young, HAIR[6 + rng.integers(2)], grey)
     odds = MENS_HAIR if male > 0.5 else WOMENS_HAIR
     style = str(rng.choice(list(odds), p=list(odds.values())))
     volume = {"bald": 0.0, "buzz": 0.015, "short": 0.10, "quiff": 0.20, "afro": 0.50, "tied": 0.045}.get(style, 0.11)
@@ -193,10 +195,11 @@ def _draw_hair(rng: np.random.Generator, *, male: float, old: float, darkness: f
         parting=rng.uniform(-0.35, 0.35) if rng.random() < 0.6 else 0.0,
         curl=float(rng.uniform(0.6, 1.0) if style == "afro" else rng.uniform(0.0, 0.6) * (rng.random() < 0.5)),
     )
-    return hair, _mix(young, colour, 0.6)
+    return hair, mix(young, colour, 0.6)
 
 
-def _draw_beard(rng: np.random.Generator, *, male: float, colour: Colour) -> Beard:
+def draw_beard(rng: np.random.Generator, *, male: float, colour: Colour) -> Beard:
+    """A man's beard, if he has one."""
     kind = str(rng.choice(["none", "stubble", "moustache", "goatee", "full"], p=[0.40, 0.22, 0.08, 0.10, 0.20]))
     if male < 0.5 or kind == "none":
         return Beard(0.0, 0.0, 0.0, 0.0, colour)
@@ -222,9 +225,9 @@ def draw_identity(seed: int, *, allow_reserved: bool = False) -> Identity:
     old = float(rng.beta(0.8, 1.3))
     darkness = float(np.clip(ancestry @ np.array([0.84, 0.30, 0.14]) + rng.normal(0, 0.09), 0, 1))
     skin_colour = _skin_colour(darkness, rng)
-    hair, brow_colour = _draw_hair(rng, male=male, old=old, darkness=darkness)
+    hair, brow_colour = draw_hair(rng, male=male, old=old, darkness=darkness)
     rouge: Colour = (0.72, 0.16, 0.22) if male < 0.5 and rng.random() < 0.4 else (0.66, 0.33, 0.32)
-    lips = _mix(_tint(skin_colour, 0.92), _tint(rouge, 1.0 - 0.5 * darkness), rng.uniform(0.35, 0.7))
+    lips = mix(tint(skin_colour, 0.92), tint(rouge, 1.0 - 0.5 * darkness), rng.uniform(0.35, 0.7))
     first = int(rng.integers(len(BACKGROUNDS)))
     second = first if rng.random() < 0.35 else int(rng.integers(len(BACKGROUNDS)))
     iris_odds = [0.45, 0.25, 0.15, 0.1, 0.05] if darkness < 0.4 else [0.75, 0.25, 0, 0, 0]
@@ -239,19 +242,19 @@ def draw_identity(seed: int, *, allow_reserved: bool = False) -> Identity:
             wrinkles=float(np.clip(old * 1.3 - 0.25, 0, 1)),
             tired_eyes=rng.uniform(0.1, 0.6) + 0.3 * old,
         ),
-        iris=_tint(IRIS[rng.choice(5, p=iris_odds)], rng.uniform(0.85, 1.15)),
+        iris=tint(IRIS[rng.choice(5, p=iris_odds)], rng.uniform(0.85, 1.15)),
         brows=Brows(
             height=rng.uniform(7.455, 7.515),
             arch=rng.uniform(0.02, 0.06),
             thickness=rng.uniform(0.020, 0.036) + 0.012 * male,
             tilt=rng.uniform(-0.02, 0.02),
             strength=rng.uniform(0.7, 1.0),
-            colour=_tint(brow_colour, 0.8),
+            colour=tint(brow_colour, 0.8),
         ),
         hair=hair,
-        beard=_draw_beard(rng, male=male, colour=_tint(brow_colour, 0.9)),
+        beard=draw_beard(rng, male=male, colour=tint(brow_colour, 0.9)),
         clothes=Clothes(
-            colour=_tint(CLOTHES[rng.integers(len(CLOTHES))], rng.uniform(0.85, 1.1)),
+            colour=tint(CLOTHES[rng.integers(len(CLOTHES))], rng.uniform(0.85, 1.1)),
             collar=rng.uniform(5.50, 5.78) if rng.random() < 0.8 else rng.uniform(5.95, 6.1),
             neckline=float(rng.choice([0.0, 0.15, 0.45])),
             thickness=rng.uniform(0.03, 0.07),

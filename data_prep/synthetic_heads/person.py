@@ -41,6 +41,7 @@ class Person(NamedTuple):
     landmark_weights: Float[np.ndarray, "68 3"]
     camera: Float[np.ndarray, "3"]
     focal: float  # picture heights
+    middle: tuple[float, float] = (0.5, HEAD_MIDDLE)  # of the neutral head, x and y in shares of the picture
 
 
 @kernel

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from data_prep.synthetic_heads.identity import Identity, Light
 from data_prep.synthetic_heads.mesh import load_mesh
-from data_prep.synthetic_heads.person import HEAD_MIDDLE, Person, normals_of, prepare
+from data_prep.synthetic_heads.person import Person, normals_of, prepare
 from data_prep.synthetic_heads.raster import box_blur, clear, rasterize, resolve
 from data_prep.synthetic_heads.shading import Lighting, Surface, blend_layers, light_layers, shade
 from data_prep.synthetic_heads.skin import paint_skin
@@ -60,8 +60,8 @@ def project(person: Person, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarra
     """Points in the picture: x and y in 0..1 from its left and top edge, and their distance from the camera."""
     offset = points - person.camera
     away = -offset[:, 2]
-    x = 0.5 + person.focal * offset[:, 0] / away
-    y = HEAD_MIDDLE - person.focal * offset[:, 1] / away
+    x = person.middle[0] + person.focal * offset[:, 0] / away
+    y = person.middle[1] - person.focal * offset[:, 1] / away
     return np.stack([x, y, away], axis=1).astype(np.float32)
 
 
@@ -115,6 +115,16 @@ def _pupils(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndar
     return np.stack(pupils)
 
 
+def check_size(size: int) -> None:
+    """Refuse sizes that no head is rendered at.
+
+    Raises:
+        ValueError: if the size is outside 16..1024.
+    """
+    if not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"a head is rendered at {SMALLEST} to {LARGEST} pixels, got size={size}")
+
+
 def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering:
     """Render one person at one moment.
 
@@ -126,8 +136,7 @@ def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering
     Raises:
         ValueError: if the size is outside 16..1024.
     """
-    if not SMALLEST <= size <= LARGEST:
-        raise ValueError(f"a head is rendered at {SMALLEST} to {LARGEST} pixels, got size={size}")
+    check_size(size)
     person = prepare(identity)
     factor = 3 if size <= 160 else 2
     side = size * factor
@@ -161,10 +170,11 @@ def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering
     frame = np.empty((size, size, 3), np.uint8)
     resolve(colour, factor, frame)
     landmarks = true_landmarks(person, vertices)
-    return Rendering(frame, landmarks[:, :2].astype(np.float32), _in_sight(landmarks, depth))
+    return Rendering(frame, landmarks[:, :2].astype(np.float32), in_sight(landmarks, depth))
 
 
-def _in_sight(landmarks: Float[np.ndarray, "70 3"], depth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "70"]:
+def in_sight(landmarks: Float[np.ndarray, "70 3"], depth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "70"]:
+    """Which projected landmarks lie in the picture and not behind the head."""
     cell = np.floor(landmarks[:, :2] * len(depth)).astype(int)
     inside = ((cell >= 0) & (cell < len(depth))).all(axis=1)
     column, row = np.clip(cell, 0, len(depth) - 1).T

@@ -76,7 +76,8 @@ def shadow_at(light: Lighting, x: float, y: float, z: float) -> float:
 
 
 @kernel
-def _eye_colour(angle: float, around: float, iris: tuple, out: np.ndarray) -> None:
+def eye_colour(angle: float, around: float, iris: tuple, out: np.ndarray) -> None:
+    """Write the display color of the eyeball `angle` radians from its pupil and `around` it."""
     white = 1.0 - 0.18 * smoothstep(0.6, 1.3, angle)
     rays = 0.8 + 0.4 * noise(around * 5.0, 2.0 * angle, 0.0, 11)
     inner = smoothstep(IRIS, PUPIL, angle)
@@ -165,7 +166,7 @@ def shade(
                 ex, ey = rest[0] - surface.eye_centres[side, 0], rest[1] - surface.eye_centres[side, 1]
                 ez = rest[2] - surface.eye_centres[side, 2]
                 angle = math.atan2(math.sqrt(ex * ex + ey * ey), ez)
-                _eye_colour(angle, math.atan2(ey, ex), surface.iris, base)
+                eye_colour(angle, math.atan2(ey, ex), surface.iris, base)
                 gloss, shine, wrap = 1.6, 160.0, 0.5
             elif material in (UPPER_TEETH, LOWER_TEETH):
                 gap = abs((abs(rest[0]) + 0.001) % 0.066 - 0.033)
