@@ -6,6 +6,7 @@ NOT_HOSTILE = {
     "own run": "the folder of the user's own run or preparation; damage is told from wholeness, malice is not looked for",
     "checksum": "bytes are hashed or compared, never parsed",
     "camera": "a device of this machine",
+    "kernel": "what the operating system says of its processor",
 }
 
 TESTED_ELSEWHERE = {
@@ -56,13 +57,16 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/splits.py": ("lists of names",),
     "data_prep/staging.py": ("staged videos",),
     "data_prep/synthetic_heads/anny_source.py": ("rendered heads",),
+    "data_prep/synthetic_heads/camera.py": ("written",),
     "data_prep/synthetic_heads/compiled.py": ("package",),
     "data_prep/synthetic_heads/fit_landmarks.py": ("package",),
     "data_prep/synthetic_heads/mesh.py": ("package",),
     "data_prep/synthetic_heads/pack.py": ("package", "written"),
     "data_prep/weight_sources.py": ("published weights",),
     "demo.py": ("written",),
+    "th_jax/checkpoint_backend.py": ("checkpoints",),
     "th_jax/checkpoints.py": ("checkpoints",),
+    "th_jax/convolution.py": ("kernel",),
     "th_jax/consent.py": ("package",),
     "th_jax/console.py": ("written",),
     "th_jax/consent_checks.py": ("checksum",),
@@ -87,6 +91,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/evaluation/user_study/frames.py": ("user study",),
     "th_jax/evaluation/user_study/report.py": ("user study",),
     "th_jax/evaluation/user_study/serve.py": ("user study",),
+    "th_jax/media/clean_aperture.py": ("video",),
     "th_jax/media/containers.py": ("video", "sound of a film"),
     "th_jax/media/encode.py": ("written",),
     "th_jax/media/ingredients.py": ("signed manifests",),
@@ -99,6 +104,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/media/video.py": ("video",),
     "th_jax/media/write.py": ("written",),
     "th_jax/meta_run.py": ("checkpoints",),
+    "th_jax/plain_text.py": ("lists of names", *_BY_HAND, "people"),
     "th_jax/rendering/camera.py": ("camera",),
     "th_jax/rendering/export.py": ("written",),
     "th_jax/rendering/landmark_source.py": ("driving landmarks", "written"),
@@ -108,7 +114,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/tensor_file.py": _TENSORS,
     "th_jax/training/finetune_presets.py": ("fine-tuning settings",),
     "th_jax/training/replay.py": ("saved batch",),
-    "th_jax/verify/__main__.py": ("written",),
     "th_jax/verify/looks.py": ("signed manifests", "provenance record"),
     "th_jax/whole_file.py": ("written",),
 }
