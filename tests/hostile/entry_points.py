@@ -90,6 +90,8 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
     "picture, JPEG": EntryPoint(lambda f: valid_files.picture(f, "a.jpg"), read_image, (MediaError,)),
     "picture, WebP": EntryPoint(lambda f: valid_files.picture(f, "a.webp"), read_image, (MediaError,)),
     "picture, TIFF": EntryPoint(lambda f: valid_files.picture(f, "a.tiff"), read_image, (MediaError,)),
+    "picture, AVIF": EntryPoint(lambda f: valid_files.picture(f, "a.avif"), read_image, (MediaError,)),
+    "picture, HEIC": EntryPoint(valid_files.heic, read_image, (MediaError,)),
     "video": EntryPoint(valid_files.video, _all_frames, (MediaError,)),
     "sound of a film": EntryPoint(valid_files.film_with_sound, _all_sound, (MediaError,)),
     "avatar": EntryPoint(

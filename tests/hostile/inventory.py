@@ -28,12 +28,13 @@ TESTED_ELSEWHERE = {
         *("tests/data_prep/test_forget_staged.py", "tests/data_prep/test_forget_evaluations.py"),
     ),
     "signed manifests": ("tests/media/test_manifest.py", "tests/media/test_manifest_ingredients.py"),
+    "boxes of a film": ("tests/media/test_geometry.py",),
     "keys": ("tests/media/test_signing.py",),
     "network files": ("tests/evaluation/test_feature_network.py", "tests/evaluation/test_identity_network.py"),
     "rendered heads": ("tests/data_prep/test_synthetic_heads_pack.py", "tests/data_prep/test_render_heads.py"),
 }
 
-_PICTURES = ("picture, PNG", "picture, JPEG", "picture, WebP", "picture, TIFF")
+_PICTURES = ("picture, PNG", "picture, JPEG", "picture, WebP", "picture, TIFF", "picture, AVIF", "picture, HEIC")
 _BY_HAND = ("landmarks by hand, text", "landmarks by hand, JSON", "landmarks by hand, iBUG")
 _TENSORS = ("avatar", "avatar, description", "meta weights", "perceptual weights")
 _DATA_SET = ("shard", "shard without index", "index of a shard", "list of videos")
@@ -91,7 +92,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/evaluation/user_study/frames.py": ("user study",),
     "th_jax/evaluation/user_study/report.py": ("user study",),
     "th_jax/evaluation/user_study/serve.py": ("user study",),
-    "th_jax/media/clean_aperture.py": ("video",),
+    "th_jax/media/clean_aperture.py": ("boxes of a film", "video"),
     "th_jax/media/containers.py": ("video", "sound of a film"),
     "th_jax/media/encode.py": ("written",),
     "th_jax/media/ingredients.py": ("signed manifests",),

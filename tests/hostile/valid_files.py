@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,11 @@ def picture(folder: Path, name: str = "a.png") -> Path:
     smooth = cv2.resize(noise(0, 4, 4, 3), (20, 20), interpolation=cv2.INTER_CUBIC)
     (folder / name).write_bytes(cv2.imencode(Path(name).suffix, smooth)[1].tobytes())
     return folder / name
+
+
+def heic(folder: Path) -> Path:
+    """Made by tests/golden/make_heic.py."""
+    return Path(shutil.copy(Path(__file__).parents[1] / "data" / "portrait.heic", folder / "a.heic"))
 
 
 def video(folder: Path) -> Path:

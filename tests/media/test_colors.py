@@ -11,6 +11,7 @@ from base_clip import base_pictures, write_film
 from PIL import Image
 
 from th_jax.media import MediaError, open_video
+from th_jax.media.declared import Turn
 
 SIZE = (160, 120)
 
@@ -215,3 +216,14 @@ def test_hdr_as_zscale_converts_it(tmp_path: Path, name: str) -> None:
     sdr = cv2.resize(base_pictures()["closed"], SIZE, interpolation=cv2.INTER_AREA)
     assert np.abs(found - expected).mean() < 1
     assert np.abs(found - sdr).mean() < 3
+
+
+def test_frames_of_one_pixel_lie_in_memory_as_others_do(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 100, 50)).save(tmp_path / "a.gif")
+    with open_video(tmp_path / "a.gif") as video:
+        assert next(video.frames())[1].strides == (3, 3, 1)
+    frame = np.zeros((4, 1, 3), np.uint8)
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = Turn(quarters, mirrored=mirrored).of(frame)
+            assert turned.strides == (3 * turned.shape[1], 3, 1)

@@ -35,7 +35,9 @@ class Turn(NamedTuple):
     def of(self, frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The frame as it is meant to be seen, contiguous."""
         turned = np.rot90(frame, self.quarters)
-        return np.ascontiguousarray(turned[:, ::-1] if self.mirrored else turned)
+        turned = turned[:, ::-1] if self.mirrored else turned
+        # NumPy calls a view of one column contiguous, whatever its strides; dlib does not.
+        return turned if turned.strides == (3 * turned.shape[1], 3, 1) else turned.copy()
 
 
 def turn_of(path: Path, frame: Any) -> Turn:
@@ -157,5 +159,5 @@ def _over_white(frame: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W 3"]
         return frame
     colors, alpha = frame[..., :3], frame[..., 3:]
     if alpha.min() == 255:
-        return np.ascontiguousarray(colors)
+        return colors.copy()
     return (255 - ((255 - colors).astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
