@@ -110,12 +110,15 @@ def test_a_moving_head_stays_in_range(face: np.ndarray, motion: str) -> None:
     assert_in_range(in_squares(landmarks, live))
 
 
-def test_small_quick_motion_is_kept(face: np.ndarray) -> None:
-    """A nod's worth of motion: a hundredth of the side, three times a second."""
-    landmarks, times = track(face, lambda t: 480 + 2.4 * np.sin(2 * np.pi * 3 * t), lambda _: 1.0)
-    squares = following_squares(landmarks, times)
-    moved = np.ptp(head_center(in_squares(landmarks, squares))[:, 0])
-    assert moved == pytest.approx(4.8 / squares[0, 2], rel=0.05)
+@pytest.mark.parametrize("frequency", [0.25, 3.0])
+def test_small_motion_is_kept(face: np.ndarray, frequency: float) -> None:
+    """A hundredth of the side, slowly within the dead zone or quickly: all of it is the avatar's."""
+    landmarks, times = track(face, lambda t: 480 + 2.4 * np.sin(2 * np.pi * frequency * t), lambda _: 1.0)
+    follower = SquareFollower()
+    live = np.stack([follower(points, time=time) for points, time in zip(landmarks, times, strict=True)])
+    for squares in (following_squares(landmarks, times), live):
+        moved = np.ptp(head_center(in_squares(landmarks, squares))[:, 0])
+        assert moved == pytest.approx(4.8 / squares[0, 2], rel=0.05)
 
 
 def test_the_square_is_not_late(face: np.ndarray) -> None:
