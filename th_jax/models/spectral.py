@@ -36,6 +36,7 @@ def normalized_kernel(
     return kernel / jnp.maximum(sigma, SPECTRAL_NORM_EPS)
 
 
+@jax.jit  # traced once for each shape: a network has many layers of few shapes
 def fitting_vectors(
     kernel: Float[Array, "*inputs features"], start: Float[Array, " features"]
 ) -> tuple[Float[Array, " features"], Float[Array, " rows"]]:
