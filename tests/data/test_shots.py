@@ -166,8 +166,9 @@ def test_nobody(tmp_path: Path) -> None:
         ValueError, match=r"no face was found in .*wall.mp4: use pictures .* at least 80 px and 1/16 of"
     ):
         load_shots(video)
-    tried = r"no face was found in .*wall.png, nor on contrast-stretched, enlarged or turned copies: "
-    tried += "use pictures .* at least 24 px wide"
+    tried = (
+        r"no face was found in .*wall.png, nor on contrast-stretched, enlarged or turned copies: .* at least 24 px wide"
+    )
     with pytest.raises(ValueError, match=tried + r'.*add --landmarks FILE .*a line "x y" in pixels.*docs/shots\.md'):
         load_shots(photo)
 

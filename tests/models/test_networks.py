@@ -15,6 +15,7 @@ from th_jax.images import to_network_range
 from th_jax.leaf_names import leaves_by_name
 from th_jax.models import spectral, summary
 from th_jax.models.boundary import check_same_tree
+from th_jax.models.layers import SpectralDense
 from th_jax.models.networks import Networks, group
 from th_jax.models.plan import plan
 from th_jax.models.spectral import power_iterate
@@ -259,3 +260,18 @@ def test_the_generator_uses_strict_types(weights) -> None:
         out = jax.jit(SMALL.generate)(group(weights.synthesis, "generator"), landmark_image, adain)
     assert out.dtype == jnp.float32
     assert float(jnp.abs(out).max()) <= 1
+
+
+def test_what_flax_s_own_init_makes_can_be_applied() -> None:
+    """Its u and v fit their kernels: normalized, each has the largest singular value 1, whichever way it is oblong."""
+    for features in (4, 40):
+        layer = SpectralDense(features)
+        made = layer.init(jax.random.key(0), jnp.ones((1, 12)))
+        stats = made["spectral_stats"]
+        normalized = spectral.normalized_kernel(made["params"]["kernel"], stats["u"], stats["v"])
+        assert float(jnp.linalg.norm(normalized, 2)) == pytest.approx(1, abs=1e-5)
+    kernel = 3 * jax.random.normal(jax.random.key(1), (12, 40))
+    given = {"params": {"kernel": kernel, "bias": jnp.zeros(40)}}
+    _, found = layer.apply(given, jnp.ones((1, 12)), mutable="spectral_stats", rngs={"params": jax.random.key(2)})
+    stats = found["spectral_stats"]
+    assert float(jnp.linalg.norm(spectral.normalized_kernel(kernel, stats["u"], stats["v"]), 2)) < 2

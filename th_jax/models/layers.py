@@ -2,11 +2,13 @@
 
 Spectral norm in this project never iterates in a forward pass. A layer reads u and v from the collection
 "spectral_stats", holds them constant in the gradient, and divides its kernel by sigma = vᵀ M u, through which the gradient
-flows; `th_jax.models.spectral.power_iterate` moves u and v once for each parameter update. So the real and the fake half of
+flows; `th_jax.models.spectral.power_iterate` moves u and v once for each parameter update. Flax's own `init` makes both fit
+the kernel, so that a module that was just made can be applied. So the real and the fake half of
 a discriminator update share one sigma, the discriminator does not move while the generator's objective is evaluated, and
 applying a network is a pure function without mutable collections.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from jaxtyping import Float
 
 from th_jax.convolution import convolve, convolve_then_pool, upsample_then_convolve
 from th_jax.models import starts
-from th_jax.models.spectral import SPECTRAL_STATS, normalized_kernel
+from th_jax.models.spectral import SPECTRAL_STATS, fitting_vectors, normalized_kernel
 
 INSTANCE_NORM_EPS = 1e-4
 """docs/paper-map.md: what the paper's authors used later; the paper does not say."""
@@ -76,9 +78,13 @@ class SpectralDense(nn.Module):
 def _spectrally_normalized(
     module: nn.Module, kernel: Float[Array, "*inputs features"]
 ) -> Float[Array, "*inputs features"]:
-    inputs, features = kernel.size // kernel.shape[-1], kernel.shape[-1]
-    u = module.variable(SPECTRAL_STATS, "u", lambda: starts.direction(module.make_rng("params"), (features,)))
-    v = module.variable(SPECTRAL_STATS, "v", lambda: starts.direction(module.make_rng("params"), (inputs,)))
+    @functools.cache
+    def fitting() -> tuple[Array, Array]:
+        """Only while there are none: random vectors would give a sigma far below the kernel's, and enormous outputs."""
+        return fitting_vectors(kernel, starts.direction(module.make_rng("params"), kernel.shape[-1:]))
+
+    u = module.variable(SPECTRAL_STATS, "u", lambda: fitting()[0])
+    v = module.variable(SPECTRAL_STATS, "v", lambda: fitting()[1])
     return normalized_kernel(kernel, u.value, v.value)
 
 

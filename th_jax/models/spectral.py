@@ -36,6 +36,18 @@ def normalized_kernel(
     return kernel / jnp.maximum(sigma, SPECTRAL_NORM_EPS)
 
 
+@jax.jit  # traced once for each shape: a network has many layers of few shapes
+def fitting_vectors(
+    kernel: Float[Array, "*inputs features"], start: Float[Array, " features"]
+) -> tuple[Float[Array, " features"], Float[Array, " rows"]]:
+    """u and v of a kernel, by a power iteration from a random direction: exact where all singular values are alike.
+
+    Those of a fresh kernel are: it is orthogonal. Of any other, sigma is then a good share of the largest, not next to zero.
+    """
+    u, v = _iterate_once(jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1]), start, start)
+    return u, v
+
+
 def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1) -> dict[str, Any]:
     """New spectral stats after `iterations` power iterations on every spectrally normalised kernel.
 
