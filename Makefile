@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz mutants check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -46,6 +46,11 @@ slow-test: $(VENV)/.dev  ## the long proofs
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
 
+# A bug at a time in a copy of the project, with the tests of its module: hours. `make mutants BUGS="L1 T3"` takes some.
+mutants: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
+mutants: $(VENV)/.dev  ## put small bugs in, one at a time: which ones do the tests notice?
+	$(BIN)/python -m tests.mutants $(BUGS)
+
 check: lint types test  ## everything that must be green before a commit
 
 lint: $(VENV)/.dev
@@ -75,6 +80,7 @@ golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with P
 	$(BIN)/python -m tests.golden.make_golden
 	$(BIN)/python -m tests.golden.make_metrics_golden
 	$(BIN)/python -m tests.golden.make_lpips_golden
+	$(BIN)/python -m tests.golden.make_step_golden
 
 CLIPS := runs/clips
 $(CLIPS)/.fetched: | $(VENV)/.dev

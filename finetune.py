@@ -7,7 +7,6 @@ The same command goes on where it was stopped. docs/fine-tuning.md has the setti
 """
 
 import importlib
-import io
 import re
 import sys
 from pathlib import Path
@@ -107,9 +106,6 @@ def main(arguments: list[str]) -> None:
     if (SIGNING_KEY.value or SIGNING_CERTIFICATE.value) and not PREVIEW.value:
         app.usage(detailed_error="--signing_key signs previews, and there are none: give --preview too", exitcode=2)
     logging.set_verbosity(logging.WARNING)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown ends no run
     try:
         sys.exit(finetune(CONFIG.value))
     except (ValueError, ImportError, OSError) as error:

@@ -53,7 +53,7 @@ def test_frames_without_faces_are_counted(held: HeldOut, real: scores.RealFaces)
     table = heldout_table(held, frames, real=real)
     assert all(values.shape == (2, 2) for values in table.values())
     assert table["faces/undetected"].tolist() == [[0, 0], [1, 1]]
-    for name in FACES | IDENTITY - {"faces/undetected"}:
+    for name in (FACES | IDENTITY) - {"faces/undetected"}:
         assert np.isfinite(table[name][0]).all(), name
     assert np.isnan(table["landmark_error"][1]).all()
     means = table_means(table)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from multiprocessing import Pipe
 from pathlib import Path
 
 import av
@@ -19,7 +18,6 @@ from PIL import Image
 from th_jax.data.shots import load_shots
 from th_jax.media import Limits, MediaError, MediaFault, open_video, read_image
 from th_jax.media.confinement import ProcessLimits, confined, meaning_of_exit
-from th_jax.media.messages import receive_plain, send_plain
 from th_jax.media.sandbox import Sandbox, run_limited
 
 PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
@@ -186,7 +184,7 @@ def test_a_film_whose_frames_do_not_fit_is_refused(sandbox, tmp_path):
     assert sandbox.run(size_of_first, str(path), within=QUICK) == (7680, 4320)
     for memory in (400, 800):
         kind, message = fault(sandbox, size_of_first, str(path), memory=memory * 2**20)
-        assert kind is (MediaFault.OVER_LIMITS if "memory" in message else MediaFault.UNDECODABLE)
+        assert (kind, "memory" in message) == (MediaFault.OVER_LIMITS, True), (memory, message)
 
 
 def size_of_first(path: str) -> tuple[int, int]:
@@ -211,9 +209,11 @@ import resource, signal, sys
 from th_jax.media.confinement import ProcessLimits, confined
 kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE
 before = [resource.getrlimit(kind) for kind in kinds]
+used = resource.getrusage(resource.RUSAGE_SELF)
+used = used.ru_utime + used.ru_stime
 with confined(ProcessLimits(memory=2**32, cpu_seconds=5.0, seconds=5.0)):
     inside = [resource.getrlimit(kind)[0] for kind in kinds]
-    assert inside[0] == 2**32 and 5 <= inside[1] <= 12 and inside[2] == 0, inside
+    assert inside[0] == 2**32 and used + 5 <= inside[1] <= used + 7 and inside[2] == 0, (used, inside)
     assert 4 < signal.getitimer(signal.ITIMER_REAL)[0] <= 5
 assert [resource.getrlimit(kind) for kind in kinds] == before
 assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
@@ -236,82 +236,3 @@ def test_an_exit_is_explained():
         confined(ProcessLimits(memory=0)),
     ):
         pass
-
-
-VALUES = [
-    None,
-    True,
-    -3,
-    2.5,
-    float("inf"),
-    "ünï",
-    [1, "a", None],
-    (1, (2.0,)),
-    {"a": [True], "b": {}},
-    MediaFault.EMPTY,
-    Path("a/\udcff.mp4"),
-]
-
-
-@pytest.mark.parametrize("value", VALUES, ids=str)
-def test_plain_values_survive(value):
-    here, there = Pipe()
-    send_plain(here, value)
-    assert receive_plain(there, most=0) == value
-
-
-def test_arrays_survive():
-    rng = np.random.default_rng(0)
-    arrays = [
-        rng.normal(size=(3, 4)).astype(np.float32)[:, ::2],
-        np.zeros((0, 3), np.int64),
-        np.array(3.5),
-        rng.integers(0, 256, (5, 7, 3), np.uint8),
-        np.array([True, False]),
-    ]
-    here, there = Pipe()
-    send_plain(here, arrays)
-    for came, sent in zip(receive_plain(there, most=1000), arrays, strict=True):
-        assert came.dtype == sent.dtype
-        np.testing.assert_array_equal(came, sent)
-
-
-@pytest.mark.parametrize("value", [{1: 2}, b"bytes", np.array(["text"]), np.array([None]), {"a": {3, 4}}], ids=str)
-def test_other_values_are_not_sent(value):
-    here, there = Pipe()
-    with pytest.raises(TypeError, match="can be sent"):
-        send_plain(here, value)
-    assert not there.poll()
-
-
-@pytest.mark.parametrize(
-    ("header", "match"),
-    [
-        (b'{"array": ["<f4", [100000, 100000]]}', "larger than their limit"),
-        (b'{"array": ["<f4", [-4, -4]]}', "a message came"),
-        (b'{"array": ["O", [1]]}', "an array of 'O'"),
-        (b'{"array": ["<f4", [true]]}', "a message came"),
-        (b'{"array": ["(f4", [1]]}', r"an array of '\(f4'"),
-        (b'{"array": ["<f3", [1]]}', "an array of '<f3'"),
-        (b'{"call": "os.system"}', "a message came"),
-        (b"[" * 200_000, "nested too deeply"),
-        (b"\x80\x04N.", "can.t decode"),
-    ],
-)
-def test_a_lying_child_is_refused_before_anything_is_allocated(header, match):
-    here, there = Pipe()
-    here.send_bytes(header)
-    with pytest.raises(ValueError, match=match):
-        receive_plain(there, most=10**6)
-
-
-def test_an_array_must_come_whole_and_no_longer():
-    here, there = Pipe()
-    here.send_bytes(b'{"array": ["|u1", [8]]}')
-    here.send_bytes(b"1234")
-    with pytest.raises(ValueError, match="fewer bytes than its shape needs"):
-        receive_plain(there, most=100)
-    here.send_bytes(b'{"array": ["|u1", [8]]}')
-    here.send_bytes(b"123456789")
-    with pytest.raises(EOFError, match="bad message length"):
-        receive_plain(there, most=100)

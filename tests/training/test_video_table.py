@@ -110,6 +110,7 @@ def test_the_work_does_not_grow_with_the_rows() -> None:
 
     small, large = cost(1_024), cost(150_016)
     assert large["flops"] == small["flops"]
+    assert large["bytes accessed"] == small["bytes accessed"]
 
 
 @pytest.mark.parametrize("episodes", [1, 8])

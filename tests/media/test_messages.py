@@ -1,0 +1,88 @@
+"""What goes through the pipe of a sandbox: plain values survive, others are not sent, and a liar is refused."""
+
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from th_jax.media import MediaFault
+from th_jax.media.messages import receive_plain, send_plain
+
+VALUES = [
+    None,
+    True,
+    -3,
+    2.5,
+    float("inf"),
+    "ünï",
+    [1, "a", None],
+    (1, (2.0,)),
+    {"a": [True], "b": {}},
+    MediaFault.EMPTY,
+    Path("a/\udcff.mp4"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_plain_values_survive(value):
+    here, there = Pipe()
+    send_plain(here, value)
+    assert receive_plain(there, most=0) == value
+
+
+def test_arrays_survive():
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.normal(size=(3, 4)).astype(np.float32)[:, ::2],
+        np.zeros((0, 3), np.int64),
+        np.array(3.5),
+        rng.integers(0, 256, (5, 7, 3), np.uint8),
+        np.array([True, False]),
+    ]
+    here, there = Pipe()
+    send_plain(here, arrays)
+    for came, sent in zip(receive_plain(there, most=1000), arrays, strict=True):
+        assert came.dtype == sent.dtype
+        np.testing.assert_array_equal(came, sent)
+
+
+@pytest.mark.parametrize("value", [{1: 2}, b"bytes", np.array(["text"]), np.array([None]), {"a": {3, 4}}], ids=str)
+def test_other_values_are_not_sent(value):
+    here, there = Pipe()
+    with pytest.raises(TypeError, match="can be sent"):
+        send_plain(here, value)
+    assert not there.poll()
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        (b'{"array": ["<f4", [100000, 100000]]}', "larger than their limit"),
+        (b'{"array": ["<f4", [-4, -4]]}', "a message came"),
+        (b'{"array": ["O", [1]]}', "an array of 'O'"),
+        (b'{"array": ["<f4", [true]]}', "a message came"),
+        (b'{"array": ["(f4", [1]]}', r"an array of '\(f4'"),
+        (b'{"array": ["<f3", [1]]}', "an array of '<f3'"),
+        (b'{"call": "os.system"}', "a message came"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"\x80\x04N.", "can.t decode"),
+    ],
+)
+def test_a_lying_child_is_refused_before_anything_is_allocated(header, match):
+    here, there = Pipe()
+    here.send_bytes(header)
+    with pytest.raises(ValueError, match=match):
+        receive_plain(there, most=10**6)
+
+
+def test_an_array_must_come_whole_and_no_longer():
+    here, there = Pipe()
+    here.send_bytes(b'{"array": ["|u1", [8]]}')
+    here.send_bytes(b"1234")
+    with pytest.raises(ValueError, match="fewer bytes than its shape needs"):
+        receive_plain(there, most=100)
+    here.send_bytes(b'{"array": ["|u1", [8]]}')
+    here.send_bytes(b"123456789")
+    with pytest.raises(EOFError, match="bad message length"):
+        receive_plain(there, most=100)
