@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from data_prep.synthetic_heads.identity import check_seed, draw_identity
+from data_prep.synthetic_heads.mesh import CHILDREN_SHA256
 from data_prep.synthetic_heads.mesh import SHA256 as MESH_SHA256
 from data_prep.synthetic_heads.motion import SPACING
 from data_prep.synthetic_heads.people import Style, render_person
-from data_prep.synthetic_heads.photo_render import sitter
+from data_prep.synthetic_heads.photo_person import sitter
 from data_prep.synthetic_heads.render import LARGEST, SMALLEST
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
@@ -124,7 +125,7 @@ def source_sha256(seed: int, *, style: Style = Style.DRAWN) -> str:
     parameters: dict[str, object] = {"identity": draw_identity(seed), "mesh": MESH_SHA256}
     if style == Style.PHOTO:
         who = sitter(seed)
-        parameters |= {"identity": who.person.identity, "photo": who.photo}
+        parameters |= {"identity": who.person.identity, "photo": who.photo, "children": CHILDREN_SHA256}
     return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
 
 

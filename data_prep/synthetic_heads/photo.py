@@ -7,6 +7,7 @@ import numpy as np
 from data_prep.synthetic_heads.backdrop import KINDS, Backdrop
 from data_prep.synthetic_heads.camera import Camera
 from data_prep.synthetic_heads.environment import Environment, Lamp
+from data_prep.synthetic_heads.glasses import Glasses, draw_glasses
 from data_prep.synthetic_heads.identity import Colour, Identity
 
 WALLS: tuple[Colour, ...] = (
@@ -38,6 +39,7 @@ CLOTH: tuple[Colour, ...] = (
     (0.74, 0.62, 0.62),
     (0.36, 0.26, 0.38),
 )
+WITH_GLASSES = 0.17
 GARMENTS = {"tee": 0.34, "jumper": 0.22, "shirt": 0.24, "jacket": 0.20}
 PATTERNS = ("plain", "stripes", "bars", "check", "print")
 
@@ -72,6 +74,7 @@ class Photo(NamedTuple):
     camera: Camera
     garment: Garment
     detail: SkinDetail
+    glasses: Glasses | None
     middle: tuple[float, float]  # where the neutral head's middle stands, x and y in shares of the picture
     turns: float  # factor of the head's turns
 
@@ -108,10 +111,10 @@ def _draw_environment(rng: np.random.Generator) -> Environment:
     lamps = [(azimuth, elevation, share * _kelvin(warmth), rng.uniform(3.0, 6.0))]
     for _ in range(int(rng.integers(2, 5))):
         around = rng.uniform(-2.6, 2.6)
-        strength = rng.uniform(0.05, 0.55) * (1.5 if abs(around) > 1.5 else 1.0)
+        strength = rng.uniform(0.03, 0.42) * (1.5 if abs(around) > 1.5 else 1.0)
         up = rng.uniform(-0.1, 1.0)
         lamps.append((around, up, strength * _kelvin(rng.uniform(-0.7, 0.9)), rng.uniform(1.5, 5.0)))
-    sky = rng.uniform(0.15, 0.6) * _kelvin(rng.uniform(-0.4, 0.4))
+    sky = rng.uniform(0.12, 0.5) * _kelvin(rng.uniform(-0.4, 0.4))
     floor = rng.uniform(0.04, 0.25) * _kelvin(rng.uniform(0.0, 0.5))
     towards = sum(
         float(colour.mean()) * max(np.cos(azimuth) * np.cos(elevation) + 0.12, 0.0)
@@ -133,12 +136,12 @@ def _draw_camera(rng: np.random.Generator) -> Camera:
     poor = rng.beta(1.1, 2.2)  # from a good camera to a cheap one in a dim room
     warmth = rng.normal(0, 0.35)
     return Camera(
-        exposure=float(np.clip(rng.normal(0.0, 0.32), -0.8, 0.7)),
+        exposure=float(np.clip(rng.normal(0.12, 0.32), -0.7, 0.7)),
         red=1 + 0.10 * warmth,
         blue=1 - 0.14 * warmth + rng.normal(0, 0.03),
-        contrast=rng.uniform(0.0, 0.55),
+        contrast=rng.uniform(0.15, 0.75),
         black=float(rng.choice([0.0, rng.uniform(0, 0.06)])),
-        saturation=rng.uniform(0.78, 1.12),
+        saturation=rng.uniform(0.82, 1.15),
         vignetting=rng.uniform(0.0, 0.35) * rng.uniform(),
         defocus=0.35 + 0.75 * poor * rng.uniform(),
         sharpening=rng.uniform(0.2, 1.0) * (rng.random() < 0.5),
@@ -177,7 +180,7 @@ def _draw_garment(rng: np.random.Generator, male: bool) -> Garment:
         second=_colour(second.clip(0, 0.92)),
         scale=rng.uniform(1.2, 5.0),
         knit=rng.uniform(0.0, 1.0),
-        tie=bool(male and rng.random() < 0.5),
+        tie=bool((rng.random() < 0.5) and male),
     )
 
 
@@ -191,6 +194,7 @@ def draw_photo(identity: Identity, *, male: bool) -> Photo:
         camera=_draw_camera(rng),
         garment=_draw_garment(rng, male),
         detail=SkinDetail(rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0), rng.uniform(0, 1)),
+        glasses=draw_glasses(rng) if rng.random() < WITH_GLASSES else None,
         middle=(0.5 + rng.uniform(-0.06, 0.06), 0.475 + rng.uniform(-0.05, 0.05)),
         turns=rng.uniform(1.2, 1.5) if rng.random() < 0.4 else rng.uniform(0.7, 1.1),
     )

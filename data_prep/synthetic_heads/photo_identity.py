@@ -43,6 +43,8 @@ SOFTER = {
     "neck/neck-scale-depth-decr": 0.15,
     "head/head-age-decr": 0.2,
 }
+HAIR_GREYER = 0.3  # drawn hair is more colorful than any in linear light
+CHILDREN = 0.14  # share of people
 CALM = 0.75  # factor of the spread of shapes
 
 
@@ -60,9 +62,12 @@ def is_male(seed: int) -> bool:
     return bool(np.random.default_rng([seed, 4]).random() < 0.5)
 
 
-def _calmed(shape: tuple[tuple[str, float], ...], *, woman: float) -> tuple[tuple[str, float], ...]:
-    """The shape with smaller deviations, and a woman's mean."""
+def _calmed(shape: tuple[tuple[str, float], ...], *, woman: float, child: float) -> tuple[tuple[str, float], ...]:
+    """The shape with smaller deviations, a woman's mean, and a share of a child's."""
     weights = {name: value if name.startswith(("ancestry/", "weight/")) else CALM * value for name, value in shape}
+    for name in [name for name in weights if child > 0 and name.startswith(("ancestry/", "weight/"))]:
+        weights[name.replace("-young", "-child")] = child * weights[name]
+        weights[name] *= 1 - child
     for name, value in SOFTER.items():
         weights[name] = weights.get(name, 0.0) + woman * value
     return tuple((name, round(value, 5)) for name, value in weights.items())
@@ -79,37 +84,44 @@ def draw_photo_identity(seed: int, *, allow_reserved: bool = False) -> Identity:
     rng = np.random.default_rng([seed, 5])
     ancestry = rng.dirichlet([0.5] * 3)
     male = float(rng.uniform(0.8, 1.0) if man else rng.uniform(0.0, 0.1))
-    old = float(rng.beta(0.9, 1.7))
+    child = float(rng.uniform(0.35, 1.0)) if rng.random() < CHILDREN else 0.0
+    old = float(rng.beta(0.9, 1.7)) if child == 0 else 0.0
     darkness = float(np.clip(ancestry @ np.array([0.84, 0.30, 0.12]) + rng.normal(0, 0.09), 0, 1))
     skin = _skin_colour(darkness, rng)
     hair, brow_colour = draw_hair(rng, male=male, old=old, darkness=darkness)
-    made_up = not man and rng.random() < 0.3
-    rouge: Colour = (0.60, 0.17, 0.20) if made_up else (0.60, 0.34, 0.32)
-    lips = mix(tint(skin, 0.93), tint(rouge, 1.0 - 0.45 * darkness), rng.uniform(0.3, 0.55))
+    made_up = not man and child == 0 and rng.random() < 0.3
+    rouge: Colour = (0.60, 0.15, 0.18) if made_up else (0.62, 0.30, 0.29)
+    if child > 0 and hair.style == "bald":
+        hair = hair._replace(style="short", volume=rng.uniform(0.08, 0.13))
+    grey = 0.35 * hair.colour[0] + 0.5 * hair.colour[1] + 0.15 * hair.colour[2]
+    hair = hair._replace(colour=mix(hair.colour, (grey, grey, grey), HAIR_GREYER))
+    lips = mix(tint(skin, 0.93), tint(rouge, 1.0 - 0.45 * darkness), rng.uniform(0.4, 0.65))
     iris_odds = [0.45, 0.25, 0.15, 0.1, 0.05] if darkness < 0.4 else [0.75, 0.25, 0, 0, 0]
     high = rng.random() < 0.5
     return Identity(
         seed=seed,
-        shape=_calmed(draw_shape(rng, ancestry=ancestry, male=male, old=old), woman=0.0 if man else 1.0),
+        shape=_calmed(
+            draw_shape(rng, ancestry=ancestry, male=male, old=old), woman=0.0 if man else 1.0 - child, child=child
+        ),
         skin=Skin(
             colour=skin,
             lips=lips,
             blush=rng.uniform(0.2, 0.8),
             freckles=rng.uniform(0.2, 0.7) if darkness < 0.35 and rng.random() < 0.25 else 0.0,
             wrinkles=float(np.clip(old * 1.2 - 0.3, 0, 1)),
-            tired_eyes=rng.uniform(0.1, 0.5) + 0.3 * old,
+            tired_eyes=(rng.uniform(0.1, 0.5) + 0.3 * old) * (1 - 0.7 * child),
         ),
         iris=tint(IRIS[rng.choice(5, p=iris_odds)], rng.uniform(0.85, 1.15)),
         brows=Brows(
             height=rng.uniform(7.455, 7.51) + (0.0 if man else 0.012),
             arch=rng.uniform(0.02, 0.05) + (0.0 if man else 0.012),
-            thickness=rng.uniform(0.022, 0.036) + 0.012 * male if man else rng.uniform(0.015, 0.026),
+            thickness=rng.uniform(0.020, 0.032) + 0.012 * male if man and child == 0 else rng.uniform(0.015, 0.026),
             tilt=rng.uniform(-0.02, 0.02),
-            strength=rng.uniform(0.6, 0.95) if man else rng.uniform(0.5, 0.85),
+            strength=(rng.uniform(0.6, 0.95) if man else rng.uniform(0.5, 0.85)) * (1 - 0.2 * child),
             colour=tint(brow_colour, 0.9),
         ),
         hair=hair,
-        beard=draw_beard(rng, male=male, colour=tint(brow_colour, 0.9)),
+        beard=draw_beard(rng, male=male if child == 0 else 0.0, colour=tint(brow_colour, 0.9)),
         clothes=Clothes(
             colour=(0.5, 0.5, 0.5),  # photographs have garments
             collar=rng.uniform(5.95, 6.08) if high else rng.uniform(5.55, 5.80),

@@ -1,15 +1,10 @@
 """Photographs one moment of one rendered person: a frame and its true landmarks."""
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import cv2
 import numpy as np
-from jaxtyping import Float
 
 from data_prep.synthetic_heads.backdrop import draw_backdrop, linear
 from data_prep.synthetic_heads.camera import photograph
-from data_prep.synthetic_heads.compiled import kernel
 from data_prep.synthetic_heads.environment import (
     DIRECTIONS,
     Environment,
@@ -18,16 +13,12 @@ from data_prep.synthetic_heads.environment import (
     map_axes,
     map_centre,
     radiance,
-    sky_visibility,
     sphere,
 )
-from data_prep.synthetic_heads.identity import Identity
+from data_prep.synthetic_heads.glasses import FrameMesh
 from data_prep.synthetic_heads.mesh import load_mesh
-from data_prep.synthetic_heads.motion import WIDEST_GAZE, Motion
-from data_prep.synthetic_heads.noise import noise, rough, smoothstep
-from data_prep.synthetic_heads.person import Person, normals_of, prepare
-from data_prep.synthetic_heads.photo import Photo, SkinDetail, draw_photo
-from data_prep.synthetic_heads.photo_identity import draw_photo_identity, is_male
+from data_prep.synthetic_heads.person import Person, normals_of
+from data_prep.synthetic_heads.photo_person import Sitter, photo_skin
 from data_prep.synthetic_heads.photo_shading import Lamps, light_hair, shade_photo
 from data_prep.synthetic_heads.raster import box_blur, clear, rasterize
 from data_prep.synthetic_heads.render import (
@@ -41,66 +32,9 @@ from data_prep.synthetic_heads.render import (
     true_landmarks,
 )
 from data_prep.synthetic_heads.shading import Surface, blend_layers
-from data_prep.synthetic_heads.skin import TextureSpace, paint_skin, texture_space
 from data_prep.synthetic_heads.state import HeadState, rotation
 
-
-class Sitter(NamedTuple):
-    """A person ready to be photographed."""
-
-    person: Person
-    photo: Photo
-    visible: Float[np.ndarray, "N D"]
-
-
-@kernel
-def _add_detail(space: TextureSpace, detail: SkinDetail, seed: int, texture: Float[np.ndarray, "H W 4"]) -> None:
-    for i in range(texture.shape[0]):
-        for j in range(texture.shape[1]):
-            if not space.used[i, j]:
-                continue
-            x, y, z = space.rest[i, j, 0], space.rest[i, j, 1], space.rest[i, j, 2]
-            blotch = detail.blotches * (rough(3 * x, 3 * y, 3 * z, seed) + 0.6 * rough(8 * x, 8 * y, 8 * z, seed + 1))
-            pore = rough(55 * x, 55 * y, 55 * z, seed + 2)
-            tone = 1.0 + 0.16 * detail.pores * pore + 0.10 * blotch
-            mole = smoothstep(0.93, 0.97, noise(7 * x, 7 * y, 7 * z, seed + 3)) * detail.moles
-            tone *= 1.0 - 0.5 * mole
-            texture[i, j, 0] *= tone
-            texture[i, j, 1] *= tone * (1.0 - 0.16 * blotch)
-            texture[i, j, 2] *= tone * (1.0 - 0.13 * blotch)
-            shine = 1.0 + 1.2 * rough(40 * x, 40 * y, 40 * z, seed + 4) + 0.8 * rough(5 * x, 5 * y, 5 * z, seed + 5)
-            texture[i, j, 3] = (0.35 + 2.2 * texture[i, j, 3] * (0.4 + detail.oil)) * max(shine, 0.1)
-
-
-@lru_cache(maxsize=4)
-def _skin(identity: Identity, detail: SkinDetail, *, half: bool) -> Float[np.ndarray, "H W 4"]:
-    """The painted skin in linear light, with pores and blotches; the last channel is a factor of gloss."""
-    texture = paint_skin(identity, half=half).copy()
-    texture[..., :3] = linear(texture[..., :3])
-    _add_detail(texture_space(half=half), detail, identity.seed % 1000, texture)
-    return texture
-
-
-@lru_cache(maxsize=2)
-def sitter(seed: int, *, allow_reserved: bool = False) -> Sitter:
-    """The person of a seed; kept for the last few.
-
-    Raises:
-        ValueError: for a negative or reserved seed.
-    """
-    identity = draw_photo_identity(seed, allow_reserved=allow_reserved)
-    photo = draw_photo(identity, male=is_male(seed))
-    person = prepare(identity)._replace(middle=photo.middle)
-    return Sitter(person, photo, sky_visibility(person))
-
-
-def turned_further(motion: Motion, factor: float) -> Motion:
-    """The motion with all turns of the head multiplied, and the gaze still held on the viewer."""
-    angles = motion.angles.copy()
-    angles[:, :3] *= np.array([factor, 1 + 0.4 * (factor - 1), 1 + 0.4 * (factor - 1)])
-    gaze = angles[:, 3:] - 0.75 * (angles[:, :2] - motion.angles[:, :2])
-    angles[:, 3:] = np.clip(gaze, [-WIDEST_GAZE, -0.6 * WIDEST_GAZE], [WIDEST_GAZE, 0.6 * WIDEST_GAZE])
-    return motion._replace(angles=angles)
+BARE = (0.0, 0.0, 0.0)  # the color of no glasses
 
 
 def _lamps(environment: Environment, person: Person, vertices: np.ndarray, front: np.ndarray) -> Lamps:
@@ -119,6 +53,27 @@ def _lamps(environment: Environment, person: Person, vertices: np.ndarray, front
         np.array([lamp.colour for lamp in environment.lamps], np.float32),
         np.array([lamp.sharpness for lamp in environment.lamps], np.float32),
         front, shadow, axes, centre, scale, environment.softness,
+    )  # fmt: skip
+
+
+def _mirror(who: Sitter, frame: FrameMesh, head: np.ndarray, depth: np.ndarray, colour: np.ndarray) -> None:
+    """Blend what the lenses of glasses mirror over the picture."""
+    person, environment = who.person, who.photo.environment
+    points = (frame.lens - person.pivot) @ head.T + person.pivot
+    normals = np.column_stack([0.44 * frame.lens[:, 0], np.zeros(len(frame.lens)), np.ones(len(frame.lens))])
+    normals = (normals / np.linalg.norm(normals, axis=1, keepdims=True)) @ head.T
+    view = person.camera - points
+    view /= np.linalg.norm(view, axis=1, keepdims=True)
+    mirrored = 2 * (view * normals).sum(1, keepdims=True) * normals - view
+    lit = radiance(environment._replace(lamps=(environment.lamps[0], *environment.lamps)), mirrored)
+    assert who.photo.glasses is not None  # their frame is worn
+    count = len(points)
+    solid = np.full(count, (who.photo.glasses.mirror / 3) ** 0.5, np.float32)  # the blending eases it in
+    flat = project(person, points.astype(np.float32))
+    flat[:, :2] *= len(depth)
+    blend_layers(
+        flat, frame.lens_triangles, np.arange(len(frame.lens_triangles)), lit, solid,
+        np.zeros((count, 2), np.float32), np.zeros(count, np.float32), depth, colour,
     )  # fmt: skip
 
 
@@ -144,6 +99,9 @@ def render_photo(
     side = size * factor
     vertices = pose(person, state)
     normals = normals_of(vertices, person.smooth_triangles)
+    head = rotation(state.yaw, state.pitch, state.roll)
+    if who.frame is not None:
+        normals[len(normals) - len(who.frame.normals) :] = who.frame.normals @ head.T
     points = project(person, vertices)
     points[:, :2] *= side
     depth, triangle = np.empty((side, side), np.float32), np.empty((side, side), np.int32)
@@ -154,26 +112,29 @@ def render_photo(
     box_blur(soft_depth, max(side // 64, 1), np.empty_like(soft_depth))
 
     still = sphere(DIRECTIONS)
-    turned = still @ rotation(state.yaw, state.pitch, state.roll).T
+    turned = still @ head.T
     light = np.stack([radiance(photo.environment, still), radiance(photo.environment, turned)])
     reached = np.empty((len(vertices), 4), np.float32)
     irradiance(normals, person.follows_head, who.visible, np.stack([still, turned]), light, reached)
     front = 4 / DIRECTIONS * (np.maximum(still[:, 2:], 0) * light[0]).sum(0)
     lamps = _lamps(photo.environment, person, vertices, front.astype(np.float32))
 
-    mesh = load_mesh()
     red, green, blue = (float(value) for value in linear(np.array(identity.skin.colour)))
     surface = Surface(
-        vertices, normals, person.rest, person.triangles, mesh.corner_uv, mesh.material,
-        _skin(identity, photo.detail, half=side < 256), mesh.eye_centres, (red, green, blue), identity.iris, identity.clothes,
+        vertices, normals, person.rest, person.triangles, who.corner_uv, who.material,
+        photo_skin(identity, photo.detail, half=side < 256), load_mesh().eye_centres,
+        (red, green, blue), identity.iris, identity.clothes,
     )  # fmt: skip
+    frame_colour = photo.glasses.colour if photo.glasses else BARE
     colour = draw_backdrop(photo.backdrop, side).copy()
     shade_photo(
-        surface, photo.garment, photo.seed % 1000, lamps, reached, person.camera, triangle, weights, depth,
+        surface, photo.garment, frame_colour, photo.seed % 1000, lamps, reached, person.camera, triangle, weights, depth,
         soft_depth, colour,
     )  # fmt: skip
-    layer = person.layer
-    strands = vertices[layer.source] + normals[layer.source] * layer.lift[:, None]
+    if who.frame is not None:
+        _mirror(who, who.frame, head, depth, colour)
+    layer = who.layer
+    strands = vertices[layer.source] + normals[layer.source] * layer.lift[:, None] + who.offset @ head.T
     lit = np.empty_like(strands)
     tint = linear(layer.colour).astype(np.float32)
     light_hair(strands, normals[layer.source], reached[layer.source], tint, lamps, person.camera, lit)
@@ -182,9 +143,9 @@ def render_photo(
     order = np.argsort(-strands[layer.triangles, 2].sum(1))
     blend_layers(strands, layer.triangles, order, lit, layer.opacity, layer.strand, layer.fray, depth, colour)
     picture = cv2.resize(colour, (size, size), interpolation=cv2.INTER_AREA)
-    head = cv2.resize((triangle >= 0).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    covered = cv2.resize((triangle >= 0).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng([photo.seed, 8, moment])
     velocity = person.focal / 11.0 * 1.2 * np.array([turning[0], -turning[1]])
-    frame = photograph(picture, photo.camera, rng, head=head, velocity=velocity)
+    frame = photograph(picture, photo.camera, rng, head=covered, velocity=velocity)
     landmarks = true_landmarks(person, vertices)
     return Rendering(frame, landmarks[:, :2].astype(np.float32), in_sight(landmarks, depth))

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from data_prep.synthetic_heads.compiled import kernel
 from data_prep.synthetic_heads.garment import cloth_colour
+from data_prep.synthetic_heads.glasses import FRAME
 from data_prep.synthetic_heads.mesh import LEFT_EYE, LOWER_TEETH, MOUTH, RIGHT_EYE, SKIN, TONGUE, TORSO, UPPER_TEETH
 from data_prep.synthetic_heads.noise import bell, smoothstep
 from data_prep.synthetic_heads.photo import Garment
@@ -65,7 +66,7 @@ def _sample(texture: np.ndarray, u: float, v: float, base: np.ndarray) -> float:
 
 @kernel
 def shade_photo(
-    surface: Surface, garment: Garment, seed: int, lamps: Lamps, reached: Float[np.ndarray, "N 4"],
+    surface: Surface, garment: Garment, frame: tuple, seed: int, lamps: Lamps, reached: Float[np.ndarray, "N 4"],
     camera: Float[np.ndarray, "3"], triangle: Int[np.ndarray, "H W"], weights: Float[np.ndarray, "H W 2"],
     depth: Float[np.ndarray, "H W"], soft_depth: Float[np.ndarray, "H W"], colour: Float[np.ndarray, "H W 3"],
 ) -> None:  # fmt: skip
@@ -142,9 +143,9 @@ def shade_photo(
                 if material in (UPPER_TEETH, LOWER_TEETH):
                     gap = abs((abs(rest[0]) + 0.001) % 0.066 - 0.033)
                     line = 1.0 - 0.25 * smoothstep(0.024, 0.033, gap)
-                    base[0], base[1], base[2] = 0.62 * line, 0.55 * line, 0.44 * line
+                    base[0], base[1], base[2] = 0.56 * line, 0.48 * line, 0.37 * line
                     gloss, exponent = 1.0, 40.0
-                    deep = 0.25 + 0.45 * smoothstep(1.1, 1.42, rest[2])
+                    deep = 0.14 + 0.42 * smoothstep(1.1, 1.42, rest[2])
                     deep *= 0.75 if material == LOWER_TEETH else 1.0
                 else:
                     base[0], base[1], base[2] = 0.26, 0.075, 0.065
@@ -154,15 +155,19 @@ def shade_photo(
                 for k in range(3):
                     lit[k] = deep * (lamps.front[k] + 0.4 * lamps.colours[0, k])
                 direct, open_sky = 0.35 * deep, deep
+            elif material == FRAME:
+                for k in range(3):
+                    base[k] = frame[k]
+                gloss, exponent = 2.5, 60.0
             else:
                 for k in range(3):
                     base[k] = surface.skin[k] * SOCKET[k]
             hollow = min(max(depth[i, j] - soft_depth[i, j], 0.0), 0.25)
             dim *= 1.0 - (0.5 if material in (LEFT_EYE, RIGHT_EYE) else 1.6) * hollow
-            fresnel = 0.036 + 0.55 * (1.0 - facing) ** 5
+            fresnel = 0.045 + 0.55 * (1.0 - facing) ** 5
             reach = _reached(lamps, point[0], point[1], point[2]) * direct
             for k in range(3):
-                shine[k] = fresnel * 0.5 * gloss * lit[k]
+                shine[k] = fresnel * 0.35 * gloss * lit[k]
             for n in range(lamps.directions.shape[0]):
                 lx, ly, lz = lamps.directions[n, 0], lamps.directions[n, 1], lamps.directions[n, 2]
                 cosine = normal[0] * lx + normal[1] * ly + normal[2] * lz

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from data_prep.synthetic_heads.mesh import HeadMesh, load_mesh
+from data_prep.synthetic_heads.mesh import HeadMesh, load_children, load_mesh
 
 ANCESTRIES = ("african", "asian", "caucasian")
 OPPOSITES = (
@@ -98,12 +98,15 @@ def shaped_vertices(mesh: HeadMesh, shape: tuple[tuple[str, float], ...]) -> Flo
     Raises:
         ValueError: if a weight names no target of the mesh.
     """
-    unknown = [name for name, _ in shape if name not in mesh.shapes]
+    shapes = mesh.shapes
+    if any("-child" in name for name, _ in shape):
+        shapes = shapes | load_children()
+    unknown = [name for name, _ in shape if name not in shapes]
     if unknown:
-        raise ValueError(f"no shape target is named {unknown[0]!r}; the packed head has {len(mesh.shapes)} others")
+        raise ValueError(f"no shape target is named {unknown[0]!r}; the packed head has {len(shapes)} others")
     vertices = mesh.vertices.copy()
     for name, weight in shape:
-        target = mesh.shapes[name]
+        target = shapes[name]
         vertices[target.vertices] += weight * target.delta
     # Bodies of all heights look straight into the camera.
     eyes = np.concatenate([mesh.left_eye, mesh.right_eye])

@@ -10,12 +10,17 @@ from data_prep.synthetic_heads.backdrop import draw_backdrop, linear
 from data_prep.synthetic_heads.camera import photograph
 from data_prep.synthetic_heads.environment import DIRECTIONS, irradiance, radiance, sphere
 from data_prep.synthetic_heads.identity import draw_identity
+from data_prep.synthetic_heads.mesh import CHILDREN, load_children, load_mesh
 from data_prep.synthetic_heads.motion import SAMPLING_RATE, WIDEST_GAZE, WIDEST_YAW, choose_spread, talk
 from data_prep.synthetic_heads.people import Style, render_clip, render_person
-from data_prep.synthetic_heads.photo_identity import is_male
-from data_prep.synthetic_heads.photo_render import render_photo, sitter, turned_further
+from data_prep.synthetic_heads.photo import draw_photo
+from data_prep.synthetic_heads.photo_identity import draw_photo_identity, is_male
+from data_prep.synthetic_heads.photo_person import sitter, turned_further
+from data_prep.synthetic_heads.photo_render import render_photo
 from data_prep.synthetic_heads.render import pose, render_head, true_landmarks
+from data_prep.synthetic_heads.shape import shaped_vertices
 from data_prep.synthetic_heads.state import head_state
+from data_prep.synthetic_heads.strands import loose_hairs
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import read_videos
 from th_jax.data.video_list import load_video_list
@@ -152,6 +157,91 @@ def test_both_sexes_are_drawn_and_neither_is_a_stranger_of_the_other_style():
     assert {is_male(seed) for seed in range(8)} == {True, False}
     assert head_name(3, style=Style.PHOTO) != head_name(3)
     assert source_sha256(3, style=Style.PHOTO) != source_sha256(3)
+
+
+def test_children_have_larger_eyes_in_shorter_faces_and_neither_beards_nor_grey_hair():
+    adult, child = (
+        shaped_vertices(
+            load_mesh(), ((f"ancestry/caucasian-female-{age}", 1.0), (f"weight/female-{age}-averageweight", 1.0))
+        )
+        for age in ("young", "child")
+    )
+    mesh = load_mesh()
+    points = [(v[mesh.landmark_vertices] * mesh.landmark_weights[..., None]).sum(1) for v in (adult, child)]
+    heights = [point[27, 1] - point[8, 1] for point in points]
+    eyes = [np.linalg.norm(point[39] - point[36]) for point in points]
+    assert eyes[1] / heights[1] > 1.05 * eyes[0] / heights[0]
+    children = [
+        identity
+        for identity in map(draw_photo_identity, range(60))
+        if any("-child" in name for name, _ in identity.shape)
+    ]
+    assert 3 <= len(children) <= 15
+    for identity in children:
+        assert identity.beard[:3] == (0, 0, 0)
+        assert identity.skin.wrinkles == 0
+        assert identity.hair.style != "bald"
+
+
+def test_a_damaged_file_of_children_is_refused(tmp_path):
+    (tmp_path / "children.npz").write_bytes(CHILDREN.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"SHA-256 .* update CHILDREN_SHA256 in mesh.py"):
+        load_children(path=tmp_path / "children.npz")
+    with pytest.raises(FileNotFoundError, match=r"none.npz is missing"):
+        load_children(path=tmp_path / "none.npz")
+
+
+def wearer():
+    """The first person with glasses."""
+    return next(seed for seed in range(60) if draw_photo(draw_photo_identity(seed), male=True).glasses is not None)
+
+
+def test_one_in_six_wears_glasses_and_they_sit_around_the_eyes_and_before_the_face():
+    share = np.mean([draw_photo(draw_photo_identity(seed), male=True).glasses is not None for seed in range(200)])
+    assert 0.10 < share < 0.25
+    who = sitter(wearer())
+    frame, person = who.frame, who.person
+    assert frame is not None
+    landmarks = (person.neutral[person.landmark_vertices] * person.landmark_weights[..., None]).sum(1)
+    for points, lens in ((landmarks[42:48], frame.lens[:28]), (landmarks[36:42], frame.lens[29:57])):
+        assert (lens.min(0) < points.min(0))[:2].all()
+        assert (points.max(0) < lens.max(0))[:2].all()
+        assert lens[:, 2].min() > points[:, 2].mean()
+    outward = ((frame.vertices - frame.lens[28]) * frame.normals).sum(1)[: 28 * 6].reshape(28, 6)
+    assert outward.max(1).min() > 0
+    np.testing.assert_allclose(np.linalg.norm(frame.normals, axis=1), 1, atol=1e-5)
+
+
+def test_frames_are_dark_on_the_picture_and_turn_with_the_head():
+    seed = wearer()
+    for state in (REST, head_state(yaw=0.4)):
+        with_glasses = sitter(seed)
+        bare = with_glasses._replace(photo=with_glasses.photo._replace(glasses=None))
+        count = len(load_mesh().triangles)
+        bare = bare._replace(
+            frame=None,
+            person=bare.person._replace(triangles=bare.person.triangles[:count]),
+        )
+        first, second = (render_photo(who, state, size=96) for who in (with_glasses, bare))
+        np.testing.assert_array_equal(first.landmarks, second.landmarks)
+        difference = np.abs(first.frame.astype(float) - second.frame).mean(-1)
+        left, top = first.landmarks[17:27].min(0) * 96 - 8
+        right, bottom = first.landmarks[36:48].max(0) * 96 + 14
+        inside = difference[int(top) : int(bottom), int(left) : int(right)].mean()
+        assert inside > 4 * difference[70:].mean()
+        assert inside > 3
+
+
+def test_loose_hairs_stand_on_the_hair_and_the_bald_have_none():
+    people = [sitter(seed) for seed in range(10)]
+    for who in people:
+        bald = who.person.identity.hair.style == "bald"
+        loose = loose_hairs(who.person, who.person.identity, count=50)
+        assert (loose is None) == bald
+        if loose is not None:
+            roots = loose.offset.reshape(50, -1, 3)[:, :2]
+            assert np.linalg.norm(roots, axis=-1).max() < 0.2
+            assert who.person.neutral[loose.layer.source, 1].max() > 7.5
 
 
 def test_reserved_seeds_are_refused_in_every_style():
