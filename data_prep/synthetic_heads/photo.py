@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.synthetic_heads.backdrop import KINDS, Backdrop
+from data_prep.synthetic_heads.backdrop import KINDS, Backdrop, linear
 from data_prep.synthetic_heads.camera import Camera
 from data_prep.synthetic_heads.environment import Environment, Lamp
 from data_prep.synthetic_heads.glasses import Glasses, draw_glasses
@@ -40,6 +40,7 @@ CLOTH: tuple[Colour, ...] = (
     (0.36, 0.26, 0.38),
 )
 WITH_GLASSES = 0.17
+METERING, USUAL_SKIN = 0.4, 0.24  # share of a face's brightness that the camera takes back; the brightness it expects
 GARMENTS = {"tee": 0.34, "jumper": 0.22, "shirt": 0.24, "jacket": 0.20}
 PATTERNS = ("plain", "stripes", "bars", "check", "print")
 
@@ -187,11 +188,15 @@ def _draw_garment(rng: np.random.Generator, male: bool) -> Garment:
 def draw_photo(identity: Identity, *, male: bool) -> Photo:
     """How the person of `identity` is photographed; the same identity always gives the same."""
     rng = np.random.default_rng([identity.seed, 6])
+    camera = _draw_camera(rng)
+    # Cameras expose for the face, but not all the way.
+    brightness = float(linear(np.array(identity.skin.colour)) @ [0.21, 0.72, 0.07])
+    metered = camera.exposure - METERING * float(np.log2(brightness / USUAL_SKIN))
     return Photo(
         seed=identity.seed,
         environment=_draw_environment(rng),
         backdrop=_draw_backdrop(rng, identity.seed),
-        camera=_draw_camera(rng),
+        camera=camera._replace(exposure=round(metered, 4)),
         garment=_draw_garment(rng, male),
         detail=SkinDetail(rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0), rng.uniform(0, 1)),
         glasses=draw_glasses(rng) if rng.random() < WITH_GLASSES else None,

@@ -91,7 +91,7 @@ def draw_photo_identity(seed: int, *, allow_reserved: bool = False) -> Identity:
     hair, brow_colour = draw_hair(rng, male=male, old=old, darkness=darkness)
     made_up = not man and child == 0 and rng.random() < 0.3
     rouge: Colour = (0.60, 0.15, 0.18) if made_up else (0.62, 0.30, 0.29)
-    if child > 0 and hair.style == "bald":
+    if hair.style == "bald" and (child > 0 or rng.random() < 0.5):
         hair = hair._replace(style="short", volume=rng.uniform(0.08, 0.13))
     grey = 0.35 * hair.colour[0] + 0.5 * hair.colour[1] + 0.15 * hair.colour[2]
     hair = hair._replace(colour=mix(hair.colour, (grey, grey, grey), HAIR_GREYER))

