@@ -126,12 +126,11 @@ def test_a_feed_forward_avatar_is_its_adain(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_feed_forward_avatar_of_paper_size_is_small(tmp_path: Path) -> None:
-    paper = Networks()
-    adain = jnp.ones(paper.plan.adain_size)
-    landmarks = np.full((32, 70, 2), 0.5, np.float32)
-    save(tmp_path / "a.safetensors", Avatar({}, adain, {}), networks=paper, landmarks=landmarks, kind="feed_forward")
-    size = (tmp_path / "a.safetensors").stat().st_size
-    assert adain.nbytes + landmarks.nbytes < size < 100_000
+    """What a tiny one's file holds beside its numbers, and the numbers of the paper's networks with 32 shots."""
+    save(tmp_path / "a.safetensors", feed_forward_avatar(), kind="feed_forward")
+    beside = (tmp_path / "a.safetensors").stat().st_size - 4 * NETWORKS.plan.adain_size - LANDMARKS.nbytes
+    assert 0 < beside < 10_000
+    assert beside + 4 * Networks().plan.adain_size + 4 * 32 * 70 * 2 < 100_000
 
 
 def test_small_avatars_refuse_other_meta_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
