@@ -218,7 +218,8 @@ def survive(tmp_path: Path, mutations: int) -> int:
             try:
                 with open_video(path, limits=limits) as video:
                     for _, frame in video.frames_at([0.0, 0.2, 0.5]):
-                        assert frame.ndim == 3
+                        assert frame.dtype == np.uint8
+                        assert frame.shape == (*reversed(video.size), 3)
             except MediaError:
                 refused += 1
     return refused

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,22 +110,40 @@ def test_a_disk_that_notices_late(name: str, tmp_path: Path, monkeypatch: pytest
     assert contents(tmp_path) == before
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    """Told before anything is encoded, or at the latest when it cannot be put in place."""
-    target = tmp_path / "shut"
-    target.mkdir(mode=0o555)
+@pytest.fixture
+def shut_and_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
+    """A folder that may not be written and one that may, both within reach of an unprivileged user.
+
+    Root may write anything, so a root process becomes another user meanwhile; pytest's own folders are closed to that one.
+    """
     root = os.geteuid() == 0
-    if root:
-        tmp_path.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(PermissionError):
-            write_manifest(target / "manifest.jsonl", [])
-        with pytest.raises(PermissionError):
-            write_image(target / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
-        with pytest.raises(OSError, match="ermission denied"):
-            write_tensors(target / "a.safetensors", {"adain": np.zeros(3)}, {})
-    finally:
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        (base / "shut").mkdir(mode=0o555)
+        (base / "open").mkdir()
+        (base / "open").chmod(0o777)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "open"))  # where the other user's signing key can be made
         if root:
-            os.seteuid(0)
-    assert list(target.iterdir()) == []
+            os.seteuid(65534)
+        try:
+            yield base / "shut", base / "open"
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_written(shut_and_open: tuple[Path, Path]) -> None:
+    """Told before anything is encoded, or at the latest when it cannot be put in place; the folder beside it is no trouble."""
+    shut, beside = shut_and_open
+    with pytest.raises(PermissionError):
+        write_manifest(shut / "manifest.jsonl", [])
+    with pytest.raises(PermissionError):
+        write_image(shut / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
+    with pytest.raises(OSError, match="ermission denied"):
+        write_tensors(shut / "a.safetensors", {"adain": np.zeros(3)}, {})
+    assert list(shut.iterdir()) == []
+    write_manifest(beside / "manifest.jsonl", [])
+    write_image(beside / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
+    write_tensors(beside / "a.safetensors", {"adain": np.zeros(3)}, {})
+    assert {path.name for path in beside.iterdir()} >= {"manifest.jsonl", "a.png", "a.safetensors"}
