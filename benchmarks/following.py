@@ -28,7 +28,8 @@ from th_jax.data.records import VideoRecords
 from th_jax.evaluation.metrics.faces import landmark_error
 from th_jax.faces import detect_faces, face_size, head_center, settled_landmarks, yaw
 from th_jax.media import Kind, Provenance, write_video
-from th_jax.rendering.landmark_source import frames_on_screen, track_driver
+from th_jax.rendering.frame_rate import frames_on_screen
+from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.placement import Follow
 from th_jax.rendering.poses import driving_poses
 from th_jax.rendering.render import render

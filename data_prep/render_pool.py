@@ -19,6 +19,7 @@ from tqdm import tqdm
 from data_prep import head_records, synthetic_heads
 from data_prep.head_records import HeadRecord, HeadSettings, head_name, head_record
 from data_prep.synthetic_heads.mesh import SHA256 as MESH_SHA256
+from data_prep.synthetic_heads.people import Style
 from data_prep.workers import Died, run_in_processes
 from th_jax.data.schema import SCHEMA_VERSION, parse, serialise
 
@@ -94,7 +95,8 @@ def render_one(task: tuple[int, tuple, Path]) -> None:
     Args:
         task: the fields of a `HeadFile`, as a worker gets them.
     """
-    head = HeadFile(task[0], HeadSettings(*task[1]), task[2])
+    settings = HeadSettings(*task[1])
+    head = HeadFile(task[0], settings._replace(style=Style(settings.style)), task[2])
     record, not_found = head_record(head.seed, head.settings)
     data = serialise(record)
     line = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "not_found": not_found})

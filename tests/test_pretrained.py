@@ -188,7 +188,8 @@ def test_damaged_run(run: Path) -> None:
     (file, *_) = (path for path in (run / "checkpoints" / "00000020").rglob("d/*") if path.stat().st_size > 10_000)
     file.write_bytes(file.read_bytes()[:-5000])
     with pytest.raises(PretrainedError, match=r"the checkpoint of step 20 .* is damaged"):
-        load_meta(run)
+        load_meta(run, step=20)
+    assert load_meta(run).description["steps"] == 10, "without a step, the newest whole one"
     gc.collect()
 
 

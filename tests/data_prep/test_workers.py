@@ -49,9 +49,23 @@ def fields(task: tuple) -> tuple:
     return type(task).__name__, *task
 
 
-def has_no_children() -> bool:
+EARLIER: set[str] = set()
+"""Children of this process from before a test, such as the sandbox that it shares with other tests."""
+
+
+def children() -> set[str]:
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return not [pid for pid in found if "sandbox_child" in command_of(pid)]
+    return {pid for pid in found if "sandbox_child" in command_of(pid)}
+
+
+@pytest.fixture(autouse=True)
+def earlier_children() -> None:
+    EARLIER.clear()
+    EARLIER.update(children())
+
+
+def has_no_children() -> bool:
+    return children() <= EARLIER
 
 
 def test_a_death_costs_one_task():

@@ -104,7 +104,9 @@ def test_a_line_that_a_kill_kept_from_the_report_is_written(tmp_path: Path) -> N
     assert unfinished(people("ada", "bob", "eve", "new"), saving, report=report) == people("new")
     assert report.outcomes == [], "they were finished before"
     latest = read_report(tmp_path)
-    assert latest == {name: outcome._replace(seconds=latest[name].seconds) for name, outcome in made.items()}
+    lost = {"seconds": 0.0, "looked_at": 0, "spare": 0, "left_out": ()}  # what the avatar's own file does not tell
+    told = {name: outcome._replace(**lost) if name != "bob" else outcome for name, outcome in made.items()}
+    assert {name: outcome._replace(seconds=told[name].seconds) for name, outcome in latest.items()} == told
     before = (tmp_path / REPORT_FILE).read_bytes()
     assert unfinished(people("ada", "bob", "eve"), saving, report=report) == []
     assert (tmp_path / REPORT_FILE).read_bytes() == before

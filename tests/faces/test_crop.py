@@ -83,7 +83,9 @@ def test_context_widens_about_the_same_middle(landmarks: np.ndarray) -> None:
 )  # fmt: skip
 def test_fitting_loses_nothing_that_the_frame_shows(x: int, y: int, scale: float, height: int, width: int) -> None:
     angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
-    ring = (np.stack([np.cos(angles), np.sin(angles)], -1) * 20 * scale + (x, y))[None].astype(np.float32)
+    ring = (np.stack([np.cos(angles), np.sin(angles)], -1) * 20 * scale + (x, y))[
+        None
+    ]  # in float64: far away, float32 would round
     free = segment_square(ring + 10_000, height=40_000, width=40_000)
     free = Square(free.left - 10_000, free.top - 10_000, free.side)
     fitted = segment_square(ring, height=height, width=width)

@@ -84,7 +84,9 @@ def test_rows_are_drawn_to_the_embeddings() -> None:
 
 def test_the_generator_wants_high_scores_and_the_ramp_weighs_both_terms_of_the_adversary() -> None:
     seen = scene()
-    judges = appoint_judges(networks(), seen.discriminator, seen.rows, {}, targets=seen.targets)
+    judges = appoint_judges(
+        networks(), seen.discriminator, seen.rows, {}, targets=seen.targets, loss_weights=LossWeights({})
+    )
     weighted, plain = generator_terms(
         networks(),
         seen.made,

@@ -1,5 +1,6 @@
 """Opens a local video by allow-lists of demuxers and decoders, with no way to a second file or a network."""
 
+import io
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +44,28 @@ DEMUX_ERRORS = (IndexError,)
 """What PyAV raises beside its own errors at the end of a file in which streams have come to light on the way."""
 
 
-def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
+class Source(io.BufferedReader):
+    """A file that remembers that memory ran out while it was read: PyAV drops that exception, and sees the file's end."""
+
+    out_of_memory = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Bytes, as of any file."""
+        try:
+            return super().read(size)
+        except MemoryError:
+            self.out_of_memory = True
+            raise
+
+
+def open_container(path: Path, limits: Limits, resources: ExitStack, *, opened: list[Source] | None = None) -> Any:
     """PyAV's input container of a file that `check_file` has passed; `resources` closes it.
+
+    Args:
+        path: the file.
+        limits: of its pixels.
+        resources: closes container and file.
+        opened: gets the file that the container reads.
 
     Raises:
         MediaError: if it cannot be opened as one of the allowed formats.
@@ -59,7 +80,9 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> Any:
     lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
         # PyAV is given an open file, never a name: so no name can select a network protocol.
-        file = resources.enter_context(path.open("rb"))
+        file = resources.enter_context(Source(path.open("rb", buffering=0)))
+        if opened is not None:
+            opened.append(file)
         container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
         return resources.enter_context(container)
     except PermissionError as error:
