@@ -295,7 +295,7 @@ def _rewritten(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> C
         return None
     if 9 * features <= inputs:
         return _as_spread_product
-    if wide >= 128 and narrow >= 64 and _pays_in_bfloat16(x.shape, kernel, narrowest=64):
+    if wide >= 128 and _pays_in_bfloat16(x.shape, kernel, narrowest=64):
         return _as_winograd
     if 4 * positions <= narrow:
         return _as_product

@@ -11,6 +11,7 @@ from data_prep.synthetic_heads.identity import Colour
 from data_prep.synthetic_heads.mesh import SKIN, load_mesh
 from data_prep.synthetic_heads.person import Person, normals_of
 from data_prep.synthetic_heads.raster import clear, rasterize
+from data_prep.synthetic_heads.shadow import map_axes, map_centre
 from data_prep.synthetic_heads.skin import vertex_mask
 
 DIRECTIONS = 48  # of the sphere that are looked into from each vertex
@@ -77,18 +78,6 @@ def _look(points: np.ndarray, shadow: np.ndarray, column: int, visible: np.ndarr
                     total += 1.0
                     seen += 1.0 if points[v, 2] - TOLERANCE < shadow[r, c] else 0.0
         visible[v, column] = seen / total if total > 0 else 1.0
-
-
-def map_axes(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """Right, up and towards the light: the axes of a shadow map."""
-    right = np.cross([0.0, 1.0, 0.0], direction)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(direction, right), direction]).astype(np.float32)
-
-
-def map_centre(person: Person) -> Float[np.ndarray, "3"]:
-    """The point in the middle of shadow maps, inside the head."""
-    return person.eye_centres.mean(0) + np.array([0, -0.4, -0.8], np.float32)
 
 
 def sky_visibility(person: Person) -> Float[np.ndarray, "N D"]:

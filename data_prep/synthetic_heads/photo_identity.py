@@ -74,7 +74,7 @@ def _calmed(shape: tuple[tuple[str, float], ...], *, woman: float, child: float)
 
 
 def draw_photo_identity(seed: int, *, allow_reserved: bool = False) -> Identity:
-    """The person that photographs of `seed` show; nobody that `draw_identity` knows.
+    """Draws the person of a seed in the photo style, who is not the one that `draw_identity` draws from it.
 
     Raises:
         ValueError: for a negative or reserved seed.

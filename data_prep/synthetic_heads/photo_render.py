@@ -10,8 +10,6 @@ from data_prep.synthetic_heads.environment import (
     Environment,
     irradiance,
     lamp_direction,
-    map_axes,
-    map_centre,
     radiance,
     sphere,
 )
@@ -22,8 +20,6 @@ from data_prep.synthetic_heads.photo_person import Sitter, photo_skin
 from data_prep.synthetic_heads.photo_shading import Lamps, light_hair, shade_photo
 from data_prep.synthetic_heads.raster import box_blur, clear, rasterize
 from data_prep.synthetic_heads.render import (
-    SHADOW_REACH,
-    SHADOW_SIZE,
     Rendering,
     check_size,
     in_sight,
@@ -32,6 +28,7 @@ from data_prep.synthetic_heads.render import (
     true_landmarks,
 )
 from data_prep.synthetic_heads.shading import Surface, blend_layers
+from data_prep.synthetic_heads.shadow import shadow_map
 from data_prep.synthetic_heads.state import HeadState, rotation
 
 BARE = (0.0, 0.0, 0.0)  # the color of no glasses
@@ -39,20 +36,12 @@ BARE = (0.0, 0.0, 0.0)  # the color of no glasses
 
 def _lamps(environment: Environment, person: Person, vertices: np.ndarray, front: np.ndarray) -> Lamps:
     directions = np.stack([lamp_direction(lamp) for lamp in environment.lamps]).astype(np.float32)
-    axes, centre = map_axes(directions[0].astype(np.float64)), map_centre(person)
-    scale = SHADOW_SIZE / (2 * SHADOW_REACH)
-    points = (vertices - centre) @ axes.T
-    points[:, :2] = points[:, :2] * scale + SHADOW_SIZE / 2
-    points[:, 2] *= -1
-    shadow = np.empty((SHADOW_SIZE, SHADOW_SIZE), np.float32)
-    triangle = np.empty(shadow.shape, np.int32)
-    clear(shadow, triangle)
-    rasterize(points, person.smooth_triangles, False, shadow, triangle, np.empty((*shadow.shape, 2), np.float32))
+    cast = shadow_map(person, vertices, directions[0].astype(np.float64))
     return Lamps(
         directions,
         np.array([lamp.colour for lamp in environment.lamps], np.float32),
         np.array([lamp.sharpness for lamp in environment.lamps], np.float32),
-        front, shadow, axes, centre, scale, environment.softness,
+        front, *cast, environment.softness,
     )  # fmt: skip
 
 

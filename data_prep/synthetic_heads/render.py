@@ -10,10 +10,10 @@ from data_prep.synthetic_heads.mesh import load_mesh
 from data_prep.synthetic_heads.person import Person, normals_of, prepare
 from data_prep.synthetic_heads.raster import box_blur, clear, rasterize, resolve
 from data_prep.synthetic_heads.shading import Lighting, Surface, blend_layers, light_layers, shade
+from data_prep.synthetic_heads.shadow import shadow_map
 from data_prep.synthetic_heads.skin import paint_skin
 from data_prep.synthetic_heads.state import HeadState, rotation
 
-SHADOW_SIZE, SHADOW_REACH = 144, 2.2
 SMALLEST, LARGEST = 16, 1024
 # Gaze (radians) at which a look unit has moved the lids by its full weight.
 LOOK_SIDEWAYS, LOOK_UP_OR_DOWN = 0.41, 0.29
@@ -77,19 +77,7 @@ def _lighting(light: Light, person: Person, vertices: np.ndarray) -> Lighting:
     warm = np.array([1 + 0.06 * light.warmth, 1.0, 1 - 0.08 * light.warmth])
     strengths = np.array([0.95 * light.key, 0.55 - 0.3 * light.key, 0.35])[:, None]
     colours = strengths * np.stack([warm, np.ones(3), np.ones(3)])
-    right = np.cross([0.0, 1.0, 0.0], key)
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(key, right), key]).astype(np.float32)
-    centre = person.eye_centres.mean(0) + np.array([0, -0.4, -0.8], np.float32)
-    scale = SHADOW_SIZE / (2 * SHADOW_REACH)
-    points = (vertices - centre) @ axes.T
-    points[:, :2] = points[:, :2] * scale + SHADOW_SIZE / 2
-    points[:, 2] *= -1
-    shadow = np.empty((SHADOW_SIZE, SHADOW_SIZE), np.float32)
-    triangle = np.empty(shadow.shape, np.int32)
-    clear(shadow, triangle)
-    rasterize(points, person.smooth_triangles, False, shadow, triangle, np.empty((*shadow.shape, 2), np.float32))
-    return Lighting(directions, colours.astype(np.float32), 0.40, shadow, axes, centre, scale)
+    return Lighting(directions, colours.astype(np.float32), 0.40, *shadow_map(person, vertices, key))
 
 
 def _background(identity: Identity, side: int) -> Float[np.ndarray, "H W 3"]:

@@ -63,7 +63,7 @@ class Scene:
     """Everything as tensors of one precision; `nudge` moves each parameter by about half of its last float32 digit."""
 
     def __init__(self, dtype: torch.dtype, nudge: np.random.RandomState | None = None) -> None:
-        """Make all players anew."""
+        """Recreates all players."""
         self.dtype = dtype
         plain = cases.parameters()
         stats = cases.stats(plain)
@@ -201,7 +201,7 @@ def finetune_steps(scene: Scene) -> dict[str, Tensor]:
         adain = torch_reference.adain_projection(players["projection"].weights(), embedding[None])[0]
         players["discriminator"].parameters["shared"] += embedding
     adain.requires_grad_()
-    nobody = torch.zeros(len(real), len(embedding), dtype=scene.dtype)
+    no_rows = torch.zeros(len(real), len(embedding), dtype=scene.dtype)
     synthesis_adam = DenseAdam(cases.SYNTHESIS, [*players["generator"].parameters.values(), adain])
     adam = DenseAdam(cases.DISCRIMINATOR, list(players["discriminator"].parameters.values()))
     found: dict[str, Tensor] = {"start/adain": adain.detach().clone()}
@@ -209,11 +209,11 @@ def finetune_steps(scene: Scene) -> dict[str, Tensor]:
         fake = torch_reference.generator(players["generator"].weights(), drawn, adain.expand(len(real), -1))
         told: dict[str, Tensor] = {}
         for _ in range(2):
-            hinge, parts = scene.scores(fake.detach(), real, drawn, nobody)
+            hinge, parts = scene.scores(fake.detach(), real, drawn, no_rows)
             told |= parts
             adam.update(hinge)
             players["discriminator"].iterate()
-        terms = scene.generator_terms(fake, real, drawn, emphasis, nobody)
+        terms = scene.generator_terms(fake, real, drawn, emphasis, no_rows)
         loss = weighted(terms, cases.FINETUNE_ADVERSARY)
         told |= {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": loss}
         synthesis_adam.update(loss)

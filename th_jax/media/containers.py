@@ -58,14 +58,8 @@ class Source(io.BufferedReader):
             raise
 
 
-def open_container(path: Path, limits: Limits, resources: ExitStack, *, opened: list[Source] | None = None) -> Any:
-    """PyAV's input container of a file that `check_file` has passed; `resources` closes it.
-
-    Args:
-        path: the file.
-        limits: of its pixels.
-        resources: closes container and file.
-        opened: gets the file that the container reads.
+def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[Any, Source]:
+    """PyAV's input container of a file that `check_file` has passed, and the file it reads; `resources` closes both.
 
     Raises:
         MediaError: if it cannot be opened as one of the allowed formats.
@@ -81,10 +75,8 @@ def open_container(path: Path, limits: Limits, resources: ExitStack, *, opened: 
     try:
         # PyAV is given an open file, never a name: so no name can select a network protocol.
         file = resources.enter_context(Source(path.open("rb", buffering=0)))
-        if opened is not None:
-            opened.append(file)
         container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
-        return resources.enter_context(container)
+        return resources.enter_context(container), file
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except MemoryError as error:

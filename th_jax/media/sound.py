@@ -94,7 +94,7 @@ def look_for_sound(path: str, *, seconds: float | None) -> str:
         ImportError: without the extra `video`.
     """
     with ExitStack() as resources:
-        container = open_container(Path(path), DEFAULT_LIMITS, resources)
+        container, _ = open_container(Path(path), DEFAULT_LIMITS, resources)
         track = best_stream(container, "audio")
         if track is None:
             return "is missing"
@@ -143,7 +143,7 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
         ImportError: without the extra `video`.
     """
     with ExitStack() as resources:
-        frames = _frames(path, open_container(Path(path), DEFAULT_LIMITS, resources))
+        frames = _frames(path, open_container(Path(path), DEFAULT_LIMITS, resources)[0])
         first = next(frames, None)
         if first is None:
             raise MediaError(MediaFault.UNDECODABLE, f"{path} holds sound that cannot be decoded: leave it out")

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from th_jax.media.backends import load_backend, pyav
 from th_jax.media.clean_aperture import clean_aperture
-from th_jax.media.containers import DEMUX_ERRORS, Source, open_container, video_decoder, video_stream
+from th_jax.media.containers import DEMUX_ERRORS, open_container, video_decoder, video_stream
 from th_jax.media.damage import Decoded, IntactFrames
 from th_jax.media.declared import Colors, square_size, turn_of
 from th_jax.media.deinterlace import deinterlaced
@@ -49,7 +49,6 @@ class Video:
         """Open a file that `check_file` has passed; users call `open_video`."""
         self.path, self.damaged_frames = path, 0
         self._limits, self._threads, self._error = limits, threads, pyav().error.FFmpegError
-        self._sources: list[Source] = []
         self._resources = ExitStack()
         self._colors = Colors(path, threads=threads)
         self._seekable = True
@@ -118,8 +117,7 @@ class Video:
         """Open the file anew, at its start: some containers cannot be wound back."""
         self._resources.close()
         with ExitStack() as resources:
-            self._sources.clear()
-            self._container = open_container(self.path, self._limits, resources, opened=self._sources)
+            self._container, self._source = open_container(self.path, self._limits, resources)
             self._stream = video_stream(self.path, self._container, self._limits)
             self._decoder = video_decoder(self._stream)
             self._says_key = not self._decoder.name.startswith("libvpx")
@@ -189,10 +187,10 @@ class Video:
         try:
             yield from self._container.demux(self._stream)
         except (self._error, *DEMUX_ERRORS) as error:
-            if self._sources[-1].out_of_memory:
+            if self._source.out_of_memory:
                 raise self._no_memory() from error
             self.damaged_frames += 1
-        if self._sources[-1].out_of_memory:
+        if self._source.out_of_memory:
             raise self._no_memory()
 
     def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:
