@@ -57,6 +57,8 @@ def _add_h264(output: Any, width: int, height: int, rate: Fraction, crf: int) ->
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.options = {"crf": str(crf), "preset": "medium"}
     context = stream.codec_context
+    # Several threads do not always make the same file of the same frames; small pictures gain nothing from them.
+    context.thread_count = 1
     context.time_base = 1 / rate
     context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
     return stream
