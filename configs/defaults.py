@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
                 "crop_scale": 0.0,
                 "crop_shift": 0.0,
                 "drop_pupils": 0.0,
+                "other_shape": 0.0,
                 "landmarks": "detected",
                 "short_videos": "leave_out",
             },

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.models": BASE,
     "th_jax.perceptual": BASE,
     "th_jax.losses": BASE,
-    "th_jax.data": BASE | {"th_jax.faces", "th_jax.media"},
+    "th_jax.data": BASE | {"th_jax.faces", "th_jax.media", "th_jax.retargeting"},
     "th_jax.faces": {"th_jax.topology", "th_jax.media"},
     "th_jax.media": {"th_jax", "th_jax.version", "th_jax.watermark"},
     "th_jax.watermark": {"th_jax.images", "th_jax.types"},

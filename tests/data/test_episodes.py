@@ -224,6 +224,55 @@ def test_pupils_are_dropped_in_the_stated_share(records):
     )
 
 
+def test_targets_are_drawn_on_another_persons_face(make_data_set, make_record):
+    """Two faces that only turn, grow and move: the outline of the other one then stands where the own one stood."""
+    rng = np.random.default_rng(0)
+    shapes = rng.uniform(-1, 1, (2, 68)) + 1j * rng.uniform(-1, 1, (2, 68))
+    shapes -= shapes.mean(1, keepdims=True)
+    shapes /= np.abs(shapes).mean(1, keepdims=True)
+    turns = 0.1 * np.exp(0.2j * rng.normal(size=5)) * rng.uniform(0.8, 1.2, 5)
+    places = 0.5 + 0.5j + 0.1 * (rng.uniform(-1, 1, 5) + 1j * rng.uniform(-1, 1, 5))
+
+    def landmarks(number: int) -> np.ndarray:
+        points = shapes[number] * turns[:, None] + places[:, None]
+        points = np.concatenate([points, points[:, 36:48:6]], axis=1)
+        return np.stack([points.real, points.imag], -1).astype(np.float32)
+
+    def eyes_level(shape: np.ndarray) -> np.ndarray:
+        across = shape[42:48].mean() - shape[36:42].mean()
+        return shape * abs(across) / across
+
+    folder = make_data_set({"train": [make_record(n)._replace(landmarks=landmarks(n)) for n in range(2)]})
+    records = VideoRecords(folder)
+    plain, moved = (Episodes(records, **SMALL, other_shape=share) for share in (0.0, 1.0))
+    seen = set()
+    for step in range(20):
+        before, after = plain.batch(step), moved.batch(step)
+        assert_equal(before._replace(target_landmarks=after.target_landmarks), after)
+        for b, own in enumerate(before.video_index):
+            points = before.target_landmarks[b] @ (1, 1j)
+            turn = (
+                (points[:68] - points[:68].mean()) @ eyes_level(shapes[own]).conj() / (np.abs(shapes[own]) ** 2).sum()
+            )
+            on_either = [turn * eyes_level(shape)[:17] + points[:68].mean() for shape in shapes]
+            drawn = after.target_landmarks[b, :17] @ (1, 1j)
+            (face,) = [n for n, expected in enumerate(on_either) if np.allclose(drawn, expected, atol=1e-5)]
+            seen.add((int(own), face))
+    assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    half = [Episodes(records, **SMALL, other_shape=0.5).batch(step).target_landmarks for step in range(40)]
+    whole = [moved.batch(step).target_landmarks for step in range(40)]
+    redrawn = [np.array_equal(a, b) for x, y in zip(half, whole, strict=True) for a, b in zip(x, y, strict=True)]
+    assert 0.5 <= np.mean(redrawn) <= 0.95, "of those that are not, half come from their own face"
+
+
+def test_a_face_that_is_unknown_is_not_redrawn(make_data_set, make_record):
+    half_known = [make_record(n) for n in range(2)]
+    for record in half_known:
+        record.landmarks[:, :17] = np.nan
+    records = VideoRecords(make_data_set({"train": half_known}))
+    assert_equal(*(Episodes(records, **SMALL, other_shape=share).batch(0) for share in (0.0, 1.0)))
+
+
 def test_true_landmarks_are_a_choice(records, make_record):
     detected, true = Episodes(records, **SMALL).batch(0), Episodes(records, **SMALL, landmarks="true").batch(0)
     np.testing.assert_array_equal(detected.target_frame, true.target_frame)
@@ -298,6 +347,7 @@ def test_a_frame_that_is_no_picture_is_damage(make_data_set, make_record):
         ({"crop_scale": 0.6}, r"crop_scale must be in \[0, 0.5\], but is 0.6"),
         ({"crop_shift": -0.1}, r"crop_shift must be in \[0, 0.5\], but is -0.1"),
         ({"drop_pupils": 1.5}, r"drop_pupils must be in \[0, 1\], but is 1.5"),
+        ({"other_shape": -0.1}, r"other_shape must be in \[0, 1\], but is -0.1"),
         ({"landmarks": "dlib"}, 'landmarks must be "detected" or "true", but is \'dlib\''),
         ({"short_videos": "pad"}, 'short_videos must be "stop" or "leave_out", but is \'pad\''),
         ({"seed": -1}, "seed must be 0 or more, but is -1"),

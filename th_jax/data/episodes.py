@@ -17,6 +17,7 @@ from th_jax.data.framing import DamagedRecord
 from th_jax.data.pictures import Augmentation, UnreadableFrame, decode_frame, jitter_matrix
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord
+from th_jax.retargeting import face_shape, retarget
 from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, mirror_landmarks
 from th_jax.types import EpisodeBatch
 
@@ -48,6 +49,7 @@ class Episodes:
         crop_scale: float = 0.0,
         crop_shift: float = 0.0,
         drop_pupils: float = 0.0,
+        other_shape: float = 0.0,
         landmarks: str = "detected",
         short_videos: str = "stop",
     ) -> None:
@@ -68,6 +70,9 @@ class Episodes:
             crop_shift: an episode's frames are moved by up to this share of their side in each direction, in [0, 0.5].
                 Landmarks move along, and may leave [0, 1].
             drop_pupils: share of episodes whose pupils become unknown, in [0, 1].
+            other_shape: share of episodes whose target landmarks show the target's expression and pose on the face shape of
+                another video, in [0, 1]; the frame stays. So the generator must take the shape of the face from the
+                embedding, and another person's landmarks change the avatar's face less.
             landmarks: "detected", or the "true" ones of rendered heads.
             short_videos: what a video of fewer than K + 1 frames does: "stop" raises now, "leave_out" gives it no
                 episodes (its dense index stays).
@@ -91,8 +96,9 @@ class Episodes:
         for name, share in (("crop_scale", crop_scale), ("crop_shift", crop_shift)):
             if not 0 <= share <= 0.5:
                 raise ValueError(f"{name} must be in [0, 0.5], but is {share}")
-        if not 0 <= drop_pupils <= 1:
-            raise ValueError(f"drop_pupils must be in [0, 1], but is {drop_pupils}")
+        for name, share in (("drop_pupils", drop_pupils), ("other_shape", other_shape)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be in [0, 1], but is {share}")
         if drop_pupils and videos.points != PUPIL_POINTS:
             raise ValueError(f"drop_pupils needs records with {PUPIL_POINTS} points, but these have {videos.points}")
         if landmarks not in ("detected", "true"):
@@ -110,6 +116,7 @@ class Episodes:
         self._places = range(process_index * local, (process_index + 1) * local)
         self._flip, self._color_jitter, self._drop_pupils = flip, color_jitter, drop_pupils
         self._crop_scale, self._crop_shift = crop_scale, crop_shift
+        self._other_shape = other_shape
         self._true_landmarks = landmarks == "true"
         self._numbers = _long_enough(records, sources + 1, short_videos)
 
@@ -188,6 +195,7 @@ class Episodes:
         strength = 1 + self._color_jitter * rng.uniform(-1, 1, 3)
         brightness, contrast, saturation = (float(factor) for factor in strength)
         bigger, right, down = (float(share) for share in rng.uniform(-1, 1, 3))
+        other, reshape = rng.integers(len(self._numbers)), float(rng.random())
         augmentation = Augmentation(
             mirrored=self._flip and mirror < 0.5,
             color_matrix=jitter_matrix(brightness=brightness, contrast=contrast, saturation=saturation)
@@ -196,16 +204,35 @@ class Episodes:
             scale=1 + self._crop_scale * bigger,
             shift=(self._crop_shift * right, self._crop_shift * down),
         )
-        points = record.true_landmarks if self._true_landmarks else record.landmarks
-        assert points is not None  # the list says so of the whole data set
-        points = self._change(points, augmentation, drop_pupils=drop < self._drop_pupils)
+        points = self._points(record)
+        drawn = points[target]
+        if reshape < self._other_shape:
+            drawn = self._on_another_face(drawn, points, self._numbers[other])
+        drop_pupils = drop < self._drop_pupils
+        points = self._change(points, augmentation, drop_pupils=drop_pupils)
         batch.target_frame[slot] = decode_frame(record.frames[target], size=self.image_size, augmentation=augmentation)
-        batch.target_landmarks[slot] = points[target]
+        batch.target_landmarks[slot] = self._change(drawn[None], augmentation, drop_pupils=drop_pupils)[0]
         for k, source in enumerate(sources):
             batch.source_frames[slot, k] = decode_frame(
                 record.frames[source], size=self.image_size, augmentation=augmentation
             )
         batch.source_landmarks[slot] = points[sources]
+
+    def _points(self, record: VideoRecord) -> Float32[np.ndarray, "F P 2"]:
+        points = record.true_landmarks if self._true_landmarks else record.landmarks
+        assert points is not None  # the list says so of the whole data set
+        return points
+
+    def _on_another_face(
+        self, drawn: Float32[np.ndarray, "P 2"], own: Float32[np.ndarray, "F P 2"], number: int
+    ) -> Float32[np.ndarray, "P 2"]:
+        """One frame's landmarks on the face of another record, in the same size and place; as they are if either has none."""
+        try:
+            driver, other = face_shape(own), face_shape(self._points(self.records.read(number)))
+        except (DamagedRecord, ValueError):  # the record's own episode reports the damage
+            return drawn
+        target = other._replace(size=driver.size, center=driver.center)
+        return retarget(drawn[None], driver=driver, target=target)[0]
 
     @staticmethod
     def _change(
