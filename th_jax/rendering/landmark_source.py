@@ -19,7 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
 
-from th_jax.faces import NEEDED_IN_FILM, follow_face, following_squares, in_squares, usable_faces
+from th_jax.faces import (
+    NEEDED_IN_FILM,
+    TRAINING_PLACEMENT,
+    Placement,
+    follow_face,
+    following_squares,
+    in_squares,
+    usable_faces,
+)
 from th_jax.faces.pupils import with_pupils
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
@@ -70,6 +78,7 @@ def track_driver(
     pupils: bool = False,
     seconds: float | None = None,
     follow: Follow = "face",
+    rest: Placement = TRAINING_PLACEMENT,
     context: float = 1.0,
 ) -> Iterator[Driving]:
     """Follow the face of a video; the landmarks are there until the context is left.
@@ -79,6 +88,7 @@ def track_driver(
         pupils: whether to look for the pupils too.
         seconds: to look at, from the start; all by default.
         follow: "face" for a square that moves with the face, "segment" for a fixed one for each segment (`place_segments`).
+        rest: where a square that moves holds a head that rests: `placement_of` the avatar's shots.
         context: above 1 shows more around the head.
 
     Raises:
@@ -95,7 +105,7 @@ def track_driver(
         if len(times):
             landmarks = np.asarray(np.memmap(file, np.float32, "r+", shape=(len(times), points, 2)))
         sizes = {number: (height, width) for number, height, width in video.sizes}
-        numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, context=context)
+        numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, rest=rest, context=context)
         if (numbers < 0).all():
             raise ValueError(
                 f"no face was found in {path}: a driver shows one face, rather from the front, {NEEDED_IN_FILM}"
@@ -104,7 +114,9 @@ def track_driver(
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
 
 
-def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow = "face") -> Driving:
+def read_landmarks(
+    path: str | Path, *, fps: float | None = None, follow: Follow = "face", rest: Placement = TRAINING_PLACEMENT
+) -> Driving:
     """Landmarks from an npz file: "landmarks", `[S, 68 | 70, 2]` in [0, 1] of the square frame, and perhaps "fps".
 
     An npy file holds the landmarks alone.
@@ -116,6 +128,7 @@ def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow
         path: the file.
         fps: frames a second; by default the file's, else 25.
         follow: "face" moves and scales the landmarks into squares that follow the face; "segment" leaves them as they are.
+        rest: as of `track_driver`.
 
     Raises:
         ValueError: if the file is missing, no npz, too large, or holds anything else; and for a rate that is none.
@@ -146,7 +159,7 @@ def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
     if follow == "face":
-        landmarks = in_squares(landmarks, following_squares(landmarks, times))
+        landmarks = in_squares(landmarks, following_squares(landmarks, times, rest=rest))
     return Driving(landmarks.astype(np.float32), times, segment, rate, None, None, False, 0)
 
 
