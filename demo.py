@@ -35,7 +35,7 @@ from th_jax.rendering.frame_rate import frames_on_screen
 from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.layout import driver_crops
 from th_jax.rendering.poses import driving_poses, target_shape
-from th_jax.rendering.render import render
+from th_jax.rendering.render import FEW, render
 from th_jax.rendering.smoothing import OneEuro
 from th_jax.watermark.messages import Marking, mark_frames, marking_of
 
@@ -93,7 +93,7 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
             if not rows:
                 rows = [enlarged(driver_crops(driving, shown, size=size))]
                 rows.append(enlarged(landmark_pictures(points, size=size)))
-        made = enlarged(render(loaded.networks, loaded.avatar, points))
+        made = enlarged(render(loaded.networks, loaded.avatar, points, chunk=FEW))
         rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
     return rows
 

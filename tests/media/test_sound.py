@@ -14,8 +14,7 @@ import pytest
 from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from tests.hostile import bad_ends
-from th_jax.media import Kind, MediaError, MediaFault, Provenance, open_video, write_video
-from th_jax.media import containers
+from th_jax.media import Kind, MediaError, MediaFault, Provenance, containers, open_video, write_video
 from th_jax.media import sound as module
 from th_jax.media.sound import BLOCK, decode_sound, look_for_sound, open_sound
 

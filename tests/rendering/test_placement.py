@@ -116,6 +116,17 @@ def test_each_segment_is_followed_by_itself(face: np.ndarray) -> None:
     np.testing.assert_allclose(wider[10:] - 0.5, (landmarks[10:] - 0.5) / 1.25, atol=1e-5)
 
 
+def test_a_segment_within_another_is_a_flash(face: np.ndarray) -> None:
+    landmarks, segment, times = tracked(face)
+    segment[12:16] = 3
+    pixels = landmarks.copy()
+    numbers, _ = place_segments(landmarks, segment, times, {n: (400, 400) for n in range(4)})
+    assert numbers.tolist() == [-1, -1, -1, 0, 0, 0, -1, 0, 0, -1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1]
+    assert np.isnan(landmarks[12:16]).all()
+    pixels[12:16] = np.nan
+    np.testing.assert_array_equal(landmarks[10:], in_squares(pixels[10:], following_squares(pixels[10:], times[10:])))
+
+
 def test_a_fixed_square_is_that_of_shots(face: np.ndarray) -> None:
     landmarks, segment, times = tracked(face)
     pixels = landmarks.copy()

@@ -43,6 +43,9 @@ FIRST_FRAMES = 10
 LABEL = "AI-generated"
 """Stands below the avatar, in a bar of its own."""
 
+_FLASH = 9
+"""Frames for which the picture may be gone, 0.3 s of most cameras."""
+
 _BAR = 0.12
 """Height of the label's bar, in shares of a panel's side."""
 _LEAST_BAR = 12
@@ -144,7 +147,7 @@ def live_frames(
     driver: FaceShape | None = None
     pose: Float[np.ndarray, "P 2"] | None = None
     smooth = None if smoothing is None else LandmarkFilter(smoothing)
-    for tracked, frame in zip(follow_face(followed), seen, strict=False):
+    for tracked, frame in zip(follow_face(followed, max_flash=_FLASH), seen, strict=False):
         if tracked.segment >= 0:
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)

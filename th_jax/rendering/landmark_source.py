@@ -29,6 +29,7 @@ from th_jax.faces import (
     usable_faces,
 )
 from th_jax.faces.pupils import with_pupils
+from th_jax.faces.track import FLASH_SECONDS
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
 from th_jax.media.sandbox import naming, run_limited
@@ -195,7 +196,8 @@ def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Follo
                 current[:] = [frame]
                 yield frame
 
-        for tracked in follow_face(frames(), detect_every=1 if video.fps <= _SLOW else 8):
+        every, flash = 1 if video.fps <= _SLOW else 8, round(FLASH_SECONDS * video.fps)
+        for tracked in follow_face(frames(), detect_every=every, max_flash=flash):
             landmarks = np.full((points, 2), np.nan, np.float32)
             if tracked.segment >= 0:
                 found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)

@@ -90,7 +90,8 @@ def place_segments(
 ) -> tuple[Int[np.ndarray, " S"], Float64[np.ndarray, "S 3"]]:
     """Decide a square for each frame, segment by segment; the landmarks become shares of it, in place.
 
-    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are as short.
+    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are as short; so do those that lie
+    within another one: `follow_face` found a face in a flash.
 
     Args:
         landmarks: in pixels; NaN without a face.
@@ -112,6 +113,7 @@ def place_segments(
     check_follow(follow)
     if not context > 0:
         raise ValueError(f"context must be positive, but is {context}")
+    segment = _without_flashes(landmarks, segment)
     counts = Counter(segment[segment >= 0].tolist())
     least = min(MIN_SEGMENT, max(counts.values(), default=0))
     numbers, squares = np.full(len(segment), -1), np.full((len(segment), 3), np.nan)
@@ -135,3 +137,14 @@ def place_segments(
             landmarks[block] = in_squares(landmarks[block], squares[block])
         numbers[frames] = numbers.max() + 1
     return numbers, squares
+
+
+def _without_flashes(landmarks: Float[np.ndarray, "S P 2"], segment: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
+    outer = segment.copy()
+    for number in np.unique(segment[segment >= 0]):
+        frames = np.flatnonzero(outer == number)
+        if len(frames):
+            stretch = np.arange(frames[0], frames[-1] + 1)
+            inner = stretch[(outer[stretch] >= 0) & (outer[stretch] != number)]
+            outer[inner], landmarks[inner] = -1, np.nan
+    return outer
