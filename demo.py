@@ -85,9 +85,8 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
         size = loaded.networks.image_size
         with track_driver(film, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
-            # One portrait's shape is that of one expression: motion moved onto it would smile without end.
-            several = loaded.landmarks is not None and len(loaded.landmarks) > 1
-            target = target_shape(loaded, "shape" if several else "none")
+            # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
+            target = target_shape(loaded, "shape")
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(poses))
             if not rows:
