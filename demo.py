@@ -27,6 +27,7 @@ from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.shots import load_shots
+from th_jax.faces import placement_of
 from th_jax.media import Kind, Provenance, Signer, write_image, write_video
 from th_jax.media.signing_options import add_signing_options, tried_signer
 from th_jax.rendering.figures import landmark_pictures, picture_grid
@@ -34,7 +35,7 @@ from th_jax.rendering.frame_rate import frames_on_screen
 from th_jax.rendering.landmark_source import track_driver
 from th_jax.rendering.layout import driver_crops
 from th_jax.rendering.poses import driving_poses, target_shape
-from th_jax.rendering.render import render
+from th_jax.rendering.render import FEW, render
 from th_jax.rendering.smoothing import OneEuro
 from th_jax.watermark.messages import Marking, mark_frames, marking_of
 
@@ -74,20 +75,25 @@ def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
 
 
 def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
-    """The driver's crops, the landmark images, and each avatar's frames with its mark, enlarged: UInt8 `[F, H, W, 3]` each."""
-    size = avatars[0].networks.image_size
-    with track_driver(film) as driving:
-        shown = frames_on_screen(driving.times, driving.fps)
-        rows = [enlarged(driver_crops(driving, shown, size=size))]
-        for number, loaded in enumerate(avatars):
-            # One portrait's shape is that of one expression: motion moved onto it would smile without end.
-            several = loaded.landmarks is not None and len(loaded.landmarks) > 1
-            target = target_shape(loaded, "shape" if several else "none")
+    """The driver's crops and the landmark images as the first avatar has them, and each avatar's frames with its mark.
+
+    Returns:
+        UInt8 `[F, H, W, 3]` each, enlarged.
+    """
+    rows: list[np.ndarray] = []
+    for loaded in avatars:
+        size = loaded.networks.image_size
+        with track_driver(film, rest=placement_of(loaded.landmarks)) as driving:
+            shown = frames_on_screen(driving.times, driving.fps)
+            # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
+            target = target_shape(loaded, "shape")
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(poses))
-            rows += [enlarged(landmark_pictures(points, size=size))] if not number else []
-            made = enlarged(render(loaded.networks, loaded.avatar, points))
-            rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
+            if not rows:
+                rows = [enlarged(driver_crops(driving, shown, size=size))]
+                rows.append(enlarged(landmark_pictures(points, size=size)))
+        made = enlarged(render(loaded.networks, loaded.avatar, points, chunk=FEW))
+        rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
     return rows
 
 

@@ -26,7 +26,7 @@ from th_jax.data.bundled import FRAME_SIZE, bundled_heads
 from th_jax.data.pictures import decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.metrics.faces import landmark_error
-from th_jax.faces import detect_faces, face_size, head_center, settled_landmarks, yaw
+from th_jax.faces import detect_faces, face_size, head_center, placement_of, settled_landmarks, yaw
 from th_jax.media import Kind, Provenance, write_video
 from th_jax.rendering.frame_rate import frames_on_screen
 from th_jax.rendering.landmark_source import track_driver
@@ -136,7 +136,7 @@ class Measured:
 
     def add(self, loaded: LoadedAvatar, driver: Path, *, follow: Follow, retargeting: bool) -> None:
         """Drive the avatar, and look for its face."""
-        with track_driver(driver, follow=follow) as driving:
+        with track_driver(driver, follow=follow, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
             target = face_shape(loaded.landmarks) if retargeting and loaded.landmarks is not None else None
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)

@@ -8,7 +8,18 @@ import pytest
 from benchmarks.following import training_placement
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
-from th_jax.faces import SquareFollower, face_size, follow, following_squares, head_center, in_squares, usable_faces
+from th_jax.faces import (
+    TRAINING_PLACEMENT,
+    Placement,
+    SquareFollower,
+    face_size,
+    follow,
+    following_squares,
+    head_center,
+    in_squares,
+    placement_of,
+    usable_faces,
+)
 from th_jax.faces.follow import FACE_SHARE, HEAD_X, HEAD_Y, YAW
 
 FPS = 25
@@ -51,11 +62,22 @@ MOTIONS = {
 }  # fmt: skip
 
 
-def assert_in_range(landmarks: np.ndarray) -> None:
+CLOSE = Placement(0.56, 0.52, 0.70)
+"""A head that fills more of its shots than most in training."""
+
+SHARES = {TRAINING_PLACEMENT: (FACE_SHARE.low, FACE_SHARE.high), CLOSE: (0.473, FACE_SHARE.most)}
+"""How small and how large a face may become at a placement."""
+
+
+def assert_in_range(landmarks: np.ndarray, rest: Placement) -> None:
     center, share = head_center(landmarks), face_size(landmarks)
-    for values, spread in ((center[:, 0], HEAD_X), (center[:, 1], HEAD_Y), (share, FACE_SHARE)):
-        assert spread.low - 1e-6 < values.min() <= values.max() < spread.high + 1e-6
-    assert 0 < landmarks.min() < landmarks.max() < 1
+    for values, at, spread in ((center[:, 0], rest.x, HEAD_X), (center[:, 1], rest.y, HEAD_Y)):
+        assert max(spread.least, at + spread.low - spread.median) - 1e-6 < values.min()
+        assert values.max() < min(spread.most, at + spread.high - spread.median) + 1e-6
+    low, high = SHARES[rest]
+    assert low - 1e-6 < share.min() <= share.max() < high + 1e-6
+    assert landmarks.min() > 0
+    assert landmarks.max() < 1 or rest is CLOSE
 
 
 def test_the_constants_are_those_of_the_bundled_training_records() -> None:
@@ -78,36 +100,64 @@ def test_the_center_of_a_head_stays_when_it_turns() -> None:
     assert centroid[0] > 0.2
 
 
-def test_a_still_head_has_an_exactly_still_square(face: np.ndarray) -> None:
-    squares = following_squares(*track(face, lambda _: 480.0, lambda _: 1.0))
+def placed(landmarks: np.ndarray, rest: Placement) -> np.ndarray:
+    """Landmarks in pixels as a shot in whose square the head lies so."""
+    side = face_size(landmarks) / rest.share
+    return (landmarks - head_center(landmarks)) / side + (rest.x, rest.y)
+
+
+def test_the_placement_of_shots_is_their_median_within_training(face: np.ndarray) -> None:
+    shots = np.stack(
+        [placed(face, CLOSE._replace(share=share, x=x)) for share, x in ((0.5, 0.5), (0.56, 0.52), (0.57, 0.6))]
+    )
+    np.testing.assert_allclose(placement_of(shots), CLOSE)
+    blind = np.concatenate([shots, np.full((4, 68, 2), np.nan)])
+    np.testing.assert_allclose(placement_of(blind), CLOSE)
+    with_pupils = np.concatenate([shots, np.full((3, 2, 2), np.nan)], axis=1)
+    np.testing.assert_allclose(placement_of(with_pupils), CLOSE)
+    assert placement_of(None) == placement_of(blind[3:]) == TRAINING_PLACEMENT
+    for far, end in ((Placement(0.9, 0.9, 0.95), "most"), (Placement(0.1, 0.2, 0.3), "least")):
+        clamped = placement_of(placed(face, far)[None])
+        for value, spread in zip(clamped, (FACE_SHARE, HEAD_X, HEAD_Y), strict=True):
+            assert spread.least < value < spread.most
+            assert value == pytest.approx(getattr(spread, end), abs=0.021)
+
+
+@pytest.mark.parametrize("rest", SHARES)
+def test_a_still_head_has_an_exactly_still_square(face: np.ndarray, rest: Placement) -> None:
+    landmarks, times = track(face, lambda _: 480.0, lambda _: 1.0)
+    squares = following_squares(landmarks, times, rest=rest)
     assert np.ptp(squares, axis=0).max() == 0
-    landmarks = in_squares(track(face, lambda _: 480.0, lambda _: 1.0)[0], squares)
-    np.testing.assert_allclose(head_center(landmarks)[0], (HEAD_X.median, HEAD_Y.median), atol=1e-5)
-    np.testing.assert_allclose(face_size(landmarks)[0], FACE_SHARE.median, rtol=1e-5)
+    follower = SquareFollower(rest=rest)
+    np.testing.assert_allclose([follower(landmarks[0], time=time) for time in times], squares, rtol=1e-9)
+    inside = in_squares(landmarks, squares)
+    np.testing.assert_allclose(placement_of(inside), rest, atol=1e-5)
 
 
+@pytest.mark.parametrize("rest", SHARES)
 @pytest.mark.parametrize("sigma", [0.3, 0.6])
-def test_noise_of_the_tracker_does_not_move_the_square(face: np.ndarray, sigma: float) -> None:
+def test_noise_of_the_tracker_does_not_move_the_square(face: np.ndarray, sigma: float, rest: Placement) -> None:
     landmarks, times = track(face, lambda _: 480.0, lambda _: 1.0)
     noise = sigma * PIXEL * 240 * np.random.default_rng(0).standard_normal(landmarks.shape)
     noisy = (landmarks + noise).astype(np.float32)
-    squares = following_squares(noisy, times)
+    squares = following_squares(noisy, times, rest=rest)
     fixed = np.broadcast_to(squares.mean(0), squares.shape)
     added = in_squares(noisy, squares) - in_squares(noisy, fixed)
     assert np.abs(added).max() < 0.15 * PIXEL
-    follower = SquareFollower()
+    follower = SquareFollower(rest=rest)
     live = np.stack([follower(points, time=time) for points, time in zip(noisy, times, strict=True)])[2 * FPS :]
     added = in_squares(noisy[2 * FPS :], live) - in_squares(noisy[2 * FPS :], np.broadcast_to(live.mean(0), live.shape))
     assert np.abs(added).max() < 0.15 * PIXEL
 
 
+@pytest.mark.parametrize("rest", SHARES)
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_a_moving_head_stays_in_range(face: np.ndarray, motion: str) -> None:
+def test_a_moving_head_stays_in_range(face: np.ndarray, motion: str, rest: Placement) -> None:
     landmarks, times = track(face, *MOTIONS[motion])
-    assert_in_range(in_squares(landmarks, following_squares(landmarks, times)))
-    follower = SquareFollower()
+    assert_in_range(in_squares(landmarks, following_squares(landmarks, times, rest=rest)), rest)
+    follower = SquareFollower(rest=rest)
     live = np.stack([follower(points, time=time) for points, time in zip(landmarks, times, strict=True)])
-    assert_in_range(in_squares(landmarks, live))
+    assert_in_range(in_squares(landmarks, live), rest)
 
 
 @pytest.mark.parametrize("frequency", [0.25, 3.0])

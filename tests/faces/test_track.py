@@ -88,6 +88,38 @@ def test_a_change_of_the_shot_begins_a_segment() -> None:
     assert track.segment.tolist() == [0, 0, 0, 0, 1, 1]
 
 
+def brighter(frame: np.ndarray, amount: int) -> np.ndarray:
+    return np.clip(frame.astype(int) + amount, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("amount", [60, -60, 110])
+def test_a_change_of_the_light_is_no_cut(amount: int) -> None:
+    """For however long it lasts."""
+    frames = nodding(8, amplitude=1)
+    frames[3:5] = [brighter(frame, amount) for frame in frames[3:5]]
+    assert np.abs(frames[3].astype(int) - frames[2]).mean() > tracking.CUT_DIFFERENCE, "or it would prove nothing"
+    track = track_faces(frames)
+    assert track.segment[[0, 1, 2, 5, 6, 7]].tolist() == [0] * 6
+    assert set(track.segment) <= {0, -1}
+
+
+@pytest.mark.parametrize(("count", "after"), [(3, 0), (9, 0), (10, 1)])
+def test_a_flash_that_hides_the_face_is_no_cut(count: int, after: int) -> None:
+    white = np.full_like(portrait(), 255)
+    frames = [*nodding(3, amplitude=1), *[white] * count, *nodding(3, amplitude=1)]
+    numbers = [frame.segment for frame in follow_face(frames, max_flash=9)]
+    assert numbers == [0] * 3 + [-1] * count + [after] * 3
+    assert [frame.segment for frame in follow_face(frames)][-1] == 1
+
+
+def test_a_shot_within_another_has_a_number_of_its_own() -> None:
+    other = 255 - portrait()
+    other[20:230, 45:210] = portrait()[20:230, 45:210]
+    frames = [*[portrait()] * 3, *[other] * 3, *[portrait()] * 3, other]
+    assert [frame.segment for frame in follow_face(frames, max_flash=9)] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 2]
+    assert [frame.segment for frame in follow_face(frames)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+
 def test_a_change_of_size_begins_a_segment() -> None:
     larger = np.pad(portrait(), ((0, 20), (0, 40), (0, 0)), mode="edge")
     assert track_faces([portrait(), portrait(), larger]).segment.tolist() == [0, 0, 1]
@@ -144,5 +176,5 @@ def test_a_useless_landmark_model_is_no_missing_face(tmp_path: Path) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="detect_every must be at least 1"):
         track_faces([], detect_every=0)
-    with pytest.raises(ValueError, match="max_gap at least 0, but 8 and -1 came"):
+    with pytest.raises(ValueError, match="at least 0, but are 8, -1 and 0"):
         follow_face([], max_gap=-1)

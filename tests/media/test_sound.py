@@ -1,5 +1,8 @@
 """The sound of a film stays with its pictures: from any codec, with gaps, delays and damage; and is nothing but samples."""
 
+import io
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -11,9 +14,9 @@ import pytest
 from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from tests.hostile import bad_ends
-from th_jax.media import Kind, MediaError, Provenance, open_video, write_video
+from th_jax.media import Kind, MediaError, MediaFault, Provenance, containers, open_video, write_video
 from th_jax.media import sound as module
-from th_jax.media.sound import BLOCK, decode_sound, open_sound
+from th_jax.media.sound import BLOCK, decode_sound, look_for_sound, open_sound
 
 RECORD = Provenance(kind=Kind.REAL_CROP)
 
@@ -163,3 +166,62 @@ def test_the_kind_of_sound_may_change_on_the_way() -> None:
         samples = resampled.of(frame)
         assert (samples.dtype, samples.shape) == (np.int16, (2, 500))
         assert samples.max() > 8000
+
+
+class _SmallMemory(io.FileIO):
+    """A file from which memory suffices to read so many bytes."""
+
+    left = 0
+
+    def readinto(self, buffer: Any, /) -> int:
+        self.left -= len(buffer)
+        if self.left < 0:
+            raise MemoryError
+        return super().readinto(buffer)
+
+
+def frames_of(path: str) -> Iterator[Any]:
+    with open_video(path) as video:
+        yield from video.frames()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_want_of_memory_is_neither_the_end_of_a_film_nor_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """PyAV drops the exception of a file's `read`: what the file remembers must be asked for."""
+    path = str(film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200))
+    assert sum(block.shape[1] for block in itertools.islice(decode_sound(path), 1, None)) == 8 * RATE
+    assert len(list(frames_of(path))) == 200
+    opened = Path.open
+
+    def small(own: Path, mode: str = "r", **settings: Any) -> Any:
+        if own != Path(path):
+            return opened(own, mode, **settings)
+        file = _SmallMemory(own)
+        file.left = int(share * own.stat().st_size)
+        return file
+
+    monkeypatch.setattr(Path, "open", small)
+    reads: list[Callable[[], object]] = [lambda: list(decode_sound(path)), lambda: list(frames_of(path))]
+    if not share:  # else something was heard before
+        reads.append(lambda: look_for_sound(path, seconds=None))
+    for read in reads:
+        with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is") as caught:
+            read()
+        assert caught.value.fault is MediaFault.OVER_LIMITS
+
+
+def test_sound_that_ends_for_want_of_memory_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyAV drops the exception, it sees the end of the file."""
+    path = film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200)
+
+    class Short(containers.Source):
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.out_of_memory = self.out_of_memory or self.tell() > 0.6 * path.stat().st_size
+            return b"" if self.out_of_memory else super().read(size)
+
+    monkeypatch.setattr(containers, "Source", Short)
+    blocks = decode_sound(str(path))
+    with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is"):
+        list(blocks)

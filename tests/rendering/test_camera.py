@@ -1,5 +1,6 @@
 """A camera drives live: it waits for a face, follows it, marks and labels what it shows, and needs a window."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from driver_clips import blank, swaying
 
 import th_jax
 from th_jax.avatars import LoadedAvatar, load_avatar, save_avatar
+from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import VideoRecords
+from th_jax.faces import face_size
 from th_jax.rendering import camera
 from th_jax.rendering.animate import main
 from th_jax.training.finetune import avatar_from_embedding
@@ -86,6 +90,18 @@ def test_the_square_follows_a_camera_s_face(loaded: LoadedAvatar, follow: str, m
     assert len(poses) == 40 - camera.FIRST_FRAMES + 1
     moved = np.ptp(np.stack(poses)[:, :68].mean(1)[:, 0])
     assert moved < 0.08 if follow == "face" else moved > 0.15
+
+
+def test_a_camera_s_face_is_as_large_as_in_the_avatar_s_shots(
+    loaded: LoadedAvatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots = VideoRecords(bundled_heads(), "heldout").read(8).landmarks[:3, :68]
+    shots = (shots - 0.5) * 0.56 / np.median(face_size(shots)) + 0.5
+    poses, nothing = [], np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    monkeypatch.setattr(camera, "render", lambda *arguments, **_: (poses.append(arguments[2][0]), nothing)[1])
+    frames = swaying(camera.FIRST_FRAMES + 2, amplitude=0.0)
+    list(camera.live_frames(dataclasses.replace(loaded, landmarks=shots), frames, layout=("avatar",)))
+    assert face_size(np.stack(poses)) == pytest.approx(0.56, rel=0.02)
 
 
 def test_a_camera_without_a_window_is_an_error(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.rendering.landmark_source import is_landmark_file, read_landmarks
+from th_jax.rendering.landmark_source import is_landmark_file, read_landmarks, track_driver
 
 LANDMARKS = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2)).astype(np.float32)
 
@@ -84,3 +84,9 @@ def test_a_long_list_of_members_is_not_taken_in(
     monkeypatch.setattr(zipfile.ZipInfo, "__init__", parsed)
     with pytest.raises(ValueError, match="its list of files is longer than 131072 bytes, the limit"):
         read_landmarks(path)
+
+
+def test_a_flash_is_no_cut(base_clip: Path) -> None:
+    with track_driver(base_clip, seconds=1.4) as driving:
+        assert len(driving.times) == 42
+        assert (driving.segment == 0).all()

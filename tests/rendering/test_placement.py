@@ -1,5 +1,7 @@
 """A driver's squares follow the face, or are fixed as told; frames out of range are counted and said, or an error."""
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks import following
-from th_jax.avatars import save_avatar
+from th_jax.avatars import load_avatar, save_avatar
 from th_jax.data.bundled import bundled_heads
 from th_jax.data.records import VideoRecords
 from th_jax.faces import face_size, following_squares, head_center, in_squares, segment_square, to_crop
-from th_jax.faces.follow import FACE_SHARE
+from th_jax.faces.follow import FACE_SHARE, HEAD_X, HEAD_Y
 from th_jax.media import Kind, Provenance
 from th_jax.models.networks import Networks
 from th_jax.rendering import animate as script
@@ -40,6 +42,29 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
     record = Provenance(kind=Kind.GENERATED)
     save_avatar(path, made, networks=NETWORKS, provenance=record, landmarks=np.stack([face, face + 0.01]))
     return path
+
+
+@pytest.mark.parametrize("share", [0.56, None])
+def test_the_driver_s_face_is_as_large_as_in_the_avatar_s_shots(
+    face: np.ndarray, avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float | None
+) -> None:
+    """In its place too; an avatar without landmarks gets the median of training."""
+    loaded = load_avatar(avatar)
+    shots = None if share is None else shrunk(face, *([share / face_size(face)] * 3)) + np.float32([0.02, -0.05])
+    poses: list[np.ndarray] = []
+
+    def generated(*arguments: Any, **_: Any) -> Iterator[np.ndarray]:
+        for pose in arguments[2]:
+            poses.append(pose)
+            yield np.zeros((16, 16, 3), np.uint8)
+
+    monkeypatch.setattr(script, "render_stream", generated)
+    np.savez(tmp_path / "a.npz", landmarks=shrunk(face, *[0.8] * 5))
+    animate(dataclasses.replace(loaded, landmarks=shots), tmp_path / "a.npz", tmp_path / "a.mp4")
+    assert len(poses) == 5
+    assert face_size(np.stack(poses)) == pytest.approx(share or FACE_SHARE.median, rel=1e-4)
+    wanted = (HEAD_X.median, HEAD_Y.median) if shots is None else head_center(shots)[0]
+    np.testing.assert_allclose(head_center(np.stack(poses)), np.tile(wanted, (5, 1)), atol=1e-4)
 
 
 def shrunk(face: np.ndarray, *factors: float) -> np.ndarray:
@@ -89,6 +114,17 @@ def test_each_segment_is_followed_by_itself(face: np.ndarray) -> None:
     place_segments(wider, segment, times, {n: (400, 400) for n in range(3)}, context=1.25)
     np.testing.assert_allclose(face_size(wider[10:]) * 1.25, face_size(landmarks[10:]), rtol=1e-4)
     np.testing.assert_allclose(wider[10:] - 0.5, (landmarks[10:] - 0.5) / 1.25, atol=1e-5)
+
+
+def test_a_segment_within_another_is_a_flash(face: np.ndarray) -> None:
+    landmarks, segment, times = tracked(face)
+    segment[12:16] = 3
+    pixels = landmarks.copy()
+    numbers, _ = place_segments(landmarks, segment, times, {n: (400, 400) for n in range(4)})
+    assert numbers.tolist() == [-1, -1, -1, 0, 0, 0, -1, 0, 0, -1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1]
+    assert np.isnan(landmarks[12:16]).all()
+    pixels[12:16] = np.nan
+    np.testing.assert_array_equal(landmarks[10:], in_squares(pixels[10:], following_squares(pixels[10:], times[10:])))
 
 
 def test_a_fixed_square_is_that_of_shots(face: np.ndarray) -> None:
@@ -154,8 +190,6 @@ def test_the_command_says_it_or_refuses_it(
 
 
 def test_the_result_holds_the_counts(face: np.ndarray, avatar: Path, tmp_path: Path) -> None:
-    from th_jax.avatars import load_avatar
-
     loaded = load_avatar(avatar)
     driver = leaning(face, tmp_path / "a.npz")
     assert animate(loaded, driver, tmp_path / "a.mp4").out_of_range.frames == 0

@@ -12,6 +12,7 @@ import pytest
 from th_jax.images import to_uint8
 from th_jax.models import networks as networks_module
 from th_jax.models.networks import Networks, group
+from th_jax.rendering import render as render_module
 from th_jax.rendering.render import draw_stream, generate_frames, render, render_stream
 from th_jax.training.finetune import avatar_from_embedding, avatar_of, feed_forward, start_finetune
 from th_jax.training.optimizers import AdamSettings, Optimizers
@@ -61,6 +62,16 @@ def test_one_program_serves_all_lengths_people_and_equal_networks(monkeypatch: p
             equal = Networks(image_size=16, base_width=4)
             assert len(render(equal, person, points(count), chunk=3)) == count
     assert traces == [(3, 68, 2)]
+
+
+def test_arrays_bound_to_a_device_need_no_program_of_their_own() -> None:
+    bound = jax.device_put(avatar(), jax.devices()[0])
+    on_host = jax.device_get(avatar())
+    jax.clear_caches()  # other tests may have compiled it
+    frames = [render(NETWORKS, person, points(3), chunk=3) for person in (avatar(), bound, on_host)]
+    assert render_module._rendered._cache_size() == 1
+    np.testing.assert_array_equal(frames[0], frames[1])
+    np.testing.assert_array_equal(frames[0], frames[2])
 
 
 def test_chunks_and_streams_give_the_same_frames() -> None:

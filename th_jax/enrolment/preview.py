@@ -9,9 +9,9 @@ from th_jax.consent import ConsentFacts, with_consent
 from th_jax.media import Ingredient, Kind, Signer, write_image
 from th_jax.pretrained import MetaModel
 from th_jax.rendering.figures import landmark_pictures, picture_grid
-from th_jax.rendering.render import render
+from th_jax.rendering.render import FEW, render
 from th_jax.types import Avatar, Shots
-from th_jax.watermark.messages import marking_of
+from th_jax.watermark.messages import mark_frames, marking_of
 
 PREVIEWS = "previews"
 _ROWS = 4
@@ -52,7 +52,9 @@ def write_preview(
     shown = real[np.linspace(0, len(real) - 1, min(_ROWS, len(real))).round().astype(int)]
     points, frames = np.asarray(shots.landmarks)[shown], np.asarray(shots.frames)[shown]
     marking = marking_of(meta.digest, size=meta.networks.image_size, kind="still")
-    made = render(meta.networks, avatar, points, chunk=_ROWS, mark=None if marking is None else marking.mark)
+    # Marked in a program of its own: the frames without a mark share theirs with those that early stopping looks at.
+    made = list(render(meta.networks, avatar, points, chunk=FEW))
+    made = made if marking is None else list(mark_frames(made, marking.mark))
     drawn = landmark_pictures(points, size=meta.networks.image_size)
     path = folder / PREVIEWS / name / f"{step:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
 from th_jax.evaluation.scores import FAILURE_VALUES
 from th_jax.models.networks import Networks
-from th_jax.rendering.render import render
+from th_jax.rendering.render import FEW, render
 from th_jax.topology import IBUG_POINTS
 from th_jax.types import Avatar, Shots
 
@@ -107,7 +107,7 @@ class Stopper:
     def _errors(self, avatar: Avatar) -> Float[np.ndarray, "2"]:
         """Mean landmark error and identity distance; a frame without a face is charged for one."""
         seen = self.usable
-        frames = render(self._networks, avatar, self._landmarks[seen], chunk=int(seen.sum()))
+        frames = render(self._networks, avatar, self._landmarks[seen], chunk=FEW)
         made = measure_faces(frames)
         true = self._landmarks[seen][:, :IBUG_POINTS]
         landmark = metrics.landmark_error(made.landmarks, true)

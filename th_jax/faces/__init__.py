@@ -23,16 +23,27 @@ from th_jax.faces.detect import (
     most_prominent,
     predict_landmarks,
 )
-from th_jax.faces.follow import SquareFollower, following_squares, head_center, in_squares, usable_faces
+from th_jax.faces.follow import (
+    TRAINING_PLACEMENT,
+    Placement,
+    SquareFollower,
+    following_squares,
+    head_center,
+    in_squares,
+    placement_of,
+    usable_faces,
+)
 from th_jax.faces.pose import roll, yaw
 from th_jax.faces.track import Track, TrackedFrame, box_around, follow_face, segments, settled_landmarks, track_faces
 
 __all__ = [
     "NEEDED_IN_FILM",
+    "TRAINING_PLACEMENT",
     "Box",
     "Crops",
     "Face",
     "OutsideFrameError",
+    "Placement",
     "Square",
     "SquareFollower",
     "Track",
@@ -51,6 +62,7 @@ __all__ = [
     "in_squares",
     "landmarks_in_box",
     "most_prominent",
+    "placement_of",
     "predict_landmarks",
     "roll",
     "segment_square",

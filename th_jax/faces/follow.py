@@ -7,8 +7,8 @@ square keep what is quick and small:
 1. A dead zone: as long as the head moves less than DEAD_ZONE, the square does not move at all.
 2. A low-pass filter with the time constant FOLLOW_SECONDS. For a file it is zero-phase (forward and backward in time), so that
    the square is not late; a camera's is causal.
-3. A soft limit: place and size of the head in the square always stay between the 1st and the 99th percentile of the training
-   records.
+3. A soft limit: place and size of the head in the square always stay near where they rest (`Placement`), as near as the 1st
+   and the 99th percentile of the training records lie to their median, and within what the training records show.
 """
 
 from typing import NamedTuple
@@ -55,10 +55,19 @@ _LIMIT_SECONDS = 0.1
 _BLOCK = 10_000
 _JAW, _EARS, _BRIDGE = slice(0, 17), (0, 1, 2, 14, 15, 16), slice(27, 31)
 
-_TARGET = np.array([HEAD_X.median, HEAD_Y.median])
-_LOW = np.array([HEAD_X.low, HEAD_Y.low]) - _TARGET
-_HIGH = np.array([HEAD_X.high, HEAD_Y.high]) - _TARGET
-_SIZE_LOW, _SIZE_HIGH = (np.log([share / FACE_SHARE.median]) for share in (FACE_SHARE.low, FACE_SHARE.high))
+
+class Placement(NamedTuple):
+    """Where a head at rest lies in its square, and how large its face is there."""
+
+    share: float
+    """`face_size` in shares of the square's side."""
+    x: float
+    y: float
+    """`head_center` in shares of the square's side, from its left and top edge."""
+
+
+TRAINING_PLACEMENT = Placement(FACE_SHARE.median, HEAD_X.median, HEAD_Y.median)
+"""The median of the bundled training records."""
 
 Squares = Float64[np.ndarray, "S 3"]
 """Left, top and side of each frame's square, in pixels, not rounded."""
@@ -75,6 +84,52 @@ def head_center(landmarks: Float[np.ndarray, "*batch P 2"]) -> Float[np.ndarray,
     return np.asarray(landmarks[..., _JAW, :].mean(-2) + ears - bridge)
 
 
+def placement_of(landmarks: Float[np.ndarray, "T P 2"] | None) -> Placement:
+    """The median placement of a person's shots, but no further out than the training records show, with room to move.
+
+    Args:
+        landmarks: of the shots, in [0, 1] of their squares, NaN where unknown; None if nothing is known of them.
+
+    Returns:
+        TRAINING_PLACEMENT if no shot has all 68 points.
+    """
+    faces = np.zeros((0, IBUG_POINTS, 2)) if landmarks is None else landmarks[:, :IBUG_POINTS].astype(np.float64)
+    faces = faces[usable_faces(faces)]
+    if not len(faces):
+        return TRAINING_PLACEMENT
+    x, y = np.median(head_center(faces), axis=0).tolist()
+    room = np.exp(DEAD_ZONE)
+    return Placement(
+        share=float(np.clip(np.median(face_size(faces)), FACE_SHARE.least * room, FACE_SHARE.most / room)),
+        x=float(np.clip(x, HEAD_X.least + DEAD_ZONE, HEAD_X.most - DEAD_ZONE)),
+        y=float(np.clip(y, HEAD_Y.least + DEAD_ZONE, HEAD_Y.most - DEAD_ZONE)),
+    )
+
+
+class _Limits(NamedTuple):
+    """A placement, and how far size and place of the head may move away from it."""
+
+    share: float
+    center: Float64[np.ndarray, "2"]
+    size_low: Float64[np.ndarray, "1"]
+    size_high: Float64[np.ndarray, "1"]
+    """In log units."""
+    low: Float64[np.ndarray, "2"]
+    high: Float64[np.ndarray, "2"]
+    """In shares of the square's side."""
+
+
+def _limits(rest: Placement) -> _Limits:
+    around = [
+        (max(spread.least, at - (spread.median - spread.low)), min(spread.most, at + (spread.high - spread.median)))
+        for at, spread in zip(rest, (FACE_SHARE, HEAD_X, HEAD_Y), strict=True)
+    ]
+    size = np.log(np.array(around[:1]) / rest.share)
+    center = np.array([rest.x, rest.y])
+    place = np.array(around[1:]) - center[:, None]
+    return _Limits(rest.share, center, size[:, 0], size[:, 1], place[:, 0], place[:, 1])
+
+
 def usable_faces(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"]:
     """Which frames have all 68 points, not all of them at one place."""
     known = np.asarray(known_points(landmarks)[:, :IBUG_POINTS].all(-1))
@@ -82,12 +137,15 @@ def usable_faces(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"
     return known
 
 
-def following_squares(landmarks: Float[np.ndarray, "S P 2"], times: Float[np.ndarray, " S"]) -> Squares:
+def following_squares(
+    landmarks: Float[np.ndarray, "S P 2"], times: Float[np.ndarray, " S"], *, rest: Placement = TRAINING_PLACEMENT
+) -> Squares:
     """The square of each frame of a segment, which moves and scales slowly with the head; zero-phase.
 
     Args:
         landmarks: in pixels of the frame. Frames with an unknown point get a square between those of their neighbors.
         times: of the frames, in seconds, ascending.
+        rest: where the square holds a head that rests.
 
     Raises:
         ValueError: if no frame has a usable face (`usable_faces`).
@@ -95,10 +153,10 @@ def following_squares(landmarks: Float[np.ndarray, "S P 2"], times: Float[np.nda
     known, size, center = _signals(landmarks)
     if not len(size):
         raise ValueError("a segment without landmarks has no square: no face was found in it")
-    moments = np.asarray(times, np.float64)[known]
-    side = np.exp(_path(size, np.ones_like(size), moments, _SIZE_LOW, _SIZE_HIGH)) / FACE_SHARE.median
-    middle = _path(center, side, moments, _LOW, _HIGH)
-    squares = np.concatenate([middle - _TARGET * side, side], axis=1)
+    moments, limits = np.asarray(times, np.float64)[known], _limits(rest)
+    side = np.exp(_path(size, np.ones_like(size), moments, limits.size_low, limits.size_high)) / limits.share
+    middle = _path(center, side, moments, limits.low, limits.high)
+    squares = np.concatenate([middle - limits.center * side, side], axis=1)
     return np.stack([np.interp(times, moments, column) for column in squares.T], axis=1)
 
 
@@ -123,19 +181,20 @@ def _signals(
 class SquareFollower:
     """The square of one frame after the other, without knowledge of the future: for a camera."""
 
-    def __init__(self) -> None:
-        """No face is known yet."""
-        self._time = 0.0
-        self._size, self._center = _CausalPath(_SIZE_LOW, _SIZE_HIGH), _CausalPath(_LOW, _HIGH)
+    def __init__(self, *, rest: Placement = TRAINING_PLACEMENT) -> None:
+        """No face is known yet; `rest` is where the square holds a head that rests."""
+        self._time, self._limits = 0.0, _limits(rest)
+        self._size = _CausalPath(self._limits.size_low, self._limits.size_high)
+        self._center = _CausalPath(self._limits.low, self._limits.high)
 
     def __call__(self, landmarks: Float[np.ndarray, "P 2"], *, time: float) -> Float64[np.ndarray, "3"]:
         """Left, top and side, in pixels, of the square of a frame at `time` seconds, all of whose 68 points are known."""
         points = landmarks[:IBUG_POINTS].astype(np.float64)
         step, self._time = max(0.0, time - self._time), time
         size = np.log(np.maximum(face_size(points), 1e-6))[None]
-        side = np.exp(self._size(size, unit=1.0, step=step)) / FACE_SHARE.median
+        side = np.exp(self._size(size, unit=1.0, step=step)) / self._limits.share
         middle = self._center(head_center(points), unit=float(side[0]), step=step)
-        return np.concatenate([middle - _TARGET * side, side])
+        return np.concatenate([middle - self._limits.center * side, side])
 
 
 class _CausalPath:

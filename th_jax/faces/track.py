@@ -24,7 +24,13 @@ from th_jax.faces.detect import (
 )
 
 CUT_DIFFERENCE = 30.0
-"""Mean difference of two 32 px grey thumbnails, of 255, above which the shot has changed."""
+"""Mean difference of two 32 px grey thumbnails, of 255, above which the shot has changed, unless they are alike."""
+
+SAME_SHOT = 0.8
+"""Correlation of the thumbnails above which it is the light that has changed: a flash, a lamp, a camera's exposure."""
+
+FLASH_SECONDS = 0.3
+"""For which a picture may be gone and come back as the same shot."""
 
 MAX_JUMP = 0.35
 """Face sizes by which a face may move between two frames before the detector is asked."""
@@ -98,23 +104,27 @@ def follow_face(
     *,
     detect_every: int = 8,
     max_gap: int = 5,
+    max_flash: int = 0,
     model: str | Path | None = None,
 ) -> Iterator[TrackedFrame]:
     """The face in each frame as soon as the frame comes, with constant memory.
 
     The detector confirms every `detect_every` frames; a face it does not confirm, such as a profile, is followed for
     as many frames again. A face that is found again in its place after at most `max_gap` frames keeps its segment.
+    A shot that is back after at most `max_flash` frames of anything else goes on with its segment; if a face was found in
+    between, its segment lies within the other one.
     Frames 0.2 s apart and more need `detect_every=1`: between them a head moves further than predictions can follow.
 
     Raises:
-        ValueError: if `detect_every` is below 1 or `max_gap` below 0.
+        ValueError: if `detect_every` is below 1, or `max_gap` or `max_flash` below 0.
         ImportError, FileNotFoundError, ValueError: as `predict_landmarks`, for the landmark model.
     """
-    if detect_every < 1 or max_gap < 0:
+    if detect_every < 1 or min(max_gap, max_flash) < 0:
         raise ValueError(
-            f"detect_every must be at least 1 and max_gap at least 0, but {detect_every} and {max_gap} came"
+            "detect_every must be at least 1, max_gap and max_flash at least 0, "
+            f"but are {detect_every}, {max_gap} and {max_flash}"
         )
-    return _Follower(detect_every, max_gap, model).follow(frames)
+    return _Follower(detect_every, max_gap, max_flash, model).follow(frames)
 
 
 def box_around(landmarks: Float[np.ndarray, "68 2"]) -> Box:
@@ -138,12 +148,23 @@ def settled_landmarks(
     return landmarks_in_box(frame, box_around(landmarks_in_box(frame, box, model=model)), model=model)
 
 
+class _Shot(NamedTuple):
+    """What was known before the shot changed."""
+
+    age: int
+    """Frames since then."""
+    thumbnail: np.ndarray
+    last: np.ndarray | None
+    segment: int
+
+
 class _Follower:
     """The state between two frames."""
 
-    def __init__(self, detect_every: int, max_gap: int, model: str | Path | None) -> None:
-        self._detect_every, self._max_gap, self._model = detect_every, max_gap, model
-        self._segment = -1
+    def __init__(self, detect_every: int, max_gap: int, max_flash: int, model: str | Path | None) -> None:
+        self._detect_every, self._max_gap, self._max_flash, self._model = detect_every, max_gap, max_flash, model
+        self._segment = self._newest = -1
+        self._before: _Shot | None = None
         self._last: np.ndarray | None = None  # the last landmarks that were found
         self._gap = 0  # frames since then
         self._unconfirmed = 0  # frames since the detector agreed
@@ -154,8 +175,7 @@ class _Follower:
         for frame in frames:
             grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             thumbnail = _shrink(grey)
-            if frame.shape != self._shape or np.abs(thumbnail - self._thumbnail).mean() > CUT_DIFFERENCE:
-                self._last = None
+            self._look_for_cut(frame, thumbnail)
             self._shape, self._thumbnail = frame.shape, thumbnail
             landmarks, rivals = self._find(frame, grey)
             if landmarks is None:
@@ -166,6 +186,20 @@ class _Follower:
             else:
                 self._last, self._gap, self._face = landmarks, 0, _patch(grey, landmarks)
                 yield TrackedFrame(landmarks, self._segment, rivals)
+
+    def _look_for_cut(self, frame: np.ndarray, thumbnail: np.ndarray) -> None:
+        """Forget the last face where the shot changes, and remember it where the shot before is back."""
+        before = self._before
+        if before is not None:
+            self._before = before = before._replace(age=before.age + 1) if before.age < self._max_flash else None
+        if frame.shape != self._shape:
+            self._last = self._before = None
+        elif before is not None and not _is_cut(before.thumbnail, thumbnail):
+            self._last, self._segment, self._before = before.last, before.segment, None
+            self._gap = 1  # so that the face is searched
+        elif _is_cut(self._thumbnail, thumbnail):
+            self._before = before or _Shot(0, self._thumbnail, self._last, self._segment)
+            self._last = None
 
     def _find(self, frame: np.ndarray, grey: np.ndarray) -> tuple[np.ndarray | None, int]:
         if self._last is not None and self._gap == 0:
@@ -208,7 +242,8 @@ class _Follower:
         same = [] if self._last is None else [face for face in faces if _near(face, box_around(self._last))]
         landmarks = self._predicted(frame, (same[0] if same else chosen).box, settle=True)
         if landmarks is not None:
-            self._segment += not same
+            if not same:
+                self._segment = self._newest = self._newest + 1
             self._unconfirmed = 0
         return landmarks, rivals
 
@@ -218,6 +253,11 @@ class _Follower:
         except OutsideFrameError:  # the face has left it
             return None
         return landmarks
+
+
+def _is_cut(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two thumbnails are of different shots."""
+    return bool(np.abs(one - other).mean() > CUT_DIFFERENCE and _likeness(one, other) < SAME_SHOT)
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:

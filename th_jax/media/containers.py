@@ -72,6 +72,7 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
     }
     # Titles in old encodings are no reason to refuse a film; from PyAV 19 on, they never are one.
     lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    file: Source | None = None
     try:
         # PyAV is given an open file, never a name: so no name can select a network protocol.
         file = resources.enter_context(Source(path.open("rb", buffering=0)))
@@ -79,9 +80,9 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
         return resources.enter_context(container), file
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
-    except MemoryError as error:
-        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except (OSError, ValueError, MemoryError, av.error.FFmpegError) as error:
+        if isinstance(error, MemoryError) or (file is not None and file.out_of_memory):
+            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
         raise MediaError(
             MediaFault.UNDECODABLE,
             f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)",

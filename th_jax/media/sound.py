@@ -13,7 +13,7 @@ from jaxtyping import Int16
 
 from th_jax.media.backends import pyav
 from th_jax.media.confinement import ProcessLimits
-from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, best_stream, open_container
+from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, Source, best_stream, open_container
 from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
 from th_jax.media.sandbox import naming, run_limited, stream_limited
 
@@ -143,7 +143,7 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
         ImportError: without the extra `video`.
     """
     with ExitStack() as resources:
-        frames = _frames(path, open_container(Path(path), DEFAULT_LIMITS, resources)[0])
+        frames = _frames(path, *open_container(Path(path), DEFAULT_LIMITS, resources))
         first = next(frames, None)
         if first is None:
             raise MediaError(MediaFault.UNDECODABLE, f"{path} holds sound that cannot be decoded: leave it out")
@@ -166,7 +166,7 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
             given = max(given, coming)
 
 
-def _frames(path: str, container: Any) -> Iterator[tuple[Fraction | None, Any]]:
+def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fraction | None, Any]]:
     """Whatever can be decoded of the first sound, with seconds from the first picture where they are known."""
     stream = best_stream(container, "audio")
     if stream is None:
@@ -187,6 +187,8 @@ def _frames(path: str, container: Any) -> Iterator[tuple[Fraction | None, Any]]:
                     time = frame.pts * frame.time_base - origin
                 # No film lasts so long: silence up to there would have no end.
                 yield (time if time is None or abs(time) <= DEFAULT_LIMITS.seconds else None), frame
+    if source.out_of_memory:  # PyAV took that for the end of the file, or for damage
+        raise _no_memory(path)
 
 
 @contextlib.contextmanager
@@ -194,9 +196,14 @@ def _damage_left_out(path: str) -> Iterator[None]:
     damage = (pyav().error.FFmpegError, *DEMUX_ERRORS)
     try:
         yield
-    except damage as error:
-        if isinstance(error, MemoryError):  # no fault of this place, and the next may find some
-            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+    except MemoryError as error:  # no fault of this place, and the next may find some
+        raise _no_memory(path) from error
+    except damage:
+        pass
+
+
+def _no_memory(path: str) -> MediaError:
+    return MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is")
 
 
 class _Resampler:

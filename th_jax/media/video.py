@@ -167,9 +167,9 @@ class Video:
             intact.sent(number)
             try:
                 frames = self._decoder.decode(packet)
-            except self._error as error:
-                if isinstance(error, MemoryError):  # no fault of this packet, and the next may find some
-                    raise self._no_memory() from error
+            except MemoryError as error:  # no fault of this packet, and the next may find some
+                raise self._no_memory() from error
+            except self._error:
                 self.damaged_frames += intact.failed(number)
                 continue
             for frame in frames:
@@ -186,6 +186,8 @@ class Video:
         """The packets up to where the container itself is broken or cut off: nothing more can be found there."""
         try:
             yield from self._container.demux(self._stream)
+        except MemoryError as error:
+            raise self._no_memory() from error
         except (self._error, *DEMUX_ERRORS) as error:
             if self._source.out_of_memory:
                 raise self._no_memory() from error

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from th_jax.avatars import LoadedAvatar, load_avatar
 from th_jax.consent import check_driving
 from th_jax.console import forgiving_output
+from th_jax.faces import placement_of
 from th_jax.interruption import interrupting
 from th_jax.media import Signer, unmarked_path
 from th_jax.media.signing_options import tried_signer
@@ -128,18 +129,20 @@ def animate(
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
-    target = target_shape(loaded, retargeting)
+    target, rest = target_shape(loaded, retargeting), placement_of(loaded.landmarks)
     if signer is None and not unmarked_for_research:
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
         if is_landmark_file(driver):
-            driving = read_landmarks(driver, fps=fps, follow=follow)
+            driving = read_landmarks(driver, fps=fps, follow=follow, rest=rest)
         else:
             limit = at + _STILL_SECONDS if still else seconds
             pupils = wants_pupils(loaded, gaze)
-            driving = resources.enter_context(track_driver(driver, pupils=pupils, seconds=limit, follow=follow))
+            driving = resources.enter_context(
+                track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest)
+            )
         rate, shown = _ticks(driving, out, seconds)
         first = 0
         if still:

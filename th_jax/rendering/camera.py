@@ -18,7 +18,16 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from th_jax.avatars import LoadedAvatar
-from th_jax.faces import Square, SquareFollower, crop_frame, follow_face, in_squares, segment_square
+from th_jax.faces import (
+    Placement,
+    Square,
+    SquareFollower,
+    crop_frame,
+    follow_face,
+    in_squares,
+    placement_of,
+    segment_square,
+)
 from th_jax.faces.pupils import with_pupils
 from th_jax.rendering.layout import Panel
 from th_jax.rendering.placement import Follow, check_follow
@@ -33,6 +42,9 @@ FIRST_FRAMES = 10
 
 LABEL = "AI-generated"
 """Stands below the avatar, in a bar of its own."""
+
+_FLASH = 9
+"""Frames for which the picture may be gone, 0.3 s of most cameras."""
 
 _BAR = 0.12
 """Height of the label's bar, in shares of a panel's side."""
@@ -131,11 +143,11 @@ def live_frames(
     marking = marking_of(loaded.digest, size=size, kind="film")
     label = _label(size, panels=len(layout), avatar=layout.index("avatar"))
     followed, seen = itertools.tee(frames)  # one frame apart at most
-    squares = _LiveSquares(follow)
+    squares = _LiveSquares(follow, placement_of(loaded.landmarks))
     driver: FaceShape | None = None
     pose: Float[np.ndarray, "P 2"] | None = None
     smooth = None if smoothing is None else LandmarkFilter(smoothing)
-    for tracked, frame in zip(follow_face(followed), seen, strict=False):
+    for tracked, frame in zip(follow_face(followed, max_flash=_FLASH), seen, strict=False):
         if tracked.segment >= 0:
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
@@ -166,11 +178,11 @@ def live_frames(
 class _LiveSquares:
     """The square of the current frame; the first FIRST_FRAMES frames of a face are collected before there is one."""
 
-    def __init__(self, follow: Follow) -> None:
-        self._follow = follow
+    def __init__(self, follow: Follow, rest: Placement) -> None:
+        self._follow, self._rest = follow, rest
         self._segment = -1
         self._first: list[Float[np.ndarray, "68 2"]] = []
-        self._follower = SquareFollower()
+        self._follower = SquareFollower(rest=rest)
         self.current: Float64[np.ndarray, "3"] = np.array([0.0, 0.0, 1.0])
 
     @property
@@ -183,7 +195,7 @@ class _LiveSquares:
         """Take in a frame's landmarks; those of the first frames, in their squares, when the last of these has arrived."""
         fixed = self._follow == "segment"
         if segment != self._segment or (fixed and self.known and not _within(landmarks, self.current)):
-            self._first, self._segment, self._follower = [], segment, SquareFollower()
+            self._first, self._segment, self._follower = [], segment, SquareFollower(rest=self._rest)
         if not fixed:
             moved = self._follower(landmarks, time=time)
         if not self.known:

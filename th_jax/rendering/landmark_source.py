@@ -19,8 +19,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
 
-from th_jax.faces import NEEDED_IN_FILM, follow_face, following_squares, in_squares, usable_faces
+from th_jax.faces import (
+    NEEDED_IN_FILM,
+    TRAINING_PLACEMENT,
+    Placement,
+    follow_face,
+    following_squares,
+    in_squares,
+    usable_faces,
+)
 from th_jax.faces.pupils import with_pupils
+from th_jax.faces.track import FLASH_SECONDS
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.confinement import ProcessLimits
 from th_jax.media.sandbox import naming, run_limited
@@ -70,6 +79,7 @@ def track_driver(
     pupils: bool = False,
     seconds: float | None = None,
     follow: Follow = "face",
+    rest: Placement = TRAINING_PLACEMENT,
     context: float = 1.0,
 ) -> Iterator[Driving]:
     """Follow the face of a video; the landmarks are there until the context is left.
@@ -79,6 +89,7 @@ def track_driver(
         pupils: whether to look for the pupils too.
         seconds: to look at, from the start; all by default.
         follow: "face" for a square that moves with the face, "segment" for a fixed one for each segment (`place_segments`).
+        rest: where a square that moves holds a head that rests: `placement_of` the avatar's shots.
         context: above 1 shows more around the head.
 
     Raises:
@@ -95,7 +106,7 @@ def track_driver(
         if len(times):
             landmarks = np.asarray(np.memmap(file, np.float32, "r+", shape=(len(times), points, 2)))
         sizes = {number: (height, width) for number, height, width in video.sizes}
-        numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, context=context)
+        numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, rest=rest, context=context)
         if (numbers < 0).all():
             raise ValueError(
                 f"no face was found in {path}: a driver shows one face, rather from the front, {NEEDED_IN_FILM}"
@@ -104,7 +115,9 @@ def track_driver(
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
 
 
-def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow = "face") -> Driving:
+def read_landmarks(
+    path: str | Path, *, fps: float | None = None, follow: Follow = "face", rest: Placement = TRAINING_PLACEMENT
+) -> Driving:
     """Landmarks from an npz file: "landmarks", `[S, 68 | 70, 2]` in [0, 1] of the square frame, and perhaps "fps".
 
     An npy file holds the landmarks alone.
@@ -116,6 +129,7 @@ def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow
         path: the file.
         fps: frames a second; by default the file's, else 25.
         follow: "face" moves and scales the landmarks into squares that follow the face; "segment" leaves them as they are.
+        rest: as of `track_driver`.
 
     Raises:
         ValueError: if the file is missing, no npz, too large, or holds anything else; and for a rate that is none.
@@ -146,7 +160,7 @@ def read_landmarks(path: str | Path, *, fps: float | None = None, follow: Follow
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
     if follow == "face":
-        landmarks = in_squares(landmarks, following_squares(landmarks, times))
+        landmarks = in_squares(landmarks, following_squares(landmarks, times, rest=rest))
     return Driving(landmarks.astype(np.float32), times, segment, rate, None, None, False, 0)
 
 
@@ -182,7 +196,8 @@ def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Follo
                 current[:] = [frame]
                 yield frame
 
-        for tracked in follow_face(frames(), detect_every=1 if video.fps <= _SLOW else 8):
+        every, flash = 1 if video.fps <= _SLOW else 8, round(FLASH_SECONDS * video.fps)
+        for tracked in follow_face(frames(), detect_every=every, max_flash=flash):
             landmarks = np.full((points, 2), np.nan, np.float32)
             if tracked.segment >= 0:
                 found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
-from th_jax.faces import face_size, following_squares, in_squares, segment_square
+from th_jax.faces import TRAINING_PLACEMENT, Placement, face_size, following_squares, in_squares, segment_square
 from th_jax.faces.follow import FACE_SHARE, YAW
 from th_jax.faces.pose import yaw
 from th_jax.topology import IBUG_POINTS
@@ -22,6 +22,8 @@ SQUARE_SAMPLES = 10_000
 """Frames of a segment from which its fixed square is decided; a longer segment is sampled evenly."""
 
 _BLOCK = 10_000
+_ROUNDING = 5e-4
+"""Of the constants of `th_jax.faces.follow`, up to which a square that follows may take a face."""
 
 
 class OutOfRange(NamedTuple):
@@ -47,7 +49,7 @@ def out_of_range(poses: Iterable[Float32[np.ndarray, "P 2"]]) -> OutOfRange:
     counts = np.zeros(4, np.int64)
     for pose in poses:
         face = pose[:IBUG_POINTS].astype(np.float64)
-        size = not FACE_SHARE.least <= face_size(face) <= FACE_SHARE.most
+        size = not FACE_SHARE.least - _ROUNDING <= face_size(face) <= FACE_SHARE.most + _ROUNDING
         outside = bool((face < 0).any() or (face > 1).any())
         turned = not YAW.least <= yaw(face[None])[0] <= YAW.most
         counts += (size or outside or turned, size, outside, turned)
@@ -83,11 +85,13 @@ def place_segments(
     sizes: Mapping[int, tuple[int, int]],
     *,
     follow: Follow = "face",
+    rest: Placement = TRAINING_PLACEMENT,
     context: float = 1.0,
 ) -> tuple[Int[np.ndarray, " S"], Float64[np.ndarray, "S 3"]]:
     """Decide a square for each frame, segment by segment; the landmarks become shares of it, in place.
 
-    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are as short.
+    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are as short; so do those that lie
+    within another one: `follow_face` found a face in a flash.
 
     Args:
         landmarks: in pixels; NaN without a face.
@@ -96,6 +100,7 @@ def place_segments(
         sizes: height and width of each segment's frames, in pixels.
         follow: "face" for squares that move with the face (`following_squares`), "segment" for a fixed one for each
             segment (`segment_square`).
+        rest: where squares that move hold a head that rests: `placement_of` the avatar's shots.
         context: above 1 shows more around the head.
 
     Returns:
@@ -108,6 +113,7 @@ def place_segments(
     check_follow(follow)
     if not context > 0:
         raise ValueError(f"context must be positive, but is {context}")
+    segment = _without_flashes(landmarks, segment)
     counts = Counter(segment[segment >= 0].tolist())
     least = min(MIN_SEGMENT, max(counts.values(), default=0))
     numbers, squares = np.full(len(segment), -1), np.full((len(segment), 3), np.nan)
@@ -118,7 +124,7 @@ def place_segments(
             continue
         stretch = slice(int(frames[0]), int(frames[-1]) + 1)  # with its gaps, whose landmarks are NaN: no copy of hours
         if follow == "face":
-            own = following_squares(landmarks[stretch], times[stretch])
+            own = following_squares(landmarks[stretch], times[stretch], rest=rest)
             own[:, :2] -= (context - 1) / 2 * own[:, 2:]
             own[:, 2] *= context
         else:
@@ -131,3 +137,14 @@ def place_segments(
             landmarks[block] = in_squares(landmarks[block], squares[block])
         numbers[frames] = numbers.max() + 1
     return numbers, squares
+
+
+def _without_flashes(landmarks: Float[np.ndarray, "S P 2"], segment: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
+    outer = segment.copy()
+    for number in np.unique(segment[segment >= 0]):
+        frames = np.flatnonzero(outer == number)
+        if len(frames):
+            stretch = np.arange(frames[0], frames[-1] + 1)
+            inner = stretch[(outer[stretch] >= 0) & (outer[stretch] != number)]
+            outer[inner], landmarks[inner] = -1, np.nan
+    return outer

@@ -19,6 +19,9 @@ from th_jax.watermark.embed import Mark, embed
 CHUNK = 16
 """Frames that are generated together."""
 
+FEW = 4
+"""Those where few are wanted at a time: one size, so that they all share one compiled program."""
+
 
 def generate_frames(
     networks: Networks, avatar: Avatar, landmarks: Float[AnyArray, "B P 2"]
@@ -76,6 +79,9 @@ def render_stream(
         ValueError: for landmarks of another shape than the first ones, or a chunk below 1.
     """
     avatar, mark = jax.device_put((avatar, mark))
+    if isinstance(avatar.adain, Array) and len(devices := avatar.adain.devices()) == 1:
+        # Bound to their device: JAX compiles anew for arrays that are and arrays that are not.
+        avatar, mark = jax.device_put((avatar, mark), *devices)
     return _in_chunks(functools.partial(_rendered, networks, avatar, mark), landmarks, chunk)
 
 
