@@ -46,7 +46,7 @@ slow-test: $(VENV)/.dev  ## the long proofs
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
 
-# A bug at a time in a copy of the project, with the tests of its module: hours. `make mutants BUGS="L1 T3"` takes some.
+# A bug at a time in a copy of the project, with the tests that should notice it: an hour or more. `make mutants BUGS="L1 T3"` takes some.
 mutants: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
 mutants: $(VENV)/.dev  ## put small bugs in, one at a time: which ones do the tests notice?
 	$(BIN)/python -m tests.mutants $(BUGS)

@@ -16,6 +16,8 @@ def test_a_bug_that_fits_no_longer_is_an_error() -> None:
         with_bug(bug._replace(old="a text that is not there"), ROOT)
     with pytest.raises(StaleBugError, match=r"names th_jax/no\.py, which does not exist"):
         with_bug(bug._replace(file="th_jax/no.py"), ROOT)
+    with pytest.raises(StaleBugError, match=r"names tests/test_losses\.py::test_no, which does not exist"):
+        with_bug(bug._replace(tests=["tests/test_losses.py::test_no"]), ROOT)
 
 
 def test_names_are_used_once() -> None:

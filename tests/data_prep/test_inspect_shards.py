@@ -13,7 +13,7 @@ from clips_of_people import talk, write_talk
 from data_prep.inspect_measures import measure_records
 from data_prep.inspect_shards import CELL, draw_lines, html_page, inspect_shards, main, yaw_histogram
 from data_prep.manifest import MANIFEST_FILE, Drop, write_manifest
-from data_prep.quality import Reason
+from data_prep.quality import Reason, face_patch, sharpness
 from data_prep.shard_writer import write_data_set
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.data.schema import VideoRecord
@@ -151,13 +151,21 @@ def test_without_a_source_or_outside_of_it_nothing_is_read(with_drops):
 
 
 def test_measures_are_those_of_the_records():
-    records = [record_of(1), record_of(3)]
+    crops = np.float32([[0, 0, 160], [5, 9, 320], [0, 0, 80], [1, 0, 161]])
+    records = [record_of(1)._replace(crops=crops), record_of(3)]
     measures = measure_records(records, side=160)
-    assert measures.yaw.shape == measures.roll.shape == measures.size.shape == (8,)
-    assert measures.sharpness.shape == (8,)
-    height = np.concatenate([np.ptp(r.landmarks[:, 17:68, 1], axis=1) for r in records]) * 160
-    assert np.corrcoef(measures.size, height)[0, 1] > 0.8
-    assert (np.abs(measures.size / height - 1.2) < 0.5).all()
+    faces = np.concatenate([record.landmarks[:, :68] for record in records]).astype(np.float64)
+    np.testing.assert_allclose(measures.yaw, yaw(faces), atol=1e-4)
+    np.testing.assert_allclose(measures.roll, roll(faces), atol=1e-4)
+    sides = np.concatenate([record.crops[:, 2] for record in records])  # a crop's side is that of its source
+    from_center = np.hypot(*np.moveaxis(faces - faces.mean(1, keepdims=True), -1, 0)).mean(1)
+    np.testing.assert_allclose(measures.size, 3.05 * from_center * sides, rtol=1e-6)
+    wanted = [
+        sharpness(face_patch(cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB), points[:68] * 160))
+        for record in records
+        for frame, points in zip(record.frames, record.landmarks, strict=True)
+    ]
+    np.testing.assert_allclose(measures.sharpness, wanted, rtol=0.02)
     blurred = [cv2.GaussianBlur(talk(1).frames[0], (0, 0), 4)[..., ::-1]]
     soft = record_of(1)._replace(
         frames=tuple(cv2.imencode(".jpg", np.ascontiguousarray(b))[1].tobytes() for b in blurred)

@@ -124,8 +124,18 @@ def test_the_page_loads_nothing_and_says_what_was_not_seen(done: Path) -> None:
     record, unchanged = read_sidecar(done / "pictures.png")
     assert (record.kind, unchanged) == (Kind.COMPOSITE, True)
     expected = read(done / "results.json")["expected"]
-    assert {row["verdict"] for row in expected} <= {"seen", "not seen", "the opposite was seen"}
     assert len(expected) >= 8
+    cells = measured(done)
+    for row in expected:
+        found, (better, worse) = row["difference"], (tuple(row[side]) for side in ("better", "worse"))
+        values = [cells[cell][row["measure"]]["value"] for cell in (better, worse)]
+        assert found["value"] == pytest.approx(values[0] - values[1], abs=1e-9), row["claim"]
+        gains = (found["low"], found["high"])
+        if row["measure"] not in ("ssim", "identity/centred_cosine"):  # of the others, less is better
+            gains = (-found["high"], -found["low"])
+        wanted = "seen" if min(gains) > 0 else "the opposite was seen" if max(gains) < 0 else "not seen"
+        assert row["verdict"] == wanted, row["claim"]
+    assert len({row["verdict"] for row in expected}) > 1, "not all the same, or nothing was compared"
 
 
 def test_a_user_study_can_be_built_of_it(done: Path, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Puts small plausible bugs into a copy of the project, one at a time, and says which ones the tests notice.
 
-`make mutants`, or `python -m tests.mutants L1 T3` for some of the bugs in bugs.toml. A bug is noticed if one of the test files
-that belong to its module fails; these files must pass without it. Hours of work for all of them.
+`make mutants`, or `python -m tests.mutants L1 T3` for some of the bugs in bugs.toml. A bug is noticed if one of its tests
+fails, which must pass without it: the test that is most likely to notice first, then the file of its module.
 """
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ class Bug(NamedTuple):
     old: str
     new: str
     tests: list[str]
+    """Files, or single tests of them as "file::test", the one that is most likely to notice first."""
 
 
 class StaleBugError(ValueError):
@@ -52,9 +53,10 @@ def with_bug(bug: Bug, root: Path) -> str:
     Raises:
         StaleBugError: if file, text or tests are not there, or the text occurs more than once.
     """
-    for path in (bug.file, *bug.tests):
-        if not (root / path).is_file():
-            raise StaleBugError(f"bug {bug.name} names {path}, which does not exist: change its entry in {BUGS.name}")
+    for name in (bug.file, *bug.tests):
+        path, _, test = name.partition("::")
+        if not (root / path).is_file() or f"def {test}" not in (root / path).read_text(encoding="utf-8"):
+            raise StaleBugError(f"bug {bug.name} names {name}, which does not exist: change its entry in {BUGS.name}")
     text = (root / bug.file).read_text(encoding="utf-8")
     if text.count(bug.old) != 1 or bug.old == bug.new:
         raise StaleBugError(
@@ -64,9 +66,9 @@ def with_bug(bug: Bug, root: Path) -> str:
     return text.replace(bug.old, bug.new)
 
 
-def run_tests(root: Path, files: Sequence[str], *, seconds: float) -> int:
-    """pytest's exit code for these files of a copy; a run that is too long has failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+def run_test(root: Path, test: str, *, seconds: float) -> int:
+    """pytest's exit code for a file or a test of a copy; a run that is too long has failed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
     try:
         return subprocess.run(
             command,
@@ -81,8 +83,8 @@ def run_tests(root: Path, files: Sequence[str], *, seconds: float) -> int:
         return _TESTS_FAILED
 
 
-def is_noticed(bug: Bug, root: Path, *, seconds: float) -> bool:
-    """Whether the tests fail with the bug in this copy of the project, which is then as it was before.
+def noticed_by(bug: Bug, root: Path, *, seconds: float) -> str | None:
+    """The first test that fails with the bug in this copy of the project, which is then as it was before; None if all pass.
 
     Raises:
         RuntimeError: if they could not be run.
@@ -91,15 +93,15 @@ def is_noticed(bug: Bug, root: Path, *, seconds: float) -> bool:
     before, spoiled = path.read_text(encoding="utf-8"), with_bug(bug, root)
     path.write_text(spoiled, encoding="utf-8")
     try:
-        for file in bug.tests:  # the file that is most likely to notice stands first
-            code = run_tests(root, [file], seconds=seconds)
+        for test in bug.tests:
+            code = run_test(root, test, seconds=seconds)
             if code == _TESTS_FAILED:
-                return True
+                return test
             if code:
                 raise RuntimeError(
-                    f"pytest ended with {code} at {file}, with bug {bug.name}: the bug is not a fair one"
+                    f"pytest ended with {code} at {test}, with bug {bug.name}: the bug is not a fair one"
                 )
-        return False
+        return None
     finally:
         path.write_text(before, encoding="utf-8")
 
@@ -121,8 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; all by default")
-    parser.add_argument("--seconds", type=float, default=900.0, help="that a test file may take")
-    parser.add_argument("--skip_clean", action="store_true", help="do not first see that the tests pass without bugs")
+    parser.add_argument("--seconds", type=float, default=900.0, help="that a test or a file of them may take")
     chosen = parser.parse_args(arguments)
     bugs = known_bugs()
     if unknown := sorted(set(chosen.names) - {bug.name for bug in bugs}):
@@ -136,15 +137,15 @@ def main(arguments: list[str] | None = None) -> int:
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder))
-        for file in [] if chosen.skip_clean else dict.fromkeys(file for bug in bugs for file in bug.tests):
-            if run_tests(root, [file], seconds=chosen.seconds):
-                parser.error(f"{file} does not pass without a bug: nothing can be said")
+        clean = functools.cache(lambda test: run_test(root, test, seconds=chosen.seconds) == 0)
         for bug in bugs:
             start = time.monotonic()
-            noticed = is_noticed(bug, root, seconds=chosen.seconds)
-            verdict = "noticed" if noticed else "SURVIVED"
-            print(f"{bug.name:<5}{verdict:<10}{time.monotonic() - start:6.0f} s  {bug.what}", flush=True)
-            survivors += [] if noticed else [bug.name]
+            test = noticed_by(bug, root, seconds=chosen.seconds)
+            if test and not clean(test):
+                parser.error(f"{test} does not pass without a bug: nothing can be said")
+            verdict = f"noticed by {test}" if test else "SURVIVED"
+            print(f"{bug.name:<5}{time.monotonic() - start:6.0f} s  {bug.what}: {verdict}", flush=True)
+            survivors += [] if test else [bug.name]
     share = 1 - len(survivors) / len(bugs)
     print(f"{len(bugs) - len(survivors)} of {len(bugs)} noticed; survived: {', '.join(survivors) or 'none'}")
     return 0 if share >= LEAST else 1

@@ -120,9 +120,13 @@ def test_the_first_update_of_a_warm_up_has_its_first_rate(perceptual: Any) -> No
 
 
 def test_it_is_a_function_of_state_and_batch(perceptual: Any) -> None:  # noqa: F811
-    one = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
-    other = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
-    assert equal_bits(one, other)
+    one, said = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
+    of_another_batch, _ = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=4))
+    of_another_state, _ = compiled_step()(tiny_state(seed=1), perceptual, tiny_batch(seed=3))
+    again = compiled_step()(tiny_state(), perceptual, tiny_batch(seed=3))
+    assert equal_bits((one, said), again), "calls in between leave no trace"
+    for other in (of_another_batch, of_another_state):
+        assert all(moved(one.weights.synthesis.params, other.weights.synthesis.params).values())
 
 
 def test_slices_give_the_same_update(perceptual: Any) -> None:  # noqa: F811
