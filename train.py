@@ -1,4 +1,4 @@
-"""Meta-learning: `python train.py --config configs/NAME.py --workdir DIR` (paper, section 3.2; docs/training.md)."""
+"""Meta-learning command: `python train.py --config configs/NAME.py --workdir DIR` (paper, section 3.2; docs/training.md)."""
 
 import math
 import sys
@@ -10,16 +10,20 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import defaults
-from th_jax.checkpoints import Checkpoints
 from th_jax.console import forgiving_output
 from th_jax.data import Episodes, VideoRecords
-from th_jax.data.bundled import data_folder
-from th_jax.dry_run import batch_shapes, describe_run, listed_or_expected
+from th_jax.data.records import data_folder
 from th_jax.evaluation.watch import HeldOutWatch
-from th_jax.interruption import StopRequest
 from th_jax.losses import loss_preset
-from th_jax.memory import is_out_of_memory
-from th_jax.meta_run import (
+from th_jax.models.checks import check_setting_names
+from th_jax.models.networks import Networks
+from th_jax.perceptual.frozen import load_perceptual
+from th_jax.signals import StopRequest, is_out_of_memory
+from th_jax.storage.checkpoints import Checkpoints
+from th_jax.training.dry_run import batch_shapes, describe_run, listed_or_expected
+from th_jax.training.optimizers import AdversarySchedule, Optimizers
+from th_jax.training.programs import MetaPrograms
+from th_jax.training.run import (
     StepClock,
     begin_or_resume,
     config_mistake,
@@ -29,14 +33,8 @@ from th_jax.meta_run import (
     steps_of_epochs,
     stop_for_replay,
 )
-from th_jax.models.boundary import check_setting_names
-from th_jax.models.networks import Networks
-from th_jax.perceptual.weights import load_perceptual
-from th_jax.run_log import RunLog, write_config
-from th_jax.sharding import make_mesh, put_batch
-from th_jax.training.optimizers import Optimizers
-from th_jax.training.programs import MetaPrograms
-from th_jax.training.schedule import AdversarySchedule
+from th_jax.training.run_log import RunLog, write_config
+from th_jax.training.sharding import make_mesh, put_batch
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file in configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives: config, metrics, samples, checkpoints.")
@@ -48,7 +46,7 @@ LEAST = {
     **dict.fromkeys(("log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "stop_after_skips"), 1),
     **dict.fromkeys(("steps", "health_every"), 0),
 }
-"""The least that the whole numbers may be that steps are counted by."""
+"""Minimum values of the step-interval settings."""
 
 NO_MEMORY = (
     "out of memory: lower --config.episodes.batch_size, "
@@ -57,7 +55,7 @@ NO_MEMORY = (
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """The command line's flags and the config with its changes. A mistake in them is one sentence, not a traceback."""
+    """Parse the command line's flags and the config with its changes; report mistakes in one sentence, without a traceback."""
     try:
         return app.parse_flags_with_usage(arguments)
     except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError, ImportError) as error:
@@ -66,7 +64,7 @@ def parse(arguments: list[str]) -> list[str]:
 
 @forgiving_output()
 def main(arguments: list[str]) -> None:
-    """Do what the flags say."""
+    """Run the command that the flags select."""
     if arguments[1:]:
         app.usage(detailed_error=f"unexpected: {' '.join(arguments[1:])}", exitcode=2)
     if not (WORKDIR.value or DRY_RUN.value):
@@ -87,14 +85,14 @@ def main(arguments: list[str]) -> None:
 
 
 def loaded_config() -> ConfigDict:
-    """The config of the command line.
+    """Return the config of the command line.
 
     Raises:
-        ValueError: if the file could not be loaded, or holds no config of meta-learning.
+        ValueError: if the file cannot be loaded, or does not contain a meta-learning config.
     """
     config = CONFIG.value
     try:
-        getattr(config, "name", None)  # a file that cannot be read says so at the first access, not before
+        getattr(config, "name", None)  # an unreadable file raises only at the first access
     except OSError as error:
         raise ValueError(config_mistake(error, sys.argv)) from error
     if not isinstance(config, ConfigDict):
@@ -106,10 +104,10 @@ def loaded_config() -> ConfigDict:
 
 
 def check_config(settings: dict[str, Any]) -> None:
-    """Refuse settings of something else, such as fine-tuning, and numbers that fit no run.
+    """Check that settings are a complete meta-learning config with values in range.
 
     Raises:
-        ValueError: naming what is missing, unknown or out of range.
+        ValueError: naming what is missing, unknown or out of range; also for other configs, such as those of fine-tuning.
     """
     known = defaults.get_config().to_dict()
     if missing := [name for name in known if name not in settings]:
@@ -119,7 +117,7 @@ def check_config(settings: dict[str, Any]) -> None:
     for section in (name for name, value in known.items() if isinstance(value, dict)):
         if not isinstance(settings[section], dict):
             raise ValueError(f"{section} is a section of settings in configs/defaults.py, but is {settings[section]!r}")
-    for section in ("data", "episodes", "reading", "heldout"):  # the others are checked by what they are named after
+    for section in ("data", "episodes", "reading", "heldout"):  # constructors check the others
         if missing := [name for name in known[section] if name not in settings[section]]:
             raise ValueError(f"the section {section} has no {', '.join(missing)}; configs/defaults.py has")
         check_setting_names(f"the section {section}", known[section], settings[section])
@@ -134,7 +132,7 @@ def check_config(settings: dict[str, Any]) -> None:
 
 
 def train(config: ConfigDict) -> None:
-    """The algorithm, from the first or the last saved step to the end."""
+    """Run meta-learning, from the first step or the last saved step to the end."""
     workdir, data, networks = WORKDIR.value, config.data, Networks.from_settings(config.networks)
     records = VideoRecords(data_folder(config.data.folder), data.split, on_damage=data.on_damage)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -186,7 +184,7 @@ def train(config: ConfigDict) -> None:
 
 
 def programs_of(config: ConfigDict, *, videos: int) -> MetaPrograms:
-    """The run's networks, optimisers and losses on all devices."""
+    """Build the run's networks, optimizers and losses on all devices."""
     return MetaPrograms(
         Networks.from_settings(config.networks),
         Optimizers.from_settings(config.optimizers).for_batch(config.episodes.batch_size, rule=config.batch_rule),
@@ -199,14 +197,14 @@ def programs_of(config: ConfigDict, *, videos: int) -> MetaPrograms:
 
 
 def watch_of(config: ConfigDict, networks: Networks) -> HeldOutWatch:
-    """The people that the run is watched on."""
+    """Build the evaluation on held-out people during the run."""
     chosen = config.heldout.to_dict()
     records = VideoRecords(data_folder(chosen.pop("folder") or config.data.folder), chosen.pop("split"))
     return HeldOutWatch(records, faces=config.evaluate_faces, image_size=networks.image_size, **chosen)
 
 
 def dry_run(config: ConfigDict) -> None:
-    """Print the run."""
+    """Print a description of the run."""
     videos, points, note = listed_or_expected(
         data_folder(config.data.folder), config.data.split, expected=config.expected_videos
     )
@@ -218,7 +216,7 @@ def dry_run(config: ConfigDict) -> None:
 
 
 def replay(config: ConfigDict) -> None:
-    """Run the step that stopped the run once more, and say which of its numbers are not finite."""
+    """Repeat the step that stopped the run, and print which of its metrics are not finite."""
     videos, _, _ = listed_or_expected(
         data_folder(config.data.folder), config.data.split, expected=config.expected_videos
     )

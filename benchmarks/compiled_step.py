@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from th_jax.dry_run import batch_shapes, perceptual_shapes
+from th_jax.landmarks.scheme import PUPIL_POINTS
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
-from th_jax.sharding import make_mesh, put_batch
-from th_jax.topology import PUPIL_POINTS
+from th_jax.training.dry_run import batch_shapes, perceptual_shapes
 from th_jax.training.meta_step import Metrics
 from th_jax.training.optimizers import Optimizers
 from th_jax.training.programs import MetaPrograms
+from th_jax.training.sharding import make_mesh, put_batch
 from th_jax.types import EpisodeBatch
 
 

@@ -18,15 +18,15 @@ import jax
 import numpy as np
 
 import th_jax
-from th_jax.avatars import LoadedAvatar
-from th_jax.data.bundled import FRAME_SIZE, bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
-from th_jax.media import Kind, Provenance, open_video, write_video
+from th_jax.avatars.file import LoadedAvatar
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
+from th_jax.driving.animate import animate
+from th_jax.driving.driver import track_driver
+from th_jax.media import open_video
 from th_jax.models.networks import Networks
-from th_jax.rendering.animate import animate
-from th_jax.rendering.landmark_source import track_driver
-from th_jax.rendering.render import draw_stream, render_stream
+from th_jax.provenance import Kind, Provenance, write_video
+from th_jax.render import draw_stream, render_stream
 from th_jax.training.finetune import avatar_from_embedding
 from th_jax.types import MetaWeights
 

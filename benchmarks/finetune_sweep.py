@@ -27,15 +27,15 @@ from ml_collections import ConfigDict
 import th_jax
 from configs import finetune_heads
 from th_jax.data import VideoRecords
-from th_jax.data.bundled import data_folder
+from th_jax.data.records import data_folder
 from th_jax.evaluation.heldout import baseline_frames, heldout_scores, load_heldout, real_faces, sample_grid
 from th_jax.evaluation.people import LANDMARKS, HeldOut
 from th_jax.losses import loss_preset
-from th_jax.rendering.render import render
-from th_jax.run_log import RunLog, read_metrics
+from th_jax.render import render
 from th_jax.training.finetune import feed_forward
-from th_jax.training.finetune_many import finetune_many
+from th_jax.training.finetune_people import finetune_many
 from th_jax.training.optimizers import Optimizers
+from th_jax.training.run_log import RunLog, read_metrics
 from th_jax.types import Avatar, Shots
 
 _TARGETS = 4

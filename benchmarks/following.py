@@ -21,20 +21,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 import th_jax
-from th_jax.avatars import LoadedAvatar
-from th_jax.data.bundled import FRAME_SIZE, bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
+from th_jax.avatars.file import LoadedAvatar
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
+from th_jax.driving.driver import Follow, frames_on_screen, track_driver
+from th_jax.driving.poses import driving_poses
 from th_jax.evaluation.metrics.faces import landmark_error
 from th_jax.faces import detect_faces, face_size, head_center, placement_of, settled_landmarks, yaw
-from th_jax.media import Kind, Provenance, write_video
-from th_jax.rendering.frame_rate import frames_on_screen
-from th_jax.rendering.landmark_source import track_driver
-from th_jax.rendering.placement import Follow
-from th_jax.rendering.poses import driving_poses
-from th_jax.rendering.render import render
-from th_jax.rendering.smoothing import OneEuro
-from th_jax.retargeting import face_shape
+from th_jax.landmarks.retarget import face_shape
+from th_jax.landmarks.smooth import OneEuro
+from th_jax.provenance import Kind, Provenance, write_video
+from th_jax.render import render
 from th_jax.training.finetune import feed_forward
 from th_jax.types import Shots
 

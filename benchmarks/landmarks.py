@@ -6,7 +6,7 @@ from statistics import median
 
 import jax
 
-from th_jax.landmarks import draw_landmarks
+from th_jax.landmarks.draw import draw_landmarks
 
 ROUNDS = 20
 

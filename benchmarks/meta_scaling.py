@@ -17,11 +17,11 @@ import jax
 from benchmarks.alternating import compare, seconds
 from benchmarks.compiled_step import CompiledStep
 from th_jax.data import Episodes, VideoRecords
-from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import bundled_heads
 from th_jax.losses import LossWeights, loss_preset
-from th_jax.meta_run import StepClock
 from th_jax.models.networks import Networks
-from th_jax.sharding import put_batch
+from th_jax.training.run import StepClock
+from th_jax.training.sharding import put_batch
 
 START = {"image_size": 64, "sources": 8, "batch": 1}
 """Where each sweep sets out from."""

@@ -23,9 +23,9 @@ def measure(*, devices: int, at_once: int, width: int) -> None:
 
     import th_jax
     from th_jax.losses import loss_preset
-    from th_jax.sharding import make_mesh
-    from th_jax.training.finetune_many import finetune_many
+    from th_jax.training.finetune_people import finetune_many
     from th_jax.training.optimizers import Optimizers
+    from th_jax.training.sharding import make_mesh
     from th_jax.types import Shots
 
     assert len(jax.devices()) == devices

@@ -27,9 +27,9 @@ import numpy as np
 from data_prep.synthetic_heads.identity import draw_identity
 from data_prep.synthetic_heads.motion import talk
 from data_prep.synthetic_heads.render import render_head
-from th_jax.media import Kind, Provenance, load_signer, unmarked_path, write_gif, write_image, write_video
-from th_jax.media.manifest import embed_manifest
-from th_jax.verify import Verdict, verify_file
+from th_jax.provenance import Kind, Provenance, load_signer, unmarked_path, write_gif, write_image, write_video
+from th_jax.provenance.c2pa_write import embed_manifest
+from th_jax.provenance.verify import Verdict, verify_file
 
 FPS = 25
 RECORD = Provenance(kind=Kind.GENERATED, avatar="a" * 64, weights={"heads": "b" * 64}, watermark="aaaa")

@@ -21,7 +21,7 @@ from data_prep.synthetic_heads.person import Person, prepare
 from data_prep.synthetic_heads.render import pose, project, render_head
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
 from th_jax.faces.pupils import EYES, eye_opening, find_pupils
-from th_jax.media import Kind, Provenance, write_image
+from th_jax.provenance import Kind, Provenance, write_image
 
 OPEN, SHUT = 0.2, 0.1
 """True distance of the lids, as a share of the eye's width, above which an eye is open and below which it is shut."""

@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 
 from data_prep.shard_writer import write_data_set
-from th_jax.data.episodes import Episodes
-from th_jax.data.framing import masked_crc
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import Episodes, decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import FRAMES_PER_VIDEO, VideoRecord, parse
+from th_jax.data.tfrecord import masked_crc
 
 STORED_SIZE = 256
 GOAL = 200.0

@@ -21,16 +21,16 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 
-from th_jax.dry_run import batch_shapes, perceptual_shapes
+from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.models.summary import flop_counts
 from th_jax.perceptual.vgg import layer_shapes
-from th_jax.sharding import make_mesh
-from th_jax.topology import IBUG_POINTS
+from th_jax.training.dry_run import batch_shapes, perceptual_shapes
 from th_jax.training.meta_step import make_meta_train_step
 from th_jax.training.optimizers import Optimizers
 from th_jax.training.programs import MetaPrograms
+from th_jax.training.sharding import make_mesh
 
 VIDEOS, EPOCHS = 145_569, 75
 """VoxCeleb2's training videos and the paper's epochs (section 4)."""

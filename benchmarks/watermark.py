@@ -27,13 +27,13 @@ import numpy as np
 from benchmarks.watermark_changes import CHANGES, Changed, through_h264
 from benchmarks.watermark_hosts import Film, generated, rendered, seconds_of
 from benchmarks.watermark_report import Key, report, rows_of
-from th_jax.media import Kind, Provenance, write_image
-from th_jax.watermark import detect as detection
-from th_jax.watermark.detect import Findings, detect, detect_film
-from th_jax.watermark.embed import default_psnr, embed, make_mark
-from th_jax.watermark.layout import Layout, chips_of, layout_of
-from th_jax.watermark.search import Place, Size, read_chips
-from th_jax.watermark.view import view_of
+from th_jax.provenance import Kind, Provenance, write_image
+from th_jax.provenance.watermark import detect as detection
+from th_jax.provenance.watermark.detect import Findings, detect, detect_film
+from th_jax.provenance.watermark.embed import default_psnr, embed, make_mark
+from th_jax.provenance.watermark.layout import Layout, chips_of, layout_of
+from th_jax.provenance.watermark.search import Place, Size, read_chips
+from th_jax.provenance.watermark.view import view_of
 
 SIZES = (256, 128, 64)
 AROUND_DEFAULT = (-4.0, -2.0, 0.0, 2.0, 4.0)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from th_jax.media import Kind, Provenance, open_video, write_video
+from th_jax.media import open_video
+from th_jax.provenance import Kind, Provenance, write_video
 
 
 class Changed(NamedTuple):

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.alternating import Comparison, compare
 from benchmarks.driving import avatar_at
-from th_jax.rendering.render import CHUNK, render
-from th_jax.watermark.messages import marking_of
+from th_jax.provenance.watermark.messages import marking_of
+from th_jax.render import CHUNK, render
 
 
 def poses(count: int) -> np.ndarray:

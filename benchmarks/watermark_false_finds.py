@@ -21,14 +21,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from th_jax.data.bundled import FRAME_SIZE, bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import read_videos
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, bundled_heads, read_videos
 from th_jax.media import open_video, read_image
-from th_jax.watermark.detect import detect
-from th_jax.watermark.layout import SMALL, chips_of, decode
-from th_jax.watermark.search import Place, Size, read_chips
-from th_jax.watermark.view import view_of
+from th_jax.provenance.watermark.detect import detect
+from th_jax.provenance.watermark.layout import SMALL, chips_of, decode
+from th_jax.provenance.watermark.search import Place, Size, read_chips
+from th_jax.provenance.watermark.view import view_of
 
 _SIDE = 64
 _WHOLE = Place(0.0, 0.0, float(_SIDE), 0.0)

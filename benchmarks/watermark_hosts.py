@@ -14,7 +14,7 @@ from data_prep.synthetic_heads.identity import draw_identity
 from data_prep.synthetic_heads.motion import talk
 from data_prep.synthetic_heads.render import Rendering, render_head
 from th_jax.media import open_video
-from th_jax.rendering.render import render
+from th_jax.render import render
 from th_jax.training.finetune import feed_forward
 from th_jax.types import Shots
 

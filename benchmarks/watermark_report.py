@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from th_jax.watermark.embed import default_psnr
+from th_jax.provenance.watermark.embed import default_psnr
 
 Key = tuple[int, float, str]
 """Size in pixels, strength in dB, and way."""

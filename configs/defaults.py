@@ -1,15 +1,15 @@
-"""All settings of meta-learning with the paper's values; every experiment is a copy of these with its differences."""
+"""All settings of meta-learning with the paper's values; every experiment is a copy of these with changes."""
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The paper's settings (docs/paper-map.md). A section is handed as it is to what it is named after."""
+    """Return the paper's settings (docs/paper-map.md); each section's keys are constructor arguments."""
     return ConfigDict(
         {
             "name": "paper",
             "seed": 0,
-            # Of products of float32 numbers: TPUs and GPUs would round them to fewer bits by default.
+            # Precision of float32 matrix products: TPUs and GPUs round them to fewer bits by default.
             "matmul_precision": "high",
             # E, P, G, D: th_jax.Networks
             "networks": {
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
                 "compute_dtype": "float32",
                 "projection_spectral_norm": True,
             },
-            # th_jax.losses.loss_preset: a published set, and what differs from it
+            # th_jax.losses.loss_preset: a published set, and changes to it
             "losses": {"preset": "iccv"},
             "perceptual": ("vgg19", "vggface"),
             # th_jax.training.optimizers.Optimizers
@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
                 "averaging": 0.999,
             },
             "batch_rule": "square_root",
-            # th_jax.training.schedule.AdversarySchedule: the paper's has both players from the first step
+            # th_jax.training.optimizers.AdversarySchedule: in the paper both players train from the first step
             "adversary": {
                 "content_steps": 0,
                 "discriminator_steps": 0,
@@ -61,10 +61,10 @@ def get_config() -> ConfigDict:
                 "short_videos": "leave_out",
             },
             "reading": {"threads": 2, "workers": 0},
-            # An epoch is one episode a video; `steps` above 0 takes the place of epochs. One of them must be above 0.
+            # An epoch is one episode per video; `steps` above 0 overrides `epochs`. One of them must be above 0.
             "epochs": 75,
             "steps": 0,
-            # th_jax.evaluation.heldout.load_heldout; folder "" means that of the training data
+            # th_jax.evaluation.heldout.load_heldout; folder "" means the folder of the training data
             "heldout": {
                 "folder": "",
                 "split": "heldout",
@@ -80,11 +80,11 @@ def get_config() -> ConfigDict:
             "checkpoint_every": 2500,
             "keep_checkpoints": 3,
             "stop_after_skips": 20,
-            # Released weights or a run's workdir to go on from with fresh moments; "" starts afresh.
+            # Released weights or a run's workdir to start from, with fresh moments; "" for fresh weights.
             "start_from": "",
-            # Whether start_from may hold weights of smaller frames (th_jax.models.grow).
+            # Whether start_from may be weights for smaller frames (th_jax.models.grow).
             "start_growing": False,
-            # What --dry_run counts where the data are not there.
+            # Number of videos that --dry_run assumes if the data are missing.
             "expected_videos": 145_569,
         }
     )

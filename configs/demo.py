@@ -1,8 +1,8 @@
-"""Meta-learning from scratch on the bundled heads: a held-out loss that falls within ten minutes on two cores.
+"""Meta-learning from scratch on the bundled heads: the held-out loss falls within ten minutes on two cores.
 
 Command:   python train.py --config configs/demo.py --workdir runs/demo
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      10 min 50 s for 400 steps beside other work
+Time:      10 min 50 s for 400 steps while the machine was shared with other work
 Result:    held-out L1 in the landmark box 0.137, 0.123, 0.114, 0.108 after each hundred steps (docs/learning.md)
 """
 
@@ -12,7 +12,7 @@ from configs import heads_content
 
 
 def get_config() -> ConfigDict:
-    """The settings of `configs/heads_content.py`, content and pixels alone, on the 192 bundled people."""
+    """Return the settings of `configs/heads_content.py`, content and pixel losses only, for the 192 bundled people."""
     config = heads_content.get_config()
     config.name = "demo"
     config.data.folder = "bundled"

@@ -1,10 +1,10 @@
-"""The second half of the bundled weights: the adversary joins, on 2,000 rendered people at 64 px.
+"""Second stage of the bundled weights: adversarial training on 2,000 rendered people at 64 px.
 
-Command:   python -m th_jax.release runs/heads_content --mean_pooling --name heads_content --licence CC0-1.0 \\
+Command:   th-jax release runs/heads_content --mean-pooling --name heads_content --licence CC0-1.0 \\
                --out runs/heads_content.safetensors
            python train.py --config configs/heads.py --workdir runs/heads_64
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      about two hours for 2,000 steps beside other work; the weights are of step 2,000
+Time:      about two hours for 2,000 steps while sharing the machine with other work; the weights are those of step 2,000
 Result:    see docs/learning.md
 """
 
@@ -14,7 +14,7 @@ from configs import heads_content
 
 
 def get_config() -> ConfigDict:
-    """From the content stage, with means instead of sums: D alone, a ramp, then both players."""
+    """Continue from the content stage, with mean instead of sum pooling: D alone, a ramp, then both players."""
     config = heads_content.get_config()
     config.name = "heads"
     config.start_from = "runs/heads_content.safetensors"

@@ -1,4 +1,4 @@
-"""Rendered people at 128 px, grown from the bundled 64 px weights: content alone, the discriminator alone, both players.
+"""Rendered people at 128 px, grown from the bundled 64 px weights: content only, discriminator only, then both players.
 
 Command:   make heads && python train.py --config configs/heads_128.py --workdir runs/heads_128
 Hardware:  2 cores of an x86-64 server, no accelerator
@@ -11,7 +11,7 @@ from configs import heads
 
 
 def get_config() -> ConfigDict:
-    """E keeps looking at 64 px, so that its embeddings, P and the video table stay valid while G and D adapt."""
+    """Keep E's input at 64 px, so that its embeddings, P and the video table stay valid while G and D adapt."""
     config = heads.get_config()
     config.name = "heads_128"
     config.start_from = "heads"

@@ -1,4 +1,4 @@
-"""The first half of the bundled weights: content and pixels alone on 2,000 rendered people at 64 px.
+"""First stage of the bundled weights: content and pixel losses only, on 2,000 rendered people at 64 px.
 
 Command:   make heads && python train.py --config configs/heads_content.py --workdir runs/heads_content
 Hardware:  2 cores of an x86-64 server, no accelerator
@@ -12,7 +12,7 @@ from configs import defaults
 
 
 def get_config() -> ConfigDict:
-    """No adversary yet; `configs/heads.py` goes on from here."""
+    """Return the settings of the stage without adversary; `configs/heads.py` continues from it."""
     config = defaults.get_config()
     config.name = "heads_content"
     config.networks.image_size = 64

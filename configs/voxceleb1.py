@@ -1,7 +1,7 @@
 """The paper's comparison with other systems: VoxCeleb1 at 256 px, the fine-tuned variant (FT).
 
 Command:   python train.py --config configs/voxceleb1.py --workdir runs/voxceleb1 --config.data.folder=DATA
-Hardware:  made for 1 to 8 GPUs (docs/training.md)
+Hardware:  intended for 1 to 8 GPUs (docs/training.md)
 Time:      not yet run
 Result:    not yet run
 """
@@ -12,7 +12,7 @@ from configs import defaults
 
 
 def get_config() -> ConfigDict:
-    """The paper's settings on the smaller data set; batch 8 in bfloat16."""
+    """Return the paper's settings for the smaller data set; batch 8 in bfloat16."""
     config = defaults.get_config()
     config.name = "voxceleb1"
     config.networks.compute_dtype = "bfloat16"

@@ -2,7 +2,7 @@
 
 Command:   python train.py --config configs/warm.py --workdir out/warm
 Hardware:  2 cores of an x86-64 server, no accelerator
-Time:      not yet measured alone; meant to stay within three minutes
+Time:      not yet measured on an idle machine; intended to stay within three minutes
 Result:    not yet run with the weights of step 2,000
 """
 
@@ -12,7 +12,7 @@ from configs import heads
 
 
 def get_config() -> ConfigDict:
-    """Fresh moments, so the rates warm up; the adversary at its full weight from the first step."""
+    """Return settings with fresh moments, hence warm-up, and the adversary at full weight from the first step."""
     config = heads.get_config()
     config.name = "warm"
     config.data.folder = "bundled"

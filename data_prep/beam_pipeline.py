@@ -1,6 +1,6 @@
 """Prepares a data set as build_shards does, byte for byte, but as an Apache Beam pipeline for many machines.
 
-python -m data_prep.beam_pipeline --source gs://bucket/vox2 --out gs://bucket/people --runner DataflowRunner ...
+th-jax prepare beam --source gs://bucket/vox2 --out gs://bucket/people --runner DataflowRunner ...
 
 Beam's own options follow those listed here: --runner DirectRunner (the default: this machine), DataflowRunner,
 FlinkRunner, SparkRunner and what these need. Every worker needs the same environment with this checkout in it, so use a
@@ -23,9 +23,9 @@ from data_prep.options import Chosen, add_options, chosen
 from data_prep.plan import Plan, make_plan
 from data_prep.transfer import exists, remove, store
 from th_jax.console import forgiving_output
-from th_jax.data.read_range import is_remote, join, read_file
 from th_jax.data.video_list import load_video_list
-from th_jax.media.confinement import check_process_limits
+from th_jax.media.isolation import check_process_limits
+from th_jax.storage.files import is_remote, join, read_file
 
 
 def run_pipeline(source: str, out: str, options: Chosen, *, beam_arguments: Sequence[str] = ()) -> Built:
@@ -104,7 +104,7 @@ def _store_lists(plan: Plan, jobs: str, first_lines: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the data set was made, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.beam_pipeline",
+        prog="th-jax prepare beam",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         built = run_pipeline(options.source, options.out, chosen(options), beam_arguments=beam_arguments)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"th-jax prepare beam: {error}", file=sys.stderr)
         return 1
     print(report(options.out, built))
     return 0

@@ -21,11 +21,11 @@ from data_prep.sources import SourceVideo
 from data_prep.stage_videos import stage_videos
 from data_prep.staging import read_outcome, staged
 from data_prep.transfer import fetch, store
-from th_jax.data.index import INDEX_SUFFIX
-from th_jax.data.read_range import is_remote, join, read_file
 from th_jax.data.schema import parse, shard_name
+from th_jax.data.tfrecord import INDEX_SUFFIX
 from th_jax.data.video_list import VIDEO_LIST_FILE, VideoEntry
-from th_jax.media.confinement import ProcessLimits
+from th_jax.media.isolation import ProcessLimits
+from th_jax.storage.files import is_remote, join, read_file
 
 RECORDS_PER_SHARD = 128  # as data_prep.shard_writer, which would load TensorFlow here; a test compares them
 

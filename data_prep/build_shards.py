@@ -1,6 +1,6 @@
 """Prepares a data set: a folder of videos or photos becomes TFRecord shards of frames with landmarks, and a manifest.
 
-python -m data_prep.build_shards --source videos/ --out data/people
+th-jax prepare build --source videos/ --out data/people
 
 docs/data.md shows the layouts of a source folder. Finished videos are kept beside the new folder until all are done: a
 run that was stopped or killed is continued by the same command, and its result has the same bytes as if nothing had
@@ -38,7 +38,7 @@ from data_prep.staging import (
 from th_jax.console import forgiving_output
 from th_jax.data.schema import VideoRecord, parse
 from th_jax.data.video_list import VideoList, load_video_list
-from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
+from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
 
 
 class Built(NamedTuple):
@@ -238,7 +238,7 @@ def _exists(out: Path) -> FileExistsError:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.build_shards",
+        prog="th-jax prepare build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 if the data set was made, 1 if not, 130 if it was interrupted."""
+    """Command line: 0 if the data set was made, 1 if not, 75 if it was interrupted."""
     options = _parser().parse_args(arguments)
     previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill tidies up as Ctrl-C does
     try:
@@ -266,9 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         print("interrupted: finished videos are kept, and the same command goes on with the others", file=sys.stderr)
-        return 130
+        return 75
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"th-jax prepare build: {error}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

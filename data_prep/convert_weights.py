@@ -1,4 +1,4 @@
-"""Turn published weight files into this project's checked safetensors: `python -m data_prep.convert_weights NETWORK FILE`."""
+"""Turn published weight files into this project's checked safetensors: `th-jax prepare convert-weights NETWORK FILE`."""
 
 import argparse
 import hashlib
@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.weight_sources import read_source, source_bytes
 from th_jax.console import forgiving_output
-from th_jax.perceptual.weights import FOLDER_VARIABLE, NETWORKS, Origin, WeightsError, save_weights, weights_folder
+from th_jax.perceptual.frozen import FOLDER_VARIABLE, NETWORKS, Origin, WeightsError, save_weights, weights_folder
 
 
 class Published(NamedTuple):
@@ -47,7 +47,7 @@ def convert(
     """Read a published file, check its digest and its layers, and write safetensors.
 
     Args:
-        network: one of `th_jax.perceptual.weights.NETWORKS`.
+        network: one of `th_jax.perceptual.frozen.NETWORKS`.
         source: the published file.
         out: the safetensors file to write.
         unverified: take a file whose digest is not in `PUBLISHED`; the output says so.
@@ -80,7 +80,7 @@ def convert(
 @forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.convert_weights", description=__doc__)
+    parser = argparse.ArgumentParser(prog="th-jax prepare convert-weights", description=__doc__)
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("source", type=Path, help=".h5 (Keras notop), .caffemodel, .mat, .onnx or TensorFlow.js .json")
     parser.add_argument("--out", type=Path, help="safetensors file (default: where th_jax looks for it)")
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
             dtype=np.float16 if options.half else np.float32,
         )
     except (WeightsError, OSError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
+        print(f"th-jax prepare convert-weights: {error}", file=sys.stderr)
         return 1
     print(f"{out}: {options.network} from {origin.source}; licence: {origin.licence}")
     return 0

@@ -13,8 +13,8 @@ import numpy as np
 
 import th_jax.data.schema
 import th_jax.faces
+import th_jax.landmarks.scheme
 import th_jax.media
-import th_jax.topology
 from data_prep import prepare_video, quality, sample_frames
 from th_jax.faces.detect import LANDMARK_MODEL_VARIABLE, MODELS_PACKAGE
 
@@ -60,7 +60,7 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def _code() -> str:
     files = [prepare_video.__file__, quality.__file__, sample_frames.__file__]
-    files += [th_jax.data.schema.__file__, th_jax.topology.__file__]
+    files += [th_jax.data.schema.__file__, th_jax.landmarks.scheme.__file__]
     for package in (th_jax.faces, th_jax.media):
         files += sorted(map(str, Path(package.__path__[0]).glob("*.py")))
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]

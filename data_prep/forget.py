@@ -1,10 +1,10 @@
 """Removes people or videos from a finished data set, or all that is left of a person below a folder.
 
-python -m data_prep.forget data/people id10001 id10002/video
-python -m data_prep.forget . ada --everywhere --consent ada.consent.json --dry_run
+th-jax prepare forget data/people id10001 id10002/video
+th-jax prepare forget . ada --everywhere --consent ada.consent.json --dry-run
 
 Rows of the video table keep their meaning (`data_prep.forget_rows`). With --everywhere the folder is searched: for rows in
-data sets, pictures that the consent record names, avatars, what they made, and caches (`data_prep.forget_traces`); --dry_run
+data sets, pictures that the consent record names, avatars, what they made, and caches (`data_prep.forget_traces`); --dry-run
 lists them and changes nothing. No other program may be at work in the folder meanwhile.
 """
 
@@ -32,12 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _everywhere(options, frozenset(options.names) | listed)
             return 0
         if options.consent is not None or options.dry_run:
-            raise ValueError("--consent and --dry_run go with --everywhere")
+            raise ValueError("--consent and --dry-run go with --everywhere")
         if not options.names and options.takedown is None:
             raise ValueError("nobody was named: give a person or a video, or --takedown with a list")
         done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
     except (ValueError, OSError) as error:
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
+        print(f"th-jax prepare forget: {_printable(str(error))}", file=sys.stderr)
         return 1
     videos = sum(len(part.row_keys) for part in done)
     shards = len({shard for part in done for shard in part.shards})
@@ -80,7 +80,7 @@ def _folder(written: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="th-jax prepare forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=_folder, help="of the data set; with --everywhere the folder to search")
     parser.add_argument("names", nargs="*", metavar="ID", help="a person, or the id of a video")
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--everywhere", action="store_true", help="search the folder for all that is left of them")
     parser.add_argument("--consent", type=Path, metavar="FILE", help="their consent record, which stays where it is")
-    parser.add_argument("--dry_run", action="store_true", help="list what --everywhere would remove")
+    parser.add_argument("--dry-run", action="store_true", help="list what --everywhere would remove")
     return parser
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.forget_tree import Tree, avatar_name
-from th_jax.avatar_format import AvatarError, read_description, read_tensors
+from th_jax.avatars.file import AvatarError, read_description, read_tensors
 from th_jax.consent import ConsentRecord, consent_digest
-from th_jax.media import Provenance
-from th_jax.media.provenance import SIDECAR_SUFFIX
-from th_jax.whole_file import whole_file
+from th_jax.provenance import Provenance
+from th_jax.provenance.record import SIDECAR_SUFFIX
+from th_jax.storage.files import whole_file
 
-# Names that th_jax.enrolment and th_jax.rendering give; importing them would bring the whole of training.
+# Names that th_jax.avatars and th_jax.driving give; importing them would bring the whole of training.
 REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
 
 _MOST_SIDECAR_BYTES = 2**20

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.manifest import MANIFEST_FILE, drop_of
-from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, unpack
-from th_jax.data.index import INDEX_SUFFIX, load_index, write_index
-from th_jax.data.read_range import read_range
 from th_jax.data.schema import shard_name
+from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, INDEX_SUFFIX, load_index, unpack, write_index
 from th_jax.data.video_list import (
     VIDEO_LIST_FILE,
     VideoEntry,
@@ -27,6 +25,7 @@ from th_jax.data.video_list import (
     row_key,
     save_video_list,
 )
+from th_jax.storage.files import read_range
 
 LOG_FILE = "forgotten.jsonl"
 

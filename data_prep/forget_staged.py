@@ -9,10 +9,9 @@ from pathlib import Path
 
 from data_prep.forget_tree import STAGING_SUFFIX
 from data_prep.manifest import drop_of
-from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, unpack
-from th_jax.data.index import ShardIndex, scan
-from th_jax.data.read_range import read_range
 from th_jax.data.schema import parse
+from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, ShardIndex, scan, unpack
+from th_jax.storage.files import read_range
 
 _KEPT = ("settings.json", "lock")
 """Of a staging folder itself: without them a run that goes on would take what is left for another's."""

@@ -22,7 +22,7 @@ from data_prep.synthetic_heads.photo_person import sitter
 from data_prep.synthetic_heads.render import LARGEST, SMALLEST
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
-from th_jax.topology import IBUG_POINTS, PUPIL_POINTS
+from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 
 LICENCE = "CC0-1.0"
 

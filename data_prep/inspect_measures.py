@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_prep.quality import face_patch, sharpness
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import decode_frame
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import face_size, roll, yaw
-from th_jax.topology import IBUG_POINTS, known_points
+from th_jax.landmarks.scheme import IBUG_POINTS, known_points
 
 YAW_EDGES = np.arange(-65.0, 66.0, 10.0)
 """Degrees; the outermost bins also count what lies beyond them."""

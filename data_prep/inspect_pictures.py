@@ -9,12 +9,11 @@ from jaxtyping import Float, UInt8
 
 from data_prep.inspect_measures import spread
 from data_prep.manifest import Drop
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import decode_frame
 from th_jax.data.schema import VideoRecord
+from th_jax.landmarks.scheme import known_points, segments
 from th_jax.media import IMAGE_SUFFIXES, MediaError, open_video, read_image
-from th_jax.media.confinement import ProcessLimits
-from th_jax.media.sandbox import run_limited
-from th_jax.topology import known_points, segments
+from th_jax.media.isolation import ProcessLimits, run_limited
 
 CELL = 144
 """Side of a frame on the sheet, in pixels."""

@@ -1,6 +1,6 @@
 """Shows what is in a data set: counts, histograms, what was dropped and why, and frames with the landmarks drawn in.
 
-python -m data_prep.inspect_shards data/people --out out/people.html --source videos/
+th-jax prepare inspect data/people --out out/people.html --source videos/
 
 An .html is one page that loads nothing else; a .png or .jpg is its contact sheet alone. With the folder that was
 prepared, dropped frames are shown too.
@@ -26,7 +26,7 @@ from th_jax.console import forgiving_output
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord, shard_name
 from th_jax.data.video_list import VideoList, load_video_list
-from th_jax.media import Kind, Provenance, write_image, write_page
+from th_jax.provenance import Kind, Provenance, write_image, write_page
 
 __all__ = ["CELL", "Inspection", "draw_lines", "inspect_shards", "main", "yaw_histogram"]
 
@@ -192,7 +192,7 @@ def _title(record: VideoRecord) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 if the page or the sheet was written, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.inspect_shards",
+        prog="th-jax prepare inspect",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             write_image(options.out, contact_sheet(inspection, columns=options.columns), provenance=record)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"th-jax prepare inspect: {error}", file=sys.stderr)
         return 1
     print(f"{inspection.text}\nwritten: {options.out}")
     return 0

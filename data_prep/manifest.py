@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.quality import Reason
-from th_jax.whole_file import whole_file
+from th_jax.storage.files import whole_file
 
 MANIFEST_FILE = "manifest.jsonl"
 

@@ -9,7 +9,7 @@ from data_prep.prepare_video import Settings
 from data_prep.quality import Thresholds
 from data_prep.sources import Layout, read_names
 from data_prep.splits import read_official_split
-from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits
+from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits
 
 _GIB = 2**30
 

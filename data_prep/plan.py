@@ -18,7 +18,7 @@ from data_prep.splits import OfficialSplit
 from th_jax.data.schema import shard_name
 from th_jax.data.video_list import row_key
 from th_jax.faces import Box, detect_faces, landmarks_in_box
-from th_jax.media.backends import pillow, pyav
+from th_jax.optional import pillow, pyav
 
 NAME = "faces"
 PREPARATION_FILE = "preparation.json"

@@ -1,4 +1,4 @@
-"""Renders people from seeds into a data set: `python -m data_prep.render_heads --out runs/heads --people 2000`.
+"""Renders people from seeds into a data set: `th-jax prepare render-heads --out runs/heads --people 2000`.
 
 A run that was stopped goes on where it was, and the data set has the same bytes as if it had not been.
 """
@@ -137,19 +137,19 @@ class _Tally:
 @forgiving_output()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.render_heads", description=__doc__)
+    parser = argparse.ArgumentParser(prog="th-jax prepare render-heads", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")
     parser.add_argument("--people", type=int, required=True, help="in the split train")
-    parser.add_argument("--first_seed", type=int, default=0, help="of the training people; seeds are counted up")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the training people; seeds are counted up")
     parser.add_argument("--frames", type=int, default=24, help="of each training person")
-    parser.add_argument("--heldout_people", type=int, default=24, help="in the split heldout; 0 leaves it out")
-    parser.add_argument("--first_heldout_seed", type=int, default=FIRST_HELDOUT_SEED)
-    parser.add_argument("--heldout_frames", type=int, default=64, help="of each held-out person")
+    parser.add_argument("--heldout-people", type=int, default=24, help="in the split heldout; 0 leaves it out")
+    parser.add_argument("--first-heldout-seed", type=int, default=FIRST_HELDOUT_SEED)
+    parser.add_argument("--heldout-frames", type=int, default=64, help="of each held-out person")
     parser.add_argument("--size", type=int, default=128, help="pixels of a stored frame")
-    parser.add_argument("--render_size", type=int, default=head_records.RENDER_SIZE, help="pixels of a rendered frame")
+    parser.add_argument("--render-size", type=int, default=head_records.RENDER_SIZE, help="pixels of a rendered frame")
     parser.add_argument("--quality", type=int, default=head_records.QUALITY, help="of the JPEG frames, 1 to 100")
     parser.add_argument("--style", type=Style, choices=list(Style), default=Style.DRAWN, help="how people look")
-    parser.add_argument("--records_per_shard", type=int, default=RECORDS_PER_SHARD)
+    parser.add_argument("--records-per-shard", type=int, default=RECORDS_PER_SHARD)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--work", type=Path, help="folder of finished people, kept (default: beside OUT, removed)")
     options = parser.parse_args(arguments)
@@ -170,12 +170,15 @@ def main(arguments: list[str] | None = None) -> int:
             records_per_shard=options.records_per_shard,
         )
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"render_heads: {error}", file=sys.stderr)
+        print(f"th-jax prepare render-heads: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = options.work or default_work(options.out)
-        print(f"\nrender_heads: stopped; finished people are in {kept}, the same command goes on", file=sys.stderr)
-        return 130
+        print(
+            f"\nth-jax prepare render-heads: stopped; finished people are in {kept}, the same command goes on",
+            file=sys.stderr,
+        )
+        return 75
     print(
         f"{options.out}: {summary.people} people, {summary.frames} frames, {summary.data_bytes / 1e6:.1f} MB; "
         f"the detector missed {summary.not_found} faces"

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from th_jax.data.index import INDEX_SUFFIX, write_index
 from th_jax.data.schema import FEATURES, SCHEMA_VERSION, VideoRecord, serialise, shard_name
+from th_jax.data.tfrecord import INDEX_SUFFIX, write_index
 from th_jax.data.video_list import VideoEntry, VideoList, row_key, save_video_list
 
 RECORDS_PER_SHARD = 128

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from data_prep.manifest import Drop
 from data_prep.quality import Reason
 from data_prep.transfer import remote_files
-from th_jax.data.read_range import is_remote
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from th_jax.media.provenance import SIDECAR_SUFFIX
-from th_jax.plain_text import read_text
+from th_jax.provenance.record import SIDECAR_SUFFIX
+from th_jax.storage.files import is_remote
+from th_jax.text import read_text
 
 TRAIN, HELDOUT = "train", "heldout"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.sources import HELDOUT, TRAIN, SourceVideo
-from th_jax.plain_text import read_text
+from th_jax.text import read_text
 
 VALIDATION = "validation"
 

@@ -15,7 +15,7 @@ from data_prep.staging import Outcome, Staged, has_record, write_outcome
 from data_prep.workers import Died, run_in_processes
 from th_jax.data.schema import serialise
 from th_jax.media import Limits, MediaError
-from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS, ProcessLimits, confined, meaning_of_exit
+from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, confined, meaning_of_exit
 
 _TIME_IS_UP = {-signal.SIGXCPU, -signal.SIGALRM}
 

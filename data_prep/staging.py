@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.sources import SourceVideo
-from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, pack, unpack
-from th_jax.data.index import ShardIndex, scan
-from th_jax.data.read_range import read_range
+from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, ShardIndex, pack, scan, unpack
 from th_jax.data.video_list import row_key
-from th_jax.whole_file import whole_file
+from th_jax.storage.files import read_range, whole_file
 
 ASSEMBLY = "assembly"
 """Name of the subfolder in which the data set is put together; a run that goes on begins it anew."""

@@ -18,10 +18,10 @@ from data_prep.inspect_pictures import draw_lines
 from data_prep.quality import Thresholds, disagreement, face_patch, sharpness
 from data_prep.synthetic_heads import draw_identity, head_state, render_clip, render_head, render_person
 from th_jax.console import forgiving_output
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import decode_frame
 from th_jax.faces import box_around, face_descriptor, face_size, landmarks_in_box
-from th_jax.media import Kind, Provenance, Signer, write_image
-from th_jax.media.signing_options import add_signing_options, tried_signer
+from th_jax.provenance import Kind, Provenance, Signer, write_image
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 
 SIZE, CELL = 256, 128
 """Pixels of a rendered frame, and of a picture in a row."""

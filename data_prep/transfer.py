@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from th_jax.data.read_range import is_remote, join
+from th_jax.storage.files import is_remote, join
 
 
 def remote_files(address: str) -> list[str]:

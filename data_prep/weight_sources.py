@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from th_jax.perceptual.weights import WeightsError, kernel_shapes
-from th_jax.plain_text import read_text
+from th_jax.perceptual.frozen import WeightsError, kernel_shapes
+from th_jax.text import read_text
 
 Layers = dict[str, dict[str, Float[np.ndarray, "..."]]]
 

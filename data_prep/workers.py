@@ -1,7 +1,7 @@
 """Runs one function over many tasks in worker processes that may die: a death costs its task, never the run.
 
 The standard pools hang or break when a decoder crashes, and send pickles. Here each worker is a process as sandboxes have
-(`th_jax.media.sandbox`) with a pipe of its own, so its end is seen and tells which task it had. Workers compute with one
+(`th_jax.media.isolation`) with a pipe of its own, so its end is seen and tells which task it had. Workers compute with one
 thread each: busy ones would only get in each other's way, and results shall not depend on how many there are.
 """
 
@@ -10,8 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, TypeVar
 
-from th_jax.media.messages import receive_plain, send_plain
-from th_jax.media.sandbox import Child, call_of, start_child
+from th_jax.media.isolation import Child, call_of, receive_plain, send_plain, start_child
 
 Task = TypeVar("Task")
 
@@ -34,7 +33,7 @@ def run_in_processes(
     """Each task's number with its result, in the order in which they are done, or with `Died`.
 
     The function is imported by its name. Its tasks and its results must be small and plain: numbers, text, paths, and
-    tuples, lists and dicts of them, as `th_jax.media.messages` sends them; of a named tuple, the worker gets a tuple. Even
+    tuples, lists and dicts of them, as `th_jax.media.isolation` sends them; of a named tuple, the worker gets a tuple. Even
     one worker is a process. However this generator ends, its processes have ended after it; if this process is killed, they
     end themselves.
 

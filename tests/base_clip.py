@@ -13,9 +13,8 @@ import av
 import cv2
 import numpy as np
 
-from th_jax.data.bundled import FRAME_SIZE, bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 
 WIDTH, HEIGHT, FPS, SECONDS = 640, 480, 30, 4
 EVENTS = (1.0, 2.0, 3.0)

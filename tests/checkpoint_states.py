@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from th_jax.checkpoint_description import named_leaves
-from th_jax.checkpoints import Checkpoints
+from th_jax.storage.checkpoint_format import named_leaves
+from th_jax.storage.checkpoints import Checkpoints
 
 ABOUT = {"config": {"networks": {"image_size": 16, "base_width": 4}, "seed": 0}, "video_list": "ab" * 32}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TH_JAX_COMPILE_CACHE", "off")  # commands would fill the user's
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ def own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 LONGEST = (
     *("test_train_script", "test_meta_step", "test_sharding", "test_finetune_script", "test_protocol", "test_networks"),
-    *("test_enrol", "test_export", "test_build_shards", "test_finetune", "test_finetune_many", "test_finetune_person"),
+    *("test_enroll", "test_export", "test_build_shards", "test_finetune", "test_finetune_many", "test_finetune_person"),
 )
 """Files that take longest, and so go first where `pytest -n` hands out files to workers."""
 

@@ -27,10 +27,10 @@ def run() -> dict[str, Any]:
     import jax
     from tiny_runs import VIDEOS, losses, networks, optimizers, tiny_batch
 
-    from th_jax.checkpoint_description import fingerprints, named_leaves
     from th_jax.perceptual import vgg
-    from th_jax.sharding import make_mesh, put_batch
+    from th_jax.storage.checkpoint_format import fingerprints, named_leaves
     from th_jax.training.programs import MetaPrograms
+    from th_jax.training.sharding import make_mesh, put_batch
     from th_jax.types import EpisodeBatch
 
     vgg.CHANNELS = (2, 3, 4, 5, 6)

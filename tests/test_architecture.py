@@ -13,110 +13,58 @@ CODE = [*ROOT.glob("th_jax/**/*.py"), *ROOT.glob("data_prep/**/*.py"), *ROOT.glo
 CODE += [*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py")]
 ALL = [*CODE, *ROOT.glob("tests/**/*.py")]
 
-# A part of the house, and the parts of it that may be imported there. Every part may import itself.
-BASE = {
-    "th_jax",
-    *(f"th_jax.{name}" for name in ("version", "types", "topology", "images", "landmarks", "convolution")),
-    *(f"th_jax.{name}" for name in ("addresses", "console", "leaf_names", "plain_text", "tensor_file", "whole_file")),
+# A package, or a module at the top level, and the ones that it may import beside itself; what only runs them all is left out.
+LEAVES = {
+    "th_jax.version",
+    "th_jax.types",
+    "th_jax.images",
+    "th_jax.text",
+    "th_jax.optional",
+    "th_jax.signals",
+    "th_jax.console",
 }
+STORED = LEAVES | {"th_jax.storage", "th_jax.landmarks"}
+NETWORKS = STORED | {"th_jax.models", "th_jax.perceptual", "th_jax.losses"}
+INPUT = STORED | {"th_jax.media", "th_jax.faces", "th_jax.data"}
+LEARNED = NETWORKS | {"th_jax.weights", "th_jax.provenance", "th_jax.render"}
 ALLOWED: dict[str, set[str]] = {
-    "th_jax.version": set(),
-    "th_jax.types": set(),
-    "th_jax.topology": set(),
-    "th_jax.images": set(),
-    "th_jax.convolution": set(),
-    "th_jax.landmarks": {"th_jax.topology"},
-    "th_jax.addresses": set(),
-    "th_jax.console": set(),
-    "th_jax.leaf_names": set(),
-    "th_jax.plain_text": set(),
-    "th_jax.whole_file": set(),
-    "th_jax.tensor_file": {"th_jax.version"},
-    "th_jax.models": BASE,
-    "th_jax.perceptual": BASE,
-    "th_jax.losses": BASE,
-    "th_jax.data": BASE | {"th_jax.faces", "th_jax.media", "th_jax.retargeting"},
-    "th_jax.faces": {"th_jax.topology", "th_jax.media"},
-    "th_jax.media": {"th_jax", "th_jax.version", "th_jax.watermark"},
-    "th_jax.watermark": {"th_jax.images", "th_jax.types"},
-    "th_jax.verify": {"th_jax.console", "th_jax.media", "th_jax.watermark"},
-    "th_jax.sharding": {"th_jax.leaf_names"},
-    "th_jax.interruption": set(),
-    "th_jax.memory": set(),
-    "th_jax.training": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.losses", "th_jax.sharding"},
-    "th_jax.checkpoint_description": {"th_jax.version", "th_jax.leaf_names"},
-    "th_jax.checkpoint_backend": set(),
-    "th_jax.checkpoints": {"th_jax.version", "th_jax.checkpoint_backend", "th_jax.checkpoint_description"},
-    "th_jax.run_files": {"th_jax.addresses", "th_jax.whole_file"},
-    "th_jax.run_log": {"th_jax.addresses", "th_jax.media", "th_jax.version", "th_jax.run_files"},
-    "th_jax.pretrained": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.checkpoints", "th_jax.media"},
-    "th_jax.quantization": set(),
-    "th_jax.avatar_format": BASE | {"th_jax.models", "th_jax.perceptual"},
-    "th_jax.avatars": BASE | {
-        "th_jax.models", "th_jax.perceptual", "th_jax.pretrained", "th_jax.media", "th_jax.avatar_format",
-        "th_jax.quantization",
-    },
-    "th_jax.compaction": BASE | {
-        "th_jax.models", "th_jax.pretrained", "th_jax.media", "th_jax.avatar_format", "th_jax.avatars", "th_jax.quantization",
-    },
-    "th_jax.retargeting": {"th_jax.topology"},
-    "th_jax.enrolment": BASE | {
-        "th_jax.models", "th_jax.data", "th_jax.media", "th_jax.losses", "th_jax.training", "th_jax.rendering",
-        "th_jax.evaluation", "th_jax.evaluation.metrics", "th_jax.pretrained", "th_jax.avatars", "th_jax.avatar_format",
-        "th_jax.compaction", "th_jax.quantization", "th_jax.consent", "th_jax.consent_checks", "th_jax.consent_record",
-        "th_jax.watermark",
-    },
-    "th_jax.dry_run": BASE | {"th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training"},
-    "th_jax.release": {
-        "th_jax.console", "th_jax.models", "th_jax.checkpoints", "th_jax.data", "th_jax.pretrained", "th_jax.run_files",
-    },
-    "th_jax.meta_run": BASE | {
-        "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.sharding", "th_jax.training", "th_jax.checkpoints",
-        "th_jax.pretrained", "th_jax.run_log",
-    },
-    "th_jax.evaluation.metrics": set(),
-    "th_jax.evaluation": BASE | {
-        "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces", "th_jax.rendering",
-        "th_jax.losses", "th_jax.media", "th_jax.run_log", "th_jax.watermark",
-    },
-    "th_jax.evaluation.protocol": BASE | {
-        "th_jax.evaluation", "th_jax.evaluation.metrics", "th_jax.models", "th_jax.perceptual", "th_jax.data", "th_jax.faces",
-        "th_jax.rendering", "th_jax.losses", "th_jax.media", "th_jax.training", "th_jax.pretrained", "th_jax.interruption",
-        "th_jax.run_files", "th_jax.sharding", "th_jax.retargeting",
-    },
-    "th_jax.rendering": BASE | {
-        "th_jax.models", "th_jax.data", "th_jax.faces", "th_jax.media", "th_jax.perceptual", "th_jax.avatars",
-        "th_jax.retargeting", "th_jax.consent", "th_jax.consent_checks", "th_jax.watermark", "th_jax.interruption",
-        "th_jax.memory",
-    },
-    "th_jax.consent_record": {"th_jax.media", "th_jax.plain_text", "th_jax.whole_file"},
-    "th_jax.consent_checks": {"th_jax.consent_record", "th_jax.media"},
-    "th_jax.consent": {
-        "th_jax.console", "th_jax.consent_checks", "th_jax.consent_record", "th_jax.media", "th_jax.whole_file",
-    },
-    "data_prep": {
-        "th_jax", "th_jax.version", "th_jax.data", "th_jax.topology", "th_jax.faces", "th_jax.media", "th_jax.perceptual",
-        "th_jax.avatar_format", "th_jax.consent", "th_jax.consent_record", "th_jax.plain_text", "th_jax.whole_file",
-        "th_jax.console",
-    },
-}  # fmt: skip
+    **{leaf: set() for leaf in LEAVES},
+    "th_jax.storage": {"th_jax.version"},
+    "th_jax.landmarks": LEAVES,
+    "th_jax.losses": LEAVES,
+    "th_jax.models": STORED,
+    "th_jax.perceptual": STORED | {"th_jax.models"},
+    "th_jax.faces": {"th_jax.landmarks"},
+    "th_jax.media": {"th_jax.optional"},
+    "th_jax.data": INPUT,
+    "th_jax.provenance": LEAVES | {"th_jax.media"},
+    "th_jax.consent": {"th_jax.media", "th_jax.provenance", "th_jax.storage", "th_jax.text"},
+    "th_jax.weights": NETWORKS | {"th_jax.provenance"},
+    "th_jax.render": NETWORKS | {"th_jax.provenance"},
+    "th_jax.figures": NETWORKS | {"th_jax.data", "th_jax.provenance"},
+    "th_jax.training": LEARNED | {"th_jax.data"},
+    "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training"},
+    "th_jax.avatars": LEARNED | INPUT | {"th_jax.consent", "th_jax.evaluation", "th_jax.figures", "th_jax.training"},
+    "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent"},
+    "data_prep": INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.perceptual", "th_jax.provenance"},
+}
 
 # A heavy package, and the only places that may import it.
 CONTAINED: dict[str, tuple[str, ...]] = {
     "tensorflow": ("data_prep",),
     "dlib": ("th_jax/faces/detect.py",),
-    "orbax": ("th_jax/checkpoint_backend.py",),
+    "orbax": ("th_jax/storage/checkpoints.py",),
     "optax": ("th_jax/training",),
-    "absl": ("train.py", "finetune.py", "configs"),
-    "ml_collections": ("train.py", "finetune.py", "configs", "benchmarks/finetune_sweep.py"),
+    "absl": ("train.py", "th_jax/cli/train.py", "configs"),
+    "ml_collections": ("train.py", "configs", "benchmarks/finetune_sweep.py"),
     "flask": ("th_jax/evaluation/user_study/serve.py",),
     "waitress": ("th_jax/evaluation/user_study/serve.py",),
     "av": ("th_jax/media",),
-    "ai_edge_litert": ("th_jax/evaluation/networks",),
-    "c2pa": ("th_jax/media/content_credentials.py",),
-    "cryptography": ("th_jax/media/signing.py",),
-    "safetensors": ("th_jax/tensor_file.py",),
-    "fsspec": ("th_jax/addresses.py", "data_prep/transfer.py"),
+    "ai_edge_litert": ("th_jax/evaluation/judges",),
+    "c2pa": ("th_jax/provenance/c2pa_write.py",),
+    "cryptography": ("th_jax/provenance/signing.py",),
+    "safetensors": ("th_jax/storage/tensors.py",),
+    "fsspec": ("th_jax/storage/files.py", "data_prep/transfer.py"),
     "torch": ("benchmarks",),
     "matplotlib": ("th_jax/evaluation",),
     "numba": ("data_prep",),
@@ -234,9 +182,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = "tensorflow", "tensorflow_datasets", "orbax", "dlib", "cv2", "av", "torch", "grain"
     code = f"""
 import sys, th_jax
-for name in th_jax.__all__: getattr(th_jax, name)
+for name in set(th_jax.__all__) - {{"animate", "finetune", "load_shots"}}: getattr(th_jax, name)  # those read media
 print([m for m in {heavy!r} if m in sys.modules])
 """
+    assert run_python(code) == "[]"
+
+
+@pytest.mark.parametrize("package", ["th_jax.consent", "th_jax.storage", "th_jax.storage.files"])
+def test_records_and_files_need_no_arrays_on_devices(package: str) -> None:
+    code = f"import sys, {package}\nprint([m for m in ('cv2', 'jax') if m in sys.modules])"
     assert run_python(code) == "[]"
 
 

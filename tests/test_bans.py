@@ -23,7 +23,7 @@ BANNED_CALLS = {
     *("tarfile.TarFile.extractall", "zipfile.ZipFile.extractall"),
 }
 UNPICKLING_METHODS = {"recv", "send"}
-"""Of multiprocessing's connections; `th_jax.media.messages` sends and receives in their place, and nothing else does."""
+"""Of multiprocessing's connections; `th_jax.media.isolation` sends and receives in their place, and nothing else does."""
 
 PICKLING = {f"multiprocessing.{name}" for name in ("Pool", "Process", "Queue", "SimpleQueue", "Manager", "get_context")}
 PICKLING |= {"multiprocessing", "multiprocessing.pool", "multiprocessing.managers", "multiprocessing.shared_memory"}

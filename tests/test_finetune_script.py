@@ -11,16 +11,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from commands import command
 from quick_programs import XLA_FLAGS
 
-from th_jax.avatars import load_avatar
+from th_jax.avatars.file import load_avatar
+from th_jax.avatars.output import read_report
+from th_jax.cli import finetune
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
-from th_jax.enrolment.report import read_report
-from th_jax.media import Kind, Provenance, write_image
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.models.networks import Networks
-from th_jax.pretrained import save_meta
+from th_jax.provenance import Kind, Provenance, write_image
+from th_jax.weights import save_meta
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--config=configs/finetune_heads.py", "--config.epochs=2", "--config.rounds.chunk_steps=2"]
@@ -111,7 +112,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (photos / "zwü.dng").write_bytes(b"a picture of another kind")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     code, said, err = run(
-        folder, "--meta", tiny, "--shots", str(photos), "--out", str(out), "--feed_forward",
+        folder, "--meta", tiny, "--shots", str(photos), "--out", str(out), "--feed-forward",
         "--name", "robert", "--consent", "none",
     )  # fmt: skip
     assert code == 0, err
@@ -134,7 +135,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
         (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
-        (["--shots", "nowhere"], "finetune.py: there are no pictures at nowhere"),
+        (["--shots", "nowhere"], "th-jax finetune: there are no pictures at nowhere"),
         (["--manifest", "nowhere.csv"], "there is no manifest at nowhere.csv"),
         (
             ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
@@ -144,23 +145,24 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             ["--shots", "docs", *QUICK, "--config.nope=3"],
             "the config has no setting nope; configs/finetune.py lists them",
         ),
-        (["--shots", "docs", *QUICK, "--config.epochs.x=3"], "the config or a change of it cannot be used: "),
-        (["--shots", "docs", "--config.seed=1"], "so name the file too: --config configs/finetune_heads.py"),
+        (["--shots", "docs", *QUICK, "--config.epochs.x=3"], "the config has no setting epochs.x; "),
+        (["--shots", "docs", "--set", "seed=1.5"], "the setting seed is int, such as 0, but '1.5' was given"),
+        (["--shots", "docs", "--set", "seed"], "a setting is changed by KEY=VALUE, not by 'seed'"),
         (
             ["--shots", "docs", *QUICK, "--config.early_stopping.from_shots=-1"],
             "early stopping needs from_shots of at ",
         ),
-        (["--shots", "docs", "--max_shots", "0"], "flag --max_shots=0: "),
-        (["--shots", "docs", "--max_shots", "33"], "flag --max_shots=33: "),
-        (["--shots", "docs", "--feed_forward", "--compact", "int8"], "--compact is for what was trained"),
+        (["--shots", "docs", "--max-shots", "0"], "argument --max-shots: must be 1 to 32, but is 0"),
+        (["--shots", "docs", "--max-shots", "33"], "argument --max-shots: must be 1 to 32, but is 33"),
+        (["--shots", "docs", "--feed-forward", "--compact", "int8"], "--compact is for what was trained"),
         (
             ["--shots", "docs", "--out", "/dev/null/x"],
             "/dev/null/x cannot be made: /dev/null is no folder; choose another",
         ),
         (["--shots", "docs", "--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
-        (["--shots", "docs", "extra"], "unexpected: extra"),
+        (["--shots", "docs", "extra"], "unrecognized arguments: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
-        (["--shots", "docs"], "finetune.py: whoever is shown in docs must have agreed: give the record of it"),
+        (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
         (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
         (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
         (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
@@ -182,13 +184,12 @@ def test_a_config_in_another_encoding(
 ) -> None:
     (tmp_path / "mine.py").write_bytes('"""Kühe."""\n'.encode("latin-1"))
     said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
-    assert said.startswith("finetune.py: the config cannot be used: ")
-    assert said.endswith("; save it as UTF-8")
+    assert said.startswith("1th-jax finetune: the config cannot be used: ")
+    assert said.endswith("; save it as UTF-8\n")
 
 
 def test_configs_that_fit_no_fine_tuning() -> None:
     """Found before anything is loaded, wherever they come from."""
-    import finetune
 
     def changed(section: str, **values: Any) -> Any:
         config = finetune.default_config("heads")
@@ -214,40 +215,25 @@ def refused(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: Path
 ) -> str:
     """What is said to mistakes, in this process: they are found before anything is loaded."""
-    import finetune
 
     def nothing(_: str) -> None:
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(finetune, "load_meta", nothing)
-    code = main_code(["--meta", "heads", "--out", str(out), *arguments], monkeypatch)
+    code = main_code(["--meta", "heads", "--out", str(out), *arguments])
     printed = capsys.readouterr()
     return f"{code}{printed.out}{printed.err}"
 
 
-def main_code(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the script ends with in this process."""
-    from absl import flags
-
-    import finetune
-
-    monkeypatch.setattr(sys, "argv", ["finetune.py", *arguments])
-    flags.FLAGS.unparse_flags()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
-    for name in ("shots", "manifest", "name", "consent", "config", "max_shots", "feed_forward", "compact"):
-        flags.FLAGS[name].unparse()  # absl keeps what an earlier command line said
-    with pytest.raises(SystemExit) as stopped:
-        finetune.main(finetune.parse(sys.argv))
-    return stopped.value.code
+def main_code(arguments: list[str]) -> int:
+    """What the command ends with in this process."""
+    return command("finetune")(arguments)
 
 
 def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """0 would say that everybody has an avatar; and a released file is fine-tuned as under its name."""
-    import finetune
-
     asked: list[Any] = []
 
     def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:
@@ -258,10 +244,10 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
     monkeypatch.setattr(finetune, "enrol", stopped)
     weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
-    assert main_code(["--meta", weights, *arguments], monkeypatch) == finetune.STOPPED == 75
+    assert main_code(["--meta", weights, *arguments]) == 75
     assert "what is finished is saved, and the same command goes on" in capsys.readouterr().out
     assert (asked[0].adversary, asked[0].loss_weights.pixel, asked[0].optimizers.synthesis.beta2) == (4.0, 200.0, 0.99)
-    assert main_code(["--meta", str(folder / "tiny.safetensors"), *arguments], monkeypatch) == 75
+    assert main_code(["--meta", str(folder / "tiny.safetensors"), *arguments]) == 75
     assert (asked[1].adversary, asked[1].loss_weights.pixel, asked[1].optimizers.synthesis.beta2) == (1.0, 0.0, 0.999)
 
 
@@ -272,33 +258,30 @@ def test_a_revoked_record_stops_it_before_anything_is_loaded(
     write_consent(path, make_consent(photos, subject="Ada", basis=Basis.SELF))
     revoke_consent(path)
     asked = ["--shots", str(photos), "--consent", str(path)]
-    assert "finetune.py: this consent was revoked on" in refused(asked, monkeypatch, capsys, tmp_path)
+    assert "th-jax finetune: this consent was revoked on" in refused(asked, monkeypatch, capsys, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "--config.rounds.at_once (1 is the least)"),
-        (MemoryError(), "--config.rounds.at_once (1 is the least)"),
-    ],
-)
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()])
 def test_out_of_memory_is_one_sentence(
-    error: Exception, message: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in said_to(error, folder, tmp_path, monkeypatch)
-    assert said_to(error, folder, tmp_path, monkeypatch, "--feed_forward").endswith("out of memory: lower --max_shots")
+    fails_to_load(error, folder, tmp_path, monkeypatch)
+    assert (
+        "out of memory; lower --set rounds.width=1, --set rounds.at_once=1, or --max-shots" in capsys.readouterr().err
+    )
+    fails_to_load(error, folder, tmp_path, monkeypatch, "--feed-forward")
+    assert capsys.readouterr().err == "th-jax finetune: out of memory; lower --max-shots\n"
 
 
 def test_what_is_wrong_with_the_machine_is_not_called_memory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        said_to(jax.errors.JaxRuntimeError("INTERNAL: no such device"), folder, tmp_path, monkeypatch)
+        fails_to_load(jax.errors.JaxRuntimeError("INTERNAL: no such device"), folder, tmp_path, monkeypatch)
 
 
-def said_to(error: Exception, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """What the script ends with if loading the weights ends with an error."""
-    import finetune
+def fails_to_load(error: Exception, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Loading the weights ends with an error."""
 
     def fails(*_: Any, **__: Any) -> None:
         raise error
@@ -306,4 +289,4 @@ def said_to(error: Exception, folder: Path, out: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(finetune, "load_meta", fails)
     shots = str(folder / "photos" / "ada")
     chosen = ["--meta", "heads", "--shots", shots, "--consent", "none", "--out", str(out), *arguments]
-    return str(main_code(chosen, monkeypatch))
+    assert main_code(chosen) == 1

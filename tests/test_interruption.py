@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from th_jax.interruption import StopRequest, interrupting
+from th_jax.signals import StopRequest, interrupting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

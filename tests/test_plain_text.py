@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from commands import study as user_study
 
-from th_jax.evaluation.networks.network_input import read_input
-from th_jax.evaluation.user_study.__main__ import main as user_study
+from th_jax.evaluation.judges.network_input import read_input
 from th_jax.evaluation.user_study.frames import INDEX_FILE, read_study_frames
-from th_jax.plain_text import read_text
-from th_jax.training.finetune_presets import read_settings
+from th_jax.text import read_text
+from th_jax.training.presets import read_settings
 
 
 def test_text_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:

@@ -13,16 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax import pretrained
-from th_jax.checkpoints import Checkpoints
-from th_jax.leaf_names import leaves_by_name
-from th_jax.media import Kind, pixel_digest
+from th_jax import weights as pretrained
 from th_jax.models.networks import Networks, group
 from th_jax.models.spectral import normalized_kernel, power_iterate
-from th_jax.perceptual.weights import WeightsError
-from th_jax.pretrained import MetaModel, PretrainedError, load_meta, load_pretrained, save_meta
-from th_jax.tensor_file import checksum
+from th_jax.perceptual.frozen import WeightsError
+from th_jax.provenance import Kind, pixel_digest
+from th_jax.storage.checkpoints import Checkpoints
+from th_jax.storage.tensors import checksum, leaves_by_name
 from th_jax.types import MetaWeights, NetworkState, Shots
+from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained, save_meta
 
 NETWORKS = Networks(image_size=16, base_width=4)
 ABOUT = {"name": "tiny", "steps": 7, "data": "noise", "licence": "CC0-1.0", "config": {"seed": 0}}
@@ -291,7 +290,7 @@ def test_bundled_weights_by_name(released: Path, monkeypatch: pytest.MonkeyPatch
 def test_opening_a_file_loads_neither_orbax_nor_opencv(released: Path) -> None:
     code = f"""
 import sys
-from th_jax.pretrained import load_meta
+from th_jax.weights import load_meta
 load_meta({str(released)!r})
 print([name for name in ("orbax", "cv2", "tensorflow", "optax") if name in sys.modules])
 """

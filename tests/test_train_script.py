@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import release
 from quick_programs import XLA_FLAGS
 
-from th_jax.checkpoints import Checkpoints
-from th_jax.meta_run import Begun
-from th_jax.pretrained import load_meta
-from th_jax.release import main as release
-from th_jax.run_log import RunLog, read_metrics
+from th_jax.storage.checkpoints import Checkpoints
+from th_jax.training.run import Begun
+from th_jax.training.run_log import RunLog, read_metrics
+from th_jax.weights import load_meta
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "tests/tiny_experiment.py"
@@ -179,7 +179,7 @@ def test_settings_that_cannot_be_had_are_one_sentence(argument: str, message: st
 def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
     """With W's own rows where the videos are the same, and settled anew where W was left out."""
     described = ["--name", "tiny", "--licence", "CC0-1.0"]
-    for kind, more in (("whole", []), ("means", ["--mean_pooling"])):
+    for kind, more in (("whole", []), ("means", ["--mean-pooling"])):
         assert release([str(whole_run), "--out", str(folder / f"{kind}.safetensors"), *described, *more]) == 0
     meta = load_meta(folder / "whole.safetensors")
     assert meta.description["steps"] == 6
@@ -202,7 +202,7 @@ def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
 
 def test_a_release_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert release([str(tmp_path / "no"), "--out", "x.safetensors", "--name", "x", "--licence", "x"]) == 1
-    assert "th_jax.release:" in capsys.readouterr().err
+    assert "th-jax release:" in capsys.readouterr().err
 
 
 def test_another_network_does_not_go_on_from_a_run(folder: Path, whole_run: Path) -> None:

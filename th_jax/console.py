@@ -1,7 +1,7 @@
-"""Output of commands: what cannot be printed is left out, and neither stops a command's work nor changes its exit code.
+"""Robust command output: output errors neither stop a command's work nor change its exit code.
 
-Whoever reads the output may be gone (`| head`), the terminal may lack a letter of a file's name, and the disk that the
-output goes to may be full. None of that is a fault of the film that was written before the command said so.
+The reader of the output may have exited (`| head`), the terminal may not support a character of a file name, and the disk that
+the output is redirected to may be full. None of these affect a result that the command has already written.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Forgiving:
-    """A stream that writes as long as it can; then its file becomes the null device, which takes all that is left."""
+    """A stream that writes until an error; then its file becomes the null device, which discards all further output."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -34,19 +34,19 @@ class _Forgiving:
     def _try(self, action: Callable[..., Any], *arguments: str) -> None:
         try:
             action(*arguments)
-        except (OSError, ValueError) as error:  # ValueError: it is closed, or cannot encode
+        except (OSError, ValueError) as error:  # ValueError: closed, or cannot be encoded
             self.error = self.error or error
-            # Else the interpreter would try once more as it ends, and end with an error.
+            # Otherwise the interpreter would retry at exit and exit with an error.
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as null:
                 os.dup2(null.fileno(), self._stream.fileno())
 
 
 @contextlib.contextmanager
 def forgiving_output() -> Iterator[None]:
-    """Within, errors of standard output and standard error are left out; to decorate a command's `main` with.
+    """Ignore errors of standard output and standard error within the block; used to decorate a command's `main`.
 
-    Letters that a stream's encoding lacks become escapes. Of output that is lost for another reason than that nobody reads it,
-    such as a full disk, standard error has a line.
+    Characters that a stream's encoding does not support are escaped. If output is lost for a reason other than a closed pipe,
+    such as a full disk, a line is written to standard error.
     """
     before = sys.stdout, sys.stderr
     output, errors = (None if stream is None else _Forgiving(stream) for stream in before)
@@ -64,10 +64,10 @@ def forgiving_output() -> Iterator[None]:
 
 
 def check_printed() -> None:
-    """Refuse to go on with what may only be done once it was printed.
+    """Check that all output was printed, before an action that depends on it.
 
     Raises:
-        OSError: if a part of the output was lost, or there is none.
+        OSError: if a part of the output was lost, or there is no standard output.
     """
     if sys.stdout is None:
         raise OSError("there is no standard output to print to")

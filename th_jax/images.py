@@ -1,4 +1,4 @@
-"""Pixel values: uint8 pictures and the [-1, 1] of the networks. The only file that knows the value range."""
+"""Conversions between uint8 images and the networks' range [-1, 1]; the only module that defines the value range."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -6,10 +6,10 @@ from jaxtyping import Float, UInt8
 
 
 def to_network_range(frames: UInt8[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
-    """uint8 RGB, 0..255, to float32 in [-1, 1].
+    """Convert uint8 RGB, 0..255, to float32 in [-1, 1].
 
     Raises:
-        TypeError: if the frames are not uint8 (a float picture's range cannot be told from its type).
+        TypeError: if the frames are not uint8 (the range of a floating-point image is unknown).
     """
     if frames.dtype != jnp.uint8:
         raise TypeError(
@@ -20,21 +20,21 @@ def to_network_range(frames: UInt8[Array, "*batch H W 3"]) -> Float[Array, "*bat
 
 
 def to_uint8(images: Float[Array, "*batch H W 3"]) -> UInt8[Array, "*batch H W 3"]:
-    """Network images in [-1, 1] to uint8 RGB, rounded to the nearest value; what lies outside is clipped."""
+    """Convert network images in [-1, 1] to uint8 RGB, rounded to the nearest value and clipped."""
     return jnp.clip(jnp.rint((images.astype(jnp.float32) + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
 
 
 def unit_to_network_range(images: Float[Array, "*batch H W C"]) -> Float[Array, "*batch H W C"]:
-    """Images in [0, 1], such as drawn landmarks, to [-1, 1]."""
+    """Convert images in [0, 1], such as drawn landmarks, to [-1, 1]."""
     return images * 2.0 - 1.0
 
 
 def box_downsample(images: Float[Array, "B H W C"], *, size: int) -> Float[Array, "B {size} {size} C"]:
-    """Square images at a smaller size, each pixel the mean of the block of pixels it covers.
+    """Downsample square images; each pixel is the mean of the block of pixels it covers.
 
     Args:
         images: square images whose side is a multiple of `size`.
-        size: new side in pixels; the side of the images returns them unchanged.
+        size: new side in pixels; images of this size are returned unchanged.
     """
     batch, side, _, channels = images.shape
     if side == size:
@@ -44,5 +44,5 @@ def box_downsample(images: Float[Array, "B H W C"], *, size: int) -> Float[Array
 
 
 def to_byte_scale(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
-    """Network images in [-1, 1] to floats in [0, 255], differentiable: the scale of Caffe's networks."""
+    """Convert network images in [-1, 1] to floats in [0, 255], the scale of Caffe's networks; differentiable."""
     return (images.astype(jnp.float32) + 1.0) * 127.5

@@ -23,13 +23,13 @@ Scalar = Float[Array, ""]
 def content_loss(
     generated: Mapping[str, Features], real: Mapping[str, Features], *, weights: Mapping[str, float]
 ) -> Scalar:
-    """L_CNT: weighted L1 between frozen networks' activations on x̂ and on x (paper, equation 3).
+    """Compute L_CNT: weighted L1 between frozen networks' activations on x̂ and on x (paper, equation 3).
 
-    The real side passes no gradient: it depends on nothing that trains.
+    The real side passes no gradient, because it depends on nothing that trains.
 
     Args:
-        generated, real: for each network, its feature pyramid.
-        weights: for each network, its weight; see `LossWeights.content`.
+        generated, real: feature pyramid of each network.
+        weights: weight of each network; see `LossWeights.content`.
 
     Raises:
         ValueError: if a network with a weight has no features, or the layers differ in number or shape.
@@ -45,14 +45,14 @@ def content_loss(
 def pixel_loss(
     generated: Float[Array, "B H W 3"], real: Float[Array, "B H W 3"], *, emphasis: Float[Array, "B H W 1"]
 ) -> Scalar:
-    """L1 between the pictures themselves on [0, 1], its mean over positions weighted by `emphasis`.
+    """Compute L1 between the images themselves on a scale of [0, 1], its mean over positions weighted by `emphasis`.
 
-    Not in the paper, which compares features alone: small networks reach pose and colours sooner with it
+    This term is not in the paper, which compares features only; with it, small networks learn pose and colors sooner
     (docs/learning.md). Its weight is zero in the published sets.
 
     Args:
-        generated, real: pictures in [-1, 1].
-        emphasis: how much a position counts, at least 0; each picture's weights are brought to a mean of 1.
+        generated, real: images in [-1, 1].
+        emphasis: relative weight of each position, at least 0; each image's weights are normalized to a mean of 1.
     """
     distance = 0.5 * jnp.abs(generated - jax.lax.stop_gradient(real))
     relative = emphasis / jnp.mean(emphasis, axis=(1, 2, 3), keepdims=True)
@@ -62,7 +62,13 @@ def pixel_loss(
 def landmark_box_emphasis(
     points: Float[Array, "B P 2"], *, size: int, emphasis: float | Scalar
 ) -> Float[Array, "B H W 1"]:
-    """`emphasis` inside the box around a frame's known landmarks (in [0, 1]), 1 outside."""
+    """Return `emphasis` inside the box around a frame's known landmarks, and 1 outside.
+
+    Args:
+        points: landmarks in [0, 1], NaN where unknown.
+        size: side of the image in pixels.
+        emphasis: weight inside the box.
+    """
     centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     low = jnp.nanmin(points, axis=1)[:, None, :]
     high = jnp.nanmax(points, axis=1)[:, None, :]
@@ -72,7 +78,7 @@ def landmark_box_emphasis(
 
 
 def feature_matching_loss(fake_features: Features, real_features: Features) -> Scalar:
-    """L_FM: L1 between the discriminator's activations on x̂ and x, the mean over its blocks (paper, section 3.2).
+    """Compute L_FM: L1 between the discriminator's activations on x̂ and x, the mean over its blocks (paper, section 3.2).
 
     Raises:
         ValueError: if the blocks differ in number or shape.
@@ -82,20 +88,20 @@ def feature_matching_loss(fake_features: Features, real_features: Features) -> S
 
 
 def generator_adversarial_loss(fake_score: Float[Array, " B"]) -> Scalar:
-    """−D(x̂, y, i), the mean over the batch (paper, equation 4, without feature matching)."""
+    """Compute −D(x̂, y, i), the mean over the batch (paper, equation 4, without feature matching)."""
     return -jnp.mean(fake_score)
 
 
 def discriminator_hinge_loss(fake_score: Float[Array, " B"], real_score: Float[Array, " B"]) -> Scalar:
-    """max(0, 1 + D(x̂)) + max(0, 1 − D(x)), the mean over the batch (paper, equation 6)."""
+    """Compute max(0, 1 + D(x̂)) + max(0, 1 − D(x)), the mean over the batch (paper, equation 6)."""
     return jnp.mean(nn.relu(1.0 + fake_score)) + jnp.mean(nn.relu(1.0 - real_score))
 
 
 def matching_loss(moving: Float[Array, "B N"], target: Float[Array, "B N"]) -> Scalar:
-    """L_MCH: L1 between ê_i and W_i, the mean over their numbers (paper, section 3.2).
+    """Compute L_MCH: L1 between ê_i and W_i, the mean over their numbers (paper, section 3.2).
 
-    The target passes no gradient: each player moves its own side, E in the generator's objective and W in the
-    discriminator's (docs/paper-map.md).
+    The target passes no gradient: each player moves its own side, E in the generator's objective and W in the discriminator's
+    (docs/paper-map.md).
     """
     return jnp.mean(jnp.abs(moving - jax.lax.stop_gradient(target)))
 
@@ -117,19 +123,19 @@ def _shapes(features: Features) -> str:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How the terms add up. Sources of the numbers: docs/paper-map.md.
+    """Weights of the loss terms. Sources of the numbers: docs/paper-map.md.
 
     Attributes:
         content: weight of each frozen network's summed L1.
-        feature_matching: weight of L_FM beside the score.
+        feature_matching: weight of L_FM relative to the adversarial loss.
         matching: weight of L_MCH, for each player; 0 in the feed-forward variant.
-        pixel: weight of the L1 between the pictures themselves; 0 in the paper.
-        landmark_box: how much heavier that L1 is inside the box around the landmarks.
-        face_content: weight, relative to `content`, of the same loss on the square around the face, as the paper's face
-            network is in spirit; 0 in the paper.
+        pixel: weight of the L1 between the images themselves; 0 in the paper.
+        landmark_box: relative weight of that L1 inside the box around the landmarks.
+        face_content: weight, relative to `content`, of the content loss on the square around the face, which plays the role of
+            the paper's face network; 0 in the paper.
         face_size: side in pixels to which that square is resampled.
-        content_size: side in pixels of the whole images that the frozen networks see; 0 for the size they have. With
-            `face_content`, half the size costs half the arithmetic and keeps the face's detail.
+        content_size: side in pixels of the whole images that the frozen networks see; 0 for the original size. Together with
+            `face_content`, half the size costs half the arithmetic and keeps the detail of the face.
     """
 
     content: Mapping[str, float] = field(default_factory=lambda: {"vgg19": 1.5e-1, "vggface": 2.5e-2})
@@ -142,7 +148,7 @@ class LossWeights:
     content_size: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse weights that are no weights."""
+        """Check that all weights and sizes are in range."""
         numbers = {**self.content, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "content"}}
         for name, weight in numbers.items():
             if not (math.isfinite(weight) and weight >= 0):
@@ -159,15 +165,15 @@ LOSS_PRESETS: dict[str, LossWeights] = {
     "embedded": LossWeights({"vgg16": 1.5e-1}, feature_matching=10.0, matching=10.0),
     "heads": LossWeights({"vgg16": 1.5e-1}, feature_matching=10.0, matching=10.0, pixel=10.0, landmark_box=3.0),
 }
-"""arXiv v1's numbers; v2's and ICCV's, the paper's default; and two for the bundled VGG16 alone, the second for small
-networks (docs/learning.md)."""
+"""The numbers of arXiv v1; those of v2 and ICCV, the paper's default; and two sets for the bundled VGG16 alone, the second for
+small networks (docs/learning.md)."""
 
 
 def loss_preset(preset: str, **changes: Any) -> LossWeights:
-    """The weights of a published version, with some of them changed: `loss_preset("iccv", matching=0.0)`.
+    """Return the weights of a published version with changes: `loss_preset("iccv", matching=0.0)`.
 
     Raises:
-        ValueError: for an unknown preset, an unknown weight, or one that is negative or not finite.
+        ValueError: if the preset or a weight is unknown, or a weight is negative or not finite.
     """
     if preset not in LOSS_PRESETS:
         raise ValueError(f"there are no loss weights called {preset!r}; there are {', '.join(LOSS_PRESETS)}")
@@ -175,10 +181,10 @@ def loss_preset(preset: str, **changes: Any) -> LossWeights:
 
 
 def changed_losses(weights: LossWeights, changes: Mapping[str, Any]) -> LossWeights:
-    """Weights with some of them changed, by their names.
+    """Return weights with changes by name.
 
     Raises:
-        ValueError: for an unknown weight, or one that is negative, not finite or no number.
+        ValueError: if a weight is unknown, negative, not finite or not a number.
     """
     known = [entry.name for entry in fields(LossWeights)]
     if unknown := sorted(set(changes) - set(known)):

@@ -1,10 +1,10 @@
-"""What crosses the package's boundaries: NamedTuples of arrays, so that they stack, shard and vmap.
+"""NamedTuples of arrays in the package's public interfaces, which can be stacked, sharded and vmapped.
 
 Letters of dimensions: B episodes · K source frames · T shots · I identities · S steps or frames of a sequence · H W pixels ·
 P landmarks (68, or 70 with pupils) · N width of the identity embedding · A AdaIN parameters · V training videos (padded) ·
 C channels.
 
-Names, provenance and settings stay outside of these: inside, they would recompile every program for every person.
+Names, provenance and settings are not part of them, because they would recompile every program for every person.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class EpisodeBatch(NamedTuple):
 
 
 class Shots(NamedTuple):
-    """The T pictures of one new person (paper, section 3.3); `mask` is 0 where a shot is only padding."""
+    """The T images of one new person (paper, section 3.3); `mask` is 0 for padding."""
 
     frames: UInt8[AnyArray, "T H W 3"]
     landmarks: Float[AnyArray, "T P 2"]
@@ -38,14 +38,14 @@ class Shots(NamedTuple):
 
 
 class NetworkState(NamedTuple):
-    """Parameters of one network or a group of them, with the u and v of their spectral norms."""
+    """Parameters of one network or a group of networks, with the u and v of their spectral norms."""
 
     params: Params
     spectral_stats: Params
 
 
 class MetaWeights(NamedTuple):
-    """What meta-learning gives to a new person: all four networks, without the table of training videos."""
+    """Meta-learned weights that new people need: all four networks, without the table of training videos."""
 
     synthesis: NetworkState
     """Groups "embedder", "projection" and "generator" (E, P and G)."""

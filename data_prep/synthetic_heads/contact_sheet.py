@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from data_prep.synthetic_heads.people import Style, render_person
 from th_jax.console import forgiving_output
-from th_jax.media.provenance import Kind, Provenance
-from th_jax.media.signing_options import add_signing_options, tried_signer
-from th_jax.media.write import write_image
+from th_jax.provenance.record import Kind, Provenance
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
+from th_jax.provenance.write import write_image
 
 
 def contact_sheet(

@@ -23,7 +23,7 @@ from data_prep.synthetic_heads.render import pose, project, render_head
 from data_prep.synthetic_heads.state import HeadState, head_state
 from th_jax.console import forgiving_output
 from th_jax.faces.detect import detect_faces, landmarks_in_box
-from th_jax.topology import MIRROR_ORDER
+from th_jax.landmarks.scheme import MIRROR_ORDER
 
 SIZE = 256
 OUTLIER = 0.03  # of the picture's side: beyond it dlib is taken to have missed the point

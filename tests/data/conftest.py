@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data.framing import pack
-from th_jax.data.index import write_index
 from th_jax.data.schema import VideoRecord, serialise, shard_name
+from th_jax.data.tfrecord import pack, write_index
 from th_jax.data.video_list import VideoEntry, VideoList, row_key, save_video_list
 
 

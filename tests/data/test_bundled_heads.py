@@ -4,17 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data import bundled
-from th_jax.data.bundled import (
+from th_jax.data import records as bundled
+from th_jax.data.episodes import Episodes
+from th_jax.data.records import (
     FRAME_SIZE,
     HELDOUT_FRAMES,
     HELDOUT_PEOPLE,
     TRAIN_FRAMES,
     TRAIN_PEOPLE,
+    VideoRecords,
     bundled_heads,
+    read_videos,
 )
-from th_jax.data.episodes import Episodes
-from th_jax.data.records import VideoRecords, read_videos
 from th_jax.data.video_list import load_video_list
 
 COUNTS = {"train": (TRAIN_PEOPLE, TRAIN_FRAMES), "heldout": (HELDOUT_PEOPLE, HELDOUT_FRAMES)}

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from th_jax.data import pictures
-from th_jax.data.episodes import Episodes
-from th_jax.data.framing import DamagedRecord
-from th_jax.data.pictures import decode_frame
+from th_jax.data import episodes as pictures
+from th_jax.data.episodes import Episodes, decode_frame
 from th_jax.data.records import VideoRecords
+from th_jax.data.tfrecord import DamagedRecord
 from th_jax.data.video_list import load_video_list, save_video_list
-from th_jax.topology import mirror_landmarks
+from th_jax.landmarks.scheme import mirror_landmarks
 
 VIDEOS = 11
 SMALL = {"image_size": 16, "batch_size": 4, "sources": 3, "seed": 7}

@@ -6,9 +6,18 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from th_jax.data import index
-from th_jax.data.framing import DamagedRecord, masked_crc, pack, read_length, unpack
-from th_jax.data.index import DamagedIndex, load_index, scan, write_index
+from th_jax.data import tfrecord as index
+from th_jax.data.tfrecord import (
+    DamagedIndex,
+    DamagedRecord,
+    load_index,
+    masked_crc,
+    pack,
+    read_length,
+    scan,
+    unpack,
+    write_index,
+)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from th_jax.data.landmark_file import MAX_BYTES, read_landmark_file
+from th_jax.landmarks.scheme import MIRROR_ORDER
 from th_jax.media import MediaError
-from th_jax.topology import MIRROR_ORDER
 
 EYE = np.array([(-12, 0), (-6, -5), (6, -5), (12, 0), (6, 5), (-6, 5)])
 

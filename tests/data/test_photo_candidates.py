@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data import photo_candidates
-from th_jax.data.photo_candidates import turned_points
+from th_jax.data import shot_selection as photo_candidates
+from th_jax.data.shot_selection import turned_points
 from th_jax.data.shots import Verdict, inspect_shots, load_shots
 from th_jax.faces import detect_faces, from_crop, segment_square, settled_landmarks
-from th_jax.media import Kind, Provenance, read_image, write_image, write_video
+from th_jax.media import read_image
+from th_jax.provenance import Kind, Provenance, write_image, write_video
 
-PORTRAIT = Path(__file__).parent / "astronaut.jpg"
+PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 RECORD = Provenance(kind=Kind.REAL_CROP)
 
 

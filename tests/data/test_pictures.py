@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data.pictures import Augmentation, decode_frame, jitter_matrix
-from th_jax.topology import mirror_landmarks
+from th_jax.data.episodes import Augmentation, decode_frame, jitter_matrix
+from th_jax.landmarks.scheme import mirror_landmarks
 
 SIZE = 256
 PLAIN = Augmentation(mirrored=False, color_matrix=None)

@@ -9,10 +9,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from th_jax.data.framing import DamagedRecord, pack
-from th_jax.data.index import DamagedIndex, write_index
 from th_jax.data.records import VideoRecords, read_videos
 from th_jax.data.schema import serialise
+from th_jax.data.tfrecord import DamagedIndex, DamagedRecord, pack, write_index
 from th_jax.data.video_list import load_video_list, save_video_list
 
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from th_jax.data.shots import Verdict, inspect_shots, load_shots, shots_and_pictures, varied_poses
 from th_jax.faces import detect_faces, settled_landmarks
-from th_jax.media import Kind, MediaError, Provenance, read_image, write_image, write_video
-from th_jax.media.sandbox import run_limited
+from th_jax.media import MediaError, read_image
+from th_jax.media.isolation import run_limited
+from th_jax.provenance import Kind, Provenance, write_image, write_video
 
-PORTRAIT = Path(__file__).parent / "astronaut.jpg"
+PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 RECORD = Provenance(kind=Kind.REAL_CROP)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.synthetic_heads.people import PersonFrames, render_clip
-from th_jax.media import Kind, Provenance, write_image, write_video
+from th_jax.provenance import Kind, Provenance, write_image, write_video
 
 FPS = 10.0
 SIZE = 160

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from data_prep import convert_weights, weight_sources
 from data_prep.caffe_model import net_parameter, read_blobs
 from th_jax.perceptual import face_features
-from th_jax.perceptual.weights import WeightsError, kernel_shapes, load_weights
+from th_jax.perceptual.frozen import WeightsError, kernel_shapes, load_weights
 
 MEAN_RGB = np.array([129.186, 104.762, 93.594], np.float32)
 
@@ -190,7 +190,7 @@ def test_command_line(layers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = tmp_path / "half.safetensors"
     arguments = ["vgg16", str(tmp_path / "vgg.h5"), "--out", str(out)]
     assert convert_weights.main(arguments) == 1
-    assert capsys.readouterr().err.startswith("convert_weights: vgg.h5 (sha256:")
+    assert capsys.readouterr().err.startswith("th-jax prepare convert-weights: vgg.h5 (sha256:")
     assert convert_weights.main([*arguments, "--half", "--unverified"]) == 0
     loaded = load_weights(out, network="vgg16")
     np.testing.assert_allclose(loaded["block1_conv1"]["kernel"], layers["block1_conv1"]["kernel"], rtol=1e-3)

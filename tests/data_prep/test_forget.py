@@ -12,9 +12,9 @@ from data_prep.forget import LOG_FILE, forget, main
 from data_prep.manifest import MANIFEST_FILE, Drop, read_manifest, write_manifest
 from data_prep.quality import Reason
 from data_prep.shard_writer import write_data_set
-from th_jax.data.index import DamagedIndex
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import serialise
+from th_jax.data.tfrecord import DamagedIndex
 from th_jax.data.video_list import load_video_list, row_key
 
 DROPS = [

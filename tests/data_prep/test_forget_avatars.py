@@ -16,12 +16,13 @@ import pytest
 from data_prep.forget import main
 from data_prep.forget_avatars import LOG_SUFFIX, PREVIEWS, REPORT_FILE
 from data_prep.forget_traces import Traces, find_traces, remove_traces
-from th_jax.avatars import save_avatar
+from th_jax.avatars import output as report
+from th_jax.avatars import preview
+from th_jax.avatars.file import save_avatar
 from th_jax.consent import Basis, make_consent
-from th_jax.enrolment import preview, report
-from th_jax.media import Kind, Provenance, sidecar_path, write_image
+from th_jax.driving import output
 from th_jax.models.networks import Networks
-from th_jax.rendering import output
+from th_jax.provenance import Kind, Provenance, sidecar_path, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
@@ -231,5 +232,5 @@ def test_what_nobody_is_told_of_stays(
     with monkeypatch.context() as patched, os.fdopen(writer, "w") as gone:
         patched.setattr(sys, "stdout", gone)
         assert main([str(tmp_path), "ada", "--everywhere"]) == 1
-    assert capsys.readouterr().err == "error: the output could not be written: [Errno 32] Broken pipe\n"
+    assert capsys.readouterr().err == "th-jax prepare forget: the output could not be written: [Errno 32] Broken pipe\n"
     assert path.exists()

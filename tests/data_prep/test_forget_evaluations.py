@@ -15,7 +15,7 @@ from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import FaceMeasures
 from th_jax.evaluation.protocol import cells, judging, plan
 from th_jax.evaluation.protocol.plan import Person, Protocol, choose_people, chosen_text
-from th_jax.media import Kind, Provenance
+from th_jax.provenance import Kind, Provenance
 
 FRAMES = np.zeros((1, 16, 16, 3), np.uint8)
 RECORD = Provenance(kind=Kind.REAL_CROP, notes="held-out frame")

@@ -9,8 +9,8 @@ from data_prep.forget_staged import find_staged
 from data_prep.manifest import Drop
 from data_prep.quality import Reason
 from data_prep.staging import ASSEMBLY, Outcome, Staged, write_outcome
-from th_jax.data.framing import pack
 from th_jax.data.schema import serialise
+from th_jax.data.tfrecord import pack
 from th_jax.data.video_list import row_key
 
 ADA, EVE, YVES = "id1000", "id10001", "xid1000"

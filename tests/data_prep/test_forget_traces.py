@@ -15,11 +15,11 @@ from data_prep.forget import main
 from data_prep.forget_rows import WORK_FOLDER, forget
 from data_prep.forget_traces import find_traces, remove_traces
 from data_prep.shard_writer import write_data_set
-from th_jax.avatars import save_avatar
+from th_jax.avatars.file import save_avatar
 from th_jax.consent import Basis, ConsentFacts, make_consent, read_consent, with_consent, write_consent
 from th_jax.data.records import VideoRecords
-from th_jax.media import Kind, Provenance, write_image
 from th_jax.models.networks import Networks
+from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
@@ -95,7 +95,7 @@ EMPTIED = "avatars/previews/ada/"
 def test_a_record_finds_what_is_left_under_any_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(root)
     command = [str(root), "--everywhere", "--consent", str(root / "ada.consent.json")]
-    assert main([*command, "--dry_run"]) == 0
+    assert main([*command, "--dry-run"]) == 0
     *listed, end = capsys.readouterr().out.splitlines()
     assert "12 traces would be removed, and nothing was" in end
     assert files(root) == before
@@ -171,7 +171,7 @@ def test_mistakes_change_nothing(root: Path, tmp_path: Path, capsys: pytest.Capt
         ([str(root), "--everywhere"], "nobody was named: give a person or a video, or their consent record"),
         ([str(tmp_path / "no"), "ada", "--everywhere"], "there is no folder"),
         ([str(root), "--everywhere", "--consent", str(root / "no.json")], "no consent record"),
-        ([str(root / "people"), "person1", "--dry_run"], "--consent and --dry_run go with --everywhere"),
+        ([str(root / "people"), "person1", "--dry-run"], "--consent and --dry-run go with --everywhere"),
     ):
         before = files(root)
         assert main(arguments) == 1

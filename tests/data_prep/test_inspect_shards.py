@@ -18,7 +18,8 @@ from data_prep.shard_writer import write_data_set
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import roll, yaw
-from th_jax.media import Kind, read_image, read_sidecar
+from th_jax.media import read_image
+from th_jax.provenance import Kind, read_sidecar
 
 
 def record_of(seed):

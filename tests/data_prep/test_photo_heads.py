@@ -21,8 +21,7 @@ from data_prep.synthetic_heads.render import pose, render_head, true_landmarks
 from data_prep.synthetic_heads.shape import shaped_vertices
 from data_prep.synthetic_heads.state import head_state
 from data_prep.synthetic_heads.strands import loose_hairs
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import read_videos
+from th_jax.data.records import bundled_heads, read_videos
 from th_jax.data.video_list import load_video_list
 
 SEED = 7
@@ -256,6 +255,6 @@ def test_reserved_seeds_are_refused_in_every_style():
 
 def test_settings_name_the_style_and_a_data_set_holds_it(tmp_path):
     assert HeadSettings(1, 64).style == Style.DRAWN
-    small = "--people 1 --first_seed 40 --frames 1 --heldout_people 0 --size 64 --render_size 192 --workers 1"
+    small = "--people 1 --first-seed 40 --frames 1 --heldout-people 0 --size 64 --render-size 192 --workers 1"
     assert main(["--out", str(tmp_path / "out"), "--style", "photo", *small.split()]) == 0
     assert [entry.identity for entry in load_video_list(tmp_path / "out").entries("train")] == ["photo-000040"]

@@ -17,7 +17,7 @@ from th_jax.data.schema import validate
 from th_jax.media import DEFAULT_LIMITS, read_image
 
 SHORT = Settings(size=128, frames=6, gap=0.3, licence="CC0-1.0", thresholds=Thresholds(frames=3))
-PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
+PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 
 
 def prepared(folder, settings=SHORT, layout=Layout.AUTO):

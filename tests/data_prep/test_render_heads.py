@@ -16,8 +16,7 @@ from data_prep.head_records import HeadSettings, encode_frame, head_record, land
 from data_prep.render_heads import Split, main
 from data_prep.synthetic_heads.people import render_person
 from data_prep.workers import Died
-from th_jax.data.bundled import FRAME_SIZE, TRAIN_FRAMES, bundled_heads
-from th_jax.data.records import VideoRecords, read_videos
+from th_jax.data.records import FRAME_SIZE, TRAIN_FRAMES, VideoRecords, bundled_heads, read_videos
 from th_jax.data.video_list import load_video_list
 from th_jax.faces import detect
 
@@ -26,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(out: Path, work: Path, *more: str) -> list[str]:
-    small = "--people 2 --first_seed 40 --frames 2 --heldout_people 1 --heldout_frames 2 --size 64 --render_size 192"
+    small = "--people 2 --first-seed 40 --frames 2 --heldout-people 1 --heldout-frames 2 --size 64 --render-size 192"
     return ["--out", str(out), "--work", str(work), *small.split(), *more]
 
 
@@ -176,15 +175,15 @@ def test_people_have_different_sources():
     ("changes", "message"),
     [
         ("--people 0", "split 'train' needs at least 1 person"),
-        ("--heldout_people -1", "split 'heldout' needs at least 1 person"),
+        ("--heldout-people -1", "split 'heldout' needs at least 1 person"),
         ("--frames 0", "a person needs at least 1 frame, but 0 were asked for"),
-        ("--render_size 128", "render_size must be 192 to 1024 px, where landmarks can be found, but is 128"),
+        ("--render-size 128", "render_size must be 192 to 1024 px, where landmarks can be found, but is 128"),
         ("--size 256", r"size must be 16 px to render_size \(192 px\), but is 256"),
         ("--quality 101", "quality must be 1 to 100, but is 101"),
         ("--workers 0", r"workers \(0\) and records_per_shard \(128\) must be 1 or more"),
-        ("--first_seed -1", "a person's seed must be 0 or more, got -1"),
-        ("--first_seed 899999", "seed 900000 is reserved"),
-        ("--first_heldout_seed 41", "nobody may be in two splits, but seed 41 is in 'train' and in 'heldout'"),
+        ("--first-seed -1", "a person's seed must be 0 or more, got -1"),
+        ("--first-seed 899999", "seed 900000 is reserved"),
+        ("--first-heldout-seed 41", "nobody may be in two splits, but seed 41 is in 'train' and in 'heldout'"),
     ],
 )
 def test_what_cannot_be_rendered_is_refused_at_once(tmp_path, capsys, changes, message):

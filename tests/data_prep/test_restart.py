@@ -52,7 +52,7 @@ def finished_videos(source, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("data_prep.build_shards.has_record", stop)
-        assert main(arguments(source, out)) == 130
+        assert main(arguments(source, out)) == 75
     return out.with_name(".people.staging")
 
 

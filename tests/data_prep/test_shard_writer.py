@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_prep.shard_writer import tfds_features, write_data_set
-from th_jax.data.framing import pack
 from th_jax.data.records import VideoRecords, read_videos
 from th_jax.data.schema import VideoRecord, serialise
+from th_jax.data.tfrecord import pack
 from th_jax.data.video_list import load_video_list
 
 

@@ -15,7 +15,7 @@ from data_prep.stage_videos import Job, prepare_job, stage_videos
 from data_prep.staging import read_outcome, staged
 from data_prep.workers import Died
 from th_jax.data.schema import parse
-from th_jax.media.confinement import ProcessLimits
+from th_jax.media.isolation import ProcessLimits
 
 SHORT = Settings(size=64, frames=3, gap=0.3, thresholds=Thresholds(frames=3))
 ROOMY = ProcessLimits(memory=2**40)  # the process of the tests has TensorFlow and JAX in it

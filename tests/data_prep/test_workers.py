@@ -55,7 +55,7 @@ EARLIER: set[str] = set()
 
 def children() -> set[str]:
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return {pid for pid in found if "sandbox_child" in command_of(pid)}
+    return {pid for pid in found if "isolation_child" in command_of(pid)}
 
 
 @pytest.fixture(autouse=True)
@@ -132,12 +132,12 @@ if __name__ == "__main__":
         assert run.poll() is None
         time.sleep(0.05)
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        worker = next((pid for pid in children if "sandbox_child" in command_of(pid)), None)
+        worker = next((pid for pid in children if "isolation_child" in command_of(pid)), None)
     time.sleep(1.5)  # it has loaded the function and sleeps
     run.send_signal(signal.SIGKILL)
     run.wait()
     deadline = time.monotonic() + 10
-    while "sandbox_child" in command_of(worker):
+    while "isolation_child" in command_of(worker):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.05)
 

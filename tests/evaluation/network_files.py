@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.golden.make_lpips_golden import state
-from th_jax.evaluation.networks.lpips import FORMAT
-from th_jax.tensor_file import write_tensors
+from th_jax.evaluation.judges.lpips import FORMAT
+from th_jax.storage.tensors import write_tensors
 
 
 def write_network(

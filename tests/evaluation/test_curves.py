@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import curves as main
 
-from th_jax.evaluation.curves import draw_curves, main, series
+from th_jax.evaluation.curves import draw_curves, series
 from th_jax.media import read_image
 
 

@@ -12,10 +12,10 @@ import pytest
 from network_files import write_network, write_settings
 
 from th_jax.evaluation import metrics
-from th_jax.evaluation.networks import network_file, sets
-from th_jax.evaluation.networks.network_file import load_network
-from th_jax.evaluation.networks.network_input import NetworkFileError, NetworkInput
-from th_jax.evaluation.networks.sets import inception_network, set_distances, set_network, vgg16_network
+from th_jax.evaluation.judges import network_file, sets
+from th_jax.evaluation.judges.network_file import load_network
+from th_jax.evaluation.judges.network_input import NetworkFileError, NetworkInput
+from th_jax.evaluation.judges.sets import inception_network, set_distances, set_network, vgg16_network
 
 
 def pictures(*, count: int = 3, size: int = 16) -> np.ndarray:

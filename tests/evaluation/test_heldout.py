@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
+from benchmarks import baselines
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.evaluation import heldout
 from th_jax.evaluation.chunks import in_chunks
 from th_jax.evaluation.heldout import HeldOut, baseline_frames, generate_heldout, load_heldout, sample_grid
@@ -131,8 +131,8 @@ def test_the_grid_shows_source_landmarks_real_and_generated(held: HeldOut) -> No
 
 def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small_vgg16) -> None:
     weights = jax.tree.map(jnp.asarray, {"vgg16": small_vgg16})
-    monkeypatch.setattr(heldout, "load_perceptual", lambda networks: weights)
-    assert heldout.main(["--people", "1", "--size", "32", "--no_faces"]) == 0
+    monkeypatch.setattr(baselines, "load_perceptual", lambda networks: weights)
+    assert baselines.main(["--people", "1", "--size", "32", "--no-faces"]) == 0
     printed = capsys.readouterr().out
     assert "1 people of 'heads' at 32 px: 4 targets from 8 sources each" in printed
     rows = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in printed.splitlines() if row.startswith("|")}
@@ -146,7 +146,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     [
         (["--data", "nowhere"], "nowhere holds no data set"),
         (["--size", "300"], "frames of 300 px were asked for"),
-        (["--size", "40", "--no_faces", "--people", "1"], "divide by 16"),
+        (["--size", "40", "--no-faces", "--people", "1"], "divide by 16"),
         (["--people", "0"], "must be 1 or more"),
         (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, but is -3"),
     ],
@@ -155,6 +155,6 @@ def test_command_line_says_what_is_wrong(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        heldout.main(arguments)
+        baselines.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err

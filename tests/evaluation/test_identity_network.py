@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_files import write_network, write_settings
 
-from th_jax.evaluation.networks.identity import (
+from th_jax.evaluation.judges.identity import (
     ARCFACE_POINTS,
     five_points,
     identity_features,

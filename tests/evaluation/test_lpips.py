@@ -9,8 +9,8 @@ import pytest
 from network_files import write_lpips
 
 from tests.golden.make_lpips_golden import CHANNELS, FILE, pictures, pyramids
+from th_jax.evaluation.judges.lpips import load_lpips, lpips_distance
 from th_jax.evaluation.metrics import lpips
-from th_jax.evaluation.networks.lpips import load_lpips, lpips_distance
 from th_jax.perceptual import vgg
 
 
@@ -74,7 +74,7 @@ def test_files_that_are_no_lpips_weights(tmp_path: Path, few_channels: None) -> 
 
 
 def test_the_bundled_vgg16_is_no_trunk_of_lpips() -> None:
-    from th_jax.perceptual.weights import BUNDLED
+    from th_jax.perceptual.frozen import BUNDLED
 
     path = BUNDLED["vgg16"]
     with pytest.raises(ValueError, match=r"is of the format 'th_jax.perceptual/1'.*docs/evaluation.md says how"):

@@ -9,8 +9,7 @@ from scipy.spatial.transform import Rotation
 from data_prep.synthetic_heads.mesh import load_mesh
 from data_prep.synthetic_heads.motion import SAMPLING_RATE, SPACING, choose_spread, talk
 from data_prep.synthetic_heads.state import rotation
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.evaluation.metrics import (
     EXPRESSION_MEASURES,
     centred_cosine,

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.data.video_list import VideoList, load_video_list, save_video_list
 from th_jax.evaluation.people import ChosenFrames, choose_frames, load_heldout
 

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import evaluate
 from tiny_protocol import SIZE, arguments, measured, quick_finetune, use_fake_faces, write_tiny
 
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
+from th_jax.cli import evaluate as command
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.data.video_list import load_video_list, save_video_list
-from th_jax.evaluation.protocol import __main__ as command
 from th_jax.evaluation.protocol import run as running
 from th_jax.evaluation.user_study.build import build_study
-from th_jax.media import Kind, Provenance, read_image, write_image
-from th_jax.media.provenance import read_sidecar
+from th_jax.media import read_image
+from th_jax.provenance import Kind, Provenance, write_image
+from th_jax.provenance.record import read_sidecar
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def done(folder: Path, quickly_compiled: None) -> Path:
     """A finished run, fine-tuning and all."""
     with pytest.MonkeyPatch.context() as patch:
         use_fake_faces(patch)
-        assert command.main(arguments(folder, "done", "--curve")) == 0
+        assert evaluate(arguments(folder, "done", "--curve")) == 0
     return folder / "done"
 
 
@@ -159,21 +160,21 @@ def test_it_goes_on_to_the_same_numbers(
         return original(evaluation, progress._replace(did=count, stop=lambda: scored > 5))
 
     monkeypatch.setattr(running, "finetune_many", quick_finetune)
-    assert command.main(arguments(folder, "straight", "--curve")) == 0
+    assert evaluate(arguments(folder, "straight", "--curve")) == 0
     original = running.run
-    monkeypatch.setattr(command, "run", stop_after)
-    assert command.main(arguments(folder, "again", "--curve")) == 0
+    monkeypatch.setattr(command, "measure_all", stop_after)
+    assert evaluate(arguments(folder, "again", "--curve")) == 75
     assert not (folder / "again" / "results.json").exists()
     kept = sorted((folder / "again" / "cells" / "ours").glob("T02/*.json"))
     assert 0 < len(kept) < 4
     kept[0].write_bytes(kept[0].read_bytes()[:100])
-    monkeypatch.setattr(command, "run", original)
-    assert command.main(arguments(folder, "again", "--curve")) == 0
+    monkeypatch.setattr(command, "measure_all", original)
+    assert evaluate(arguments(folder, "again", "--curve")) == 0
     assert (folder / "again" / "results.json").read_bytes() == (folder / "straight" / "results.json").read_bytes()
     monkeypatch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
-    assert command.main(arguments(folder, "again", "--curve")) == 0, "nothing is left to fine-tune"
+    assert evaluate(arguments(folder, "again", "--curve")) == 0, "nothing is left to fine-tune"
     capsys.readouterr()
-    assert command.main(arguments(folder, "again", "--curve", "--seed", "1")) == 1
+    assert evaluate(arguments(folder, "again", "--curve", "--seed", "1")) == 1
     assert "again holds an evaluation with another chosen, records, seed" in capsys.readouterr().err
     monkeypatch.setattr(command.VideoRecords, "crc", lambda records, number: 7)
     monkeypatch.setattr(command, "__version__", "0.0.0")
@@ -185,7 +186,7 @@ def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch
     """Frames of ours under another name get our numbers; a T that it lacks, or has no more, is left out."""
     copy_of(done, folder, name="other", like="FT")
     theirs = ["--theirs", f"other={folder / 'other'}"]
-    assert command.main(arguments(folder, "done", "--curve", *theirs)) == 0
+    assert evaluate(arguments(folder, "done", "--curve", *theirs)) == 0
     assert measured(done)["other", 2] == measured(done)["FT", 2]
     kept = sorted((done / "study" / "other-2").rglob("*.png"))
     assert {read_sidecar(path)[0].software for path in kept} == {"other"}, "not what this software made"
@@ -193,12 +194,12 @@ def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch
         path.unlink() if path.is_file() else path.rmdir()
     (folder / "other" / "T2").rmdir()
     monkeypatch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
-    assert command.main(arguments(folder, "done", "--curve", *theirs)) == 0
+    assert evaluate(arguments(folder, "done", "--curve", *theirs)) == 0
     cells = measured(done)
     assert cells["other", 3] == cells["FT", 3]
     assert ("other", 2) not in cells
     assert "| 3 | other | 4 | 16 |" in (done / "table.md").read_text()
-    assert command.main(arguments(folder, "done", "--curve")) == 0
+    assert evaluate(arguments(folder, "done", "--curve")) == 0
     assert measured(done) == {cell: cells[cell] for cell in cells if cell[0] != "other"}
 
 
@@ -206,7 +207,7 @@ def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) 
     copy_of(done, folder, name="flat", like="FT")
     for path in (folder / "flat" / "T3").rglob("*.png"):
         write_image(path, np.full((SIZE, SIZE, 3), 90, np.uint8), provenance=Provenance(kind=Kind.FIGURE))
-    assert command.main(arguments(folder, "done", "--curve", "--theirs", f"flat={folder / 'flat'}")) == 0
+    assert evaluate(arguments(folder, "done", "--curve", "--theirs", f"flat={folder / 'flat'}")) == 0
     results, cells = read(done / "results.json"), measured(done)
     flat = cells["flat", 3]
     assert (flat["pose_error"]["value"], flat["pose_error"]["frames"], flat["pose_error"]["failures"]) == (None, 0, 16)
@@ -218,7 +219,7 @@ def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) 
 
 def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "finetune_many", quick_finetune)
-    assert command.main(arguments(folder, "cross", "--retargeting", "shape", protocol="cross")) == 0
+    assert evaluate(arguments(folder, "cross", "--retargeting", "shape", protocol="cross")) == 0
     chosen = {person["name"]: person for person in read(folder / "cross" / "chosen.json")["people"]}
     drivers = [person["driver"] for person in chosen.values()]
     assert sorted(drivers) == sorted(chosen), "everybody drives once"
@@ -234,9 +235,9 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(capsys: pytest.CaptureFixture[str], given: list[str]) -> str:
     """The one sentence."""
-    assert command.main(given) == 1
+    assert evaluate(given) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: ")
+    assert said.startswith("th-jax evaluate: ")
     assert said.count("\n") == 1
     return said
 
@@ -273,7 +274,7 @@ def test_weights_and_names_that_are_not_there(folder: Path, capsys: pytest.Captu
     for text in ("FT=x", "x", "a/b=c"):
         said = refused(capsys, arguments(folder, "bad2", "--theirs", text))
         assert "is taken" in said or "is given as NAME=FOLDER" in said
-    assert "leave --no_faces out" in refused(capsys, arguments(folder, "bad2", "--no_faces", protocol="cross"))
+    assert "leave --no-faces out" in refused(capsys, arguments(folder, "bad2", "--no-faces", protocol="cross"))
 
 
 def test_pictures_of_mixed_sizes_and_missing_ones(
@@ -296,7 +297,7 @@ def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """With dlib's faces and the networks that come with the package, on fewer people than the protocol's."""
     monkeypatch.undo()
     given = ["--meta", "heads", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
-    assert command.main([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    assert evaluate([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0
     cells = measured(tmp_path / "out")
     assert cells["real", 0]["faces/undetected"]["value"] == 0
     for method in ("FF", "FT"):

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import evaluate
 from network_files import write_lpips, write_network, write_settings
 from tiny_protocol import SIZE, arguments, by_cell, quick_finetune, use_fake_faces, write_tiny
 
 from tests.golden.make_lpips_golden import CHANNELS
 from th_jax.evaluation import metrics
-from th_jax.evaluation.networks import network_file
-from th_jax.evaluation.protocol import __main__ as command
+from th_jax.evaluation.judges import network_file
 from th_jax.evaluation.protocol import measure
 from th_jax.evaluation.protocol import run as running
 from th_jax.media import read_image
@@ -41,9 +41,9 @@ def networks(folder: Path) -> list[str]:
     inception = write_network(folder / "inception.onnx", size=299, mixing=mixing)
     path, lpips = write_lpips(folder / "lpips.safetensors")
     return [
-        "--identity_network", f"arc={folder / 'arc.onnx'}", "--features", f"means={folder / 'means.onnx'}",
-        "--inception", str(folder / "inception.onnx"), "--inception_sha256", inception,
-        "--lpips", str(path), "--lpips_sha256", lpips,
+        "--identity-network", f"arc={folder / 'arc.onnx'}", "--features", f"means={folder / 'means.onnx'}",
+        "--inception", str(folder / "inception.onnx"), "--inception-sha256", inception,
+        "--lpips", str(path), "--lpips-sha256", lpips,
     ]  # fmt: skip
 
 
@@ -60,12 +60,12 @@ def done(folder: Path, networks: list[str]) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         use_fake_faces(patch)
         patch.setattr(running, "finetune_many", quick_finetune)
-        assert command.main(arguments(folder, "done")) == 0
+        assert evaluate(arguments(folder, "done")) == 0
         before = by_cell(folder / "done")
         assert set(before["FT", 3]["distances"]) == {"Fréchet(vgg16)", "KID(vgg16)"}
         patch.setattr(running, "finetune_many", lambda *people, **settings: iter(()))
         patch.setattr(vgg, "CHANNELS", CHANNELS)
-        assert command.main(arguments(folder, "done", *networks)) == 0
+        assert evaluate(arguments(folder, "done", *networks)) == 0
     after = by_cell(folder / "done")
     assert {name: after["FT", 3]["measures"][name] for name in before["FT", 3]["measures"]} == before["FT", 3][
         "measures"
@@ -159,17 +159,17 @@ def test_no_network_is_asked_twice(
 
     monkeypatch.setattr(network_file.FeatureNetwork, "features", counted)
     before = (done / "results.json").read_bytes()
-    assert command.main(arguments(folder, "done", *networks)) == 0
+    assert evaluate(arguments(folder, "done", *networks)) == 0
     assert asked == [1, 1, 1], "each is tried on one grey picture"
     damaged = sorted((done / "networks").glob("means-*/FT-3/*.npz"))[0]
     damaged.write_bytes(damaged.read_bytes()[:50])
-    assert command.main(arguments(folder, "done", *networks)) == 0
+    assert evaluate(arguments(folder, "done", *networks)) == 0
     assert asked == [1] * 6 + [TARGETS]
     assert (done / "results.json").read_bytes() == before
 
 
 def test_people_driven_by_others(folder: Path, networks: list[str]) -> None:
-    assert command.main(arguments(folder, "cross", *networks, protocol="cross")) == 0
+    assert evaluate(arguments(folder, "cross", *networks, protocol="cross")) == 0
     cells = by_cell(folder / "cross")
     own, driver = (
         cells[cell]["measures"]["identity/l2(arc)"]["value"] for cell in (("nearest_copy", 3), ("driver", 0))
@@ -185,22 +185,22 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     arc, digest = str(folder / "arc.onnx"), "0" * 64
     for given, sentence in (
-        (["--identity_network", "arc"], "a network is given as NAME=FILE"),
-        (["--identity_network", f"a(b={arc}"], "a network is given as NAME=FILE"),
-        (["--identity_network", f"dlib={arc}"], "the name 'dlib' is taken"),
+        (["--identity-network", "arc"], "a network is given as NAME=FILE"),
+        (["--identity-network", f"a(b={arc}"], "a network is given as NAME=FILE"),
+        (["--identity-network", f"dlib={arc}"], "the name 'dlib' is taken"),
         (["--features", f"vgg16={arc}"], "the name 'vgg16' is taken"),
-        (["--identity_network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
-        (["--identity_network", f"x={tmp_path}/none.onnx"], "none.onnx cannot be read"),
+        (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
+        (["--identity-network", f"x={tmp_path}/none.onnx"], "none.onnx cannot be read"),
         (["--features", f"x={arc}"], "arc.onnx.json is missing"),
-        (["--inception", arc], "--inception and --inception_sha256 go together"),
-        (["--lpips_sha256", digest], "--lpips and --lpips_sha256 go together"),
-        (["--inception", arc, "--inception_sha256", digest], "it is another file"),
-        (["--lpips", arc, "--lpips_sha256", digest], "it is another file"),
-        (["--no_faces", "--identity_network", f"x={arc}"], "leave --no_faces out"),
+        (["--inception", arc], "--inception and --inception-sha256 go together"),
+        (["--lpips-sha256", digest], "--lpips and --lpips-sha256 go together"),
+        (["--inception", arc, "--inception-sha256", digest], "it is another file"),
+        (["--lpips", arc, "--lpips-sha256", digest], "it is another file"),
+        (["--no-faces", "--identity-network", f"x={arc}"], "leave --no-faces out"),
     ):
-        assert command.main(arguments(folder, "bad", *given)) == 1
+        assert evaluate(arguments(folder, "bad", *given)) == 1
         said = capsys.readouterr().err
-        assert said.startswith("error: ")
+        assert said.startswith("th-jax evaluate: ")
         assert sentence in said
         assert said.count("\n") == 1
     assert not (folder / "bad").exists(), "nothing is begun"
@@ -211,7 +211,7 @@ def test_a_picture_that_is_gone(done: Path, folder: Path, capsys: pytest.Capture
     content = path.read_bytes()
     path.unlink()
     try:
-        assert command.main(arguments(folder, "done")) == 1
+        assert evaluate(arguments(folder, "done")) == 1
         said = capsys.readouterr().err
         assert path.name in said
         assert said.count("\n") == 1

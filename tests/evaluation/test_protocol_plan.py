@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import evaluate
 
-from th_jax import pretrained
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
+from th_jax import weights as pretrained
+from th_jax.cli import evaluate as command
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.data.video_list import VideoEntry, row_key
 from th_jax.evaluation.people import choose_frames
-from th_jax.evaluation.protocol import __main__ as command
 from th_jax.evaluation.protocol.plan import PROTOCOLS, Protocol, choose_people, load_person
-from th_jax.training.finetune_presets import finetune_preset
+from th_jax.training.presets import finetune_preset
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
     """Bundled weights that are given by their file are fine-tuned as under their name; other presets are asked for."""
     released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads.safetensors"
     for more, preset in (([], "heads"), (["--settings", "paper"], "paper")):
-        given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no_faces"]
-        options = command._parser().parse_args([*given, *more, "--out", str(tmp_path / preset)])
+        given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no-faces"]
+        options = command.parser().parse_args([*given, *more, "--out", str(tmp_path / preset)])
         evaluation, about = command.begin(options)
         assert evaluation.settings == about["settings"] == finetune_preset(preset)
 
@@ -126,9 +126,9 @@ def test_options_that_make_no_run(
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     given = ["--meta", "nowhere", "--data", "bundled", "--protocol", "heads", "--out", str(tmp_path / "out"), *more]
-    assert command.main(given) == 1
+    assert evaluate(given) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: ")
+    assert said.startswith("th-jax evaluate: ")
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()

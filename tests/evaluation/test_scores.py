@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.evaluation import face_measures, scores
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.people import HeldOut, load_heldout

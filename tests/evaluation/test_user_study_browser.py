@@ -21,10 +21,10 @@ from test_user_study_frames import write_frames
 pytest.importorskip("playwright", reason="see `make browser-test`")
 pytest.importorskip("flask", reason='needs the extra "study"')
 
+from commands import study as main
 from playwright import sync_api
 from test_user_study_serve import running
 
-from th_jax.evaluation.user_study.__main__ import main
 from th_jax.evaluation.user_study.answer_key import StudyKey
 from th_jax.evaluation.user_study.build import build_study, triplet_strip
 from th_jax.evaluation.user_study.frames import CHECK, read_study_frames

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import study as main
 from test_user_study_frames import CELLS, SIZE, write_frames, write_index
 
-from th_jax.evaluation.user_study.__main__ import main
 from th_jax.evaluation.user_study.answer_key import StudyKey, read_key
 from th_jax.evaluation.user_study.build import build_study
 from th_jax.evaluation.user_study.equal_grain import grain_digest, with_grain
 from th_jax.evaluation.user_study.frames import CHECK, read_study_frames
 from th_jax.evaluation.user_study.triplets import draw_triplets, scatter_tiles
-from th_jax.media import Kind, Provenance, read_image, read_sidecar, write_image
-from th_jax.media.provenance import open_sidecar
-from th_jax.watermark.detect import detect
+from th_jax.media import read_image
+from th_jax.provenance import Kind, Provenance, read_sidecar, write_image
+from th_jax.provenance.record import open_sidecar
+from th_jax.provenance.watermark.detect import detect
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_refused_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(FileExistsError, match="a study is made once"):
         build_study(tmp_path / "frames", out)
     assert main(["build", "--frames", str(tmp_path), "--out", str(tmp_path / "new")]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("th-jax study: ")
 
 
 def test_damaged_keys(study: tuple[Path, StudyKey], tmp_path: Path) -> None:

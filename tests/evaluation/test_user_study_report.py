@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import study as main
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from test_user_study_answers import KEY, key_of, sheet_of
 
-from th_jax.evaluation.user_study.__main__ import main
 from th_jax.evaluation.user_study.answer_key import key_text
 from th_jax.evaluation.user_study.answers import Answer, ConflictingAnswer, MalformedSheet, Sheet, read_sheet
 from th_jax.evaluation.user_study.frames import CHECK
@@ -149,4 +149,4 @@ def test_answers_that_do_not_fit_are_named(study: Path, capsys: pytest.CaptureFi
     with pytest.raises(MalformedSheet, match=r"b\.json: a sheet must be an object"):
         collect_sheets(study, files=[study / "b.json"])
     assert main(["report", str(study), "--answers", str(study / "c.json")]) == 1
-    assert capsys.readouterr().err == f"error: there are no answers at {study / 'c.json'}\n"
+    assert capsys.readouterr().err == f"th-jax study: there are no answers at {study / 'c.json'}\n"

@@ -22,7 +22,8 @@ from test_user_study_frames import write_frames
 
 pytest.importorskip("flask", reason='needs the extra "study"')
 
-from th_jax.evaluation.user_study.__main__ import main
+from commands import study as main
+
 from th_jax.evaluation.user_study.answer_key import StudyKey
 from th_jax.evaluation.user_study.build import build_study
 from th_jax.evaluation.user_study.serve import make_app
@@ -101,7 +102,7 @@ def test_a_disk_that_refuses_is_no_acknowledgement(study: tuple[Path, StudyKey])
 @contextmanager
 def running(study: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command `serve` in a process of its own, and its address."""
-    command = [sys.executable, "-m", "th_jax.evaluation.user_study", "serve", str(study), "--port", port]
+    command = [sys.executable, "-m", "th_jax.cli.main", "study", "serve", str(study), "--port", port]
     # A shell's background job, which the tests may be, ignores Ctrl-C, and so would its children.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -220,4 +221,6 @@ def test_refused_commands_are_one_sentence(
         "no page/index.html",
     )
     assert len(lines) == len(wanted)
-    assert all(line.startswith("error: ") and words in line for line, words in zip(lines, wanted, strict=True)), lines
+    assert all(
+        line.startswith("th-jax study: ") and words in line for line, words in zip(lines, wanted, strict=True)
+    ), lines

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from th_jax.data import VideoRecords
-from th_jax.data.bundled import bundled_heads
+from th_jax.data.records import bundled_heads
 from th_jax.evaluation import watch
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.heldout import BASELINES, heldout_scores, real_faces
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.faces import detect
 from th_jax.models.networks import Networks
-from th_jax.run_files import read_metrics
-from th_jax.run_log import RunLog
+from th_jax.storage.run_folder import read_metrics
+from th_jax.training.run_log import RunLog
 from th_jax.types import NetworkState
 
 CHOSEN = {"image_size": 32, "people": 1, "sources": 2, "targets": 1}

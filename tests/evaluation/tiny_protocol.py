@@ -27,7 +27,7 @@ def fake_faces(frames: np.ndarray, *, descriptors: bool = True) -> Any:
 
 def colours_network() -> Any:
     """In the place of VGG16, which compiles for seconds: the mean of each colour and its deviation, four times over."""
-    from th_jax.evaluation.networks.sets import SetNetwork
+    from th_jax.evaluation.judges.sets import SetNetwork
 
     def features(frames: np.ndarray) -> np.ndarray:
         return np.tile(np.concatenate([frames.mean((1, 2)), frames.std((1, 2))], axis=1) / 255, 4).astype(np.float32)
@@ -37,8 +37,8 @@ def colours_network() -> Any:
 
 def use_fake_faces(patch: pytest.MonkeyPatch) -> None:
     """In the place of dlib, which needs half a second for a frame that shows nothing."""
+    from th_jax.cli import evaluate as command
     from th_jax.evaluation import scores
-    from th_jax.evaluation.protocol import __main__ as command
     from th_jax.evaluation.protocol import judges, judging, measure, run
 
     for module in (scores, judging, measure, run):
@@ -52,8 +52,7 @@ def quick_finetune(
 ) -> Any:
     """Stands for `finetune_many`, whose program takes longest to compile: steps that add a little to every AdaIN parameter."""
     from th_jax.evaluation.protocol.run import _start
-    from th_jax.training.finetune_many import FinishedPerson
-    from th_jax.training.finetune_person import fit_shots
+    from th_jax.training.finetune_people import FinishedPerson, fit_shots
 
     for name, shots in people:
         avatar = _start(networks, weights, fit_shots(networks, shots))
@@ -67,7 +66,7 @@ def quick_finetune(
 def write_tiny(folder: Path) -> None:
     """tiny.safetensors and settings.json."""
     from th_jax.models.networks import Networks
-    from th_jax.pretrained import save_meta
+    from th_jax.weights import save_meta
 
     networks = Networks(image_size=SIZE, base_width=4)
     save_meta(

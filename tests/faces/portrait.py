@@ -8,7 +8,7 @@ import numpy as np
 
 from th_jax.media import read_image
 
-PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
+PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 
 
 def portrait() -> np.ndarray:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.following import training_placement
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.faces import (
     TRAINING_PLACEMENT,
     Placement,

@@ -10,11 +10,11 @@ import numpy as np
 from tests.fuzz.mutations import edited, texts
 from tests.fuzz.targets import Target
 from tests.hostile import valid_files
-from th_jax.consent_checks import ConsentFacts, check_valid
-from th_jax.consent_record import ConsentError, parse_consent
+from th_jax.avatars.requests import read_manifest
+from th_jax.consent.checks import ConsentFacts, check_valid
+from th_jax.consent.record import ConsentError, parse_consent
 from th_jax.data.landmark_file import read_landmark_file
-from th_jax.enrolment.requests import read_manifest
-from th_jax.media import Provenance, read_sidecar, sidecar_path
+from th_jax.provenance import Provenance, read_sidecar, sidecar_path
 
 
 def _content(make: Callable[[Path], Path]) -> bytes:

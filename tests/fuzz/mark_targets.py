@@ -43,13 +43,13 @@ def _content(make: Callable[[Path], Path]) -> bytes:
 
 def _marked(folder: Path) -> Path:
     """A picture that leaves as all do, with whatever marks that brings."""
-    from th_jax.media import write_image
+    from th_jax.provenance import write_image
 
     return write_image(folder / "a.png", valid_files.noise(0, 32, 32, 3), provenance=valid_files.PROVENANCE)
 
 
 try:
-    from th_jax.watermark.detect import detect
+    from th_jax.provenance.watermark.detect import detect
 except ImportError:
     pass
 else:
@@ -63,7 +63,7 @@ else:
     TARGETS["watermark"] = Target(pictures(), look_for_marks, (ValueError, TypeError))
 
 try:
-    from th_jax.verify import verify_file
+    from th_jax.provenance.verify import verify_file
 except ImportError:
     pass
 else:

@@ -16,11 +16,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tests.fuzz.mutations import documents, edited
 from tests.fuzz.targets import Target
 from tests.hostile import valid_files
-from th_jax.data.framing import DamagedRecord, pack
-from th_jax.data.index import INDEX_SUFFIX, DamagedIndex
-from th_jax.data.pictures import UnreadableFrame, decode_frame
+from th_jax.data.episodes import UnreadableFrame, decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import FEATURES, VideoRecord, parse, serialise, validate
+from th_jax.data.tfrecord import INDEX_SUFFIX, DamagedIndex, DamagedRecord, pack
 from th_jax.data.video_list import VIDEO_LIST_FILE
 
 RECORD = serialise(valid_files.record())

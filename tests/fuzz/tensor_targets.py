@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 from tests.fuzz.mutations import documents, edited
 from tests.fuzz.targets import Target
 from tests.hostile import valid_files
-from th_jax.avatar_format import FORMAT, read_description
-from th_jax.avatars import AvatarError, load_avatar
-from th_jax.consent_checks import ConsentError, check_driving
-from th_jax.perceptual.weights import WeightsError
-from th_jax.pretrained import FORMAT as META_FORMAT
-from th_jax.pretrained import PretrainedError, load_meta
-from th_jax.rendering.frame_rate import frames_on_screen
-from th_jax.rendering.landmark_source import read_landmarks
-from th_jax.retargeting import face_shape
-from th_jax.tensor_file import checksum, tensors_digest, write_tensors
+from th_jax.avatars.file import FORMAT, AvatarError, load_avatar, read_description
+from th_jax.consent.checks import ConsentError, check_driving
+from th_jax.driving.driver import frames_on_screen, read_landmarks
+from th_jax.landmarks.retarget import face_shape
+from th_jax.perceptual.frozen import WeightsError
+from th_jax.storage.tensors import checksum, tensors_digest, write_tensors
+from th_jax.weights import FORMAT as META_FORMAT
+from th_jax.weights import PretrainedError, load_meta
 
 _TYPES = st.sampled_from((np.float16, np.float32, np.float64, np.int8, np.int64, np.uint64, np.bool_))
 _SHAPES = st.sampled_from(((), (0,), (1,), (5,), (5, 32), (1, 68, 2), (2, 70, 2), (0, 68, 2), (1, 7, 2), (68, 2)))

@@ -85,7 +85,7 @@ class Scene:
 
     def drawn(self, pictures: Pictures) -> Tensor:
         """Landmark images in [-1, 1], drawn by th_jax, whose lines have tests of their own."""
-        from th_jax.landmarks import draw_landmarks
+        from th_jax.landmarks.draw import draw_landmarks
 
         image = np.asarray(draw_landmarks(pictures.landmarks, size=cases.SIZE))
         return torch.tensor(image, dtype=self.dtype) * 2 - 1

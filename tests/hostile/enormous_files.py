@@ -18,8 +18,7 @@ from pathlib import Path
 import google_crc32c
 
 from tests.hostile.entry_points import ENTRY_POINTS, clear_error
-from th_jax.data.framing import masked_crc, pack
-from th_jax.data.index import write_index
+from th_jax.data.tfrecord import masked_crc, pack, write_index
 
 TERABYTE = 2**40
 SPARE = 2**30

@@ -11,23 +11,21 @@ import numpy as np
 
 from tests.hostile import valid_files
 from tests.hostile.raw_errors import RAW
-from th_jax.avatar_format import read_description
-from th_jax.avatars import AvatarError, load_avatar
-from th_jax.consent_record import ConsentError, read_consent
-from th_jax.data.framing import DamagedRecord
-from th_jax.data.index import DamagedIndex
+from th_jax.avatars.file import AvatarError, load_avatar, read_description
+from th_jax.avatars.requests import read_manifest
+from th_jax.consent.record import ConsentError, read_consent
+from th_jax.data.episodes import UnreadableFrame, decode_frame
 from th_jax.data.landmark_file import read_landmark_file
-from th_jax.data.pictures import UnreadableFrame, decode_frame
 from th_jax.data.records import read_videos
-from th_jax.enrolment.requests import read_manifest
+from th_jax.data.tfrecord import DamagedIndex, DamagedRecord
+from th_jax.driving.driver import read_landmarks
 from th_jax.media import DEFAULT_LIMITS, MediaError, open_video, read_image
+from th_jax.media.audio import decode_sound
 from th_jax.media.limits import check_file
-from th_jax.media.provenance import SIDECAR_SUFFIX, read_sidecar
-from th_jax.media.sound import decode_sound
-from th_jax.perceptual.weights import WeightsError, load_weights
-from th_jax.pretrained import PretrainedError, load_meta
-from th_jax.rendering.landmark_source import read_landmarks
-from th_jax.training.finetune_presets import read_settings
+from th_jax.perceptual.frozen import WeightsError, load_weights
+from th_jax.provenance.record import SIDECAR_SUFFIX, read_sidecar
+from th_jax.training.presets import read_settings
+from th_jax.weights import PretrainedError, load_meta
 
 
 class EntryPoint(NamedTuple):

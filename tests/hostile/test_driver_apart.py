@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tests.hostile import valid_files
+from th_jax.driving import driver as landmark_source
+from th_jax.driving.driver import follow_driver, frames_on_screen, track_driver
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault
-from th_jax.rendering import landmark_source
-from th_jax.rendering.frame_rate import frames_on_screen
-from th_jax.rendering.landmark_source import follow_driver, track_driver
 
 FRAME_BYTES = 68 * 2 * 4
 

@@ -18,18 +18,17 @@ import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.hostile import valid_files
-from th_jax.avatar_format import write_tensors
-from th_jax.avatars import AvatarError, load_avatar
-from th_jax.data.index import INDEX_SUFFIX, DamagedIndex, load_index
+from th_jax.avatars.file import AvatarError, load_avatar, write_tensors
+from th_jax.avatars.requests import read_manifest
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import jpeg_sides, parse, serialise
+from th_jax.data.tfrecord import INDEX_SUFFIX, DamagedIndex, load_index
 from th_jax.data.video_list import load_video_list, save_video_list
-from th_jax.enrolment.requests import read_manifest
-from th_jax.pretrained import FORMAT as META_FORMAT
-from th_jax.pretrained import PretrainedError, load_meta
-from th_jax.rendering.landmark_source import read_landmarks
-from th_jax.tensor_file import TensorFileError, checksum, read_described, read_description, tensors_digest
-from th_jax.tensor_file import write_tensors as write_plain
+from th_jax.driving.driver import read_landmarks
+from th_jax.storage.tensors import TensorFileError, checksum, read_described, read_description, tensors_digest
+from th_jax.storage.tensors import write_tensors as write_plain
+from th_jax.weights import FORMAT as META_FORMAT
+from th_jax.weights import PretrainedError, load_meta
 
 ADAIN = np.zeros(valid_files.NETWORKS.plan.adain_size, np.float32)
 ESCAPE = "\x1b]0;owned\x07"

@@ -14,13 +14,13 @@ import pytest
 from data_prep.manifest import Drop, write_manifest
 from data_prep.quality import Reason
 from tests.hostile import valid_files
-from th_jax.avatar_format import write_tensors
-from th_jax.consent_record import read_consent, write_consent
-from th_jax.data.index import write_index
+from th_jax.avatars.file import write_tensors
+from th_jax.consent.record import read_consent, write_consent
+from th_jax.data.tfrecord import write_index
 from th_jax.data.video_list import load_video_list, save_video_list
-from th_jax.media import write_gif, write_image, write_page, write_video
-from th_jax.run_files import write_whole
-from th_jax.training.replay import save_batch
+from th_jax.provenance import write_gif, write_image, write_page, write_video
+from th_jax.storage.run_folder import write_whole
+from th_jax.training.run import save_batch
 from th_jax.types import EpisodeBatch
 
 FRAMES = [valid_files.noise(number, 32, 32, 3) for number in range(4)]

@@ -14,22 +14,20 @@ import av
 import cv2
 import numpy as np
 
-from th_jax.avatar_format import write_tensors
+from th_jax.avatars.file import write_tensors
 from th_jax.consent import ConsentRecord
-from th_jax.consent_record import Basis, write_consent
-from th_jax.data.framing import pack
-from th_jax.data.index import INDEX_SUFFIX, write_index
+from th_jax.consent.record import Basis, write_consent
 from th_jax.data.schema import VideoRecord, serialise, shard_name
+from th_jax.data.tfrecord import INDEX_SUFFIX, pack, write_index
 from th_jax.data.video_list import VIDEO_LIST_FILE, VideoEntry, VideoList, row_key, save_video_list
-from th_jax.leaf_names import leaves_by_name
-from th_jax.media import Kind, Provenance, sidecar_path, write_image
 from th_jax.models.networks import Networks
 from th_jax.perceptual import vgg
-from th_jax.perceptual.weights import Origin, save_weights
-from th_jax.pretrained import FORMAT as META_FORMAT
-from th_jax.pretrained import MetaModel, load_meta
-from th_jax.tensor_file import write_described
+from th_jax.perceptual.frozen import Origin, save_weights
+from th_jax.provenance import Kind, Provenance, sidecar_path, write_image
+from th_jax.storage.tensors import leaves_by_name, write_described
 from th_jax.version import __version__
+from th_jax.weights import FORMAT as META_FORMAT
+from th_jax.weights import MetaModel, load_meta
 
 NETWORKS = Networks(image_size=16, base_width=4)
 ABOUT = {"name": "tiny", "steps": 7, "data": "noise", "licence": "CC0-1.0"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from th_jax.media.sound import decode_sound
+from th_jax.media.audio import decode_sound
 
 RATE = 16000
 BLACK = np.zeros((32, 32, 3), np.uint8)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from th_jax.media.content_credentials import c2pa, offline_context
+from th_jax.provenance.c2pa_write import c2pa, offline_context
 
 
 def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:

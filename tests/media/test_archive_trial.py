@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from signed_files import picture, store_of
 
-from th_jax.media import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
-from th_jax.media import archive_trial as module
-from th_jax.media.archive_trial import refused_archives, usable_ingredients
-from th_jax.media.content_credentials import c2pa, offline_context
-from th_jax.media.signing import throwaway_signer
+from th_jax.provenance import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
+from th_jax.provenance import ingredients as module
+from th_jax.provenance.c2pa_write import c2pa, offline_context
+from th_jax.provenance.ingredients import refused_archives, usable_ingredients
+from th_jax.provenance.signing import throwaway_signer
 
 GENERATED = Provenance(kind=Kind.GENERATED)
 

@@ -7,7 +7,7 @@ import pytest
 from base_clip import EVENTS, FPS, HEIGHT, SECONDS, WIDTH, base_pictures, clicks, flashes
 
 from th_jax.media import open_video
-from th_jax.media.sound import open_sound
+from th_jax.media.audio import open_sound
 
 
 def test_the_base_clip(base_clip: Path) -> None:

@@ -11,7 +11,7 @@ from base_clip import base_pictures, write_film
 from PIL import Image
 
 from th_jax.media import MediaError, open_video
-from th_jax.media.declared import Turn
+from th_jax.media.color import Turn
 
 SIZE = (160, 120)
 

@@ -12,7 +12,7 @@ import pytest
 from base_clip import base_pictures, write_film
 
 from th_jax.media import Limits, MediaError, open_video
-from th_jax.media.clean_aperture import clean_aperture
+from th_jax.media.containers import clean_aperture
 
 ONE = 1 << 16
 
@@ -182,8 +182,8 @@ def test_interlaced_films_become_whole_frames(tmp_path: Path) -> None:
 
 
 def test_progressive_films_are_not_filtered(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("th_jax.media.deinterlace.FilterGraph", None)
-    monkeypatch.setattr("th_jax.media.declared.FilterGraph", None)
+    monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
+    monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     assert math.prod(first_frame(still).shape) == 160 * 120 * 3
 
 

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from signed_files import assertion, make_identity, manifest_of, picture, store_of, write_private
 
-from th_jax.media import (
+from th_jax.media import open_video, read_image
+from th_jax.provenance import (
     Kind,
     Person,
     Provenance,
     SigningError,
     load_signer,
-    open_video,
-    read_image,
     read_sidecar,
     sidecar_path,
     unmarked_path,
@@ -28,8 +27,7 @@ from th_jax.media import (
     write_page,
     write_video,
 )
-from th_jax.media.content_credentials import SOURCE_TYPES
-from th_jax.media.manifest import PROVENANCE_LABEL, source_type
+from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, source_type
 from th_jax.version import __version__
 
 DIGEST = "0123456789abcdef" * 4
@@ -203,7 +201,9 @@ def test_without_the_extra_the_hint_comes(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_disk_that_fills_up_while_signing_leaves_nothing(tmp_path: Path) -> None:
     program = f"""
 import resource, numpy as np, pathlib
-from th_jax.media import Kind, Provenance, write_image
+from th_jax.provenance import Kind
+from th_jax.provenance import Provenance
+from th_jax.provenance import write_image
 folder = pathlib.Path({str(tmp_path)!r})
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 plain = write_image(folder / "plain.png", noise, provenance=Provenance(kind=Kind.FIGURE)).stat().st_size

@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 from signed_files import assertion, manifest_of, picture, store_of
 
-from th_jax.media import Ingredient, Kind, Provenance, Role, find_ingredients, read_sidecar, write_image, write_video
-from th_jax.media.ingredients import MAX_ARCHIVES, find_manifests
-from th_jax.media.manifest import PROVENANCE_LABEL
+from th_jax.provenance import (
+    Ingredient,
+    Kind,
+    Provenance,
+    Role,
+    find_ingredients,
+    read_sidecar,
+    write_image,
+    write_video,
+)
+from th_jax.provenance.c2pa_write import PROVENANCE_LABEL
+from th_jax.provenance.ingredients import find_manifests
+from th_jax.provenance.record import MAX_ARCHIVES
 
 GENERATED = Provenance(kind=Kind.GENERATED)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from th_jax.media import MediaFault
-from th_jax.media.messages import receive_plain, send_plain
+from th_jax.media.isolation import receive_plain, send_plain
 
 VALUES = [
     None,

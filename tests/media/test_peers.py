@@ -10,9 +10,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
-from th_jax.media.confinement import DEFAULT_PROCESS_LIMITS
-from th_jax.media.messages import receive_plain, send_plain
-from th_jax.media.sandbox import Child, call_of, start_child
+from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, Child, call_of, receive_plain, send_plain, start_child
 
 
 def numbers(count: int) -> Iterator[int]:

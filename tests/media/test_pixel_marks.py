@@ -6,23 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from th_jax.data.bundled import FRAME_SIZE, bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import VideoRecords
-from th_jax.media import (
-    Kind,
-    Provenance,
-    open_video,
-    read_image,
-    read_sidecar,
-    unmarked_path,
-    write_gif,
-    write_image,
-    write_video,
-)
-from th_jax.media.provenance import open_sidecar
-from th_jax.verify import Verdict, verify_file
-from th_jax.watermark.detect import detect
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
+from th_jax.media import open_video, read_image
+from th_jax.provenance import Kind, Provenance, read_sidecar, unmarked_path, write_gif, write_image, write_video
+from th_jax.provenance.record import open_sidecar
+from th_jax.provenance.verify import Verdict, verify_file
+from th_jax.provenance.watermark.detect import detect
 
 AVATAR = "c0ffee" + 58 * "1"
 RECORD = Provenance(kind=Kind.GENERATED, avatar=AVATAR)

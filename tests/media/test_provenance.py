@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from th_jax.media import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path, write_image
-from th_jax.media.ingredients import MAX_INGREDIENTS, Ingredient, Role
-from th_jax.media.provenance import MAX_NOTES
+from th_jax.provenance import Kind, Provenance, pixel_digest, read_sidecar, sidecar_path, write_image
+from th_jax.provenance.record import MAX_INGREDIENTS, MAX_NOTES, Ingredient, Role
 from th_jax.version import __version__
 
 DIGEST = "0123456789abcdef" * 4

@@ -17,10 +17,9 @@ from PIL import Image
 
 from th_jax.data.shots import load_shots
 from th_jax.media import Limits, MediaError, MediaFault, open_video, read_image
-from th_jax.media.confinement import ProcessLimits, confined, meaning_of_exit
-from th_jax.media.sandbox import Sandbox, run_limited
+from th_jax.media.isolation import ProcessLimits, Sandbox, confined, meaning_of_exit, run_limited
 
-PORTRAIT = Path(__file__).parent.parent / "data" / "astronaut.jpg"
+PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 QUICK = ProcessLimits(memory=3 * 2**30, cpu_seconds=20.0, seconds=20.0)
 
 
@@ -207,7 +206,7 @@ def read_small(path: str) -> np.ndarray:
 def test_limits_end_with_their_block_and_leave_no_core():
     program = """
 import resource, signal, sys
-from th_jax.media.confinement import ProcessLimits, confined
+from th_jax.media.isolation import ProcessLimits, confined
 kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE
 before = [resource.getrlimit(kind) for kind in kinds]
 used = resource.getrusage(resource.RUSAGE_SELF)

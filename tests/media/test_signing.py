@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from signed_files import make_identity, picture, private_pem, store_of, write_private
 
-from th_jax.media import Kind, Provenance, Signer, SigningError, load_signer, write_image
-from th_jax.media.signing import load_anchors, local_signer_path
+from th_jax.provenance import Kind, Provenance, Signer, SigningError, load_signer, write_image
+from th_jax.provenance.signing import load_anchors, local_signer_path
 
 GENERATED = Provenance(kind=Kind.GENERATED)
 
@@ -94,14 +94,14 @@ def test_threads_at_once_make_one_key(config: Path) -> None:
 
 
 def test_processes_at_once_make_one_key(config: Path) -> None:
-    program = "from th_jax.media import load_signer; print(load_signer().name)"
+    program = "from th_jax.provenance import load_signer; print(load_signer().name)"
     running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     names = {process.communicate(timeout=60)[0] for process in running}
     assert names == {load_signer().name + "\n"}
 
 
 def test_another_process_that_was_first_wins(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from th_jax.media import signing
+    from th_jax.provenance import signing
 
     first = load_signer()
     monkeypatch.setattr(Path, "exists", lambda path: False)  # as if the other were not finished yet
@@ -202,7 +202,7 @@ def test_unusable_keys_are_refused_with_a_sentence(tmp_path: Path) -> None:
     chain = write_private(tmp_path / "chain.pem", certificate)
     cases = {
         "holds no private key as PEM": b"hello" + certificate,
-        "holds no certificate: name its file with --signing_certificate or in TH_JAX_SIGNING_CERTIFICATE": key,
+        "holds no certificate: name its file with --signing-certificate or in TH_JAX_SIGNING_CERTIFICATE": key,
         "holds no certificates as PEM": key + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "is of another key than": make_identity()[0] + certificate,
         "is locked with a password": private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"x") + certificate,

@@ -9,17 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import animate, evaluate, study
 from signed_files import make_identity, store_of, write_private
 
 from data_prep.synthetic_heads.contact_sheet import main as contact_sheet
 from data_prep.threshold_figures import main as threshold_figures
-from th_jax.avatars import save_avatar
-from th_jax.evaluation.protocol.__main__ import main as evaluate
-from th_jax.evaluation.user_study.__main__ import main as study
-from th_jax.media import Kind, Provenance, SigningError, load_signer
-from th_jax.media.signing_options import tried_signer
+from th_jax.avatars.file import save_avatar
 from th_jax.models.networks import Networks
-from th_jax.rendering.animate import main as animate
+from th_jax.provenance import Kind, Provenance, SigningError, load_signer
+from th_jax.provenance.signing_options import tried_signer
 from th_jax.training.finetune import avatar_from_embedding
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,7 +48,7 @@ def driving(folder: Path, out: Path, *signing: str) -> list[str]:
 
 @pytest.mark.parametrize("ending", [".png", ".gif", ".mp4"])
 def test_the_named_key_signs_what_is_driven(folder: Path, tmp_path: Path, ending: str) -> None:
-    signing = ("--signing_key", str(folder / "key.pem"), "--signing_certificate", str(folder / "chain.pem"))
+    signing = ("--signing-key", str(folder / "key.pem"), "--signing-certificate", str(folder / "chain.pem"))
     assert animate(driving(folder, tmp_path / f"ada{ending}", *signing)) == 0
     store = store_of(tmp_path / f"ada{ending}")
     assert store["manifests"][store["active_manifest"]]["signature_info"]["common_name"] == "Ada"
@@ -62,14 +60,14 @@ def test_the_named_key_signs_what_is_driven(folder: Path, tmp_path: Path, ending
     [
         ("nothing.pem", "there is no signing key at"),
         ("open.pem", "is open to others (mode 0644): close it with chmod 600"),
-        ("key.pem", "holds no certificate: name its file with --signing_certificate or in TH_JAX_SIGNING_CERTIFICATE"),
+        ("key.pem", "holds no certificate: name its file with --signing-certificate or in TH_JAX_SIGNING_CERTIFICATE"),
         ("useless.pem", "the signer 'Ada' cannot sign what is written"),
     ],
 )
 def test_a_key_that_cannot_sign_is_refused_before_the_avatar_is_read(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, sentence: str
 ) -> None:
-    arguments = driving(folder, tmp_path / "ada.mp4", "--signing_key", str(folder / key))
+    arguments = driving(folder, tmp_path / "ada.mp4", "--signing-key", str(folder / key))
     arguments[1] = str(tmp_path / "no avatar at all")
     assert animate(arguments) == 1
     said = capsys.readouterr().err
@@ -91,28 +89,28 @@ def test_so_is_one_in_the_environment(
 def test_what_is_not_signed_takes_no_key(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = ("--signing_key", str(folder / "key.pem"), "--unmarked_output_for_research")
+    named = ("--signing-key", str(folder / "key.pem"), "--unmarked-output-for-research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
     assert "nothing is signed of a camera's pictures or of unmarked output" in capsys.readouterr().err
-    named = ("--signing_certificate", str(folder / "chain.pem"), "--unmarked_output_for_research")
+    named = ("--signing-certificate", str(folder / "chain.pem"), "--unmarked-output-for-research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
-    assert "leave --signing_certificate away" in capsys.readouterr().err
+    assert "leave --signing-certificate away" in capsys.readouterr().err
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which nobody asks for
-    assert animate(driving(folder, tmp_path / "ada.png", "--unmarked_output_for_research")) == 0
+    assert animate(driving(folder, tmp_path / "ada.png", "--unmarked-output-for-research")) == 0
     assert store_of(tmp_path / "ada.unmarked.png") is None
 
 
 def test_sheets_of_rendered_heads_are_signed_by_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    signing = ["--signing_key", str(folder / "key.pem"), "--signing_certificate", str(folder / "chain.pem")]
+    signing = ["--signing-key", str(folder / "key.pem"), "--signing-certificate", str(folder / "chain.pem")]
     sheet = ["--out", str(tmp_path / "heads.png"), "--people", "1", "--frames", "1", "--size", "32"]
     assert contact_sheet([*sheet, *signing]) == 0
     store = store_of(tmp_path / "heads.png")
     assert store["manifests"][store["active_manifest"]]["signature_info"]["common_name"] == "Ada"
     capsys.readouterr()
     for command in (contact_sheet, threshold_figures):
-        assert command(["--out", str(tmp_path / "new"), "--signing_key", str(folder / "open.pem")]) == 1
+        assert command(["--out", str(tmp_path / "new"), "--signing-key", str(folder / "open.pem")]) == 1
         assert "is open to others" in capsys.readouterr().err
     assert contact_sheet([*sheet, "--people", "0"]) == 1
     assert capsys.readouterr().err == "contact_sheet: a contact sheet needs at least 1 person, got people=0\n"
@@ -123,8 +121,8 @@ def test_sheets_of_rendered_heads_are_signed_by_it(
 
 
 def test_evaluation_and_study_refuse_it_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = ["--signing_key", str(folder / "open.pem")]
-    run = ["--meta", "no weights", "--data", "bundled", "--protocol", "heads", "--no_faces", "--out", str(tmp_path)]
+    wrong = ["--signing-key", str(folder / "open.pem")]
+    run = ["--meta", "no weights", "--data", "bundled", "--protocol", "heads", "--no-faces", "--out", str(tmp_path)]
     assert evaluate([*run, *wrong]) == 1
     assert "is open to others" in capsys.readouterr().err
     assert study(["build", "--frames", str(tmp_path / "none"), "--out", str(tmp_path / "study"), *wrong]) == 1
@@ -132,14 +130,14 @@ def test_evaluation_and_study_refuse_it_too(folder: Path, tmp_path: Path, capsys
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("script", ["finetune.py", "demo.py"])
-def test_the_scripts_refuse_it_too(folder: Path, tmp_path: Path, script: str) -> None:
-    wrong = [f"--signing_key={folder / 'open.pem'}", f"--out={tmp_path / 'out'}"]
-    person = ["--shots=tests/data/astronaut.jpg", "--consent=none", "--meta=no weights"]
+@pytest.mark.parametrize("name", ["finetune", "demo"])
+def test_the_scripts_refuse_it_too(folder: Path, tmp_path: Path, name: str) -> None:
+    wrong = [f"--signing-key={folder / 'open.pem'}", f"--out={tmp_path / 'out'}"]
+    person = ["--shots=th_jax/assets/portrait/astronaut.jpg", "--consent=none", "--meta=no weights"]
 
     def said(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, script, *arguments],
+            [sys.executable, f"{name}.py", *arguments],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,
@@ -149,17 +147,17 @@ def test_the_scripts_refuse_it_too(folder: Path, tmp_path: Path, script: str) ->
         assert not (tmp_path / "out").exists()
         return done.returncode, done.stderr
 
-    code, sentence = said(*wrong, *([*person, "--preview"] if script == "finetune.py" else []))
+    code, sentence = said(*wrong, *([*person, "--preview"] if name == "finetune" else []))
     assert code == 1
-    assert sentence.startswith(f"{script}: the signing key {folder / 'open.pem'} is open to others")
+    assert sentence.startswith(f"th-jax {name}: the signing key {folder / 'open.pem'} is open to others")
     assert sentence.count("\n") == 1
-    if script == "finetune.py":
+    if name == "finetune":
         code, sentence = said(*wrong, *person)
         assert code == 2
-        assert "--signing_key signs previews, and there are none: give --preview too" in sentence
+        assert "--signing-key signs previews, and there are none: give --preview too" in sentence
 
 
 def test_without_options_it_is_the_signer_of_whoever_runs_it(folder: Path) -> None:
     assert tried_signer(None, None) == load_signer()
-    with pytest.raises(SigningError, match="was given without its key: name that too, with --signing_key or in"):
+    with pytest.raises(SigningError, match="was given without its key: name that too, with --signing-key or in"):
         tried_signer(None, folder / "chain.pem")

@@ -14,9 +14,10 @@ import pytest
 from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from tests.hostile import bad_ends
-from th_jax.media import Kind, MediaError, MediaFault, Provenance, containers, open_video, write_video
-from th_jax.media import sound as module
-from th_jax.media.sound import BLOCK, decode_sound, look_for_sound, open_sound
+from th_jax.media import MediaError, MediaFault, containers, open_video
+from th_jax.media import audio as module
+from th_jax.media.audio import BLOCK, decode_sound, look_for_sound, open_sound
+from th_jax.provenance import Kind, Provenance, write_video
 
 RECORD = Provenance(kind=Kind.REAL_CROP)
 

@@ -11,9 +11,9 @@ from av.stream import Disposition
 from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from th_jax.media import MediaError, open_video
-from th_jax.media import sound as module
+from th_jax.media import audio as module
+from th_jax.media.audio import look_for_sound, missing_sound
 from th_jax.media.containers import AUDIO_DECODERS
-from th_jax.media.sound import look_for_sound, missing_sound
 
 NONE = Disposition(0)
 LIGHT, LOUD = (40, 200), (2000, 12000)

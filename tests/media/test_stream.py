@@ -11,8 +11,7 @@ import pytest
 
 from tests.hostile import bad_ends
 from th_jax.media import MediaError, MediaFault, open_video
-from th_jax.media.confinement import ProcessLimits
-from th_jax.media.sandbox import naming, run_limited, stream_limited
+from th_jax.media.isolation import ProcessLimits, naming, run_limited, stream_limited
 
 QUICK = ProcessLimits(memory=3 * 2**30, cpu_seconds=20.0, seconds=20.0)
 

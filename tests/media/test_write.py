@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from th_jax.media import (
+from th_jax.media import MediaError, open_video, read_image
+from th_jax.provenance import (
     Kind,
-    MediaError,
     Provenance,
-    open_video,
-    read_image,
     read_sidecar,
     sidecar_path,
     write_gif,
@@ -245,7 +243,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str) -> None:
     # A limit on the size of files makes writes fail as a full disk does.
     program = f"""
 import resource, numpy as np
-from th_jax.media import Kind, Provenance, write_gif, write_image, write_video
+from th_jax.provenance import Kind
+from th_jax.provenance import Provenance
+from th_jax.provenance import write_gif
+from th_jax.provenance import write_image
+from th_jax.provenance import write_video
 noise = np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), np.uint8)
 record = Provenance(kind=Kind.FIGURE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

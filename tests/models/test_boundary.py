@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.models.boundary import check_same_tree
+from th_jax.models.checks import check_same_tree
 from th_jax.models.networks import Networks, group
 from th_jax.models.spectral import power_iterate
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.golden.compare import assert_golden
 from th_jax.models import layers
-from th_jax.models.blocks import AdaptiveResidualBlock, DownBlock, ResidualBlock, UpBlock
+from th_jax.models.layers import AdaptiveResidualBlock, DownBlock, ResidualBlock, UpBlock
 from th_jax.models.spectral import normalized_kernel, power_iterate
 
 

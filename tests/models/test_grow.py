@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.leaf_names import leaves_by_name
 from th_jax.models.grow import grow
 from th_jax.models.networks import Networks, group
+from th_jax.storage.tensors import leaves_by_name
 
 SMALL = Networks(image_size=64, base_width=4, pool="mean", projection_spectral_norm=False)
 LARGE = dataclasses.replace(SMALL, image_size=128, embedder_size=64)

@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import command
 
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.pictures import decode_frame
-from th_jax.data.records import read_videos
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import bundled_heads, read_videos
 from th_jax.images import to_network_range
-from th_jax.leaf_names import leaves_by_name
 from th_jax.models import spectral, summary
-from th_jax.models.boundary import check_same_tree
+from th_jax.models.checks import check_same_tree
 from th_jax.models.layers import SpectralDense
 from th_jax.models.networks import Networks, group
-from th_jax.models.plan import plan
+from th_jax.models.sizes import plan
 from th_jax.models.spectral import power_iterate
+from th_jax.storage.tensors import leaves_by_name
 from th_jax.types import MetaWeights, NetworkState
 
 SMALL = Networks(image_size=64, base_width=8)
@@ -86,7 +86,7 @@ def test_paper_size_has_the_papers_arithmetic() -> None:
 
 
 def test_the_printed_table_counts_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
-    summary.main(["--image_size", "64", "--base_width", "8"])
+    assert command("summary")(["--image-size", "64", "--base-width", "8"]) == 0
     printed = capsys.readouterr().out
     counts = summary.parameter_counts(SMALL)
     assert f"E, embedder{summary.millions(counts['embedder']):>33}" in printed
@@ -101,8 +101,7 @@ def test_the_printed_table_counts_every_parameter(capsys: pytest.CaptureFixture[
 
 
 def test_the_table_refuses_an_unknown_size(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        summary.main(["--image_size", "100"])
+    assert command("summary")(["--image-size", "100"]) == 1
     assert "image_size must be one of 256, 128, 64, 32, 16, but is 100" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from th_jax.models.networks import Networks, group
-from th_jax.models.repool import with_mean_pooling
+from th_jax.weights import with_mean_pooling
 
 
 @pytest.mark.parametrize("spectral", [True, False])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from th_jax.perceptual.weights import Origin, WeightsError, load_perceptual, load_weights, save_weights, weights_folder
+from th_jax.perceptual.frozen import Origin, WeightsError, load_perceptual, load_weights, save_weights, weights_folder
 
 ORIGIN = Origin("somewhere.h5", "00", "a licence")
 
@@ -40,7 +40,7 @@ def test_a_folder_wins_over_the_bundled_file(tiny, saved: Path) -> None:
 
 
 def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
-    command = "make them with `python -m data_prep.convert_weights vgg19 FILE` from Keras' vgg19_weights"
+    command = "make them with `th-jax prepare convert-weights vgg19 FILE` from Keras' vgg19_weights"
     with pytest.raises(WeightsError, match=rf"no weights of vgg19 at .*{command}"):
         load_perceptual(["vgg19"], folder=tmp_path)
     with pytest.raises(WeightsError, match=r"from Oxford's VGG_FACE\.caffemodel or vgg_face\.mat"):

@@ -11,9 +11,9 @@ import pytest
 from tests.golden.compare import assert_golden
 from tests.golden.seeded import GOLDEN
 from th_jax.images import to_network_range
+from th_jax.perceptual.frozen import load_perceptual, load_weights
 from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.perceptual.vgg import feature_pyramid, layer_names
-from th_jax.perceptual.weights import load_perceptual, load_weights
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,9 @@ from tiny_runs import (  # noqa: F401 - a fixture
     tiny_batch,
 )
 
-from th_jax.training import finetune_many as many
+from th_jax.training import finetune_people as many
 from th_jax.training.finetune import FinetuneState
-from th_jax.training.finetune_many import finetune_many
-from th_jax.training.finetune_person import make_finetune
+from th_jax.training.finetune_people import finetune_many, make_finetune
 from th_jax.types import NetworkState, Shots
 
 SETTINGS: dict[str, Any] = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_runs import losses, networks, optimizers, perceptual, tiny_batch  # noqa: F401 - a fixture
 
-from th_jax.training import finetune_person
+from th_jax.training import finetune_people as finetune_person
 from th_jax.training.finetune import FinetuneState, feed_forward
-from th_jax.training.finetune_person import default_losses, fit_shots, make_finetune
+from th_jax.training.finetune_people import default_losses, fit_shots, make_finetune
 from th_jax.types import NetworkState, Shots
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from configs import finetune, finetune_heads
 from th_jax.losses import LossWeights
-from th_jax.training.finetune_person import make_finetune
-from th_jax.training.finetune_presets import (
+from th_jax.training.finetune_people import make_finetune
+from th_jax.training.presets import (
     finetune_arguments,
     finetune_preset,
     finetune_settings,

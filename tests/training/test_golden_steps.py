@@ -21,10 +21,8 @@ from th_jax.losses import LossWeights
 from th_jax.perceptual import vgg
 from th_jax.training.finetune import make_finetune_step, start_finetune
 from th_jax.training.meta_step import make_meta_train_step
-from th_jax.training.optimizers import AdamSettings, Optimizers
-from th_jax.training.schedule import AdversarySchedule
-from th_jax.training.state import start_from
-from th_jax.training.video_table import VideoTable
+from th_jax.training.optimizers import AdamSettings, AdversarySchedule, Optimizers
+from th_jax.training.state import VideoTable, start_from
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState, Shots
 
 SLACK = 4.0

@@ -24,7 +24,7 @@ from th_jax.training import meta_step
 from th_jax.training.meta_step import make_meta_train_step
 from th_jax.training.objectives import discriminator_objective, draw_sources, draw_targets, synthesise
 from th_jax.training.optimizers import AdamSettings, Optimizers
-from th_jax.training.video_table import identity_rows
+from th_jax.training.state import identity_rows
 
 pytestmark = pytest.mark.usefixtures("perceptual")
 

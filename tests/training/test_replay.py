@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_runs import equal_bits, tiny_batch
 
-from th_jax.training.replay import load_batch, save_batch
+from th_jax.training.run import load_batch, save_batch
 
 
 def test_a_batch_comes_back(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.training.schedule import AdversarySchedule
+from th_jax.training.optimizers import AdversarySchedule
 
 
 def test_the_papers_schedule_has_both_players_from_the_first_step() -> None:

@@ -8,7 +8,7 @@ from tiny_runs import networks, tiny_batch, tiny_state
 
 from th_jax.images import to_network_range
 from th_jax.models.networks import group
-from th_jax.training.settle import make_embed_batch, settle
+from th_jax.training.state import make_embed_batch, settle
 
 
 def test_rows_become_mean_embeddings() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.training.tiny_runs import VIDEOS, losses, networks, optimizers
-from th_jax.leaf_names import leaves_by_name
-from th_jax.meta_run import find_start
 from th_jax.models.grow import grow
-from th_jax.pretrained import load_meta, save_meta
-from th_jax.sharding import make_mesh
+from th_jax.storage.tensors import leaves_by_name
 from th_jax.training.programs import MetaPrograms
+from th_jax.training.run import find_start
+from th_jax.training.sharding import make_mesh
+from th_jax.weights import load_meta, save_meta
 
 
 def test_a_run_starts_from_smaller_weights_only_if_its_config_says_so(tmp_path: Path) -> None:

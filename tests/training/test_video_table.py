@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from th_jax.training.video_table import (
+from th_jax.training.state import (
     ROW_MULTIPLE,
     VideoTable,
     descend_video_table,

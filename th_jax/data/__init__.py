@@ -1,4 +1,4 @@
-"""Reading records of talking heads without TensorFlow: videos, episodes for meta-learning, and one person's shots."""
+"""Reads records of talking heads without TensorFlow: videos, episodes for meta-learning, and one person's shots."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from th_jax.data.video_list import VideoList as VideoList
     from th_jax.data.video_list import load_video_list as load_video_list
 
-# Loaded at first use: hundreds of preparation processes import the schema alone, and must not pay for jax and Grain.
+# Imported on first use: hundreds of preparation processes import only the schema, and must not load JAX and Grain.
 _HOMES = {
     "Episodes": "episodes",
     "VideoRecords": "records",
@@ -35,12 +35,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, imported at its first use (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'th_jax.data' has no attribute {name!r}")
     return getattr(import_module(f"th_jax.data.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion."""
+    """List the public names, for completion."""
     return sorted(__all__)

@@ -1,37 +1,115 @@
-"""Episodes of meta-learning: which frames of which video form each batch, decided by seed and global step alone.
+"""Episodes of meta-learning: batches of frames, selected by the seed and the global step alone.
 
-The stream of episodes is endless. It passes over every video once an epoch, in an order shuffled anew for each; step s
-takes the B episodes from position s * B on. The last batch of an epoch is filled up with the first videos of the next,
-so that no episode is dropped and every batch is full. Host h of H takes the h-th of H equal parts of each batch.
+The stream of episodes is endless. It visits every video once per epoch, in an order that is reshuffled each epoch. Step
+s takes B episodes from position s * B on. The last batch of an epoch is filled up with the first videos of the next, so
+that no episode is dropped and every batch is full. Host h of H gets the h-th of H equal parts of each batch.
 """
 
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
+import cv2
 import grain
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, UInt8
 
-from th_jax.data.framing import DamagedRecord
-from th_jax.data.pictures import Augmentation, UnreadableFrame, decode_frame, jitter_matrix
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord
-from th_jax.retargeting import face_shape, retarget
-from th_jax.topology import IBUG_POINTS, PUPIL_POINTS, mirror_landmarks
+from th_jax.data.tfrecord import DamagedRecord
+from th_jax.landmarks.retarget import face_shape, retarget
+from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS, mirror_landmarks
 from th_jax.types import EpisodeBatch
 
-DEFAULT_SOURCES = 8
-"""K of the paper (section 4)."""
+# Rec. 601 luma: the gray that desaturated colors approach.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-# The two uses of a seed's random numbers are kept apart.
+
+class UnreadableFrame(ValueError):
+    """The bytes of a frame are not a usable image."""
+
+
+class Augmentation(NamedTuple):
+    """Augmentation applied to all frames of an episode alike, so that sources and target keep showing the same person."""
+
+    mirrored: bool
+    color_matrix: Float32[np.ndarray, "3 4"] | None
+    """Affine map of RGB in 0..255, with the offset in the last column; None keeps the colors."""
+    scale: float = 1.0
+    """Factor by which the frame is enlarged about its center; below 1, its edge pixels are repeated around it."""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Shift to the right and down after scaling, as shares of the side."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the augmentation moves anything, apart from mirroring."""
+        return self.scale != 1.0 or self.shift != (0.0, 0.0)
+
+    def move(self, points: Float32[np.ndarray, "*batch 2"]) -> Float32[np.ndarray, "*batch 2"]:
+        """Scale and shift landmarks in [0, 1] that are already mirrored; the result may lie outside [0, 1]."""
+        if not self.moves:
+            return points
+        return (self.scale * (points - 0.5) + 0.5 + np.array(self.shift)).astype(np.float32)
+
+
+def decode_frame(jpeg: bytes, *, size: int, augmentation: Augmentation | None = None) -> UInt8[np.ndarray, "H H 3"]:
+    """Decode a JPEG frame to RGB, reduce it to `size` by area averaging, and apply the augmentation.
+
+    Raises:
+        UnreadableFrame: if the bytes are not an image, or the image is smaller than `size` or not square.
+    """
+    frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if jpeg else None
+    if frame is None:
+        raise UnreadableFrame(f"a frame's {len(jpeg)} bytes are no JPEG")
+    height, width = frame.shape[:2]
+    if height != width or height < size:
+        raise UnreadableFrame(f"a frame must be square with at least {size} px, but {width} x {height} came")
+    if height != size:
+        frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+    if augmentation is None:
+        return np.asarray(frame)
+    if augmentation.mirrored:
+        frame = cv2.flip(frame, 1)
+    if augmentation.moves:
+        frame = _moved(frame, augmentation)
+    if augmentation.color_matrix is not None:
+        frame = cv2.transform(frame, augmentation.color_matrix)
+    return np.asarray(frame)
+
+
+def _moved(frame: UInt8[np.ndarray, "H H 3"], augmentation: Augmentation) -> UInt8[np.ndarray, "H H 3"]:
+    size, scale = len(frame), augmentation.scale
+    middle = 0.5 * (size - 1)  # OpenCV counts from the center of the first pixel
+    matrix = np.array([[scale, 0.0, middle], [0.0, scale, middle]])
+    matrix[:, 2] += size * np.array(augmentation.shift) - scale * middle
+    moved = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def jitter_matrix(*, brightness: float, contrast: float, saturation: float) -> Float32[np.ndarray, "3 4"]:
+    """Compute an affine map of RGB in 0..255 for three factors; a factor of 1 has no effect.
+
+    Contrast scales around middle gray, and saturation around each pixel's luma; brightness multiplies last.
+    """
+    saturated = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * _LUMA[None, :]
+    matrix = np.empty((3, 4), np.float32)
+    matrix[:, :3] = brightness * contrast * saturated
+    matrix[:, 3] = brightness * (1 - contrast) * 127.5
+    return matrix
+
+
+DEFAULT_SOURCES = 8
+"""K in the paper (section 4)."""
+
+# Separate random streams of one seed.
 _FOR_ORDER, _FOR_EPISODE = 0, 1
 
 
 class Episodes:
     """Batches of episodes, each a pure function of (records, settings, seed, step).
 
-    A damaged record, when the records' policy is "skip", is replaced by the next whole one of its epoch's order.
+    If the records' policy is "skip", a damaged record is replaced by the next intact one in its epoch's order.
     """
 
     def __init__(
@@ -53,32 +131,32 @@ class Episodes:
         landmarks: str = "detected",
         short_videos: str = "stop",
     ) -> None:
-        """Check all settings against the data set; nothing is read yet.
+        """Check all settings against the data set; no records are read yet.
 
         Args:
-            records: an opened split.
+            records: opened split of a data set.
             image_size: side of the frames in pixels, at most the stored side.
-            batch_size: B of all hosts together.
-            seed: of the order of videos, the choice of frames and all chance below.
-            sources: K; the target is one further frame.
-            process_index: this host's number.
+            batch_size: B, summed over all hosts.
+            seed: seed of the order of videos, the choice of frames, and all random settings below.
+            sources: K, the number of source frames; the target is one further frame.
+            process_index: index of this host.
             process_count: number of hosts; must divide `batch_size`.
-            flip: mirror half of the episodes, landmarks included.
-            color_jitter: brightness, contrast and saturation of an episode each differ by up to this share, in [0, 1).
-            crop_scale: an episode's frames are enlarged or reduced by up to this share, in [0, 0.5]; edge pixels are repeated
-                around reduced ones.
-            crop_shift: an episode's frames are moved by up to this share of their side in each direction, in [0, 0.5].
-                Landmarks move along, and may leave [0, 1].
+            flip: whether to mirror half of the episodes, including landmarks.
+            color_jitter: maximum relative change of an episode's brightness, contrast and saturation, in [0, 1).
+            crop_scale: maximum relative change of the scale of an episode's frames, in [0, 0.5]; edge pixels are
+                repeated around reduced frames.
+            crop_shift: maximum shift of an episode's frames in each direction, as a share of their side, in [0, 0.5].
+                Landmarks move along and may leave [0, 1].
             drop_pupils: share of episodes whose pupils become unknown, in [0, 1].
-            other_shape: share of episodes whose target landmarks show the target's expression and pose on the face shape of
-                another video, in [0, 1]; the frame stays. So the generator must take the shape of the face from the
-                embedding, and another person's landmarks change the avatar's face less.
-            landmarks: "detected", or the "true" ones of rendered heads.
-            short_videos: what a video of fewer than K + 1 frames does: "stop" raises now, "leave_out" gives it no
-                episodes (its dense index stays).
+            other_shape: share of episodes whose target landmarks show the target's expression and pose on the face
+                shape of another video, in [0, 1]; the frame is unchanged. The generator must then take the face shape
+                from the embedding, so that another person's landmarks change the avatar's face less.
+            landmarks: "detected", or "true" for the exact landmarks of rendered heads.
+            short_videos: policy for videos with fewer than K + 1 frames: "stop" raises an error now, and "leave_out"
+                gives them no episodes (dense indices do not change).
 
         Raises:
-            ValueError: saying which setting does not fit, to what.
+            ValueError: if a setting is invalid or does not fit the data set; the message says which.
         """
         videos = records.videos
         if not 1 <= image_size <= videos.frame_size:
@@ -122,14 +200,15 @@ class Episodes:
 
     @property
     def episodes_per_epoch(self) -> int:
-        """Videos with episodes; an epoch is one episode of each."""
+        """Number of videos with episodes; an epoch has one episode of each."""
         return len(self._numbers)
 
     def batch(self, step: int) -> EpisodeBatch:
-        """This host's part of the batch of a global step: UInt8 frames and landmarks in [0, 1] of them.
+        """Return this host's part of the batch of a global step, with UInt8 frames and landmarks in [0, 1].
 
         Raises:
-            DamagedRecord: naming shard and record, if the records' policy is "stop" or no record is whole.
+            DamagedRecord: if a record is damaged and the policy is "stop", or no record is intact; names shard and
+                record.
         """
         count, size, points = len(self._places), self.image_size, self.records.videos.points
         batch = EpisodeBatch(
@@ -146,17 +225,17 @@ class Episodes:
     def iterate(
         self, *, start_step: int = 0, stop_step: int | None = None, threads: int = 2, workers: int = 0, ahead: int = 2
     ) -> Iterator[EpisodeBatch]:
-        """Batches of the steps from `start_step` on, the same whatever `threads` and `workers`.
+        """Yield the batches of all steps from `start_step` on, independent of `threads` and `workers`.
 
         Args:
-            start_step: the global step to begin, or to resume, with.
-            stop_step: the step to end before; None never ends.
-            threads: batches that are made at the same time in each process; 0 makes each when it is asked for.
-            workers: processes beside this one (spawned: the program needs a `__main__` guard); 0 for none.
-            ahead: finished batches that wait in each process, at least `threads`.
+            start_step: first global step, or the step to resume from.
+            stop_step: step before which to end; None for an endless stream.
+            threads: number of batches prepared concurrently in each process; 0 prepares each on request.
+            workers: number of processes besides this one (spawned: the program needs a `__main__` guard); 0 for none.
+            ahead: number of finished batches buffered in each process, at least `threads`.
 
         Raises:
-            DamagedRecord: as `batch` does.
+            DamagedRecord: as `batch`.
             ValueError: if `start_step` is negative.
         """
         if start_step < 0:
@@ -170,7 +249,7 @@ class Episodes:
         return iter(batches)
 
     def _fill(self, batch: EpisodeBatch, slot: int, position: int) -> None:
-        """Write the episode at this position of the endless stream into one slot of the batch."""
+        """Write the episode at a position of the endless stream to one slot of the batch."""
         videos = len(self._numbers)
         epoch, place = divmod(position, videos)
         order = _epoch_order(self._seed, epoch, videos)
@@ -189,7 +268,7 @@ class Episodes:
         raise DamagedRecord(f"all {videos} videos of {self.records!r} are damaged: copy the data set again")
 
     def _fill_from(self, record: VideoRecord, batch: EpisodeBatch, slot: int, rng: np.random.Generator) -> None:
-        # Every number is drawn whatever the settings, so that switching one on leaves the choice of frames alone.
+        # All random numbers are drawn whatever the settings, so that a setting does not change the choice of frames.
         target, *sources = rng.permutation(len(record.frames))[: self.sources + 1]
         mirror, drop = (float(chance) for chance in rng.random(2))
         strength = 1 + self._color_jitter * rng.uniform(-1, 1, 3)
@@ -220,16 +299,16 @@ class Episodes:
 
     def _points(self, record: VideoRecord) -> Float32[np.ndarray, "F P 2"]:
         points = record.true_landmarks if self._true_landmarks else record.landmarks
-        assert points is not None  # the list says so of the whole data set
+        assert points is not None  # guaranteed for the whole data set by its video list
         return points
 
     def _on_another_face(
         self, drawn: Float32[np.ndarray, "P 2"], own: Float32[np.ndarray, "F P 2"], number: int
     ) -> Float32[np.ndarray, "P 2"]:
-        """One frame's landmarks on the face of another record, in the same size and place; as they are if either has none."""
+        """Transfer one frame's landmarks to another record's face, with size and place kept; unchanged if either has none."""
         try:
             driver, other = face_shape(own), face_shape(self._points(self.records.read(number)))
-        except (DamagedRecord, ValueError):  # the record's own episode reports the damage
+        except (DamagedRecord, ValueError):  # reported by the record's own episode
             return drawn
         target = other._replace(size=driver.size, center=driver.center)
         return retarget(drawn[None], driver=driver, target=target)[0]
@@ -246,14 +325,14 @@ class Episodes:
         return augmentation.move(landmarks)
 
 
-@lru_cache(maxsize=8)  # threads may stand on both sides of an epoch's end
+@lru_cache(maxsize=8)  # threads may be in different epochs at the same time
 def _epoch_order(seed: int, epoch: int, videos: int) -> Int[np.ndarray, " videos"]:
-    # Grain's own shuffle needs no memory, but took 0.6 ms an episode with 64 videos: a fifth of the whole reader.
+    # Grain's own shuffle needs no memory, but took 0.6 ms per episode with 64 videos: a fifth of the reader's time.
     return np.random.default_rng((seed, _FOR_ORDER, epoch)).permutation(videos)
 
 
 def _long_enough(records: VideoRecords, frames: int, short_videos: str) -> list[int]:
-    """Numbers of the records with at least so many frames."""
+    """Return the numbers of the records with at least this many frames."""
     if short_videos not in ("stop", "leave_out"):
         raise ValueError(f'short_videos must be "stop" or "leave_out", but is {short_videos!r}')
     numbers = [number for number in range(len(records)) if records.entry(number).frames >= frames]

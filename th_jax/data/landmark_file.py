@@ -1,7 +1,7 @@
-"""Reads the landmarks of one photo that were marked by hand, from a small text file, and checks that they are a face's.
+"""Reads hand-marked landmarks of one photo from a small text file, and checks that they form a face.
 
-Formats, by suffix: `.txt` and `.csv` with one "x y" or "x,y" a line, `.json` with a list of [x, y] (or that list under
-"landmarks"), and iBUG's `.pts`. Nothing that the file holds can run, and nothing large is read.
+Formats, by suffix: `.txt` and `.csv` with one "x y" or "x,y" per line, `.json` with a list of [x, y] (or that list
+under "landmarks"), and iBUG's `.pts`. File contents are never executed, and large files are not read.
 """
 
 import json
@@ -11,30 +11,32 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 
-from th_jax.data.shot_candidates import MIN_FACE
 from th_jax.faces import face_size
+from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 from th_jax.media.limits import DEFAULT_LIMITS, check_file
-from th_jax.plain_text import utf8
-from th_jax.topology import IBUG_POINTS, PUPIL_POINTS
+from th_jax.text import utf8
+
+MIN_FACE = 24.0
+"""Minimum side of a face's box in pixels; images with smaller faces are left out."""
 
 MAX_BYTES = 65_536
-"""Of a file: ten times what 70 points with all their digits need."""
+"""Maximum size of a file in bytes: ten times what 70 points with all their digits need."""
 
 REACH = 0.5
-"""Sides of the picture by which a point may lie outside of it: a jaw may be cut off, a face may not."""
+"""Maximum distance of a point outside the image, in image sides: a jaw may be cut off, but not a face."""
 
 
 def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[np.ndarray, "P 2"]:
-    """The 68 points, or 70 with the pupils, of the face in a picture of `height` x `width` pixels.
+    """Read the 68 landmarks, or 70 with the pupils, of the face in an image of `height` x `width` pixels.
 
-    Coordinates are pixels, x then y, from the left and the top edge of the picture as it is shown (after EXIF rotation).
-    Those of a .pts file count the first pixel as 1, as iBUG's do, and are moved by half a pixel. The order is iBUG's
-    (`th_jax.topology.CONTOURS`).
+    Coordinates are pixels, x then y, from the left and top edge of the image as displayed (after EXIF rotation). Those
+    of .pts files count the first pixel as 1, like iBUG's, and are shifted by half a pixel. The order is iBUG's
+    (`th_jax.landmarks.scheme.CONTOURS`).
 
     Raises:
-        MediaError: a ValueError, if there is no such regular file, or it is empty or larger than MAX_BYTES.
-        ValueError: if its format is another, it does not hold 68 or 70 finite points in or near the picture, or they
-            cannot be a face's: too small, left and right swapped, or in another order.
+        MediaError: a ValueError, if the path is not a regular file, or the file is empty or larger than MAX_BYTES.
+        ValueError: if the format is unknown, if there are not 68 or 70 finite points in or near the image, or if they
+            cannot form a face: too small, left and right swapped, or in another order.
     """
     path = Path(path)
     parse = _PARSERS.get(path.suffix.lower())
@@ -56,7 +58,7 @@ def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[
 
 
 def _lines(text: str) -> list[tuple[float, float]]:
-    """A line a point; empty lines and those that begin with # do not count, nor a first line of the words x and y."""
+    """Parse one point per line; skip empty lines, comments that start with #, and a header line "x y"."""
     points: list[tuple[float, float]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         parts = line.replace(",", " ").replace(";", " ").split()
@@ -105,7 +107,7 @@ _PARSERS: dict[str, Callable[[str], list[tuple[float, float]]]] = {
 
 
 def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int) -> None:
-    """Refuse what cannot be the landmarks of a face in a picture of this size."""
+    """Check that the points can be the landmarks of a face in an image of this size."""
     if len(points) not in (IBUG_POINTS, PUPIL_POINTS):
         raise ValueError(
             f"{path} holds {len(points)} points: {IBUG_POINTS} are needed, or {PUPIL_POINTS} with the pupils "
@@ -134,7 +136,7 @@ def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int
 
 
 def _check_order(path: Path, points: Float[np.ndarray, "P 2"]) -> None:
-    """Refuse points that are mirrored or numbered in another way; a face that lies or stands on its head is one."""
+    """Check that the points are not mirrored or in another order; lying and inverted faces are valid."""
     left, right, mouth = (points[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(48, 68)))
     eyes, brows, chin = (left + right) / 2, points[17:27].mean(0), points[8]
     across, down = right - left, mouth - eyes

@@ -1,16 +1,16 @@
-"""Random access to the records of a split, every byte of them checked: the source that Grain reads from."""
+"""Random access to the checksummed records of a split, as a data source for Grain, and the paths of the bundled data set."""
 
 import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import SupportsIndex
 
-from th_jax.data.framing import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, unpack
-from th_jax.data.index import ShardIndex, load_index
-from th_jax.data.read_range import join, read_range
 from th_jax.data.schema import VideoRecord, parse, shard_name
-from th_jax.data.video_list import VideoEntry, VideoList, load_video_list
+from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, ShardIndex, load_index, unpack
+from th_jax.data.video_list import VIDEO_LIST_FILE, VideoEntry, VideoList, load_video_list
+from th_jax.storage.files import join, read_range
 
 logger = logging.getLogger(__name__)
 
@@ -18,24 +18,25 @@ _INDICES_AT_ONCE = 16
 
 
 class VideoRecords:
-    """The videos of a split that were not forgotten, by number: grain's RandomAccessDataSource of VideoRecords.
+    """The videos of a split that were not forgotten, by number; implements Grain's RandomAccessDataSource of VideoRecords.
 
-    Reading is safe from many threads, and the object goes to worker processes.
+    Reading is thread-safe, and objects can be sent to worker processes.
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: str = "train", *, on_damage: str = "stop") -> None:
-        """Open a data set: reads its list and the indices of its shards, no records.
+        """Open a data set by reading its video list and the indices of its shards, but no records.
 
         Args:
-            folder: a local path, or an address that fsspec knows (gs://, memory://).
-            split: which of its splits.
-            on_damage: what a damaged record does: "stop" raises; "skip" gives None in its place, logs it once and
-                counts it in `damaged`. A damaged list or index stops always.
+            folder: local path, or address supported by fsspec (gs://, memory://).
+            split: name of the split.
+            on_damage: policy for damaged records: "stop" raises an error; "skip" returns None in their place, logs each
+                once, and counts them in `damaged`. A damaged list or index is always an error.
 
         Raises:
-            FileNotFoundError: if the folder holds no data set, or a shard is missing.
-            ValueError: if there is no such split or policy, the list is damaged, or it points behind a shard's end.
-            DamagedIndex: if an index is damaged or its shard has another size (a ValueError).
+            FileNotFoundError: if the folder has no data set, or a shard is missing.
+            ValueError: if the split or policy is unknown, the list is damaged, or it refers to records beyond a shard's
+                end.
+            DamagedIndex: a ValueError, if an index is damaged or its shard has another size.
         """
         if on_damage not in ("stop", "skip"):
             raise ValueError(f'on_damage must be "stop" or "skip", but {on_damage!r} came')
@@ -43,7 +44,7 @@ class VideoRecords:
         self.split = split
         self.on_damage = on_damage
         self.damaged: set[tuple[str, int]] = set()
-        """Shard and record number of each damaged record met so far, in this process."""
+        """Shard and record number of each damaged record found so far by this process."""
         entries = self.videos.entries(split)
         self.video_indices = [index for index, entry in enumerate(entries) if not entry.forgotten]
         """Dense video index of each record."""
@@ -60,18 +61,18 @@ class VideoRecords:
                 )
 
     def __len__(self) -> int:
-        """Number of videos that were not forgotten."""
+        """Return the number of videos that were not forgotten."""
         return len(self._entries)
 
     def __repr__(self) -> str:
-        """Name of the data set, split and size: Grain writes it into its messages."""
+        """Return the data set's name, split and size, which Grain includes in its messages."""
         return f"VideoRecords({self.videos.name!r}, {self.split!r}, {len(self)} videos)"
 
     def __getitem__(self, number: SupportsIndex) -> VideoRecord | None:
-        """The record; None if it is damaged and the policy is "skip".
+        """Return a record; None if it is damaged and the policy is "skip".
 
         Raises:
-            DamagedRecord: naming shard and record, if the policy is "stop".
+            DamagedRecord: if it is damaged and the policy is "stop"; names shard and record.
             IndexError: if there is no such record.
         """
         try:
@@ -81,7 +82,7 @@ class VideoRecords:
             return None
 
     def entry(self, number: SupportsIndex) -> VideoEntry:
-        """What the list says of the record.
+        """Return the entry of a record in the video list.
 
         Raises:
             IndexError: if there is no such record.
@@ -92,7 +93,7 @@ class VideoRecords:
         return self._entries[index]
 
     def crc(self, number: SupportsIndex) -> int:
-        """Masked CRC32C of the record, by the index: another value is another content. Nothing of the record is read.
+        """Return the masked CRC32C of a record from the index, to recognize changed content without reading the record.
 
         Raises:
             IndexError: if there is no such record.
@@ -101,10 +102,10 @@ class VideoRecords:
         return int(self._indices[entry.shard].crcs[entry.record])
 
     def read_bytes(self, number: SupportsIndex) -> bytes:
-        """The serialised record, agreed with its frame and its index.
+        """Read a serialized record and verify it against its frame and the index.
 
         Raises:
-            DamagedRecord: naming shard and record.
+            DamagedRecord: if it is damaged; names shard and record.
             IndexError: if there is no such record.
         """
         entry = self.entry(number)
@@ -119,10 +120,10 @@ class VideoRecords:
             raise self.damage(number, str(damage)) from None
 
     def read(self, number: SupportsIndex) -> VideoRecord:
-        """The record, whatever the policy.
+        """Read a record, whatever the policy.
 
         Raises:
-            DamagedRecord: naming shard and record; also if it is another video than the list says.
+            DamagedRecord: if it is damaged, or is another video than the list says; names shard and record.
             IndexError: if there is no such record.
         """
         data = self.read_bytes(number)
@@ -140,7 +141,7 @@ class VideoRecords:
         return record
 
     def damage(self, number: SupportsIndex, reason: str) -> DamagedRecord:
-        """The error that names this record's place, for `stop_or_count`."""
+        """Make an error that names this record's location, for `stop_or_count`."""
         entry = self.entry(number)
         return DamagedRecord(
             f"record {entry.record} of {self._shards[entry.shard]} (video {entry.video_id!r}) is damaged: {reason}; "
@@ -148,10 +149,10 @@ class VideoRecords:
         )
 
     def stop_or_count(self, number: SupportsIndex, damage: DamagedRecord) -> None:
-        """Do with a damaged record what the policy says.
+        """Handle a damaged record according to the policy.
 
         Raises:
-            DamagedRecord: the one given, if the policy is "stop".
+            DamagedRecord: the given error, if the policy is "stop".
         """
         if self.on_damage == "stop":
             raise damage
@@ -165,16 +166,51 @@ class VideoRecords:
 def read_videos(
     folder: str | os.PathLike[str], split: str, *, on_damage: str = "stop"
 ) -> Iterator[tuple[int, VideoRecord]]:
-    """Each video of a split with its dense index, in the list's order: for evaluation and for looking at a data set.
+    """Yield each video of a split with its dense index, in the list's order, for evaluation and inspection.
 
     Damaged records are left out if `on_damage` is "skip".
 
     Raises:
-        FileNotFoundError, ValueError: as VideoRecords does, at the first video.
-        DamagedRecord: naming shard and record, if `on_damage` is "stop".
+        FileNotFoundError, ValueError: as VideoRecords, at the first video.
+        DamagedRecord: if a record is damaged and `on_damage` is "stop"; names shard and record.
     """
     records = VideoRecords(folder, split, on_damage=on_damage)
     for number, video_index in enumerate(records.video_indices):
         record = records[number]
         if record is not None:
             yield video_index, record
+
+
+HEADS_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "heads" / "shards"
+
+TRAIN_PEOPLE, TRAIN_FRAMES = 192, 16
+
+HELDOUT_PEOPLE, HELDOUT_FRAMES = 24, 64
+
+FRAME_SIZE = 128
+"""Side of the stored frames, in pixels."""
+
+
+def bundled_heads() -> Path:
+    """Return the folder of the bundled data set, with the splits "train" and "heldout"; no person is in both.
+
+    Its records have 70 landmarks: the detected ones lack pupils, the true ones have them.
+
+    Raises:
+        FileNotFoundError: if the installation lacks it.
+    """
+    if not (HEADS_FOLDER / VIDEO_LIST_FILE).is_file():
+        raise FileNotFoundError(
+            f"the bundled heads are missing from {HEADS_FOLDER}: install th_jax again, or render them as "
+            f"{HEADS_FOLDER.parent.name}/LICENSE-shards.md says"
+        )
+    return HEADS_FOLDER
+
+
+def data_folder(folder: str) -> str:
+    """Resolve a data set location: "bundled" is the bundled data set, anything else is returned unchanged.
+
+    Raises:
+        FileNotFoundError: if the installation lacks the bundled data set.
+    """
+    return str(bundled_heads()) if folder == "bundled" else folder

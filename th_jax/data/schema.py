@@ -1,4 +1,4 @@
-"""The record: one video with its frames, landmarks and origin, as a tf.train.Example, but without TensorFlow.
+"""The record schema: one video with its frames, landmarks and origin, as a tf.train.Example, but without TensorFlow.
 
 One record is one *video sequence* of the paper (section 3.2): its clips pooled, with frames spread over them. A data
 set is a folder of TFRecord shards named by `shard_name`, an index beside each, TFDS's metadata and `videos.json`.
@@ -15,29 +15,29 @@ from jaxtyping import Float32, Int64
 # Importing the package costs 0.5 s but no TensorFlow (tested); it ships the protos of tf.train.Example.
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from th_jax.topology import check_point_count
+from th_jax.landmarks.scheme import check_point_count
 
 SCHEMA_VERSION = 1
-"""Raised whenever a feature is added, dropped or changes its meaning; a reader refuses any other version."""
+"""Raised whenever a feature is added, removed or changes its meaning; readers reject other versions."""
 
 FRAMES_PER_VIDEO = 32
-"""Frames of a video by default: the paper's 8 sources, a target, and room for many different episodes."""
+"""Default number of frames per video: the paper's 8 sources, a target, and room for many different episodes."""
 
 MINIMUM_GAP = 1.0
-"""Seconds between two frames of a clip by default: nearer ones show nearly the same face."""
+"""Default minimum distance of two frames of a clip in seconds; closer frames show nearly the same face."""
 
 TIME_TOLERANCE = 1e-3
-"""Seconds by which two frames may be nearer than the stated gap: float32 and frame rates round."""
+"""Seconds by which two frames may be closer than the stated minimum, because float32 and frame rates are rounded."""
 
 
 MAX_FRAME_SIDE = 4096
-"""Pixels: a decoder would take memory for whatever a frame's few bytes declare."""
+"""Maximum side of a frame in pixels: a decoder would allocate memory for whatever a frame's few bytes declare."""
 
-_NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # Huffman tables, extensions and arithmetic conditioning have such markers too
+_NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # these markers are Huffman tables, extensions and arithmetic conditioning
 
 
 class Feature(NamedTuple):
-    """One feature of the record. Letters in `shape` stand for sizes that differ: F frames, P landmarks."""
+    """One feature of the record. Letters in `shape` are variable sizes: F frames, P landmarks."""
 
     kind: Literal["bytes", "float32", "int64"]
     shape: tuple[str | int, ...]
@@ -63,7 +63,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
 
 
 class VideoRecord(NamedTuple):
-    """One video: F frames and what is known about them. The fields are explained in `FEATURES`."""
+    """One video: F frames with landmarks and origin. `FEATURES` documents the fields."""
 
     frames: tuple[bytes, ...]
     landmarks: Float32[np.ndarray, "F P 2"]
@@ -80,10 +80,10 @@ class VideoRecord(NamedTuple):
 
 
 def shard_name(name: str, split: str, shard: int, shards: int) -> str:
-    """File name of one shard, as TFDS names it.
+    """Return the file name of a shard, as TFDS names it.
 
     Raises:
-        ValueError: if the data set's name or the split is not a plain lower-case word of at most 100 letters.
+        ValueError: if the data set's name or the split is not a plain lowercase word of at most 100 letters.
     """
     for what, word in (("data set's name", name), ("split", split)):
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", word):
@@ -92,10 +92,10 @@ def shard_name(name: str, split: str, shard: int, shards: int) -> str:
 
 
 def validate(record: VideoRecord) -> None:
-    """Refuse a record that no reader could trust.
+    """Check that a record is valid and consistent.
 
     Raises:
-        ValueError: naming the video, the field and what is wrong with it.
+        ValueError: if it is not; names the video, the field and the problem.
     """
     for field in ("identity", "video_id", "licence"):
         value = getattr(record, field)
@@ -108,10 +108,10 @@ def validate(record: VideoRecord) -> None:
 
 
 def serialise(record: VideoRecord) -> bytes:
-    """The record as a tf.train.Example; the same bytes for the same record.
+    """Serialize a record as a tf.train.Example, deterministically.
 
     Raises:
-        ValueError: if the record is not valid (see `validate`).
+        ValueError: if the record is invalid (see `validate`).
     """
     validate(record)
     features = {}
@@ -131,16 +131,16 @@ def serialise(record: VideoRecord) -> bytes:
 
 
 def parse(data: bytes) -> VideoRecord:
-    """The record in a serialised tf.train.Example.
+    """Parse a record from a serialized tf.train.Example.
 
     Raises:
-        ValueError: if these bytes are no record of this schema version.
+        ValueError: if the bytes are not a record of this schema version.
     """
     try:
         features = tf_example_pb2.Example.FromString(data).features.feature
-    except Exception as error:  # protobuf's DecodeError is no public class of the same name in all of its versions
+    except Exception as error:  # the public name of protobuf's DecodeError differs between versions
         raise ValueError(f"{len(data)} bytes are no tf.train.Example: {error}") from error
-    # A proto map makes what it is asked for: the names are compared before anything is read.
+    # Proto maps create missing keys on access, so the names are compared before anything is read.
     missing = sorted(set(FEATURES) - set(features.keys()))
     if missing:
         raise ValueError(f"a record needs the features {', '.join(FEATURES)}, but {', '.join(missing)} is missing")
@@ -164,7 +164,7 @@ def parse(data: bytes) -> VideoRecord:
 
 
 def jpeg_sides(jpeg: bytes) -> tuple[int, int]:
-    """Height and width that a JPEG declares, read from its first segments alone; zeros for what is none."""
+    """Return the height and width that a JPEG declares, from its first segments only; zeros for other data."""
     at = 2 if jpeg.startswith(b"\xff\xd8\xff") else len(jpeg)
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
@@ -224,7 +224,7 @@ def _check(record: VideoRecord) -> None:
 
 
 def _check_points(record: VideoRecord) -> None:
-    """What is checked at each reading too: without it, a record of somebody else's could stop a run in the middle."""
+    """Check what every read checks too, so that a foreign record cannot fail in the middle of a run."""
     if not record.frames:
         raise ValueError("it has no frames")
     _check_landmarks("landmarks", record.landmarks, len(record.frames))

@@ -1,6 +1,6 @@
-"""One person's photos or video to `Shots`: faces found, cropped, and up to 32 of varied poses chosen.
+"""Loads one person's photos or video as `Shots`: detects and crops faces, and selects up to 32 of varied poses.
 
-Needs the extra `video`. The crops are those of `th_jax.faces.crop`, as in shards and drivers.
+Requires the extra `video`. Crops are computed by `th_jax.faces.crop`, as for shards and drivers.
 """
 
 from collections import Counter
@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from th_jax.data.photo_candidates import candidates_of_photos
-from th_jax.data.shot_candidates import MIN_FACE, Candidate, Source, Verdict
-from th_jax.data.video_candidates import candidates_of_video
+from th_jax.data.shot_selection import MIN_FACE, Candidate, Source, Verdict, candidates_of_photos, candidates_of_video
 from th_jax.faces import NEEDED_IN_FILM, crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
 from th_jax.media.limits import spelt_out
@@ -33,12 +31,12 @@ __all__ = [
 ]
 
 SHOT_COUNTS = (1, 8, 32)
-"""The sizes to which shots are padded (the paper's T), so that three compiled programs serve every person."""
+"""Padded numbers of shots (the paper's T), so that three compiled programs serve all people."""
 
 _ADVICE = "use pictures that show the face upright, rather from the front, well lit and"
 _IN_PHOTO = f"at least {MIN_FACE:.0f} px wide"
 _NAMED = 10
-"""Photos that the sentence names if none can be used."""
+"""Maximum number of photos that the error message names if none can be used."""
 _BY_HAND = (
     'mark the 68 points of one photo by hand and add --landmarks FILE (landmarks= in Python): a text file with a line "x y" '
     "in pixels for each, JSON or .pts; docs/shots.md shows their order"
@@ -46,29 +44,29 @@ _BY_HAND = (
 
 
 class ShotsReport(NamedTuple):
-    """The shots, and what became of each picture."""
+    """The shots, and the outcome for each image."""
 
     shots: Shots
     sources: tuple[Source, ...]
 
 
 class LeftOut(NamedTuple):
-    """Pictures that are not among the shots because they cannot be."""
+    """Images that are not among the shots because they are unusable."""
 
     file: str
-    """Its name; characters that cannot be shown are spelt out."""
+    """File name, with unprintable characters escaped."""
     why: str
 
 
 class Pictures(NamedTuple):
-    """What became of the pictures of one person, in plain numbers and text."""
+    """Outcomes for one person's images, in plain numbers and text."""
 
     looked_at: int = 0
-    """Photos that were opened, or frames of a video."""
+    """Number of photos opened, or of video frames examined."""
     spare: int = 0
-    """Good ones that were not needed: others show more varied poses."""
+    """Number of usable images that were not needed, because others show more varied poses."""
     left_out: tuple[LeftOut, ...] = ()
-    """The others: each photo, and the frames of a video by reason."""
+    """The other images: each photo, and the frames of a video by reason."""
 
 
 def load_shots(
@@ -80,7 +78,18 @@ def load_shots(
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
 ) -> Shots:
-    """The pictures of one person from a photo, a folder of photos or a video: the shots of `inspect_shots`.
+    """Load the images of one person from a photo, a folder of photos or a video.
+
+    Args:
+        path: photo, folder of photos, or video.
+        size: side of the frames, in pixels.
+        shots: maximum number of shots; 32 by default.
+        context: scale of the square around the head (`segment_square`).
+        limits: limits on the files.
+        landmarks: file of hand-marked landmarks for a single photo.
+
+    Returns:
+        The shots of `inspect_shots`.
 
     Raises:
         ValueError, MediaError, ImportError: as `inspect_shots`.
@@ -97,29 +106,32 @@ def inspect_shots(
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
 ) -> ShotsReport:
-    """Shots of one person and what became of each picture.
+    """Load the shots of one person, and report the outcome for each image.
 
-    Frames are UInt8 RGB of `size` pixels; landmarks are the 68 points in [0, 1], or 70 if a file of landmarks brings the
-    pupils. Up to `shots` (at most 32) pictures are chosen, the most typical pose first and then always the one that
-    differs most from those before, and padded to 1, 8 or 32 by repetition, with mask 0. Photos are cropped one by one,
-    the stretches of a video each in one fixed square. In a video the most prominent face (largest product of score and
-    side) is followed; a photo with a rival is left out. A photo in which no face is found is searched on copies, and
-    turned by quarters if its face lies (`th_jax.data.photo_candidates`); `Source.detail` says so.
+    Frames are UInt8 RGB of `size` pixels. Landmarks are 68 points in [0, 1], or 70 if a landmark file contains the
+    pupils. Up to `shots` (at most 32) images are selected: first the most typical pose, and then always the one that
+    differs most from those before. They are padded to 1, 8 or 32 by repetition, with mask 0. Photos are cropped one by
+    one, and each segment of a video in one fixed square. In a video, the most prominent face (largest product of score
+    and side) is tracked; a photo with a rival face is left out. A photo in which no face is detected is searched on
+    copies, and turned by quarters if its face is lying (`th_jax.data.shot_selection`); `Source.detail` says so.
 
     Args:
-        path: a photo, a folder of photos or a video.
-        size: of the frames, in pixels.
-        shots: at most; 32 by default.
-        context: of `segment_square`.
-        limits: of the files.
-        landmarks: a file with the landmarks of a single photo, marked by hand (`th_jax.data.landmark_file`): for
-            paintings and statues in which no face is found. Nothing is searched then, and dlib is not needed.
+        path: photo, folder of photos, or video.
+        size: side of the frames, in pixels.
+        shots: maximum number of shots; 32 by default.
+        context: scale of the square around the head (`segment_square`).
+        limits: limits on the files.
+        landmarks: file of hand-marked landmarks for a single photo (`th_jax.data.landmark_file`), for paintings and
+            statues in which no face is detected. Detection is skipped then, and dlib is not needed.
+
+    Returns:
+        The shots, and the outcome for each image.
 
     Raises:
-        ValueError: for a size outside of 16 to 4096, for `shots` outside of 1 to 32, for a folder without pictures, for
-            landmarks that are none or that come with a folder or a video, and if no picture can be used, with the reasons.
+        ValueError: if `size` is outside 16 to 4096 or `shots` outside 1 to 32, if a folder has no images, if landmarks
+            are invalid or given with a folder or a video, or if no image is usable; the message gives the reasons.
         MediaError: if a single photo or a video cannot be read.
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
     """
     if not 16 <= size <= 4096:
         raise ValueError(f"the size of shots must be 16 to 4096 px, but is {size}")
@@ -150,7 +162,7 @@ def inspect_shots(
 def shots_and_pictures(
     path: str | Path, *, size: int, shots: int | None = None, landmarks: str | Path | None = None
 ) -> tuple[Shots, Pictures]:
-    """The shots of `inspect_shots` and what became of the pictures, all of it plain: a process with limits can send it.
+    """Return the shots of `inspect_shots` and the outcomes as plain values, which an isolated process can send.
 
     Raises:
         ValueError, MediaError, ImportError: as `inspect_shots`.
@@ -162,9 +174,9 @@ def shots_and_pictures(
 
 
 def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np.ndarray, " C"]:
-    """Indices of up to `count` faces of varied pose and expression: farthest-point selection.
+    """Select the indices of up to `count` faces of varied pose and expression by farthest-point selection.
 
-    Distances are those of landmarks freed of position and size. The first is the one nearest to the mean.
+    Distances are those of landmarks normalized for position and size. The first face is the one closest to the mean.
     """
     flat = (landmarks - landmarks.mean(1, keepdims=True)) / face_size(landmarks)[:, None, None]
     flat = flat.reshape(len(flat), -1)
@@ -180,7 +192,7 @@ def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np
 def _crops(
     chosen: list[Candidate], sources: list[Source], size: int, limits: Limits
 ) -> tuple[UInt8[np.ndarray, "C N N 3"], Float[np.ndarray, "C P 2"]]:
-    """The chosen pictures, read a second time: so that thousands of candidates need no memory."""
+    """Crop the selected images, reading them again, so that thousands of candidates need no memory."""
     first = sources[chosen[0].source]
     if first.time is None:
         crops = []
@@ -215,7 +227,7 @@ def _left_out(sources: Sequence[Source]) -> tuple[LeftOut, ...]:
 
 
 def _why(source: Source) -> str:
-    """The reason without the photo's name, which stands before it."""
+    """Return the reason without the photo's name, which precedes it in the message."""
     detail = source.detail.removeprefix(f"{source.path} ")
     if source.verdict in (Verdict.UNREADABLE, Verdict.NOT_LOOKED_AT):
         return detail

@@ -1,8 +1,8 @@
-"""The ordered list of a data set's videos: what `video_index` and the video table's rows stand for, and where they lie.
+"""The ordered list of a data set's videos, which defines `video_index` and the rows of the video table.
 
-The position in a split's list is the video's dense index for ever. `forget` leaves a tombstone in that place, so that
-no other video's index moves. A tombstone keeps no name, only the hash of the video id: so `digest` stays what
-checkpoints have stored, and a video that was forgotten is recognised when it comes again.
+A video's dense index is its permanent position in its split's list. `forget` leaves a tombstone in that position, so
+that no other index changes. A tombstone keeps only the hash of the video id, not the name. `digest` thus remains what
+checkpoints have stored, and a forgotten video is recognized if it is added again.
 """
 
 import hashlib
@@ -12,28 +12,27 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from th_jax.data.read_range import join, read_file
-from th_jax.whole_file import whole_file
+from th_jax.storage.files import join, read_file, whole_file
 
 VIDEO_LIST_FILE = "videos.json"
 LIST_VERSION = 1
 
 MAX_LIST_BYTES = 2**30
-"""Four million videos."""
+"""Maximum size of a list in bytes: four million videos."""
 
 _KEY = re.compile("[0-9a-f]{64}")
 
 
 class VideoEntry(NamedTuple):
-    """One video of a split, or the tombstone of one (then only `row_key` is kept)."""
+    """One video of a split, or its tombstone, which only has `row_key`."""
 
     row_key: str
-    """SHA-256 of the video id."""
+    """SHA-256 digest of the video id."""
     video_id: str | None = None
     identity: str | None = None
     frames: int = 0
     shard: int = -1
-    """Number of the shard that holds its record."""
+    """Number of the shard that contains its record."""
     record: int = -1
     """Number of its record in that shard."""
 
@@ -44,11 +43,11 @@ class VideoEntry(NamedTuple):
 
 
 class VideoList(NamedTuple):
-    """All videos of a data set, by split, in the order of their dense indices."""
+    """All videos of a data set by split, in the order of their dense indices."""
 
     name: str
     points: int
-    """Landmarks a frame: 68, or 70 with pupils."""
+    """Number of landmarks per frame: 68, or 70 with pupils."""
     frame_size: int
     """Side of the stored frames, in pixels."""
     true_landmarks: bool
@@ -58,31 +57,31 @@ class VideoList(NamedTuple):
     splits: Mapping[str, tuple[VideoEntry, ...]]
 
     def entries(self, split: str) -> tuple[VideoEntry, ...]:
-        """The split's videos and tombstones, in order.
+        """Return the split's videos and tombstones, in order.
 
         Raises:
-            ValueError: if there is no such split, naming those that there are.
+            ValueError: if the split does not exist; lists the existing ones.
         """
         if split not in self.splits:
             raise ValueError(f"data set {self.name!r} has the splits {', '.join(self.splits)}, but no {split!r}")
         return self.splits[split]
 
     def digest(self, *, split: str = "train") -> str:
-        """SHA-256 of the order of the split's videos: lists with the same digest give every index the same meaning.
+        """Compute the SHA-256 digest of the order of a split's videos; equal digests give every index the same meaning.
 
         Forgetting does not change it.
 
         Raises:
-            ValueError: if there is no such split.
+            ValueError: if the split does not exist.
         """
         return hashlib.sha256("\n".join(entry.row_key for entry in self.entries(split)).encode()).hexdigest()
 
     def videos_of(self, identity: str) -> list[str]:
-        """Ids of all videos of one person, over all splits."""
+        """Return the ids of all videos of one person, over all splits."""
         return [str(e.video_id) for entries in self.splits.values() for e in entries if e.identity == identity]
 
     def forget(self, video_ids: Collection[str]) -> "VideoList":
-        """This list with tombstones in place of these videos; one that is a tombstone already stays one.
+        """Return the list with tombstones in place of these videos; existing tombstones are kept.
 
         Raises:
             ValueError: if a video is not in the list.
@@ -101,16 +100,16 @@ class VideoList(NamedTuple):
 
 
 def row_key(video_id: str) -> str:
-    """SHA-256 of a video id, in hexadecimal digits."""
+    """Compute the SHA-256 digest of a video id, in hexadecimal."""
     return hashlib.sha256(video_id.encode()).hexdigest()
 
 
 def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
-    """The list of the data set in `folder` (a path, or an address that fsspec knows).
+    """Load the video list of a data set from a path or an address supported by fsspec.
 
     Raises:
-        FileNotFoundError: if the folder holds no data set.
-        ValueError: if the list was damaged or changed by hand, or is of another version.
+        FileNotFoundError: if the folder has no data set.
+        ValueError: if the list is damaged, was modified, or has another version.
     """
     path = join(folder, VIDEO_LIST_FILE)
     try:
@@ -118,7 +117,7 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{os.fspath(folder)} holds no data set: there is no {VIDEO_LIST_FILE}; make one with "
-            "`python -m data_prep.build_shards`"
+            "`th-jax prepare build`"
         ) from None
     head, _, body = content.partition(b"\n")
     if head != _head(body):
@@ -136,11 +135,11 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
 
 
 def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
-    """Write the list into a local data set's folder, replacing the old one at once or not at all.
+    """Write the list to a local data set's folder, replacing the old one atomically.
 
     Raises:
         ValueError: if a video id occurs twice.
-        OSError: if the disk refuses; nothing is left behind.
+        OSError: if the file cannot be written; no partial file is left behind.
     """
     seen = set()
     for entry in (entry for entries in videos.splits.values() for entry in entries):
@@ -154,7 +153,7 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
         "digests": {s: videos.digest(split=s) for s in videos.splits},
     }
     del fields["splits"]
-    # One video a line: a list of 150,000 stays readable, and so does the difference between two.
+    # One video per line: lists of 150,000 stay readable, and so do diffs.
     splits = ",\n".join(
         f"{json.dumps(split)}: [\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
         for split, entries in videos.splits.items()
@@ -166,7 +165,7 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
 
 
 def _entry(row: Any) -> VideoEntry:
-    """An entry of a list that anybody may have written, and computed the checksum of."""
+    """Validate an entry: lists are untrusted, even with a valid checksum."""
     entry = VideoEntry(*row)
     numbers = (entry.frames, entry.shard, entry.record)
     names = (entry.video_id, entry.identity)
@@ -187,11 +186,11 @@ def _check_fields(fields: Mapping[str, Any], splits: Mapping[str, tuple[VideoEnt
     if not isinstance(shards, dict) or set(shards) != set(splits):
         raise ValueError("its splits and the numbers of their shards do not belong together")
     for split, count in shards.items():
-        # No shard is empty when it is written, and tombstones stay.
+        # No shard is empty when written, and tombstones remain.
         if type(count) is not int or not 0 <= count <= max(1, len(splits[split])):
             raise ValueError(f"{split!r} of {len(splits[split])} videos cannot lie in {count} shards")
 
 
 def _head(body: bytes) -> bytes:
-    """First line of the file: the hash of all other lines."""
+    """Return the first line of the file: the hash of all other lines."""
     return f'{{"sha256": "{hashlib.sha256(body).hexdigest()}",'.encode()

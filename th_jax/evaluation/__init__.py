@@ -1,1 +1,1 @@
-"""How good generated frames are: metrics of arrays, and what held-out people say of a run."""
+"""Evaluation of generated frames: metrics on arrays, and scores of a run on held-out people."""

@@ -1,4 +1,4 @@
-"""How sure a mean is: percentile bootstrap intervals over people, whose frames are not independent of each other."""
+"""Percentile bootstrap intervals of means, resampled over people, because frames of one person are not independent."""
 
 import functools
 from typing import NamedTuple
@@ -11,15 +11,15 @@ CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval. NaN where nothing is known, and in the interval where fewer than two people are."""
+    """A mean with its interval. The mean is NaN without known values, and the interval with fewer than two people."""
 
     value: float
     low: float
     high: float
     people: int
-    """With at least one known frame."""
+    """Number of people with at least one known frame."""
     frames: int
-    """Known ones: those that the mean is over."""
+    """Number of known frames, over which the mean is taken."""
 
 
 def bootstrap_mean(
@@ -30,21 +30,22 @@ def bootstrap_mean(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Estimate:
-    """The mean over all known frames, and the percentile interval of that mean when people are drawn anew.
+    """Compute the mean over all known frames, and its percentile interval when people are resampled.
 
-    A resample draws as many people as there are, with replacement, each with all of their frames. Frames of one person are
-    alike, so an interval over frames would be too narrow. With few people the percentile interval is somewhat too
-    narrow as well.
+    A resample draws as many people as there are, with replacement, each with all of their frames. Frames of one person
+    are similar, so that an interval over frames would be too narrow. With few people, the percentile interval is
+    somewhat too narrow as well.
 
     Args:
-        values: a row a video; NaN where a frame has no value.
-        groups: who is in each row, where a person has several; by default each row is somebody else.
-        resamples: how often people are drawn.
-        confidence: share of resamples that the interval holds.
-        seed: of the draws. Equal numbers of people with equal seeds give equal draws, so that intervals can be repeated.
+        values: one row per video; NaN where a frame has no value.
+        groups: identity of each row's person, for people with several rows; by default each row is another person.
+        resamples: number of resamples.
+        confidence: confidence level of the interval.
+        seed: random seed. Equal numbers of people and equal seeds give equal draws, so that intervals are reproducible.
 
     Raises:
-        ValueError: for no rows, less than one resample, a confidence outside of (0, 1), or groups of another length.
+        ValueError: if there are no rows, `resamples` is below 1, the confidence is outside (0, 1), or `groups` has
+            another length.
     """
     sums, counts = _per_person(values, groups)
     _check(resamples, confidence)
@@ -60,7 +61,7 @@ def bootstrap_mean(
     means = (drawn @ sums)[total > 0] / total[total > 0]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    # Rounding may leave the mean an ulp outside of an interval without width.
+    # Rounding may put the mean an ulp outside an interval of zero width.
     return Estimate(value, float(min(low, value)), float(max(high, value)), people, frames)
 
 
@@ -73,12 +74,13 @@ def bootstrap_difference(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Estimate:
-    """`bootstrap_mean` of ours less theirs, frame by frame: narrower than two intervals, since frames and people are the same.
+    """Compute `bootstrap_mean` of the paired differences ours - theirs.
 
-    A frame without a value on either side does not count.
+    The interval is narrower than those of the two means suggest, because frames and people are the same. Frames without
+    a value on either side do not count.
 
     Raises:
-        ValueError: as `bootstrap_mean`; also if the two differ in shape.
+        ValueError: as `bootstrap_mean`, or if the shapes differ.
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"only equal frames can be paired, but the shapes are {ours.shape} and {theirs.shape}")
@@ -87,13 +89,13 @@ def bootstrap_difference(
 
 @functools.lru_cache(maxsize=2)
 def _draws(people: int, resamples: int, seed: int) -> Float[np.ndarray, "R P"]:
-    """How often each person is drawn in each resample: the same for hundreds of measures of one run."""
+    """Return how often each person is drawn in each resample; cached for the hundreds of measures of a run."""
     drawn = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), resamples)
     return drawn.astype(np.float64)
 
 
 def _per_person(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the known values of each person."""
+    """Return the sum and the number of each person's known values."""
     if not len(values):
         raise ValueError("a mean over people needs at least one person, but none came")
     if groups is not None and len(groups) != len(values):

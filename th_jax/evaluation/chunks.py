@@ -1,4 +1,4 @@
-"""Runs a compiled function over many pictures, a fixed number at a time, so that memory is flat and nothing is traced anew."""
+"""Applies a compiled function to many images in fixed-size chunks, with constant memory and without recompilation."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,19 +8,19 @@ from jaxtyping import Shaped
 from th_jax.types import AnyArray
 
 CHUNK = 24
-"""Most pictures at once."""
+"""Maximum number of images per chunk."""
 
 
 def in_chunks(
     function: Callable[..., AnyArray], arrays: Sequence[Shaped[np.ndarray, "N *_"]], *, chunk: int = CHUNK
 ) -> Shaped[np.ndarray, "N *_"]:
-    """`function` of arrays that share their first dimension, `chunk` rows after `chunk` rows, joined on the host.
+    """Apply `function` to arrays that share their first dimension, `chunk` rows at a time, and join the results on the host.
 
-    The last rows are repeated to fill the last chunk: `function` must treat each row by itself. Fewer rows than a chunk go
-    through as they are.
+    The last rows are repeated to fill the last chunk, so `function` must treat each row independently. Fewer rows than
+    a chunk are passed unchanged.
 
     Raises:
-        ValueError: for no rows, or a chunk below 1.
+        ValueError: if there are no rows, or `chunk` is below 1.
     """
     count = len(arrays[0])
     if count < 1 or chunk < 1:
@@ -36,5 +36,5 @@ def in_chunks(
 
 
 def joined(array: Shaped[AnyArray, "..."], *, content: int) -> Shaped[np.ndarray, "..."]:
-    """All dimensions but the last `content` ones as one, on the host: [I, S, H, W, 3] to [I x S, H, W, 3]."""
+    """Flatten all dimensions except the last `content` ones, on the host: [I, S, H, W, 3] to [I x S, H, W, 3]."""
     return np.asarray(array).reshape((-1, *array.shape[array.ndim - content :]))

@@ -1,19 +1,12 @@
-"""Plots of runs from their metrics.jsonl: `python -m th_jax.evaluation.curves RUN … --out FILE.png`.
+"""Plots training curves from the metrics.jsonl files of runs: `th-jax curves`.
 
-Needs the extra "report" (matplotlib).
+Requires the extra "report" (matplotlib).
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from th_jax.console import forgiving_output
-from th_jax.media import Kind, Provenance, write_image
-from th_jax.run_log import read_metrics
 
 PANELS = (
     "loss/content",
@@ -30,7 +23,7 @@ BASELINES = {"nearest_copy": "nearest copy", "mean_frame": "mean frame", "real":
 
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of one metric, without those that are not finite."""
+    """Return the steps and values of one metric, without values that are not finite."""
     found = [(line["step"], float(line[name])) for line in lines if name in line]
     steps, values = np.array(found, np.float64).reshape(-1, 2).T
     finite = np.isfinite(values)
@@ -38,18 +31,18 @@ def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, n
 
 
 def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, panels: Sequence[str] = PANELS) -> np.ndarray:
-    """One panel a metric, one line a run; dashed lines are the baselines on the same held-out frames.
+    """Draw one panel per metric and one line per run; dashed lines are the baselines on the same held-out frames.
 
     Args:
-        runs: for each run's name its metrics, as `read_metrics` gives them.
-        panels: names of metrics; one that no run has is left out.
+        runs: metrics of each run by name, as returned by `read_metrics`.
+        panels: names of metrics; those that no run has are left out.
 
     Returns:
         UInt8 `[H, W, 3]`.
 
     Raises:
         ValueError: if no run has any of the metrics.
-        ImportError: without matplotlib, with the command that installs it.
+        ImportError: if matplotlib is not installed; the message gives the command that installs it.
     """
     shown = [name for name in panels if any(len(series(lines, name)[0]) for lines in runs.values())]
     if not shown:
@@ -84,29 +77,3 @@ def _new_figure(*, rows: int) -> Any:
     figure = Figure(figsize=(12, 2.6 * rows), dpi=90)
     FigureCanvasAgg(figure)
     return figure
-
-
-@forgiving_output()
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m th_jax.evaluation.curves", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or metrics.jsonl files")
-    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--panel", action="append", help="a metric to draw; may be given several times")
-    chosen = parser.parse_args(arguments)
-    try:
-        files = [path / "metrics.jsonl" if path.is_dir() else path for path in chosen.runs]
-        if missing := [str(path) for path in files if not path.is_file()]:
-            raise ValueError(f"there are no metrics at {', '.join(missing)}")
-        runs = {(path.parent if path.stem == "metrics" else path).stem: read_metrics(path) for path in files}
-        picture = draw_curves(runs, panels=chosen.panel or PANELS)
-        write_image(chosen.out, picture, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
-    except (ValueError, ImportError, OSError) as error:
-        print(f"th_jax.evaluation.curves: {error}", file=sys.stderr)
-        return 1
-    print(chosen.out)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What dlib sees in frames: landmarks and descriptors of the most prominent face, NaN where it finds none."""
+"""Landmarks and identity descriptors of the most prominent face in each frame, by dlib; NaN where no face is detected."""
 
 from typing import NamedTuple
 
@@ -15,33 +15,34 @@ from th_jax.faces.detect import (
     predict_landmarks,
 )
 from th_jax.faces.track import settled_landmarks
-from th_jax.topology import IBUG_POINTS
+from th_jax.landmarks.scheme import IBUG_POINTS
 
 SIDE = 256
-"""Smaller frames are enlarged to this many pixels (cubic) before the search: HOG needs faces of about 80 px."""
+"""Side in pixels to which smaller frames are enlarged (cubic) before detection: HOG needs faces of about 80 px."""
 
 DESCRIPTOR_WIDTH = 128
 
 
 class FaceMeasures(NamedTuple):
-    """Of each frame: 68 landmarks in [0, 1] (they may pass the frame's edge) and the descriptor of identity."""
+    """Measures of each frame: 68 landmarks in [0, 1] (possibly outside the frame), and the identity descriptor."""
 
     landmarks: Float[np.ndarray, "*frames 68 2"]
     descriptors: Float[np.ndarray, "*frames 128"]
-    """All NaN where descriptors were not asked for."""
+    """All NaN if descriptors were not requested."""
 
 
 def measure_faces(frames: UInt8[np.ndarray, "*frames H W 3"], *, descriptors: bool = True) -> FaceMeasures:
-    """Landmarks and descriptors, frame by frame; a frame that shows no face to the detector is a row of NaN.
+    """Measure landmarks and descriptors, frame by frame; a frame without a detected face is a row of NaN.
 
-    Real, generated and copied frames must all go through here: the detector's own bias is then the same for each.
+    Real, generated and copied frames must all be measured by this function, so that the detector's bias is the same for
+    each.
 
     Args:
-        frames: RGB.
-        descriptors: whether to compute them too; they take several times as long as the rest.
+        frames: RGB frames.
+        descriptors: whether to compute descriptors, which take several times as long as the rest.
 
     Raises:
-        ImportError, FileNotFoundError: without dlib or its models, which the extra `video` installs.
+        ImportError, FileNotFoundError: if dlib or its models, installed by the extra `video`, are missing.
     """
     batch = frames.shape[:-3]
     flat = frames.reshape((-1, *frames.shape[-3:]))
@@ -59,11 +60,11 @@ def measure_faces(frames: UInt8[np.ndarray, "*frames H W 3"], *, descriptors: bo
 
 
 def check_face_models() -> None:
-    """Load what `measure_faces` needs, to fail before a run and not at its first evaluation.
+    """Load what `measure_faces` needs, so that problems are found before a run and not at its first evaluation.
 
     Raises:
         ImportError, FileNotFoundError: as `measure_faces`.
-        ValueError: if the landmark model is no 68-point predictor.
+        ValueError: if the landmark model is not a 68-point predictor.
     """
     blank = np.zeros((SIDE, SIDE, 3), np.uint8)  # neither model needs a face
     face_descriptor(blank, predict_landmarks(blank, Box(0.25 * SIDE, 0.25 * SIDE, 0.75 * SIDE, 0.75 * SIDE)))

@@ -1,28 +1,22 @@
-"""How a run does on people it never saw: frames generated feed-forward, scored beside copied and mean frames.
+"""Evaluation of a run on held-out people: frames generated feed-forward, and baselines of copied and mean frames.
 
-`python -m th_jax.evaluation.heldout` prints what the baselines reach on the bundled held-out people.
+`python -m benchmarks.baselines` prints the baselines' scores on the bundled held-out people.
 """
 
-import argparse
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import numpy as np
 from jax import Array
 from jaxtyping import UInt8
 
-from th_jax.console import forgiving_output
-from th_jax.data.bundled import bundled_heads
-from th_jax.data.records import VideoRecords
 from th_jax.evaluation.chunks import CHUNK, in_chunks, joined
-from th_jax.evaluation.people import LANDMARKS, ChosenFrames, HeldOut, choose_frames, load_heldout
+from th_jax.evaluation.people import ChosenFrames, HeldOut, choose_frames, load_heldout
 from th_jax.evaluation.scores import RealFaces, heldout_scores, heldout_table, real_faces, table_means
+from th_jax.figures import landmark_pictures, picture_grid
 from th_jax.images import to_network_range, to_uint8
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.weights import load_perceptual
-from th_jax.rendering.figures import landmark_pictures, picture_grid
 from th_jax.types import NetworkState
 
 __all__ = [
@@ -43,22 +37,26 @@ __all__ = [
 ]
 
 BASELINES = ("nearest_copy", "random_copy", "mean_frame", "real")
-"""Kinds of frames that need no networks: see `baseline_frames`."""
+"""Frames that need no networks: see `baseline_frames`."""
 
 
 def generate_heldout(
     networks: Networks, synthesis: NetworkState, held: HeldOut, *, chunk: int = CHUNK
 ) -> UInt8[np.ndarray, "I S H W 3"]:
-    """Feed-forward frames (paper, section 3.3, without fine-tuning): ê is the mean of E over the K sources, x̂ = G(y, P ê).
+    """Generate feed-forward frames, without fine-tuning (paper, section 3.3).
 
-    Runs `chunk` frames after `chunk` frames through two compiled programs, whose memory does not grow with the people.
+    ê is the mean of E over the K sources, and x̂ = G(y, P ê). Two compiled programs process `chunk` frames at a time,
+    in memory that does not grow with the number of people.
 
     Args:
-        synthesis: E, P and G; their u and v must be those of their kernels (averaged weights: `training.state.refreshed`).
-        held: frames of the networks' size.
+        networks: networks of the run.
+        synthesis: parameters of E, P and G; u and v must match their kernels (averaged weights:
+            `training.state.refreshed`).
+        held: held-out frames of the networks' size.
+        chunk: number of frames per call.
 
     Raises:
-        ValueError: for frames of another size, or a chunk below 1.
+        ValueError: if frames have another size, or `chunk` is below 1.
     """
     size = networks.image_size
     if held.source_frames.shape[-3:] != (size, size, 3):
@@ -80,16 +78,17 @@ def generate_heldout(
 
 
 def baseline_frames(held: HeldOut, kind: str, *, seed: int = 0) -> UInt8[np.ndarray, "I S H W 3"]:
-    """Frames that need no networks, in place of the targets.
+    """Make frames without networks, in place of the targets.
 
     Args:
-        kind: "nearest_copy", the source whose landmarks are nearest to the target's (mean distance of the points known in
-            both, where they lie); "random_copy", a source drawn for each target; "mean_frame", the mean of the person's
-            sources; "real", the targets themselves: the floor that the detector's own error sets.
-        seed: of the random copies.
+        held: held-out frames.
+        kind: "nearest_copy", the source whose landmarks are closest to the target's (mean distance of the points known
+            in both, without alignment); "random_copy", a random source for each target; "mean_frame", the mean of the
+            person's sources; "real", the targets themselves: the lower bound due to the detector's own error.
+        seed: random seed of the copies.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: if the kind is unknown.
     """
     sources, targets = np.asarray(held.source_frames), np.asarray(held.target_frames)
     people, count = targets.shape[:2]
@@ -114,7 +113,9 @@ def baseline_frames(held: HeldOut, kind: str, *, seed: int = 0) -> UInt8[np.ndar
 def sample_grid(
     held: HeldOut, frames: UInt8[np.ndarray, "I S H W 3"], *, people: int = 8, target: int = 0
 ) -> UInt8[np.ndarray, "Y X 3"]:
-    """The first people, one a row: a source, the target's landmarks, the real target, the generated one.
+    """Draw a grid with one row for each of the first people.
+
+    Columns are a source, the target's landmarks, the real target, and the generated frame.
 
     Raises:
         ValueError: if there are no people, or no such target.
@@ -142,40 +143,9 @@ def _redraw(
 
 
 def scores_markdown(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Scores of several systems as a Markdown table: a measure a row, a system a column."""
+    """Format scores of several systems as a Markdown table: one row per measure, one column per system."""
     systems = list(scores)
     measures = list(dict.fromkeys(measure for column in scores.values() for measure in column))
     rows = [["measure", *systems], ["---", *("---:" for _ in systems)]]
     rows += [[name, *(f"{scores[system].get(name, np.nan):.4f}" for system in systems)] for name in measures]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-@forgiving_output()
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m th_jax.evaluation.heldout", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help='data set with a split "heldout" (default: the bundled heads)')
-    parser.add_argument("--size", type=int, default=64, help="side of the frames in pixels")
-    parser.add_argument("--people", type=int, help="only the first so many people")
-    parser.add_argument("--landmarks", choices=LANDMARKS, default="true", help="which landmarks are taken for true")
-    parser.add_argument("--no_faces", action="store_true", help="measure pixels and features alone, without dlib")
-    options = parser.parse_args(arguments)
-    try:
-        records = VideoRecords(options.data or bundled_heads(), "heldout")
-        held = load_heldout(records, image_size=options.size, people=options.people, landmarks=options.landmarks)
-        real = None if options.no_faces else real_faces(held)
-        perceptual = load_perceptual(["vgg16"])
-        scores = {}
-        for kind in BASELINES:
-            frames = baseline_frames(held, kind)
-            scores[kind] = heldout_scores(held, frames, perceptual=perceptual, faces=not options.no_faces, real=real)
-    except (ValueError, OSError, ImportError) as error:
-        parser.error(str(error))
-    people, targets = held.target_frames.shape[:2]
-    print(f"{people} people of {records.videos.name!r} at {options.size} px: {targets} targets from", end=" ")
-    print(f"{held.source_frames.shape[1]} sources each\n\n{scores_markdown(scores)}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

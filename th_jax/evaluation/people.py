@@ -1,11 +1,11 @@
-"""Which held-out people and frames a run is judged on: sources to learn a person from, and disjoint targets to redraw."""
+"""Selects held-out people and frames for evaluation: sources to learn a person from, and disjoint target frames."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord
 from th_jax.types import AnyArray
@@ -17,7 +17,7 @@ LANDMARKS = ("true", "detected")
 
 
 class HeldOut(NamedTuple):
-    """I people with K source and S target frames each; no frame is both. Landmarks in [0, 1], NaN where unknown."""
+    """I people with K source and S target frames each, which are disjoint. Landmarks in [0, 1], NaN where unknown."""
 
     source_frames: UInt8[AnyArray, "I K H W 3"]
     source_landmarks: Float[AnyArray, "I K P 2"]
@@ -26,7 +26,7 @@ class HeldOut(NamedTuple):
 
 
 class ChosenFrames(NamedTuple):
-    """What was chosen of one video: enough to score another system on the same frames."""
+    """Frames selected from one video, sufficient to score another system on the same frames."""
 
     record: int
     """Number of the record in its split."""
@@ -39,14 +39,17 @@ class ChosenFrames(NamedTuple):
 def choose_frames(
     records: VideoRecords, *, people: int | None = None, sources: int = SOURCES, targets: int = TARGETS, seed: int = 0
 ) -> tuple[ChosenFrames, ...]:
-    """Targets evenly over each video's frames, and sources drawn from the rest; reads no record.
+    """Select targets evenly over each video's frames, and random sources from the rest; reads no records.
 
     Args:
-        people: the first so many videos of the split; all by default.
-        seed: of the sources. A person's sources do not depend on how many people are chosen.
+        records: opened split of a data set.
+        people: number of videos, from the start of the split; all by default.
+        sources: number of source frames per person.
+        targets: number of target frames per person.
+        seed: random seed of the sources. A person's sources do not depend on the number of people.
 
     Raises:
-        ValueError: if the split has no or fewer videos, a number is below 1, or a video has too few frames.
+        ValueError: if the split has no or too few videos, a number is below 1, or a video has too few frames.
     """
     if min(sources, targets) < 1 or (people is not None and people < 1):
         raise ValueError(f"people, sources and targets must be 1 or more, but {people}, {sources} and {targets} came")
@@ -68,15 +71,21 @@ def load_heldout(
     landmarks: str = "true",
     seed: int = 0,
 ) -> HeldOut:
-    """The frames of `choose_frames`, decoded and reduced to `image_size` pixels.
+    """Load the frames of `choose_frames`, decoded and reduced to `image_size` pixels.
 
     Args:
+        records: opened split of a data set.
+        image_size: side of the frames, in pixels.
+        people: number of videos, from the start of the split; all by default.
+        sources: number of source frames per person.
+        targets: number of target frames per person.
         landmarks: "true" for the exact points of rendered heads, "detected" for the detector's.
+        seed: random seed of the sources.
 
     Raises:
-        ValueError: as `choose_frames`; for another kind of landmarks, one that the data set lacks, an `image_size` below 1,
-            or frames that are stored smaller than it.
-        DamagedRecord: naming shard and record.
+        ValueError: as `choose_frames`; or if the kind of landmarks is unknown or missing in the data set, or
+            `image_size` is below 1 or larger than the stored frames.
+        DamagedRecord: if a record is damaged; names shard and record.
     """
     if landmarks not in LANDMARKS:
         raise ValueError(f'landmarks must be "true" or "detected", but {landmarks!r} came')

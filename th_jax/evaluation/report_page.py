@@ -1,6 +1,6 @@
-"""One HTML page about an evaluation that loads nothing: sentences, a table, plots as SVG, and rows of pictures.
+"""A self-contained HTML report of an evaluation: sentences, tables, plots as SVG, and rows of images.
 
-Plots and pictures also come as files of their own, for documents that cannot hold a page.
+Plots and images are also available as separate files, for documents that cannot embed a page.
 """
 
 import base64
@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
 _COLUMNS = 3
-"""Of plots in a file."""
+"""Number of plots per row in a file."""
 _COLORS = ("#2f6db3", "#c8502e", "#2e8b57", "#8c8c8c", "#8e4fa8", "#b8860b", "#008b8b", "#d16ba5")
 
 _STYLE = """
@@ -34,7 +34,7 @@ img { display: block; max-width: 100%; image-rendering: pixelated } code { font-
 
 
 class Point(NamedTuple):
-    """A value with its interval at a place on the x axis; NaN limits draw no interval."""
+    """A value with its interval at an x position; NaN limits draw no interval."""
 
     x: float
     value: float
@@ -43,20 +43,20 @@ class Point(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """Lines over an axis, or, without lines, only marks."""
+    """Lines over an axis, or only markers."""
 
     title: str
     series: Mapping[str, Sequence[Point]]
     ticks: Sequence[tuple[float, str]]
-    """Places on the x axis with their names."""
+    """Positions on the x axis with labels."""
     axis: str
     lines: bool = True
     levels: Mapping[str, float] = {}
-    """Dashed horizontal lines, such as what real frames reach."""
+    """Dashed horizontal lines, such as the level of real frames."""
 
 
 class Row(NamedTuple):
-    """Pictures beside each other under a heading."""
+    """Images side by side under a heading."""
 
     title: str
     captions: Sequence[str]
@@ -64,24 +64,24 @@ class Row(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page, its elements in this order."""
+    """A section of the page, with its elements in this order."""
 
     title: str
     sentences: Sequence[str] = ()
     points: Sequence[str] = ()
-    """Of a list."""
+    """Items of a list."""
     table: Sequence[Sequence[str]] = ()
-    """Headings first; texts in the first two columns, numbers in the others."""
+    """Header row first; text in the first two columns, numbers in the others."""
     plots: Sequence[Plot] = ()
     rows: Sequence[Row] = ()
 
 
 def report_page(title: str, sections: Iterable[Section]) -> str:
-    """The page as text. All names come from data and are escaped; nothing is fetched, nothing runs.
+    """Render the page as text. All names are untrusted and are escaped; the page loads and runs nothing.
 
     Args:
-        title: its heading.
-        sections: in their order. Colours belong to names: a series has the same one in every plot of a section.
+        title: heading of the page.
+        sections: sections in order. Colors belong to names: a series has the same color in every plot of a section.
     """
     parts = [
         "<!doctype html>",
@@ -98,7 +98,7 @@ def report_page(title: str, sections: Iterable[Section]) -> str:
 
 
 def plots_drawing(sections: Iterable[Section]) -> str:
-    """The plots of some sections as one SVG file, each section under its title, with the page's colours."""
+    """Render the plots of some sections as one SVG file, each section under its title, with the page's colors."""
     parts: list[str] = []
     top = 0
     for section in sections:
@@ -125,7 +125,7 @@ def plots_drawing(sections: Iterable[Section]) -> str:
 
 
 def stacked_pictures(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.ndarray, "H W 3"]:
-    """The rows of pictures of some sections below each other, with white between them.
+    """Stack the image rows of some sections vertically, with white gaps.
 
     Raises:
         ValueError: if there are none.
@@ -139,7 +139,7 @@ def stacked_pictures(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.
 
 
 def _names(section: Section) -> list[str]:
-    """Of all series, in the order in which they come."""
+    """Return the names of all series, in order of appearance."""
     return list(dict.fromkeys(name for plot in section.plots for name in plot.series))
 
 
@@ -168,7 +168,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     for place, line in enumerate(lines):
         last = place + 1 == len(lines) or lines[place + 1][0] != line[0]
         texts = [f"<td>{escape(text)}</td>" for text in line[:2]]
-        for text in line[2:]:  # the interval is smaller than the number that it belongs to
+        for text in line[2:]:  # the interval is printed smaller than its value
             value, bracket, interval = text.partition(" [")
             texts.append(f'<td class="n">{escape(value)}<small>{escape(bracket + interval)}</small></td>')
         body.append(f"<tr{' class=last' if last else ''}>{''.join(texts)}</tr>")
@@ -184,7 +184,7 @@ def _figure(plot: Plot, names: Sequence[str]) -> str:
 
 
 def _drawn_plot(plot: Plot, names: Sequence[str]) -> list[str]:
-    """The parts of a plot without their frame; none if it has no values."""
+    """Render the contents of a plot; empty if it has no values."""
     known = [p for points in plot.series.values() for p in points if math.isfinite(p.value)]
     if not known:
         return []
@@ -245,7 +245,7 @@ def _drawn_series(
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Three to six round numbers between two values."""
+    """Return three to six round numbers between two values."""
     step = 10.0 ** math.floor(math.log10(high - low))
     step = next(step * part for part in (1.0, 0.5, 0.2, 0.1) if (high - low) / (step * part) >= 3)
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
@@ -256,6 +256,6 @@ def _color(names: Sequence[str], name: str) -> str:
 
 
 def _data_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
-    """As PNG: small pictures, which JPEG would change by more than systems differ."""
+    """Encode as PNG: JPEG would change small images by more than systems differ."""
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

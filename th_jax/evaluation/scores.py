@@ -1,4 +1,4 @@
-"""Scores of frames in the places of held-out targets: pixels, features, landmarks, pose, expression and identity."""
+"""Scores of frames in place of held-out targets: pixels, features, landmarks, pose, expression and identity."""
 
 import functools
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from th_jax.evaluation.chunks import in_chunks, joined
 from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
 from th_jax.evaluation.people import HeldOut
 from th_jax.images import to_network_range
+from th_jax.landmarks.scheme import IBUG_POINTS
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.perceptual.pyramids import feature_pyramids
-from th_jax.perceptual.weights import PerceptualWeights
-from th_jax.topology import IBUG_POINTS
 
 FAILURE_VALUES = {
     "identity/l2": 1.0,
@@ -27,22 +27,23 @@ FAILURE_VALUES = {
     "pose_error": 60.0,
     "expression_error": 0.3,
 }
-"""What a frame without a face is charged: as bad as a wrong person's face in a wrong pose."""
+"""Values charged for a frame without a face: as bad as the face of a wrong person in a wrong pose."""
 
 
 class RealFaces(NamedTuple):
-    """What the detector sees in the real target frames; measured once a run."""
+    """Face measures of the real target frames, computed once per run."""
 
     targets: FaceMeasures
     mean_descriptor: Float[np.ndarray, " 128"]
-    """The mean over people of their mean descriptors: the middle that cosines are centred on."""
+    """Mean over people of their mean descriptors, on which cosines are centered."""
 
 
 def real_faces(held: HeldOut, *, identity: bool = True) -> RealFaces:
-    """The detector's view of the real targets, to be given to every scoring of the same people.
+    """Measure the faces of the real targets, for all scorings of the same people.
 
     Args:
-        identity: whether descriptors are computed, which takes several times as long as the rest.
+        held: held-out frames.
+        identity: whether to compute descriptors, which take several times as long as the rest.
 
     Raises:
         ImportError, FileNotFoundError: as `measure_faces`.
@@ -60,14 +61,15 @@ def heldout_table(
     identity: bool = True,
     real: RealFaces | None = None,
 ) -> dict[str, Float[np.ndarray, "I S"]]:
-    """Every measure of every frame against the real target, by name; NaN where a face was not found.
+    """Compute every measure of every frame against the real target, by name; NaN where no face was detected.
 
     Args:
-        frames: generated, copied or mean frames in the targets' places.
+        held: held-out frames.
+        frames: generated, copied or mean frames in place of the targets.
         perceptual: frozen networks; each adds "<network>_distance".
-        faces: whether landmarks are detected in the frames; a frame without a face takes longest.
-        identity: whether descriptors are compared too, if `faces`; they take several times as long as landmarks.
-        real: `real_faces(held)`, so that real frames are measured once a run; measured here otherwise.
+        faces: whether to detect landmarks in the frames; frames without a face take longest.
+        identity: whether to compare descriptors too, if `faces`; they take several times as long as landmarks.
+        real: `real_faces(held)`, to measure real frames once per run; measured here if missing.
 
     Raises:
         ValueError: if the frames do not have the targets' shape.
@@ -105,11 +107,11 @@ def heldout_scores(
     identity: bool = True,
     real: RealFaces | None = None,
 ) -> dict[str, float]:
-    """The means of `heldout_table` over all frames, by name.
+    """Compute the means of `heldout_table` over all frames, by name.
 
-    Measures of faces are means over the frames with a found face; "<name>/with_failures" charges the others
-    `FAILURE_VALUES`, and "faces/undetected" is their share. A real target without a found face counts as a failure of
-    whatever is compared with it. "l1/box" is over the frames whose box holds a pixel. A mean over no frame is NaN.
+    Face measures are means over the frames with a detected face; "<name>/with_failures" charges `FAILURE_VALUES` for
+    the others, and "faces/undetected" is their share. A real target without a detected face counts as a failure of
+    whatever is compared with it. "l1/box" is over the frames whose box contains a pixel. Means over no frames are NaN.
 
     Raises:
         ValueError, TypeError, ImportError, FileNotFoundError: as `heldout_table`.
@@ -119,7 +121,7 @@ def heldout_scores(
 
 
 def table_means(table: Mapping[str, Float[np.ndarray, "I S"]]) -> dict[str, float]:
-    """The scores of a table: see `heldout_scores`."""
+    """Compute the scores of a table: see `heldout_scores`."""
     scores = {}
     for name, values in table.items():
         if name not in FAILURE_VALUES:
@@ -155,7 +157,7 @@ def _pyramid_distance(weights: PerceptualWeights, made: Array, wanted: Array) ->
 
 
 def _mean_of_known(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """numpy's nanmean, without its warning where nothing is known."""
+    """Compute numpy's nanmean without its warning for empty slices."""
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis)
     return np.asarray(total / np.where(known.any(axis), known.sum(axis), np.nan))

@@ -1,4 +1,4 @@
-"""Watching a run on people it never saw: their scores beside baselines, and the grid of samples, at intervals."""
+"""Monitors a run on held-out people at intervals: scores, baselines, and a grid of samples."""
 
 import functools
 from typing import Any
@@ -18,26 +18,26 @@ from th_jax.evaluation.heldout import (
     sample_grid,
 )
 from th_jax.models.networks import Networks
-from th_jax.perceptual.weights import PerceptualWeights
-from th_jax.run_log import RunLog
+from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.training.run_log import RunLog
 from th_jax.types import NetworkState
 
 
 class HeldOutWatch:
-    """Fixed held-out people; their real frames are measured and the baselines scored once, at the first look."""
+    """Fixed held-out people; their real frames are measured and the baselines scored once, at the first evaluation."""
 
     def __init__(self, records: VideoRecords, *, faces: bool = True, **chosen: Any) -> None:
         """Load the people's frames.
 
         Args:
-            records: a split that the run does not train on.
-            faces: whether landmark and identity errors are measured, which needs the extra "video" and takes about 0.3 s
-                a frame.
-            chosen: as `load_heldout`: image_size, people, sources, targets, landmarks, seed.
+            records: split that the run does not train on.
+            faces: whether to measure landmark and identity errors, which requires the extra "video" and takes about 0.3
+                s per frame.
+            chosen: arguments of `load_heldout`: image_size, people, sources, targets, landmarks, seed.
 
         Raises:
             ValueError: as `load_heldout`.
-            ImportError, FileNotFoundError: as `check_face_models`, if faces are asked for.
+            ImportError, FileNotFoundError: as `check_face_models`, if `faces` is True.
         """
         self.held = load_heldout(records, **chosen)
         if faces:
@@ -46,7 +46,7 @@ class HeldOutWatch:
         self._baselines: dict[str, dict[str, float]] = {}
 
     def baselines(self, perceptual: PerceptualWeights) -> dict[str, float]:
-        """Scores of every baseline: `heldout/nearest_copy/l1/box` and so on."""
+        """Compute the scores of every baseline: `heldout/nearest_copy/l1/box` and so on."""
         if not self._baselines:
             for kind in BASELINES:
                 self._baselines[kind] = self._scores(baseline_frames(self.held, kind), perceptual)
@@ -55,7 +55,7 @@ class HeldOutWatch:
     def look(
         self, log: RunLog, step: int, networks: Networks, averaged: NetworkState, perceptual: PerceptualWeights
     ) -> dict[str, float]:
-        """Score and draw averaged weights; log metrics and samples/STEP.png. `averaged` has u and v of its own kernels."""
+        """Score and render averaged weights, whose u and v match their kernels; logs metrics and samples/STEP.png."""
         if not self._baselines:
             log.metrics(step, self.baselines(perceptual))
         frames = generate_heldout(networks, averaged, self.held)

@@ -1,4 +1,4 @@
-"""Frames to faces: detection, 68 landmarks, tracking, and square crops, fixed or following the face. Loads no jax."""
+"""Face detection, 68 landmarks, tracking, and square crops, fixed or following the face. Does not import JAX."""
 
 from th_jax.faces.crop import (
     Crops,

@@ -1,9 +1,9 @@
-"""Finds a face that detection misses in a picture, on contrast-stretched, enlarged and turned copies of it.
+"""Finds faces that plain detection misses, on contrast-stretched, enlarged and rotated copies of an image.
 
-For paintings, statues, small faces and pictures that lie on their side. The kinds of copies are searched in the order of
-`COPIES`, and the search ends with the first kind that shows a face. A hit counts only if the detector sees it twice
-again, in an upright view of fixed size about it and in that view's mirror image, and no better face in the view's quarter
-turns. Coordinates are pixels of the original picture.
+This helps with paintings, statues, small faces and images that lie on their side. The kinds of copies are searched in
+the order of `COPIES`, and the search ends with the first kind that shows a face. A hit counts only if the detector
+confirms it twice, in an upright view of fixed size around it and in that view's mirror image, and finds no better face
+in the view's quarter turns. Coordinates are pixels of the original image.
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ from th_jax.faces.detect import ENLARGED_SIDE, SEARCH_SIDE, Box, Face, detect_fa
 from th_jax.faces.track import box_around, settled_landmarks
 
 TURNS = (15.0, -15.0, 30.0, -30.0, 45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
-"""Degrees by which copies are turned, counterclockwise; the detector itself stands about 35 to both sides."""
+"""Counterclockwise rotation of the copies in degrees; the detector itself tolerates about 35 to both sides."""
 
 PARTS = (2, 3)
-"""Enlarged copies show overlapping parts, a half and then a third of each side."""
+"""Enlarged copies show overlapping parts: halves, and then thirds of each side."""
 
 MAX_ENLARGEMENT = 3.5
-"""Factor above which no part is enlarged: faces are found from 23 px then."""
+"""Maximum enlargement of a part; faces are then found from 23 px on."""
 
 _FINER = 1.2
-"""Factor by which parts must be larger than what was searched before, or they are passed over."""
+"""Minimum factor by which a part must be larger than the copies searched before it."""
 
 COPY_SCORE = 0.25
-"""The least of a face's three scores: copies are fifty chances more of a false alarm, most of them lying or inverted faces."""
+"""Minimum of a face's three scores. Copies are fifty more chances of a false detection, usually a lying or inverted face."""
 
 DOUBTFUL = 0.6
-"""Score of `detect_faces` below which a face may be the false alarm of an inverted one, and is worth a `second_look`."""
+"""Score of `detect_faces` below which a face may be a false detection of an inverted one, and gets a `second_look`."""
 
 COPIES = (
     "contrast-stretched",
@@ -41,36 +41,36 @@ COPIES = (
     "contrast-stretched and enlarged",
     "contrast-stretched and turned",
 )
-"""The order in which kinds of copies are searched: at most 1, 13, 11, 13 and 11 searches of copies that are
-at most SEARCH_SIDE long, each as costly as the plain detection of a large picture."""
+"""Kinds of copies, in search order: at most 1, 13, 11, 13 and 11 searches of copies that are at most SEARCH_SIDE long,
+each as expensive as plain detection in a large image."""
 
 _OVERLAP = 0.2
-"""Share of a part's side that its neighbour shows too, at least: a face that is still unfound fits into it."""
+"""Minimum overlap of neighboring parts, as a share of a part's side; any face not found before fits into it."""
 
 _FACE_IN_VIEW, _VIEW = 200.0, 520
-"""Sides of the face and of the upright view about it, in pixels; detection enlarges no view of this size."""
+"""Sides of the face and of the upright view around it, in pixels; detection does not enlarge views of this size."""
 
 _VIEWS_SHIFT = 0.35
-"""Face sizes by which a confirmed face may lie off the middle of its view."""
+"""Maximum distance of a confirmed face from the center of its view, in face sizes."""
 
 
 class CopyFace(NamedTuple):
-    """The most prominent face of the first kind of copies that shows one."""
+    """The most prominent face in the first kind of copies that shows one."""
 
     landmarks: Float[np.ndarray, "68 2"]
-    """Pixels of the original picture, ordered as in an upright face: the jaw of one on its head lies above."""
+    """Landmarks in pixels of the original image, ordered as in an upright face: the jaw of an inverted face is at the top."""
     score: float
-    """The least of the detector's scores in the search and the two views."""
+    """Minimum of the detector's scores in the search and the two views."""
     rivals: int
-    """Other faces of that kind of copies, as `most_prominent` counts them."""
+    """Number of other faces in that kind of copies, as counted by `most_prominent`."""
     roll: float
-    """Degrees by which the face is turned clockwise from upright, in (-180, 180]."""
+    """Clockwise rotation of the face from upright in degrees, in (-180, 180]."""
     copy: str
-    """Which copy showed it, in words: "contrast-stretched", "enlarged 2.1 times", "turned by -90°"."""
+    """Description of the copy that showed the face: "contrast-stretched", "enlarged 2.1 times", "turned by -90°"."""
 
 
 class _Hit(NamedTuple):
-    """A face that a copy shows, in pixels of the original; its box is upright in a copy turned by `turn` degrees."""
+    """A face found in a copy, in pixels of the original; its box is upright in a copy rotated by `turn` degrees."""
 
     face: Face
     turn: float
@@ -78,10 +78,10 @@ class _Hit(NamedTuple):
 
 
 def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY_SCORE) -> CopyFace | None:
-    """A face that `detect_faces` does not find in an RGB picture, or None; a picture without one costs about 50 searches.
+    """Find a face that `detect_faces` misses in an RGB image; None if there is none, after about 50 searches.
 
     Raises:
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
         FileNotFoundError, ValueError: as `predict_landmarks`, for the landmark model.
     """
     stretched: np.ndarray | None = None
@@ -103,12 +103,15 @@ def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY
 
 
 def second_look(frame: UInt8[np.ndarray, "H W 3"], face: Face) -> float:
-    """The lesser score of a detected face in the upright view about it and in its mirror image; -1 if one has none.
+    """Score a detected face again, in the upright view around it and its mirror image.
 
-    So it is for what is rather a lying or an inverted face.
+    Faces that are actually lying or inverted get low scores.
+
+    Returns:
+        The lower of the two scores; -1 if either view shows no face.
 
     Raises:
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
         FileNotFoundError, ValueError: as `predict_landmarks`, for the landmark model.
     """
     found = _confirmed(frame, _Hit(face._replace(score=np.inf), 0.0, ""), -1.0)
@@ -116,14 +119,14 @@ def second_look(frame: UInt8[np.ndarray, "H W 3"], face: Face) -> float:
 
 
 def stretch_contrast(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture with its lightness equalised from place to place, within limits (CLAHE), and its colours kept."""
+    """Equalize the lightness locally, within limits (CLAHE), and keep the colors."""
     lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
 def face_roll(landmarks: Float[np.ndarray, "P 2"]) -> float:
-    """Degrees by which a face is turned clockwise from upright, in (-180, 180], by its eyes and its mouth."""
+    """Compute a face's clockwise rotation from upright in degrees, in (-180, 180], from its eyes and mouth."""
     left, right, mouth = (landmarks[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(48, 68)))
     across, down = right - left, mouth - (left + right) / 2
     return float(np.degrees(np.arctan2(across[1] - down[0], across[0] + down[1])))
@@ -156,7 +159,7 @@ def _in_parts(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit
 
 
 def _plain_scale(longer: int) -> float:
-    """The largest scale at which `detect_faces` searches a picture of this side."""
+    """Return the largest scale at which `detect_faces` searches an image whose longer side has this length."""
     enlarged = [scale for scale in (2.0, 4.0) if scale * longer <= ENLARGED_SIDE]
     return max([min(1.0, SEARCH_SIDE / longer), *enlarged])
 
@@ -176,7 +179,7 @@ def _in_turned(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hi
 
 
 def _distinct(hits: Iterator[_Hit]) -> list[_Hit]:
-    """Without those that show the face of a better one: parts overlap, and several turns show one face."""
+    """Drop hits that show the same face as a better one: parts overlap, and several rotations show one face."""
     kept: list[_Hit] = []
     for hit in sorted(hits, key=lambda hit: -hit.face.score):
         near = (np.linalg.norm(hit.face.box.center - k.face.box.center) < 0.6 * k.face.box.side for k in kept)
@@ -186,7 +189,7 @@ def _distinct(hits: Iterator[_Hit]) -> list[_Hit]:
 
 
 def _confirmed(picture: np.ndarray, hit: _Hit, min_score: float) -> CopyFace | None:
-    """The hit with its landmarks, if the detector sees it again in the upright view and in the mirror."""
+    """Return the hit with landmarks, if the detector confirms it in the upright view and its mirror image."""
     turn = hit.turn
     found = _landmarks(picture, hit.face.box.center, hit.face.box.side, turn)
     if turn:
@@ -200,19 +203,19 @@ def _confirmed(picture: np.ndarray, hit: _Hit, min_score: float) -> CopyFace | N
 
 
 def _stands_better_otherwise(view: np.ndarray, score: float) -> bool:
-    """Whether the view shows a better face in a quarter turn: lying and inverted ones look a little like upright ones."""
+    """Return whether a quarter turn of the view shows a better face: lying and inverted ones look a bit like upright ones."""
     turned = (np.ascontiguousarray(np.rot90(view, turns)) for turns in (2, 1, 3))
     return any(face.score > score for picture in turned for face in detect_faces(picture, min_score=score))
 
 
 def _middle_and_side(landmarks: np.ndarray, turn: float) -> tuple[np.ndarray, float]:
-    """Of the detector's box about these landmarks in a copy turned by `turn` degrees."""
+    """Compute center and side of the detector's box around these landmarks in a copy rotated by `turn` degrees."""
     box = box_around(_apply(_turning(turn), landmarks).astype(np.float32))
     return _apply(_turning(-turn), box.center), box.side
 
 
 def _score(view: np.ndarray, min_score: float) -> float:
-    """The score of the face in the middle of a view, minus infinity if there is none."""
+    """Return the score of the face in the center of a view; minus infinity if there is none."""
     near = [
         face.score
         for face in detect_faces(view, min_score=min_score)
@@ -230,13 +233,13 @@ def _landmarks(picture: np.ndarray, center: np.ndarray, side: float, turn: float
 
 
 def _view(picture: np.ndarray, center: np.ndarray, side: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """A square about a face, turned upright, with the face at a fixed size; and the matrix that leads into it."""
+    """Cut out a square around a face, upright and with a fixed face size; returns it with the matrix that maps into it."""
     scale = _FACE_IN_VIEW / side
-    reach = 0.75 * _VIEW / scale  # half the diagonal of the view, and some
+    reach = 0.75 * _VIEW / scale  # half the view's diagonal, with a margin
     left, top = (max(0, int(edge)) for edge in center - reach)
     right, bottom = (max(1, int(edge) + 1) for edge in center + reach)
     part = picture[top:bottom, left:right]
-    near = _scaled(part, min(1.0, scale))  # by area means, which the turning would not do
+    near = _scaled(part, min(1.0, scale))  # averages areas, which the rotation would not do
     to_near = _scaling(near.shape, part.shape) @ _shift(-float(left), -float(top))
     enlarging = np.diag([max(1.0, scale), max(1.0, scale), 1.0])
     middle = _apply(to_near, center)
@@ -252,8 +255,8 @@ def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture under a matrix of edge-based coordinates; around it, its mean colour, in which nothing can be found."""
-    centers = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)  # OpenCV counts from the middle of the first pixel
+    """Warp the image by a matrix in edge-based coordinates; outside, fill with its mean color, which shows no faces."""
+    centers = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)  # OpenCV counts from the center of the first pixel
     around = [float(mean) for mean in picture.mean((0, 1))]
     return cv2.warpAffine(picture, centers[:2], size, flags=cv2.INTER_CUBIC, borderValue=around)
 
@@ -263,12 +266,12 @@ def _shift(x: float, y: float) -> np.ndarray:
 
 
 def _scaling(into: tuple[int, ...], of: tuple[int, ...]) -> np.ndarray:
-    """The matrix from a picture to its resized copy, by their shapes."""
+    """Compute the matrix from an image to its resized copy, given their shapes."""
     return np.diag([into[1] / of[1], into[0] / of[0], 1.0])
 
 
 def _turning(degrees: float) -> np.ndarray:
-    """Counterclockwise on the screen, whose y points downwards."""
+    """Compute a rotation matrix, counterclockwise on screen, where y points down."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float64)
 
@@ -278,7 +281,7 @@ def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _moved(face: Face, matrix: np.ndarray) -> Face:
-    """A face of a copy in the original: its middle moves and its side scales; the box stays upright."""
+    """Map a face of a copy into the original: center and side are transformed, the box stays upright."""
     x, y = _apply(matrix, face.box.center)
     half = face.box.side * np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) / 2
     return Face(Box(x - half, y - half, x + half, y + half), face.score)

@@ -1,8 +1,8 @@
-"""One fixed square for a clip segment that holds the whole head, and the crops and landmarks in it. No jax, no dlib.
+"""Computes the fixed square of a clip segment that contains the whole head, and its crops and landmarks. No JAX, no dlib.
 
-Shards, shots and drivers all go through `crop_segment`. The square does not move within a segment: a box for each
-frame would move the background and shake the head. Coordinates of frames are pixels from their left and top edge;
-those of crops are in [0, 1] of the square.
+Shards, shots and drivers all use `crop_segment`. The square is fixed within a segment, because per-frame boxes would
+move the background and shake the head. Frame coordinates are pixels from the left and top edge; crop coordinates are in
+[0, 1] of the square.
 """
 
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.topology import IBUG_POINTS, known_points
+from th_jax.landmarks.scheme import IBUG_POINTS, known_points
 
 HEAD_LEFT_RIGHT = 0.80
 HEAD_ABOVE = 1.05
 HEAD_BELOW = 0.75
-"""The head's extent from the centroid of the 68 landmarks, in face sizes (`face_size`): ears and hair to both sides,
-the hair's top above, the chin and some neck below."""
+"""Extent of the head from the centroid of the 68 landmarks, in face sizes (`face_size`): ears and hair on both sides,
+the top of the hair above, the chin and some neck below."""
 
 _TRIM = 5.0
-"""Percent of a segment's frames that may stick out at each side, so that a few bad ones do not widen the square."""
+"""Percentage of a segment's frames that may exceed each side, so that a few outliers do not enlarge the square."""
 
 _ODD_SIZE = 1.6
-"""Frames whose face is larger or smaller than the segment's median by this factor do not count at all."""
+"""Frames whose face is larger or smaller than the segment's median by this factor are ignored."""
 
 
 class Square(NamedTuple):
-    """Whole pixels, so that a crop at scale 1 keeps its pixels; may reach beyond the frame."""
+    """A square in whole pixels, so that crops at scale 1 keep their pixels; it may extend beyond the frame."""
 
     left: int
     top: int
@@ -36,7 +36,7 @@ class Square(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """A segment in its square. Landmarks in [0, 1] of the square (beyond that if outside), NaN where unknown."""
+    """Crops of a segment. Landmarks are in [0, 1] of the square, outside that range if outside the square, NaN if unknown."""
 
     frames: UInt8[np.ndarray, "S H W 3"]
     landmarks: Float[np.ndarray, "S P 2"]
@@ -44,26 +44,32 @@ class Crops(NamedTuple):
 
 
 def face_size(landmarks: Float[np.ndarray, "*batch P 2"]) -> Float[np.ndarray, "*batch"]:
-    """Three times the mean distance of the 68 points from their centroid, in pixels; NaN where one is unknown.
+    """Compute three times the mean distance of the 68 points from their centroid, in pixels; NaN if one is unknown.
 
-    That is the side of dlib's detection box (median 3.05 over 162 frames of four people), steadier than a bounding box
-    when the head turns or the mouth opens.
+    This is the side of dlib's detection box (median 3.05 over 162 frames of four people), but more stable than a
+    bounding box when the head turns or the mouth opens.
     """
     points = landmarks[..., :IBUG_POINTS, :]
     return np.asarray(3.05 * np.linalg.norm(points - points.mean(-2, keepdims=True), axis=-1).mean(-1))
 
 
 def segment_square(landmarks: Float[np.ndarray, "S P 2"], *, height: int, width: int, context: float = 1.0) -> Square:
-    """The square that holds the head in all frames of a segment; `context` above 1 shows more around it.
+    """Compute the square that contains the head in all frames of a segment.
 
-    Each frame's head reaches from the centroid of its landmarks by HEAD_LEFT_RIGHT, HEAD_ABOVE and HEAD_BELOW face
-    sizes. The square is centred on the union of these boxes without the outermost 5 % at each side and without faces
-    of an odd size, and as large as the union's longer side. What sticks out of the frames of `height` x `width` pixels
-    is moved inside, and a square larger than the frame becomes the whole frame (`whole_frame_square`): so there is
-    padding only where a frame is too narrow, and nothing of the head that the frame shows is lost.
+    In each frame, the head extends from the centroid of its landmarks by HEAD_LEFT_RIGHT, HEAD_ABOVE and HEAD_BELOW
+    face sizes. The square is centered on the union of these boxes, without the outermost 5 % at each side and without
+    faces of unusual size, and is as large as the union's longer side. It is then moved inside the frames of `height` x
+    `width` pixels; a square larger than the frame becomes the whole frame (`whole_frame_square`). Padding thus only
+    occurs if a frame is too narrow, and no visible part of the head is lost.
+
+    Args:
+        landmarks: landmarks in pixels; NaN where unknown.
+        height: height of the frames, in pixels.
+        width: width of the frames, in pixels.
+        context: scale of the square; values above 1 show more around the head.
 
     Raises:
-        ValueError: if no frame has all of its landmarks, or for a context that is not positive.
+        ValueError: if no frame has all of its landmarks, or the context is not positive.
     """
     if not context > 0:
         raise ValueError(f"context must be positive, but is {context}")
@@ -88,23 +94,23 @@ def segment_square(landmarks: Float[np.ndarray, "S P 2"], *, height: int, width:
 
 
 def _inside(start: int, side: int, extent: int) -> int:
-    """Where a side may begin so as to lie in the frame; in the middle if the frame is too narrow for it."""
+    """Move an interval into the frame, or center it if the frame is too narrow for it."""
     return min(max(start, 0), extent - side) if side <= extent else (extent - side) // 2
 
 
 def whole_frame_square(height: int, width: int) -> Square:
-    """The square of frames that are crops already, such as VoxCeleb's: the whole frame, padded if it is not square."""
+    """Return the square of frames that are crops already, such as VoxCeleb's: the whole frame, padded to a square."""
     side = max(height, width)
     return Square((width - side) // 2, (height - side) // 2, side)
 
 
 def crop_frame(frame: UInt8[np.ndarray, "H W 3"], square: Square, *, size: int) -> UInt8[np.ndarray, "N N 3"]:
-    """The square as a picture of `size` pixels. Beyond the frame, its edge pixels are repeated.
+    """Crop a square and resize it to `size` pixels; beyond the frame, its edge pixels are repeated.
 
-    Reduced by area means, enlarged by cubic interpolation.
+    Downscaling averages areas, and upscaling uses cubic interpolation.
 
     Raises:
-        ValueError: if the square lies outside of the frame altogether, or the size is not positive.
+        ValueError: if the square lies entirely outside the frame, or the size is not positive.
     """
     if size < 1:
         raise ValueError(f"the size of a crop must be at least 1 px, but is {size}")
@@ -123,12 +129,12 @@ def crop_frame(frame: UInt8[np.ndarray, "H W 3"], square: Square, *, size: int) 
 
 
 def to_crop(points: Float[np.ndarray, "*batch 2"], square: Square) -> Float[np.ndarray, "*batch 2"]:
-    """Points of the frame, in pixels, as shares of the square: [0, 1] inside of it."""
+    """Convert points from frame pixels to coordinates in the square, [0, 1] inside it."""
     return ((points - np.array([square.left, square.top])) / square.side).astype(np.float32)
 
 
 def from_crop(points: Float[np.ndarray, "*batch 2"], square: Square) -> Float[np.ndarray, "*batch 2"]:
-    """Points of the square, in [0, 1], as pixels of the frame."""
+    """Convert points from coordinates in the square, in [0, 1], to frame pixels."""
     return (points * square.side + np.array([square.left, square.top])).astype(np.float32)
 
 
@@ -140,10 +146,10 @@ def crop_segment(
     square: Square | None = None,
     context: float = 1.0,
 ) -> Crops:
-    """A segment's frames and landmarks in one square: the given one, or `segment_square` of the landmarks.
+    """Crop a segment's frames and landmarks to one square: the given one, or `segment_square` of the landmarks.
 
     Raises:
-        ValueError: if frames and landmarks differ in number, or as `segment_square` and `crop_frame`.
+        ValueError: if the numbers of frames and landmarks differ, or as `segment_square` and `crop_frame`.
     """
     crops = []
     for frame in frames:

@@ -1,9 +1,8 @@
-"""Finds faces, their 68 landmarks and a descriptor of identity with dlib's models; nothing else imports dlib.
+"""Face detection, 68 landmarks and identity descriptors with dlib's models; no other module imports dlib.
 
-Coordinates are pixels from the left and the top edge of the frame: the centre of the first pixel is at 0.5. The
-68-point model that the package face-recognition-models carries was trained on iBUG 300-W, whose terms exclude
-commercial use; another predictor of the same 68 points is named by an argument or by the environment variable
-TH_JAX_LANDMARK_MODEL.
+Coordinates are pixels from the left and top edge of the frame: the center of the first pixel is at 0.5. The 68-point
+model in the package face-recognition-models was trained on iBUG 300-W, whose terms exclude commercial use. Another
+predictor of the same 68 points can be given by an argument or the environment variable TH_JAX_LANDMARK_MODEL.
 """
 
 import functools
@@ -28,28 +27,28 @@ _IDENTITY_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _EXTRA_HINT = "pip install 'th_jax[video]'"
 
 SEARCH_SIDE = 1280
-"""Longer frames are searched on a reduced copy first: HOG finds faces from 80 px, and costs 0.1 s a million pixels."""
+"""Larger frames are first searched on a reduced copy: HOG finds faces from 80 px on, and takes 0.1 s per million pixels."""
 
 NEEDED_IN_FILM = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
-"""How large a face must be to be found in a film, in words; in photos, enlarged copies show smaller ones."""
+"""Description of the minimum size of a face in a video; in photos, enlarged copies show smaller ones."""
 
 ENLARGED_SIDE = 1024
-"""No enlarged copy is searched whose longer side would be above this, so only small pictures are enlarged."""
+"""Maximum longer side of an enlarged copy, so that only small images are enlarged."""
 
 LANDMARK_SIDE = 300.0
-"""Boxes below this many pixels are enlarged before the predictor runs: it answers in whole pixels of what it sees.
+"""Boxes below this side in pixels are enlarged before prediction, because the predictor returns whole pixels of its input.
 
-A portrait moved by parts of a pixel makes the points of an 88 px face jump by 0.51 px (root mean square) without
-enlargement, by 0.31 px at 200 and 0.25 px at 300; of a 31 px face by 0.42, 0.10 and 0.09 px.
+When a portrait is moved by fractions of a pixel, the points of an 88 px face jump by 0.51 px (root mean square) without
+enlargement, 0.31 px at 200 and 0.25 px at 300; those of a 31 px face by 0.42, 0.10 and 0.09 px.
 """
 
 
 _ONE_AT_A_TIME = threading.Lock()
-"""dlib lets other threads run while it works, but its models keep state: two threads at once crash or mix their pictures."""
+"""dlib releases the GIL while it works, but its models have state: two threads at once crash or mix up their images."""
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels, edges included; it may reach beyond the frame."""
+    """A rectangle in pixels, edges included; it may extend beyond the frame."""
 
     left: float
     top: float
@@ -58,34 +57,34 @@ class Box(NamedTuple):
 
     @property
     def side(self) -> float:
-        """The geometric mean of width and height, in pixels."""
+        """Geometric mean of width and height, in pixels."""
         return float(np.sqrt(max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)))
 
     @property
     def center(self) -> Float[np.ndarray, "2"]:
-        """x and y of the middle, in pixels."""
+        """x and y of the center, in pixels."""
         return np.array([(self.left + self.right) / 2, (self.top + self.bottom) / 2])
 
 
 class OutsideFrameError(ValueError):
-    """A box holds no pixel of the frame."""
+    """A box contains no pixel of the frame."""
 
 
 class Face(NamedTuple):
-    """A detected face and the detector's score: 0 at the detector's own threshold, above 1 for clear faces."""
+    """A detected face with the detector's score: 0 at the detector's own threshold, above 1 for clear faces."""
 
     box: Box
     score: float
 
 
 def detect_faces(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = 0.0) -> list[Face]:
-    """Faces of an RGB frame by dlib's HOG detector, the highest score first.
+    """Detect faces in an RGB frame with dlib's HOG detector, sorted by descending score.
 
-    The frame is searched at its own size (reduced to SEARCH_SIDE). Only if that finds nothing and the picture is
-    small, a copy of twice and then of four times the size is searched, which finds faces from 20 px.
+    The frame is searched at its own size (reduced to SEARCH_SIDE). Only if nothing is found and the image is small, it
+    is enlarged two and then four times, which finds faces from 20 px on.
 
     Raises:
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
     """
     height, width = frame.shape[:2]
     scale = min(1.0, SEARCH_SIDE / max(height, width))
@@ -99,10 +98,10 @@ def detect_faces(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = 0.0) -
 
 
 def detect_in_region(frame: UInt8[np.ndarray, "H W 3"], region: Box, *, min_score: float = -0.5) -> list[Face]:
-    """Faces within a part of the frame that should hold one of about half its side; cheaper than a whole search.
+    """Detect faces in a region that should contain a face of about half its side; faster than a whole search.
 
     Raises:
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
     """
     left, top, part = _cut(frame, region)
     if part.size == 0:
@@ -112,17 +111,17 @@ def detect_in_region(frame: UInt8[np.ndarray, "H W 3"], region: Box, *, min_scor
 
 
 _REGION_FACE = 110.0
-"""Pixels to which an expected face is resized for a search in a region: a little above the smallest that HOG finds."""
+"""Size in pixels to which the expected face is resized for a search in a region, slightly above HOG's minimum."""
 
 
 def most_prominent(faces: Sequence[Face]) -> tuple[Face, int]:
-    """The face with the largest product of score and box side, and how many rivals it has.
+    """Return the face with the largest product of score and box side, and the number of its rivals.
 
-    A rival has at least half its score and at least 0.6 of its side: somebody else in the picture, not in the
-    background, and no false alarm of the detector, whose scores are low.
+    A rival has at least half its score and 0.6 of its side: another person in the image, but neither someone in the
+    background nor a false detection, which have low scores.
 
     Raises:
-        ValueError: if there is no face.
+        ValueError: if there are no faces.
     """
     if not faces:
         raise ValueError("there is no face to choose from")
@@ -134,17 +133,17 @@ def most_prominent(faces: Sequence[Face]) -> tuple[Face, int]:
 def predict_landmarks(
     frame: UInt8[np.ndarray, "H W 3"], box: Box, *, model: str | Path | None = None
 ) -> Float[np.ndarray, "68 2"]:
-    """The 68 landmarks of the face in a box, in pixels, rounded to pixel centres as dlib's predictor answers.
+    """Predict the 68 landmarks of the face in a box, in pixels, rounded to pixel centers as dlib's predictor returns them.
 
-    A face is not needed: the predictor always answers with the shape of one.
+    The box need not contain a face: the predictor always returns the shape of one.
 
     Raises:
-        ImportError: without the extra `video`.
-        FileNotFoundError: if no landmark model is installed or the named one does not exist.
-        ValueError: if the model is no 68-point predictor.
+        ImportError: if the extra `video` is not installed.
+        FileNotFoundError: if no landmark model is installed, or the given one does not exist.
+        ValueError: if the model is not a 68-point predictor.
     """
     dlib, predictor = _dlib(), _landmark_predictor(_landmark_model_path(model))
-    # dlib counts pixels, its rectangles include their last one.
+    # dlib's rectangles include their last pixel.
     rectangle = dlib.rectangle(round(box.left), round(box.top), round(box.right) - 1, round(box.bottom) - 1)
     with _ONE_AT_A_TIME:
         shape = predictor(np.ascontiguousarray(frame), rectangle)
@@ -158,10 +157,10 @@ def predict_landmarks(
 def landmarks_in_box(
     frame: UInt8[np.ndarray, "H W 3"], box: Box, *, min_side: float = LANDMARK_SIDE, model: str | Path | None = None
 ) -> Float[np.ndarray, "68 2"]:
-    """The 68 landmarks of the face in a known box, finer than a pixel: small boxes are enlarged to `min_side`.
+    """Predict the 68 landmarks of the face in a box with subpixel accuracy: small boxes are enlarged to `min_side`.
 
     Raises:
-        OutsideFrameError: a ValueError, for a box outside of the frame.
+        OutsideFrameError: a ValueError, if the box lies outside the frame.
         ImportError, FileNotFoundError, ValueError: as `predict_landmarks`.
     """
     margin = box.side / 2
@@ -182,10 +181,12 @@ def landmarks_in_box(
 def face_descriptor(
     frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]
 ) -> Float[np.ndarray, "128"]:
-    """A descriptor of the person: two of them are about 0.2 to 0.4 apart (L2) for one person, 0.65 and more for two.
+    """Compute an identity descriptor of a face.
+
+    The L2 distance of two descriptors is about 0.2 to 0.4 for the same person, and 0.65 or more for different people.
 
     Raises:
-        ImportError: without the extra `video`.
+        ImportError: if the extra `video` is not installed.
         FileNotFoundError: if the package of models is not installed.
     """
     dlib, network = _dlib(), _identity_network()
@@ -216,7 +217,7 @@ def _resize(frame: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _cut(frame: np.ndarray, box: Box) -> tuple[int, int, np.ndarray]:
-    """The part of the frame inside a box, whole pixels, with its left and top edge."""
+    """Cut out the part of the frame inside a box, in whole pixels, and return its left and top edge with it."""
     left, top = max(0, int(np.floor(box.left))), max(0, int(np.floor(box.top)))
     return left, top, frame[top : max(top, int(np.ceil(box.bottom))), left : max(left, int(np.ceil(box.right)))]
 
@@ -230,7 +231,7 @@ def _dlib() -> ModuleType:
 
 @functools.cache
 def _model_path(name: str) -> Path:
-    # The package's own __init__ imports pkg_resources, which new installations lack: only its files are used.
+    # Only the package's files are used: its __init__ imports pkg_resources, which new installations lack.
     try:
         files = importlib.metadata.files(MODELS_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:

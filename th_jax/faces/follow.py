@@ -1,14 +1,14 @@
-"""Squares that follow a face slowly, so that a moving head stays where the training records show heads. NumPy only.
+"""Squares that follow a face slowly, so that a moving head stays where it appears in the training records. NumPy only.
 
-A square of `th_jax.faces.crop` holds a whole segment: where a head moves through the frame, the square is wide and the face in
-it smaller than any in training. Here the square moves and scales with the head. Of the head's motion, the landmarks in the
-square keep what is quick and small:
+A square of `th_jax.faces.crop` contains a whole segment. If the head moves through the frame, that square is wide, and
+the face in it is smaller than any in training. The squares here move and scale with the head instead. Relative to the
+square, the landmarks keep only fast and small motion:
 
-1. A dead zone: as long as the head moves less than DEAD_ZONE, the square does not move at all.
-2. A low-pass filter with the time constant FOLLOW_SECONDS. For a file it is zero-phase (forward and backward in time), so that
-   the square is not late; a camera's is causal.
-3. A soft limit: place and size of the head in the square always stay near where they rest (`Placement`), as near as the 1st
-   and the 99th percentile of the training records lie to their median, and within what the training records show.
+1. Dead zone: while the head moves less than DEAD_ZONE, the square does not move at all.
+2. Low-pass filter with the time constant FOLLOW_SECONDS. For files it is zero-phase (forward and backward in time), so
+that the square does not lag; for cameras it is causal.
+3. Soft limit: position and size of the head in the square stay close to those at rest (`Placement`), as close as the
+1st and 99th percentile of the training records are to their median, and within the range of the training records.
 """
 
 from typing import NamedTuple
@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
 from th_jax.faces.crop import face_size
-from th_jax.topology import IBUG_POINTS, known_points
+from th_jax.landmarks.scheme import IBUG_POINTS, known_points
 
 
 class Spread(NamedTuple):
-    """The values of a measure over all faces of the bundled training records: minimum, percentiles 1, 50, 99, maximum.
+    """Statistics of a measure over all faces of the bundled training records: minimum, percentiles 1, 50, 99, maximum.
 
-    They are measured by `python -m benchmarks.following --placement`.
+    They are computed by `python -m benchmarks.following --placement`.
     """
 
     least: float
@@ -34,36 +34,36 @@ class Spread(NamedTuple):
 
 
 FACE_SHARE = Spread(0.318, 0.365, 0.452, 0.533, 0.581)
-"""`face_size` in shares of the square's side."""
+"""`face_size` as a share of the square's side."""
 
 HEAD_X = Spread(0.401, 0.455, 0.500, 0.549, 0.611)
 HEAD_Y = Spread(0.528, 0.598, 0.676, 0.745, 0.773)
-"""`head_center` in shares of the square's side, from its left and top edge."""
+"""`head_center` as a share of the square's side, from its left and top edge."""
 
 YAW = Spread(-42.8, -33.3, 0.7, 33.1, 38.2)
 """`th_jax.faces.pose.yaw`, in degrees."""
 
 DEAD_ZONE = 0.02
-"""In shares of the square's side for the place, in log units for the size: smaller motion leaves the square where it is."""
+"""Motion below this leaves the square unchanged: a share of the square's side for position, log units for size."""
 
 FOLLOW_SECONDS = 0.7
-"""Time constant with which the square follows."""
+"""Time constant of the square's motion, in seconds."""
 
 _LIMIT_SECONDS = 0.1
-"""Time constant that takes the tracker's noise out of a square whose head is at the limit."""
+"""Time constant in seconds that filters tracker noise from a square whose head is at the limit."""
 
 _BLOCK = 10_000
 _JAW, _EARS, _BRIDGE = slice(0, 17), (0, 1, 2, 14, 15, 16), slice(27, 31)
 
 
 class Placement(NamedTuple):
-    """Where a head at rest lies in its square, and how large its face is there."""
+    """Position and size of a resting head in its square."""
 
     share: float
-    """`face_size` in shares of the square's side."""
+    """`face_size` as a share of the square's side."""
     x: float
     y: float
-    """`head_center` in shares of the square's side, from its left and top edge."""
+    """`head_center` as a share of the square's side, from its left and top edge."""
 
 
 TRAINING_PLACEMENT = Placement(FACE_SHARE.median, HEAD_X.median, HEAD_Y.median)
@@ -74,24 +74,24 @@ Squares = Float64[np.ndarray, "S 3"]
 
 
 def head_center(landmarks: Float[np.ndarray, "*batch P 2"]) -> Float[np.ndarray, "*batch 2"]:
-    """A point of the head that stays where it is when the head turns, unlike the centroid of its landmarks.
+    """Compute a point of the head that stays in place when the head turns, unlike the centroid of its landmarks.
 
-    A turn moves the jaw's centroid as far as it moves the bridge of the nose against the ends of the jaw beside the ears:
-    their difference stays. In the training records, whose heads turn about a fixed neck, its standard deviation sideways is
-    0.04 face sizes; that of the landmarks' centroid is 0.24.
+    A turn moves the jaw's centroid as far as it moves the bridge of the nose relative to the ends of the jaw beside the
+    ears, so that their difference is constant. In the training records, whose heads turn about a fixed neck, its
+    sideways standard deviation is 0.04 face sizes, compared with 0.24 for the landmarks' centroid.
     """
     ears, bridge = landmarks[..., _EARS, :].mean(-2), landmarks[..., _BRIDGE, :].mean(-2)
     return np.asarray(landmarks[..., _JAW, :].mean(-2) + ears - bridge)
 
 
 def placement_of(landmarks: Float[np.ndarray, "T P 2"] | None) -> Placement:
-    """The median placement of a person's shots, but no further out than the training records show, with room to move.
+    """Compute the median placement of a person's shots, limited to the range of the training records with room to move.
 
     Args:
-        landmarks: of the shots, in [0, 1] of their squares, NaN where unknown; None if nothing is known of them.
+        landmarks: landmarks of the shots in [0, 1] of their squares, NaN where unknown; None if there are none.
 
     Returns:
-        TRAINING_PLACEMENT if no shot has all 68 points.
+        The placement; TRAINING_PLACEMENT if no shot has all 68 points.
     """
     faces = np.zeros((0, IBUG_POINTS, 2)) if landmarks is None else landmarks[:, :IBUG_POINTS].astype(np.float64)
     faces = faces[usable_faces(faces)]
@@ -107,16 +107,16 @@ def placement_of(landmarks: Float[np.ndarray, "T P 2"] | None) -> Placement:
 
 
 class _Limits(NamedTuple):
-    """A placement, and how far size and place of the head may move away from it."""
+    """A placement, and how far size and position of the head may deviate from it."""
 
     share: float
     center: Float64[np.ndarray, "2"]
     size_low: Float64[np.ndarray, "1"]
     size_high: Float64[np.ndarray, "1"]
-    """In log units."""
+    """Deviations of the size, in log units."""
     low: Float64[np.ndarray, "2"]
     high: Float64[np.ndarray, "2"]
-    """In shares of the square's side."""
+    """Deviations of the position, as shares of the square's side."""
 
 
 def _limits(rest: Placement) -> _Limits:
@@ -131,7 +131,7 @@ def _limits(rest: Placement) -> _Limits:
 
 
 def usable_faces(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"]:
-    """Which frames have all 68 points, not all of them at one place."""
+    """Return a mask of the frames whose 68 points are all known and not all identical."""
     known = np.asarray(known_points(landmarks)[:, :IBUG_POINTS].all(-1))
     known[known] = face_size(landmarks[known]) > 0
     return known
@@ -140,12 +140,13 @@ def usable_faces(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"
 def following_squares(
     landmarks: Float[np.ndarray, "S P 2"], times: Float[np.ndarray, " S"], *, rest: Placement = TRAINING_PLACEMENT
 ) -> Squares:
-    """The square of each frame of a segment, which moves and scales slowly with the head; zero-phase.
+    """Compute a square for each frame of a segment that moves and scales slowly with the head, zero-phase.
 
     Args:
-        landmarks: in pixels of the frame. Frames with an unknown point get a square between those of their neighbors.
-        times: of the frames, in seconds, ascending.
-        rest: where the square holds a head that rests.
+        landmarks: landmarks in frame pixels. Frames with an unknown point get a square interpolated between their
+            neighbors.
+        times: times of the frames, in seconds, ascending.
+        rest: placement of a resting head in the square.
 
     Raises:
         ValueError: if no frame has a usable face (`usable_faces`).
@@ -161,14 +162,14 @@ def following_squares(
 
 
 def in_squares(landmarks: Float[np.ndarray, "S P 2"], squares: Squares) -> Float32[np.ndarray, "S P 2"]:
-    """Landmarks in pixels as shares of each frame's own square: [0, 1] inside of it."""
+    """Convert landmarks from pixels to coordinates in each frame's own square, [0, 1] inside it."""
     return ((landmarks - squares[:, None, :2]) / squares[:, None, 2:]).astype(np.float32)
 
 
 def _signals(
     landmarks: Float[np.ndarray, "S P 2"],
 ) -> tuple[Bool[np.ndarray, " S"], Float64[np.ndarray, "K 1"], Float64[np.ndarray, "K 2"]]:
-    """Which faces are usable, the logarithms of their sizes, and the centers of their heads; without a copy of all points."""
+    """Return the mask of usable faces, their log sizes and their head centers, without copying all points."""
     known, sizes, centers = [np.zeros(0, bool)], [np.zeros(0)], [np.zeros((0, 2))]
     for start in range(0, len(landmarks), _BLOCK):
         block = landmarks[start : start + _BLOCK, :IBUG_POINTS].astype(np.float64)
@@ -179,16 +180,16 @@ def _signals(
 
 
 class SquareFollower:
-    """The square of one frame after the other, without knowledge of the future: for a camera."""
+    """Computes the square of one frame after another without future frames, for a camera."""
 
     def __init__(self, *, rest: Placement = TRAINING_PLACEMENT) -> None:
-        """No face is known yet; `rest` is where the square holds a head that rests."""
+        """Start without a face; `rest` is the placement of a resting head in the square."""
         self._time, self._limits = 0.0, _limits(rest)
         self._size = _CausalPath(self._limits.size_low, self._limits.size_high)
         self._center = _CausalPath(self._limits.low, self._limits.high)
 
     def __call__(self, landmarks: Float[np.ndarray, "P 2"], *, time: float) -> Float64[np.ndarray, "3"]:
-        """Left, top and side, in pixels, of the square of a frame at `time` seconds, all of whose 68 points are known."""
+        """Compute left, top and side of a frame's square, in pixels, given its 68 known points and its time in seconds."""
         points = landmarks[:IBUG_POINTS].astype(np.float64)
         step, self._time = max(0.0, time - self._time), time
         size = np.log(np.maximum(face_size(points), 1e-6))[None]
@@ -198,7 +199,7 @@ class SquareFollower:
 
 
 class _CausalPath:
-    """The state of one signal's dead zone and filters."""
+    """State of one signal's dead zone and filters."""
 
     def __init__(self, low: Float64[np.ndarray, " D"], high: Float64[np.ndarray, " D"]) -> None:
         self._low, self._high = low, high
@@ -206,7 +207,7 @@ class _CausalPath:
         self._slow = self._followed = np.zeros(0)
 
     def __call__(self, value: Float64[np.ndarray, " D"], *, unit: float, step: float) -> Float64[np.ndarray, " D"]:
-        """The followed value; `unit` is what dead zone and limits are shares of."""
+        """Return the followed value; `unit` is the scale of the dead zone and the limits."""
         if self._held is None:
             self._held = self._slow = self._followed = value
         self._held = np.clip(self._held, value - DEAD_ZONE * unit, value + DEAD_ZONE * unit)
@@ -220,7 +221,7 @@ class _CausalPath:
 def _limited(
     values: Float64[np.ndarray, "*S D"], low: Float64[np.ndarray, " D"], high: Float64[np.ndarray, " D"]
 ) -> Float64[np.ndarray, "*S D"]:
-    """Small values as they are, large ones toward, never beyond, their limits; smooth in between."""
+    """Soft limit: keep small values, and compress large ones smoothly so that they never exceed the limits."""
     limit = np.where(values < 0, low, high)
     return np.asarray(values / np.sqrt(1 + (values / limit) ** 2))
 
@@ -232,7 +233,7 @@ def _path(
     low: Float64[np.ndarray, " D"],
     high: Float64[np.ndarray, " D"],
 ) -> Float64[np.ndarray, "S D"]:
-    """What the square follows: the values differ from it by `low` to `high` units; the same path backward in time."""
+    """Compute the path that the square follows, from which values deviate by `low` to `high` units; symmetric in time."""
     slack = DEAD_ZONE * unit
     there, back = _held(values, slack), _held(values[::-1], slack[::-1])[::-1]
     slow = _zero_phase((there + back) / 2, times, FOLLOW_SECONDS)
@@ -241,7 +242,7 @@ def _path(
 
 
 def _held(values: Float64[np.ndarray, "S D"], slack: Float64[np.ndarray, "S 1"]) -> Float64[np.ndarray, "S D"]:
-    """What moves only as far as it must to stay within `slack` of the values."""
+    """Compute a signal that moves only as far as necessary to stay within `slack` of the values."""
     path, state = np.empty_like(values), values[0]
     for index, (low, high) in enumerate(zip(values - slack, values + slack, strict=True)):
         path[index] = state = np.minimum(np.maximum(state, low), high)
@@ -251,7 +252,7 @@ def _held(values: Float64[np.ndarray, "S D"], slack: Float64[np.ndarray, "S 1"])
 def _zero_phase(
     values: Float64[np.ndarray, "S D"], times: Float64[np.ndarray, " S"], seconds: float
 ) -> Float64[np.ndarray, "S D"]:
-    """The low-pass filter forward and backward in time; the mean of both orders, which differ at the ends alone."""
+    """Filter forward and backward in time, averaged over both orders, which differ only at the ends."""
     steps = np.diff(times)
     ahead, back = (_shares(np.concatenate([[0.0], each]), seconds) for each in (steps, steps[::-1]))
     first = _low_pass(_low_pass(values, ahead)[::-1], back)[::-1]
@@ -266,5 +267,5 @@ def _low_pass(values: Float64[np.ndarray, "S D"], shares: Float64[np.ndarray, " 
 
 
 def _shares(steps: Float64[np.ndarray, "*S"], seconds: float) -> Float64[np.ndarray, "*S"]:
-    """The weights of new values, so long after the values before, in a first-order low-pass filter of this time constant."""
+    """Compute the weight of a new value in a first-order low-pass filter, given the time since the previous value."""
     return np.asarray(-np.expm1(-steps / seconds))

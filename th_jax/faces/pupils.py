@@ -1,9 +1,10 @@
-"""Finds both pupil centres inside the eye outlines of 68 landmarks, by means of gradients; NaN where an eye shows none.
+"""Detects pupil centers inside the eye outlines of 68 landmarks, by means of gradients; NaN for eyes that show none.
 
 The method is that of F. Timm and E. Barth, *Accurate eye centre localisation by means of gradients* (VISAPP 2011): the
-centre of a dark disc is where the lines along the gradients of its rim meet, with dark places preferred. Three things
-are added, because the outline is known and the lids are not the iris: gradients count by the square of their share
-along the eye, candidates lie inside the outline, and the place is refined below a pixel. Errors: docs/data.md.
+center of a dark disc is where the lines along the gradients of its rim intersect, with a preference for dark pixels.
+Three things are added, because the outline is known and the lids are not part of the iris: gradients are weighted by
+the square of their component along the eye, candidates lie inside the outline, and the position is refined to subpixel
+accuracy. Errors: docs/data.md.
 """
 
 from typing import NamedTuple
@@ -13,39 +14,40 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 EYES = (slice(36, 42), slice(42, 48))
-"""The outlines in the iBUG order: from one corner over the upper lid to the other, and back over the lower lid."""
+"""Eye outlines in the iBUG order: from one corner along the upper lid to the other, and back along the lower lid."""
 
 MIN_WIDTH = 4.0
-"""Pixels between an eye's corners: below, an iris is less than two pixels wide."""
+"""Minimum distance of an eye's corners in pixels; below it, an iris is less than two pixels wide."""
 
 MIN_OPENING = 0.18
-"""Mean distance of the lids as a share of the eye's width; detected outlines of open eyes have 0.22 to 0.5."""
+"""Minimum mean distance of the lids as a share of the eye's width; detected outlines of open eyes have 0.22 to 0.5."""
 
 MIN_CONTRAST = 0.5
-"""Range of the greys inside the outline, 5 to 95 %, as a share of their mean. Detectors draw an open outline on many
-shut eyes: so the pixels are asked too. Open eyes of real clips have 0.5 to 1.5, shut rendered ones 0.3 to 1.2."""
+"""Minimum range of the gray levels inside the outline, 5 to 95 %, as a share of their mean. Detectors draw open
+outlines on many shut eyes, so the pixels are checked too. Open eyes of real clips have 0.5 to 1.5, shut rendered ones
+0.3 to 1.2."""
 
 MIN_AGREEMENT = 0.3
-"""Share of the gradients along the eye that point away from the centre that was found: 1 for a perfect disc."""
+"""Minimum share of the gradients along the eye that point away from the detected center: 1 for a perfect disc."""
 
 _WIDTH = 32
-"""Pixels to which an eye's width is resized: every eye costs the same, and a grid step is 3 % of the width."""
+"""Width in pixels to which an eye is resized: every eye takes the same time, and a grid step is 3 % of the width."""
 
 _MARGIN = 0.15
-"""Of the width, around the outline."""
+"""Margin around the outline, as a share of the width."""
 
 _GRADIENT_BLUR, _DARKNESS_BLUR = 0.67, 1.0
-"""Deviations of the Gaussians before gradients and darkness are taken, in pixels of the resized eye."""
+"""Standard deviations of the Gaussian blurs before gradients and darkness are computed, in pixels of the resized eye."""
 
 _SHRINK = 2
-"""Pixels between a candidate and the outline, where lashes and the lids' shadows lie."""
+"""Minimum distance of a candidate from the outline in pixels, because of lashes and shadows of the lids."""
 
 _PEAK = 0.92
-"""Share of the highest score above which places around it are averaged."""
+"""Share of the highest score above which neighboring positions are averaged."""
 
 
 class _Eye(NamedTuple):
-    """An eye cut out of its frame in grey, with what leads back there."""
+    """An eye cut out of its frame in gray, with the transform back to the frame."""
 
     grey: Float32[np.ndarray, "H W"]
     outline: Float[np.ndarray, "6 2"]
@@ -54,10 +56,15 @@ class _Eye(NamedTuple):
 
 
 def find_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]) -> Float32[np.ndarray, "2 2"]:
-    """Both pupils' centres in pixels, from the left and top edge of the RGB frame: that inside 36-41, then 42-47.
+    """Detect both pupils in an RGB frame: first that inside points 36-41, then 42-47.
 
-    NaN for an eye that is too narrow, nearly shut, reaches beyond the frame, or shows no iris in its pixels, and where
-    its landmarks are NaN. The landmarks are in pixels.
+    Args:
+        frame: RGB frame.
+        landmarks: 68 landmarks, in pixels.
+
+    Returns:
+        Pupil centers in pixels from the left and top edge of the frame. NaN for an eye that is too narrow, nearly shut,
+        extends beyond the frame, shows no iris, or has NaN landmarks.
     """
     return np.stack([_find_pupil(frame, landmarks[eye].astype(np.float64)) for eye in EYES]).astype(np.float32)
 
@@ -65,21 +72,21 @@ def find_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, 
 def find_pupils_in_crop(
     crop: UInt8[np.ndarray, "N N 3"], landmarks: Float[np.ndarray, "68 2"]
 ) -> Float32[np.ndarray, "2 2"]:
-    """`find_pupils` for a square crop, with landmarks and pupils in [0, 1] of it, as records have them.
+    """Run `find_pupils` on a square crop, with landmarks and pupils in [0, 1] of it, as in records.
 
-    Better pupils come from the source frame, if it has more pixels.
+    The source frame gives better pupils if it has more pixels.
     """
     side = len(crop)
     return find_pupils(crop, landmarks * side) / np.float32(side)
 
 
 def with_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]) -> Float32[np.ndarray, "70 2"]:
-    """The 68 landmarks in pixels and after them the two pupils of `find_pupils`."""
+    """Append the two pupils of `find_pupils` to the 68 landmarks, in pixels."""
     return np.concatenate([landmarks.astype(np.float32), find_pupils(frame, landmarks)])
 
 
 def eye_opening(landmarks: Float[np.ndarray, "*batch P 2"]) -> Float[np.ndarray, "*batch 2"]:
-    """How far the lids of both eyes are apart, as a share of the eye's width; NaN where a point is unknown."""
+    """Compute the lid distance of both eyes as a share of the eye's width; NaN where a point is unknown."""
     return np.stack([_opening(landmarks[..., eye, :]) for eye in EYES], axis=-1)
 
 
@@ -93,7 +100,7 @@ def _opening(outline: Float[np.ndarray, "*batch 6 2"]) -> Float[np.ndarray, "*ba
 def _find_pupil(frame: UInt8[np.ndarray, "H W 3"], outline: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, "2"]:
     unknown = np.full(2, np.nan)
     height, width = frame.shape[:2]
-    # Written so that NaN fails.
+    # The comparison is false for NaN.
     wide_enough = np.linalg.norm(outline[3] - outline[0]) >= MIN_WIDTH
     inside = outline.min() >= 0 and outline[:, 0].max() <= width and outline[:, 1].max() <= height
     if not (wide_enough and inside and _opening(outline) >= MIN_OPENING):
@@ -114,7 +121,7 @@ def _find_pupil(frame: UInt8[np.ndarray, "H W 3"], outline: Float[np.ndarray, "6
 
 
 def _cut_out(frame: UInt8[np.ndarray, "H W 3"], outline: Float[np.ndarray, "6 2"]) -> _Eye:
-    """The eye at a width of `_WIDTH` pixels; only its surroundings become grey, however large the frame is."""
+    """Cut out the eye at a width of `_WIDTH` pixels; only its surroundings are converted to gray, to save time."""
     width = float(np.linalg.norm(outline[3] - outline[0]))
     scale, margin = _WIDTH / width, _MARGIN * width
     corner = outline.min(0) - margin
@@ -122,7 +129,7 @@ def _cut_out(frame: UInt8[np.ndarray, "H W 3"], outline: Float[np.ndarray, "6 2"
     left, top = np.maximum(np.floor(corner - 2), 0).astype(int)
     right, bottom = np.ceil(outline.max(0) + margin + 2).astype(int)
     grey = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
-    # Coordinates count from edges, OpenCV's from the first pixel's centre.
+    # Coordinates count from edges; OpenCV's count from the center of the first pixel.
     shift = (np.array([left, top]) - corner + 0.5) * scale - 0.5
     turn = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     resized = cv2.warpAffine(grey, turn, (columns, rows), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -130,7 +137,7 @@ def _cut_out(frame: UInt8[np.ndarray, "H W 3"], outline: Float[np.ndarray, "6 2"
 
 
 def _fill(eye: _Eye) -> Bool[np.ndarray, "H W"]:
-    """Which pixels lie inside the outline."""
+    """Return a mask of the pixels inside the outline."""
     filled = np.zeros(eye.grey.shape, np.uint8)
     cv2.fillPoly(filled, [np.round((eye.outline - 0.5) * 16).astype(np.int32)], 1, shift=4)
     return filled.astype(bool)
@@ -139,11 +146,11 @@ def _fill(eye: _Eye) -> Bool[np.ndarray, "H W"]:
 def _agreement(
     grey: Float32[np.ndarray, "H W"], *, around: Bool[np.ndarray, "H W"], at: Bool[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "H W"]:
-    """For each candidate, the mean of (d . g)^2 over the strong gradients (Timm and Barth, equation 3); 0 elsewhere.
+    """Compute, for each candidate, the mean of (d . g)^2 over the strong gradients (Timm and Barth, equation 3); 0 elsewhere.
 
-    d is the direction from the candidate to the gradient's place, g the gradient's direction. An iris is dark: only
-    gradients that point away from its centre count, and by the square of their share along the eye, as those across it
-    are mostly the lids'.
+    d is the direction from the candidate to the gradient's position, and g is the gradient's direction. An iris is
+    dark, so only gradients that point away from its center count. They are weighted by the square of their component
+    along the eye, because those across it mostly belong to the lids.
     """
     blurred = cv2.GaussianBlur(grey, (0, 0), _GRADIENT_BLUR)
     across, down = cv2.Sobel(blurred, cv2.CV_32F, 1, 0), cv2.Sobel(blurred, cv2.CV_32F, 0, 1)
@@ -160,14 +167,14 @@ def _agreement(
 
 
 def _darkness(grey: Float32[np.ndarray, "H W"], candidates: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """From 0 for the brightest candidates to 1 for the darkest, squared."""
+    """Compute the squared darkness of the candidates, from 0 for the brightest to 1 for the darkest."""
     blurred = cv2.GaussianBlur(grey, (0, 0), _DARKNESS_BLUR)
     bright, dark = np.percentile(blurred[candidates], 95), blurred[candidates].min()
     return np.where(candidates, np.clip((bright - blurred) / max(float(bright - dark), 1e-3), 0, 1) ** 2, 0)
 
 
 def _refined(score: Float[np.ndarray, "H W"], best: tuple[np.intp, ...]) -> Float[np.ndarray, "2"]:
-    """The mean of the places around the best that score nearly as high, as x and y from the left and top edge."""
+    """Average the positions around the best one with nearly as high a score, as x and y from the left and top edge."""
     least = _PEAK * score[best]
     _, labels = cv2.connectedComponents((score > least).astype(np.uint8))
     rows, columns = np.nonzero(labels == labels[best])

@@ -1,7 +1,7 @@
-"""Follows one face through a video, in segments that end where the shot changes or the face is lost.
+"""Tracks one face through a video, in segments that end where the shot changes or the face is lost.
 
-The predictor runs in a box derived from the last frame's landmarks, which is steadier and ten times cheaper than
-detection. The detector confirms at intervals, and at once where the picture inside the box changes abruptly.
+The predictor runs in a box derived from the previous frame's landmarks, which is more stable and ten times faster than
+detection. The detector confirms the face at intervals, and at once where the image inside the box changes abruptly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,44 +24,44 @@ from th_jax.faces.detect import (
 )
 
 CUT_DIFFERENCE = 30.0
-"""Mean difference of two 32 px grey thumbnails, of 255, above which the shot has changed, unless they are alike."""
+"""Mean difference of two 32 px gray thumbnails, of 255, above which the shot has changed unless they are similar."""
 
 SAME_SHOT = 0.8
-"""Correlation of the thumbnails above which it is the light that has changed: a flash, a lamp, a camera's exposure."""
+"""Correlation of the thumbnails above which only the light has changed: a flash, a lamp, the camera's exposure."""
 
 FLASH_SECONDS = 0.3
-"""For which a picture may be gone and come back as the same shot."""
+"""Maximum duration in seconds of an interruption after which the same shot continues."""
 
 MAX_JUMP = 0.35
-"""Face sizes by which a face may move between two frames before the detector is asked."""
+"""Maximum motion of a face between two frames, in face sizes, before the detector is run."""
 
 MAX_RESIZE = 1.25
-"""Factor by which a face may grow or shrink between two frames before the detector is asked."""
+"""Maximum factor by which a face grows or shrinks between two frames before the detector is run."""
 
 MIN_LIKENESS = 0.5
-"""Correlation of the picture in the box with that of the last frame below which the detector is asked."""
+"""Minimum correlation of the image in the box with that of the last frame before the detector is run."""
 
 DRIFT = 0.03
-"""Mean distance, in face sizes, from the detector's landmarks above which the predicted ones have drifted."""
+"""Mean distance from the detector's landmarks, in face sizes, above which the predicted ones have drifted."""
 
 _THUMBNAIL = 32
 _NEAR = 0.6
-"""Face sizes between the middles of two boxes that are taken for the same face."""
+"""Maximum distance of the centers of two boxes of the same face, in face sizes."""
 
 
 class TrackedFrame(NamedTuple):
-    """What is known of one frame."""
+    """Tracking result of one frame."""
 
     landmarks: Float[np.ndarray, "68 2"]
-    """Pixels of the frame; NaN if no face was found."""
+    """Landmarks in frame pixels; NaN if no face was found."""
     segment: int
-    """Number of the segment; -1 if no face was found."""
+    """Segment number; -1 if no face was found."""
     rivals: int
-    """Other faces of similar score and size, where the whole frame was searched; 0 elsewhere."""
+    """Number of other faces with similar score and size if the whole frame was searched; 0 otherwise."""
 
 
 class Track(NamedTuple):
-    """One face through S frames: the fields of `TrackedFrame`, stacked."""
+    """One face tracked through S frames: the fields of `TrackedFrame`, stacked."""
 
     landmarks: Float[np.ndarray, "S 68 2"]
     segment: Int[np.ndarray, " S"]
@@ -75,7 +75,7 @@ def track_faces(
     max_gap: int = 5,
     model: str | Path | None = None,
 ) -> Track:
-    """Follow the most prominent face through RGB frames that come one by one and are not kept; see `follow_face`.
+    """Track the most prominent face through a stream of RGB frames, which are not kept; see `follow_face`.
 
     Raises:
         ValueError, ImportError, FileNotFoundError: as `follow_face`.
@@ -90,7 +90,7 @@ def track_faces(
 
 
 def segments(track: Track, *, min_frames: int = 1) -> list[slice]:
-    """The frames of each segment with at least `min_frames` found faces, in order; short gaps lie inside, as NaN."""
+    """Return the slices of segments with at least `min_frames` detected faces, in order; short gaps inside are NaN."""
     found: list[slice] = []
     for number in range(int(track.segment.max(initial=-1)) + 1):
         indices = np.flatnonzero(track.segment == number)
@@ -107,13 +107,13 @@ def follow_face(
     max_flash: int = 0,
     model: str | Path | None = None,
 ) -> Iterator[TrackedFrame]:
-    """The face in each frame as soon as the frame comes, with constant memory.
+    """Yield the face of each frame as soon as the frame arrives, in constant memory.
 
-    The detector confirms every `detect_every` frames; a face it does not confirm, such as a profile, is followed for
-    as many frames again. A face that is found again in its place after at most `max_gap` frames keeps its segment.
-    A shot that is back after at most `max_flash` frames of anything else goes on with its segment; if a face was found in
-    between, its segment lies within the other one.
-    Frames 0.2 s apart and more need `detect_every=1`: between them a head moves further than predictions can follow.
+    The detector confirms the face every `detect_every` frames. A face that it does not confirm, such as a profile, is
+    tracked for as many frames again. A face that is found again in its place after at most `max_gap` frames keeps its
+    segment. A shot that returns after at most `max_flash` frames of anything else continues its segment; the segment of
+    a face found in between lies within it. Frames that are 0.2 s or more apart need `detect_every=1`, because a head
+    moves further between them than predictions can follow.
 
     Raises:
         ValueError: if `detect_every` is below 1, or `max_gap` or `max_flash` below 0.
@@ -128,7 +128,7 @@ def follow_face(
 
 
 def box_around(landmarks: Float[np.ndarray, "68 2"]) -> Box:
-    """The box that dlib's detector would put around these landmarks (fitted to 162 frames of four people)."""
+    """Compute the box that dlib's detector would draw around these landmarks (fitted to 162 frames of four people)."""
     size = float(face_size(landmarks))
     x, y = landmarks.mean(0) - (0.0, 0.063 * size)
     return Box(x - size / 2, y - size / 2, x + size / 2, y + size / 2)
@@ -137,37 +137,38 @@ def box_around(landmarks: Float[np.ndarray, "68 2"]) -> Box:
 def settled_landmarks(
     frame: UInt8[np.ndarray, "H W 3"], box: Box, *, model: str | Path | None = None
 ) -> Float[np.ndarray, "68 2"]:
-    """Landmarks of a face in a detector's box, in pixels: predicted there, and again in `box_around` the first ones.
+    """Predict the landmarks of a face in a detector's box, in pixels, and again in `box_around` the first ones.
 
-    A detector's boxes lie on a coarse grid; the second look removes their jumps, and single pictures and videos agree.
+    The detector's boxes lie on a coarse grid. The second prediction removes their jumps, so that single images and
+    videos agree.
 
     Raises:
-        OutsideFrameError: a ValueError, if the face lies outside of the frame.
+        OutsideFrameError: a ValueError, if the face lies outside the frame.
         ImportError, FileNotFoundError, ValueError: as `predict_landmarks`, for the landmark model.
     """
     return landmarks_in_box(frame, box_around(landmarks_in_box(frame, box, model=model)), model=model)
 
 
 class _Shot(NamedTuple):
-    """What was known before the shot changed."""
+    """Tracking state before the shot changed."""
 
     age: int
-    """Frames since then."""
+    """Number of frames since then."""
     thumbnail: np.ndarray
     last: np.ndarray | None
     segment: int
 
 
 class _Follower:
-    """The state between two frames."""
+    """Tracking state between two frames."""
 
     def __init__(self, detect_every: int, max_gap: int, max_flash: int, model: str | Path | None) -> None:
         self._detect_every, self._max_gap, self._max_flash, self._model = detect_every, max_gap, max_flash, model
         self._segment = self._newest = -1
         self._before: _Shot | None = None
-        self._last: np.ndarray | None = None  # the last landmarks that were found
-        self._gap = 0  # frames since then
-        self._unconfirmed = 0  # frames since the detector agreed
+        self._last: np.ndarray | None = None  # last landmarks found
+        self._gap = 0  # number of frames since then
+        self._unconfirmed = 0  # number of frames since the detector confirmed the face
         self._shape: tuple[int, ...] = ()
         self._thumbnail = self._face = np.zeros((_THUMBNAIL, _THUMBNAIL), np.float32)
 
@@ -188,7 +189,7 @@ class _Follower:
                 yield TrackedFrame(landmarks, self._segment, rivals)
 
     def _look_for_cut(self, frame: np.ndarray, thumbnail: np.ndarray) -> None:
-        """Forget the last face where the shot changes, and remember it where the shot before is back."""
+        """Drop the last face at a shot change, and restore it when the previous shot returns."""
         before = self._before
         if before is not None:
             self._before = before = before._replace(age=before.age + 1) if before.age < self._max_flash else None
@@ -196,7 +197,7 @@ class _Follower:
             self._last = self._before = None
         elif before is not None and not _is_cut(before.thumbnail, thumbnail):
             self._last, self._segment, self._before = before.last, before.segment, None
-            self._gap = 1  # so that the face is searched
+            self._gap = 1  # triggers a search for the face
         elif _is_cut(self._thumbnail, thumbnail):
             self._before = before or _Shot(0, self._thumbnail, self._last, self._segment)
             self._last = None
@@ -209,7 +210,7 @@ class _Follower:
         return self._searched(frame)
 
     def _continued(self, frame: np.ndarray, grey: np.ndarray, last: np.ndarray) -> np.ndarray | None:
-        """Landmarks in the place of the last ones, unless motion, looks or the detector speak against it."""
+        """Predict landmarks from the last ones; None if motion, appearance or the detector contradict them."""
         landmarks = self._predicted(frame, box_around(last))
         if landmarks is None:
             return None
@@ -226,7 +227,7 @@ class _Follower:
         return landmarks if steady and alike and self._unconfirmed < 2 * self._detect_every else None
 
     def _detected(self, frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
-        """Landmarks that start from the detector's box of the face that was predicted, if it sees that face."""
+        """Predict landmarks from the detector's box of the predicted face; None if the detector does not find it."""
         box = box_around(landmarks)
         margin = box.side / 2
         region = Box(box.left - margin, box.top - margin, box.right + margin, box.bottom + margin)
@@ -234,7 +235,7 @@ class _Follower:
         return None if near is None else self._predicted(frame, near.box, settle=True)
 
     def _searched(self, frame: np.ndarray) -> tuple[np.ndarray | None, int]:
-        """The last face in its place or, failing that, the most prominent one, which begins a new segment."""
+        """Search for the last face in its place, or else for the most prominent one, which starts a new segment."""
         faces = detect_faces(frame)
         if not faces:
             return None, 0
@@ -250,18 +251,18 @@ class _Follower:
     def _predicted(self, frame: np.ndarray, box: Box, *, settle: bool = False) -> np.ndarray | None:
         try:
             landmarks = (settled_landmarks if settle else landmarks_in_box)(frame, box, model=self._model)
-        except OutsideFrameError:  # the face has left it
+        except OutsideFrameError:  # the face has left the frame
             return None
         return landmarks
 
 
 def _is_cut(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two thumbnails are of different shots."""
+    """Return whether two thumbnails show different shots."""
     return bool(np.abs(one - other).mean() > CUT_DIFFERENCE and _likeness(one, other) < SAME_SHOT)
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """The mean distance of two sets of landmarks of one face, in its sizes."""
+    """Compute the mean distance of two sets of landmarks of one face, in face sizes."""
     return float(np.linalg.norm(one - other, axis=-1).mean() / face_size(other))
 
 
@@ -283,7 +284,7 @@ def _patch(grey: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """The correlation of two patches, -1 to 1; 0 where one is plain."""
+    """Compute the correlation of two patches, from -1 to 1; 0 if one is constant."""
     one, other = one - one.mean(), other - other.mean()
     scale = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float((one * other).sum()) / scale if scale > 1e-6 else 0.0

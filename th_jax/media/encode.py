@@ -1,4 +1,4 @@
-"""Encodes a stream of frames as H.264 in MP4, with the sound of another file beside them."""
+"""Encodes a stream of frames as H.264 in MP4, with the sound of another file."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -8,28 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from th_jax.media.backends import pyav
-from th_jax.media.sound import Sound, open_sound
+from th_jax.media.audio import Sound, open_sound
+from th_jax.optional import pyav
 
 _BITS = 96_000
-"""A second, for each channel of sound."""
+"""Bit rate of sound, in bits per second and channel."""
 
 _BT709 = 1
-"""FFmpeg's number for the colour matrix, primaries and transfer of BT.709, and for video's narrow range."""
+"""FFmpeg's number for the BT.709 color matrix, primaries and transfer, and for the limited range of video."""
 
 
 def encode_h264(
     target: Path, frames: Iterator[np.ndarray], *, rate: Fraction, crf: int, audio_from: Path | None
 ) -> None:
-    """Write UInt8 `[H, W, 3]` frames of one size to `target`, which must be an absolute path.
+    """Encode UInt8 `[H, W, 3]` frames of one size as H.264.
+
+    Args:
+        target: output file, as an absolute path.
+        frames: RGB frames.
+        rate: frame rate, in frames per second.
+        crf: constant rate factor of H.264.
+        audio_from: file whose sound is added, or None.
 
     Raises:
-        MediaError: if `audio_from` has no sound that can be decoded, or its process comes to a bad end.
-        OSError: if the disk refuses.
+        MediaError: if `audio_from` has no sound that can be decoded, or its process fails.
+        OSError: if the file cannot be written.
     """
     av = pyav()
     with ExitStack() as resources:
-        # The sound is opened and the first frame taken before anything is written: most errors show here.
+        # The sound and the first frame are read before anything is written, because most errors occur there.
         sound = None if audio_from is None else open_sound(audio_from)
         if sound is not None:
             resources.enter_context(closing(sound.blocks))
@@ -57,7 +64,7 @@ def _add_h264(output: Any, width: int, height: int, rate: Fraction, crf: int) ->
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.options = {"crf": str(crf), "preset": "medium"}
     context = stream.codec_context
-    # Several threads do not always make the same file of the same frames; small pictures gain nothing from them.
+    # Multithreaded encoding is not deterministic, and does not speed up small frames.
     context.thread_count = 1
     context.time_base = 1 / rate
     context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
@@ -79,19 +86,19 @@ def _video_frame(frame: np.ndarray, index: int, rate: Fraction) -> Any:
 
 
 class _SoundTrack:
-    """Sound, encoded as AAC as far as the pictures have come: so a film of hours needs no more memory than one of seconds."""
+    """A sound track encoded as AAC in step with the video, so that memory does not grow with its length."""
 
     def __init__(self, output: Any, sound: Sound) -> None:
         layout = "mono" if sound.channels == 1 else "stereo"
         self._stream = output.add_stream("aac", rate=sound.rate, layout=layout)
-        # More than 6 bits a sample AAC cannot hold.
+        # AAC cannot use more than 6 bits per sample.
         self._stream.bit_rate = sound.channels * min(_BITS, 6 * sound.rate)
         self._sound = sound
         self._waiting = np.zeros((sound.channels, 0), np.int16)
         self._position = 0
 
     def until(self, seconds: Fraction) -> Iterator[Any]:
-        """The packets that are ready when all samples before that time have been put in."""
+        """Encode all samples up to this time, and yield the finished packets."""
         while (missing := int(seconds * self._sound.rate) - self._position) > 0:
             if not self._waiting.size:
                 block = next(self._sound.blocks, None)
@@ -103,7 +110,7 @@ class _SoundTrack:
             self._position += piece.shape[1]
 
     def rest(self) -> Iterator[Any]:
-        """The packets that the encoder still holds."""
+        """Yield the packets that remain in the encoder."""
         yield from self._stream.encode(None)
 
     def _frame(self, samples: np.ndarray) -> Any:

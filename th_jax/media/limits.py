@@ -1,4 +1,4 @@
-"""What a picture or a video may cost before it is refused, and the error that says why a file was refused."""
+"""Size limits of input images and videos, and the error raised for unusable files."""
 
 import enum
 import re
@@ -10,60 +10,60 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class MediaFault(enum.StrEnum):
-    """What kind of thing is wrong with a file, for programs that sort refusals."""
+    """Categories of problems with a file, for programs that sort rejected files."""
 
     MISSING = "missing"
     EMPTY = "empty"
     UNREADABLE = "unreadable"
-    """The system does not let it be read: permissions, or a loop of links."""
+    """The system cannot read it: permissions, or a symlink loop."""
     UNDECODABLE = "undecodable"
-    """Damaged, cut off, or of none of the formats that are read."""
+    """Damaged, truncated, or not in a supported format."""
     UNSUPPORTED = "unsupported"
-    """Whole, for all that is known, but of a kind that is not read here."""
+    """Probably intact, but of a type that is not supported."""
     OVER_LIMITS = "over_limits"
 
 
 def spelt_out(message: str) -> str:
-    """A message with its control characters as escapes: whoever made a folder chose the names in it, and a terminal obeys."""
+    """Escape a message's control characters, which a terminal would obey: file names may come from untrusted sources."""
     return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], message)
 
 
 class MediaError(ValueError):
-    """A file is no picture or video that can be used; the message is one sentence for the person who named the file."""
+    """A file is not a usable image or video; the message is one sentence for the person who named the file."""
 
     fault: MediaFault
 
     def __init__(self, fault: MediaFault, message: str) -> None:
-        """Both are arguments of the exception, so that it can be sent from one process to another."""
+        """Create the error; both values are exception arguments, so that it can be sent between processes."""
         super().__init__(fault, spelt_out(message))
         self.fault = fault
 
     def __str__(self) -> str:
-        """The sentence alone."""
+        """Return only the message."""
         return str(self.args[1])
 
 
 class Limits(NamedTuple):
-    """Bounds that are checked on declared sizes, before memory for them is allocated, and again while decoding."""
+    """Limits checked on declared sizes, before memory is allocated for them, and again while decoding."""
 
     file_bytes: int = 8 * 2**30
     pixels: int = 80_000_000
-    """Of one picture or frame. Pillow's own bound of 179 million pixels stays in force above it."""
+    """Maximum number of pixels of an image or frame. Pillow's own limit of 179 million pixels still applies."""
     frames: int = 2_000_000
     seconds: float = 8 * 3600.0
 
 
 DEFAULT_LIMITS = Limits()
-"""Generous: no photo of a phone and no video of a working day is refused."""
+"""Generous: no phone photo and no day-long video is rejected."""
 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_file(path: str | Path, limits: Limits) -> Path:
-    """The path of a local regular file whose size is within limits.
+    """Check that a path is a local regular file within the size limit, and return it.
 
     Raises:
-        MediaError: for a URL, a missing, empty, unreadable or too large file, and for anything that is no regular file.
+        MediaError: if it is a URL, not a regular file, or a missing, empty, unreadable or too large file.
     """
     if _PROTOCOL.match(str(path)):
         raise MediaError(
@@ -74,7 +74,7 @@ def check_file(path: str | Path, limits: Limits) -> Path:
         status = path.stat()
     except FileNotFoundError:
         raise MediaError(MediaFault.MISSING, f"{path} does not exist") from None
-    except (OSError, ValueError) as error:  # a loop of links, a forbidden folder, a name with a null byte
+    except (OSError, ValueError) as error:  # a symlink loop, a forbidden folder, or a name with a null byte
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: {error}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "device or pipe"
@@ -88,10 +88,10 @@ def check_file(path: str | Path, limits: Limits) -> Path:
 
 
 def check_pixels(path: Path, width: int, height: int, limits: Limits) -> None:
-    """Refuse a frame whose declared size is over the limit, or no size at all.
+    """Check that a frame's declared size is valid and within the limit.
 
     Raises:
-        MediaError: naming both numbers.
+        MediaError: if it is not; the message gives both numbers.
     """
     if width <= 0 or height <= 0:
         raise MediaError(MediaFault.UNDECODABLE, f"{path} declares a size of {width} x {height} pixels")

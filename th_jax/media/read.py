@@ -1,4 +1,4 @@
-"""The only door in: decodes local pictures and opens local videos, or says in one sentence why it does not."""
+"""Decodes local images and opens local videos; all media input goes through this module."""
 
 import io
 import threading
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.backends import EXTRA_HINT, load_backend, pillow
 from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels
 from th_jax.media.video import Video
+from th_jax.optional import EXTRA_HINT, load_backend, pillow
 
 IMAGE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF")
-"""Pillow's names of the decoders that may run, beside HEIF's; JPEG includes MPO, the double pictures of some phones."""
+"""Pillow's names of the allowed decoders, besides HEIF's; JPEG includes MPO, the image pairs of some phones."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 VIDEO_SUFFIXES = (
@@ -29,26 +29,27 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 _ORIENTATION = 0x0112
-"""EXIF's tag of how a picture is to be turned."""
+"""EXIF tag of the orientation."""
 _TURNS = {
     **{2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"},
     **{6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"},
 }
-"""What stands each kind of orientation upright, by Pillow's names; kind 1 is upright."""
+"""Pillow's operation that brings each EXIF orientation upright; orientation 1 is upright already."""
 
 _WARNINGS = threading.Lock()
 
 
 def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of a picture as RGB in 0..255, upright.
+    """Decode an image to upright RGB pixels in 0..255.
 
-    EXIF orientation is applied, of all eight kinds; colors become sRGB by the picture's ICC profile, if it has one that can
-    be read; transparency is laid over white; 16-bit values keep their high byte. Of several pictures, the first is read.
+    All eight EXIF orientations are applied. Colors are converted to sRGB if the image has a readable ICC profile.
+    Transparent images are composited over white, and 16-bit values keep their high byte. The first image of a file with
+    several is used.
 
     Raises:
-        MediaError: if the file is missing, empty, cut off, over a limit, or no PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC, or
-            if it is HEIC and the package that reads it is missing.
-        ImportError: without the extra `video`.
+        MediaError: if the file is missing, empty, truncated, over a limit, or not PNG, JPEG, WebP, BMP, TIFF, AVIF or
+            HEIC, or if it is HEIC and the package that reads it is missing.
+        ImportError: if the extra `video` is not installed.
     """
     path = check_file(path, limits)
     image_module = pillow()
@@ -72,28 +73,32 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
         ) from error
     except MemoryError as error:
         raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
-    except Exception as error:  # a damaged file reaches Pillow's plugins as almost any exception
+    except Exception as error:  # Pillow's plugins raise almost any exception for damaged files
         raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or cut off ({error})") from error
 
 
 def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1) -> Video:
-    """A context manager over the frames of a local video: see `Video`.
+    """Open a local video, as a context manager over its frames (`Video`).
 
-    `threads` is the number of decoding threads; 0 lets the decoder choose. The frames are the same for any number.
+    Args:
+        path: local video.
+        limits: limits on the file and its frames.
+        threads: number of decoding threads; 0 lets the decoder choose. Frames do not depend on it.
 
     Raises:
-        MediaError: if the file is missing, empty, cut off, without pictures, over a limit, or of a kind not allowed.
-        ImportError: without the extra `video`.
+        MediaError: if the file is missing, empty, truncated, without frames, over a limit, or of a type that is not
+            allowed.
+        ImportError: if the extra `video` is not installed.
     """
     return Video(check_file(path, limits), limits=limits, threads=threads)
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep Pillow from warning: of many pixels, which `Limits` are for, and of broken EXIF blocks.
+    """Suppress Pillow's warnings about many pixels, which `Limits` handles, and about broken EXIF blocks.
 
-    Filters of warnings belong to the whole process: so they are changed while Pillow reads headers, not the pixels, and by
-    one thread at a time, each of which puts back what it found.
+    Warning filters are global to the process. They are therefore changed only while Pillow reads headers, not pixels,
+    by one thread at a time, which restores them.
     """
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,7 +107,7 @@ def _silenced() -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path, file: Any) -> Iterator[Any]:
-    """Pillow's picture of a file, its pixels not yet decoded."""
+    """Open an image with Pillow without decoding its pixels."""
     start = file.read(64)
     file.seek(0)
     formats = IMAGE_FORMATS
@@ -120,7 +125,7 @@ def _opened(path: Path, file: Any) -> Iterator[Any]:
 
 
 def _learn_heif(path: Path) -> tuple[str, ...]:
-    """Pillow's name of the format HEIF, once its decoder is there."""
+    """Register the HEIF decoder, and return Pillow's name of the format."""
     try:
         load_backend("pi_heif", "reading HEIC").register_heif_opener(thumbnails=False)
     except ImportError as error:
@@ -131,7 +136,7 @@ def _learn_heif(path: Path) -> tuple[str, ...]:
 
 
 def _without_broken_extras(file: Any) -> io.BytesIO:
-    """A PNG without those of its optional chunks (EXIF, texts, times) whose checksum is wrong."""
+    """Return a PNG without optional chunks (EXIF, text, times) that have a wrong checksum."""
     file.seek(0)
     data, place, kept = file.read(), len(_PNG), [_PNG]
     while place < len(data):
@@ -145,11 +150,11 @@ def _without_broken_extras(file: Any) -> io.BytesIO:
 
 
 def _upright(image: Any) -> Any:
-    """The picture turned as its EXIF block asks; a broken block asks for nothing."""
+    """Rotate the image by its EXIF orientation; a broken EXIF block is ignored."""
     try:
         with _silenced():
             turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # Pillow's reader raises almost anything
+    except Exception:  # Pillow's reader raises almost any exception
         return image
     return image if turn is None else image.transpose(pillow().Transpose[turn])
 
@@ -169,7 +174,7 @@ def _rgb(path: Path, image: Any) -> np.ndarray:
 
 
 def _srgb(image: Any, profile: bytes | None) -> Any:
-    """The picture's colors as sRGB; as they are, if there is no profile, a broken one, or one of another kind of colors."""
+    """Convert the colors to sRGB; unchanged if the profile is missing, broken, or for another color model."""
     if not profile:
         return image.convert("RGB")
     cms = load_backend("PIL.ImageCms", "reading pictures")
@@ -188,7 +193,7 @@ def _srgb(image: Any, profile: bytes | None) -> Any:
 
 
 def _high_byte(path: Path, grey: np.ndarray) -> np.ndarray:
-    """Grey of 16 bits, which Pillow would clip at 255, as 8 bits."""
+    """Reduce 16-bit gray, which Pillow would clip at 255, to 8 bits."""
     if int(grey.min()) < 0 or int(grey.max()) > 0xFFFF:
         raise _of_unknown_white(path, "integers outside of 16 bits")
     return (grey.astype(np.uint16) >> 8).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Decodes the frames of one local video as they are meant to be seen, at their real times; what damage reaches is left out."""
+"""Decodes the frames of a local video as displayed, at their actual times; frames affected by damage are left out."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,43 +10,48 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.backends import load_backend, pyav
-from th_jax.media.clean_aperture import clean_aperture
-from th_jax.media.containers import DEMUX_ERRORS, open_container, video_decoder, video_stream
-from th_jax.media.damage import Decoded, IntactFrames
-from th_jax.media.declared import Colors, square_size, turn_of
-from th_jax.media.deinterlace import deinterlaced
+from th_jax.media.color import Colors, deinterlaced, square_size, turn_of
+from th_jax.media.containers import (
+    DEMUX_ERRORS,
+    Decoded,
+    IntactFrames,
+    clean_aperture,
+    open_container,
+    video_decoder,
+    video_stream,
+)
 from th_jax.media.limits import Limits, MediaError, MediaFault
+from th_jax.optional import load_backend, pyav
 
 _SEEK_AHEAD = 1.0
-"""Seconds worth a seek where the container carries no index of its keyframes."""
+"""Minimum distance in seconds for which a seek is worthwhile in containers without a keyframe index."""
 
 _EARLIER = (0.0, 0.5, 5.0)
-"""Seconds by which a seek aims before its goal: a container's index holds decoding times, ahead of those of display."""
+"""Seconds by which a seek aims before its target: container indexes hold decoding times, which precede display times."""
 
 
 class Video:
-    """An open video; a context manager. Times are seconds from the declared start of its pictures."""
+    """An open video; a context manager. Times are in seconds from the declared start of the video track."""
 
     path: Path
     size: tuple[int, int]
     """Width and height of the upright frames, in square pixels."""
     rotation: int
-    """Degrees by which the stored frames are turned counter-clockwise to stand upright: 0, 90, 180 or 270."""
+    """Counterclockwise rotation in degrees that brings the stored frames upright: 0, 90, 180 or 270."""
     mirrored: bool
-    """Whether they are then mirrored left to right, as the films of some front cameras ask for."""
+    """Whether frames are then mirrored left to right, as videos of some front cameras declare."""
     fps: Fraction
-    """Average frames a second; the real distances are in the times of `frames`."""
+    """Average frame rate, in frames per second; `frames` yields the actual times."""
     duration: float | None
-    """Seconds, as the container declares them; None if it does not."""
+    """Duration in seconds declared by the container, or None."""
     frame_count: int | None
-    """Frames, as the container declares them; None if it does not."""
+    """Number of frames declared by the container, or None."""
     has_audio: bool
     damaged_frames: int
-    """Frames left out so far: those that could not be decoded, and those that followed them up to a keyframe."""
+    """Number of frames left out so far: those that could not be decoded, and those after them up to a keyframe."""
 
     def __init__(self, path: Path, *, limits: Limits, threads: int = 1) -> None:
-        """Open a file that `check_file` has passed; users call `open_video`."""
+        """Open a file that `check_file` has accepted; use `open_video` instead."""
         self.path, self.damaged_frames = path, 0
         self._limits, self._threads, self._error = limits, threads, pyav().error.FFmpegError
         self._resources = ExitStack()
@@ -60,24 +65,24 @@ class Video:
             raise
 
     def __enter__(self) -> "Video":
-        """The video itself."""
+        """Return the video itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the video."""
         self.close()
 
     def close(self) -> None:
-        """Let go of the file and the decoder; calling it again does nothing."""
+        """Close the file and the decoder; further calls have no effect."""
         self._resources.close()
 
     def frames(self) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-        """Every intact frame from the start, with its time, as RGB in 0..255; memory stays constant.
+        """Yield every intact frame from the start with its time, as RGB in 0..255; memory use is constant.
 
         Raises:
-            MediaError: when more than the allowed frames or seconds come.
+            MediaError: if the video exceeds the allowed number of frames or seconds.
         """
         self._open()
         for count, (time, frame) in enumerate(self._decode()):
@@ -88,13 +93,14 @@ class Video:
             yield time, self._upright(frame)
 
     def frames_at(self, times: Iterable[float]) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-        """The frame on screen at each of `times` (seconds, ascending), with its own time; the rest is skipped.
+        """Yield the frame on screen at each of `times`, in ascending seconds, with the frame's own time.
 
-        Before the first frame that is the first, after the last the last; so a frame may come twice.
+        Times before the first frame give the first, and times after the last give the last, so that frames may repeat.
+        Frames in between are skipped.
 
         Raises:
-            ValueError: if the times descend.
-            MediaError: when frames beyond the allowed seconds come.
+            ValueError: if the times are not ascending.
+            MediaError: if the video exceeds the allowed seconds.
         """
         self._open()
         decoded = self._decode()
@@ -114,7 +120,7 @@ class Video:
             yield shown[0], self._upright(shown[1])
 
     def _open(self) -> None:
-        """Open the file anew, at its start: some containers cannot be wound back."""
+        """Open the file again at its start, because some containers cannot be rewound."""
         self._resources.close()
         with ExitStack() as resources:
             self._container, self._source = open_container(self.path, self._limits, resources)
@@ -122,7 +128,7 @@ class Video:
             self._decoder = video_decoder(self._stream)
             self._says_key = not self._decoder.name.startswith("libvpx")
             self._decoder.thread_count = self._threads
-            # Each frame then names the packet it was decoded from.
+            # Each frame then refers to the packet that it was decoded from.
             self._decoder.flags |= load_backend("av.codec.context", "reading videos").Flags.copy_opaque
             self._decoder.options = {"max_pixels": str(self._limits.pixels)}
             self._resources = resources.pop_all()
@@ -162,12 +168,12 @@ class Video:
     def _intact(self) -> Iterator[Decoded]:
         intact, packets, time = IntactFrames(), self._packets(), -1.0 / self.fps
         for number, packet in enumerate(packets):
-            # PyAV tells these apart by identity, and small integers are shared.
+            # PyAV distinguishes these by identity, and small integers are shared.
             packet.opaque = (number, packet.is_keyframe and not self._says_key)
             intact.sent(number)
             try:
                 frames = self._decoder.decode(packet)
-            except MemoryError as error:  # no fault of this packet, and the next may find some
+            except MemoryError as error:  # not damage: skipping this packet would be wrong
                 raise self._no_memory() from error
             except self._error:
                 self.damaged_frames += intact.failed(number)
@@ -183,7 +189,7 @@ class Video:
         yield from intact.rest()
 
     def _packets(self) -> Iterator[Any]:
-        """The packets up to where the container itself is broken or cut off: nothing more can be found there."""
+        """Yield packets up to where the container itself is damaged or truncated, after which nothing can be found."""
         try:
             yield from self._container.demux(self._stream)
         except MemoryError as error:
@@ -196,7 +202,7 @@ class Video:
             raise self._no_memory()
 
     def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:
-        """The frame at the last keyframe that is not after a time, and the frames that follow it."""
+        """Seek to the last keyframe at or before a time; returns its frame, and the frames that follow it."""
         for earlier in _EARLIER:
             try:
                 offset = int((wanted - earlier + self._start) / self._stream.time_base)
@@ -208,13 +214,13 @@ class Video:
             landed = next(decoded, None)
             if landed is not None and landed[0] <= wanted:
                 return landed, decoded
-        self._seekable = False  # this container cannot jump, or its index is wrong: from here on straight through
+        self._seekable = False  # cannot seek, or the index is wrong: decode sequentially from here on
         self._open()
         decoded = self._decode()
         return next(decoded, None), decoded
 
     def _keyframe_between(self, position: float, wanted: float) -> bool:
-        """Whether a seek to the wanted time saves decoding."""
+        """Return whether seeking to the wanted time saves decoding."""
         if not self._seekable or wanted <= position:
             return False
         index = self._stream.index_entries
@@ -238,7 +244,7 @@ class Video:
             raise self._no_memory() from error
 
     def _pixel_aspect(self) -> Fraction | None:
-        declared = self._stream.sample_aspect_ratio  # None, a Fraction, or from PyAV 19 on 0/1 and numbers of its own
+        declared = self._stream.sample_aspect_ratio  # None, a Fraction, or from PyAV 19 on 0/1 and PyAV's own numbers
         return Fraction(declared.numerator, declared.denominator) if declared and declared.denominator else None
 
     def _no_memory(self) -> MediaError:

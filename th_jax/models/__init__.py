@@ -1,1 +1,1 @@
-"""The four networks: embedder, generator, AdaIN projection, discriminator."""
+"""The four networks: embedder, generator, AdaIN projection and discriminator."""

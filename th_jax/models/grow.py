@@ -1,4 +1,4 @@
-"""Weights for larger frames from weights of smaller ones: every parameter whose name and shape fit is copied."""
+"""Initialization of larger networks from trained weights for smaller frames, copying all parameters that fit."""
 
 from typing import Any, NamedTuple
 
@@ -8,34 +8,35 @@ import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray
 
-from th_jax.leaf_names import leaf_name, leaves_by_name
 from th_jax.models.networks import Networks
+from th_jax.storage.tensors import leaf_name, leaves_by_name
 from th_jax.types import MetaWeights
 
 
 class Grown(NamedTuple):
-    """Weights for the larger networks, and what in them is new."""
+    """Weights of the larger networks, and the names of their new parameters."""
 
     weights: MetaWeights
     fresh: tuple[str, ...]
-    """Names of the parameters that the smaller networks do not have in this shape: they hold their initial values."""
+    """Names of the parameters that the smaller networks do not have in this shape; they have their initial values."""
 
 
 def grow(smaller: Networks, weights: MetaWeights, larger: Networks, key: PRNGKeyArray) -> Grown:
-    """Starts `larger` from the weights of `smaller`.
+    """Initialize `larger` from the weights of `smaller`.
 
-    Self-attention starts with gamma 0, so a block that is new, or that stands behind other features, adds nothing at
-    first. With `larger.embedder_size` equal to the size that E saw before, the embedding, P and the video table stay
-    valid, and only G and D have something to learn (docs/learning.md).
+    Self-attention is initialized with gamma 0, so a block that is new, or that follows other features, initially adds nothing.
+    If `larger.embedder_size` equals the image size that E was trained with, the embedding, P and the video table stay valid,
+    and only G and D have to adapt (docs/learning.md).
 
     Args:
         smaller: networks that `weights` belong to.
         weights: trained weights.
-        larger: networks to start, of the same base width and pooling.
-        key: for the initial values of new parameters.
+        larger: networks to initialize, of the same base width and pooling.
+        key: random key for the initial values of new parameters.
 
     Raises:
-        ValueError: if the networks differ in what a parameter means, so that copied values would be of no use.
+        ValueError: if the networks differ in the meaning of a parameter, so that copied values would be useless, or `larger`
+            has a smaller image size.
     """
     for name in ("base_width", "pool", "pool_order", "projection_spectral_norm", "spectral_norm"):
         old, new = getattr(smaller, name), getattr(larger, name)
@@ -58,7 +59,7 @@ def grow(smaller: Networks, weights: MetaWeights, larger: Networks, key: PRNGKey
 
 
 def _layer(name: str) -> str:
-    """What is copied whole or not at all: an attention block, or a layer with its u and v."""
+    """Return the unit that is copied as a whole or not at all: an attention block, or a layer with its u and v."""
     group, _, *modules, _ = name.split("/")
     attention = [place for place, module in enumerate(modules) if module.startswith("attention")]
     return "/".join([group, *(modules[: attention[0] + 1] if attention else modules)])

@@ -1,6 +1,6 @@
-"""The four networks from one section of settings: `Networks(**config.networks)` (paper, section 3; docs/paper-map.md).
+"""The four networks built from one config section: `Networks(**config.networks)` (paper, section 3; docs/paper-map.md).
 
-`python -m th_jax.models.networks` prints their layers, parameters and arithmetic at paper size.
+`th-jax summary` prints their layers, parameters and arithmetic at paper size.
 """
 
 import functools
@@ -17,20 +17,18 @@ from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
 from th_jax.images import box_downsample, unit_to_network_range
-from th_jax.landmarks import draw_landmarks
-from th_jax.leaf_names import leaf_name
-from th_jax.models import starts
-from th_jax.models.boundary import check_picture, check_setting_names, check_vector
-from th_jax.models.discriminator import Discriminator
-from th_jax.models.embedder import Embedder
-from th_jax.models.generator import AdainProjection, Generator, neutral_adain
-from th_jax.models.plan import Plan, plan
+from th_jax.landmarks.draw import draw_landmarks
+from th_jax.landmarks.scheme import LINE_WIDTH
+from th_jax.models import init as starts
+from th_jax.models.architecture import AdainProjection, Discriminator, Embedder, Generator, neutral_adain
+from th_jax.models.checks import check_picture, check_setting_names, check_vector
+from th_jax.models.sizes import Plan, plan
 from th_jax.models.spectral import SPECTRAL_STATS, fold_spectral_norm
-from th_jax.topology import LINE_WIDTH
+from th_jax.storage.tensors import leaf_name
 from th_jax.types import MetaWeights, NetworkState, Params
 
 SYNTHESIS = ("embedder", "projection", "generator")
-"""The groups of parameters that one player trains; the other player is the discriminator."""
+"""Parameter groups that are trained as one player; the other player is the discriminator."""
 
 _CHOICES = {
     "pool": ("sum", "mean"),
@@ -41,18 +39,18 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Networks:
-    """E, P, G and D of one size. Hashable: two equal ones share their compiled programs.
+    """E, P, G and D for one image size. Hashable: equal instances share their compiled programs.
 
     Attributes:
-        image_size: side of the square frames in pixels: 256, 128, 64, and for tests 32 and 16.
+        image_size: side of the square frames in pixels: 256, 128 or 64, and 32 or 16 for tests.
         base_width: channels of the first level; 64 in the paper, where the embedding has 8 x 64 = 512 numbers.
-        pool, pool_order: the last step of E and D: "sum" | "mean", "sum_relu" (the paper) | "relu_sum".
-        compute_dtype: "float32" or "bfloat16" for convolutions; parameters, norms' statistics, softmax, pooling and
-            scores are float32 either way.
-        projection_spectral_norm: whether P carries spectral norm (the paper: yes).
-        spectral_norm: off only for inference with `folded` weights.
-        embedder_size: side in pixels of the images that E sees; 0 means `image_size`. A smaller one averages blocks of
-            pixels first, so that weights grown from smaller frames keep their embeddings (`th_jax.models.grow`).
+        pool, pool_order: last step of E and D: "sum" or "mean", and "sum_relu" (the paper) or "relu_sum".
+        compute_dtype: "float32" or "bfloat16" for convolutions; parameters, statistics of norms, softmax, pooling and scores
+            are always float32.
+        projection_spectral_norm: whether P has spectral norm (the paper: yes).
+        spectral_norm: False only for inference with `folded` weights.
+        embedder_size: side in pixels of the images that E sees; 0 means `image_size`. With a smaller value, blocks of pixels
+            are averaged first, so that weights grown from smaller frames keep their embeddings (`th_jax.models.grow`).
         landmark_width: width of the drawn landmark lines in 256ths of the side, but at least one pixel.
     """
 
@@ -67,7 +65,7 @@ class Networks:
     landmark_width: float = LINE_WIDTH
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Check that networks can be built from the settings."""
         plan(image_size=self.image_size, base_width=self.base_width)
         if self.embedder_size:
             plan(image_size=self.embedder_size, base_width=self.base_width)
@@ -83,17 +81,17 @@ class Networks:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Networks":
-        """Networks from a config section.
+        """Build networks from a config section.
 
         Raises:
-            ValueError: for an unknown key (with the nearest known one) or a value that no network has.
+            ValueError: if a key is unknown (the message suggests the nearest known one) or a value is invalid.
         """
         check_setting_names("the networks", [field.name for field in fields(cls)], settings)
         return cls(**settings)
 
     @property
     def plan(self) -> Plan:
-        """Channels and attention of each network."""
+        """Channels and attention resolutions of each network."""
         return plan(image_size=self.image_size, base_width=self.base_width)
 
     @property
@@ -127,10 +125,11 @@ class Networks:
     def embed(
         self, embedder: NetworkState, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]
     ) -> Float[Array, "B N"]:
-        """E(x, y), one embedding a frame; both pictures in [-1, 1].
+        """Compute E(x, y), one embedding per frame; both images in [-1, 1].
 
         Raises:
-            ValueError, TypeError: for pictures of another size, dtype or range.
+            ValueError: if an image has the wrong size or range.
+            TypeError: if an image is not floating point.
         """
         check_picture("frame", frame, size=self.image_size)
         check_picture("landmark_image", landmark_image, size=self.image_size)
@@ -138,10 +137,10 @@ class Networks:
         return _apply(self.embedder, embedder, *seen)
 
     def project(self, projection: NetworkState, embedding: Float[Array, "B N"]) -> Float[Array, "B A"]:
-        """ψ̂ = P·ê, the AdaIN parameters of a person.
+        """Compute ψ̂ = P·ê, the AdaIN parameters of a person.
 
         Raises:
-            ValueError: for embeddings of another width.
+            ValueError: if the embeddings have the wrong width.
         """
         check_vector("embedding", embedding, width=self.plan.embedding)
         return _apply(self.projection, projection, embedding)
@@ -149,10 +148,11 @@ class Networks:
     def generate(
         self, generator: NetworkState, landmark_image: Float[Array, "B H W 3"], adain: Float[Array, "B A"]
     ) -> Float[Array, "B H W 3"]:
-        """G(y, ψ'), a frame in [-1, 1].
+        """Compute G(y, ψ'), a frame in [-1, 1].
 
         Raises:
-            ValueError, TypeError: for a landmark image of another size, dtype or range, or another number of parameters.
+            ValueError: if the landmark image has the wrong size or range, or the number of AdaIN parameters is wrong.
+            TypeError: if the landmark image is not floating point.
         """
         check_picture("landmark_image", landmark_image, size=self.image_size)
         check_vector("adain", adain, width=self.plan.adain_size)
@@ -165,10 +165,11 @@ class Networks:
         landmark_image: Float[Array, "B H W 3"],
         identity: Float[Array, "B N"],
     ) -> tuple[Float[Array, " B"], tuple[Float[Array, "B _ _ _"], ...]]:
-        """D(x, y, W_i): a score a frame and the activations after each residual block.
+        """Compute D(x, y, W_i): one score per frame, and the activations after each residual block.
 
         Raises:
-            ValueError, TypeError: for pictures of another size, dtype or range, or identities of another width.
+            ValueError: if an image has the wrong size or range, or the identities have the wrong width.
+            TypeError: if an image is not floating point.
         """
         check_picture("frame", frame, size=self.image_size)
         check_picture("landmark_image", landmark_image, size=self.image_size)
@@ -176,18 +177,18 @@ class Networks:
         return _apply(self.discriminator, discriminator, frame, landmark_image, identity)
 
     def landmark_image(self, points: Float[Array, "*batch P 2"]) -> Float[Array, "*batch H W 3"]:
-        """The landmark image y of points in [0, 1], at this size, in the [-1, 1] of the networks."""
+        """Draw the landmark image y of points in [0, 1], at this image size, in the networks' range [-1, 1]."""
         return unit_to_network_range(draw_landmarks(points, size=self.image_size, line_width=self.landmark_width))
 
     def shapes(self) -> MetaWeights:
-        """Shapes and dtypes of all weights, without making any; traced once for equal networks."""
+        """Return the shapes and dtypes of all weights without allocating them; traced once for equal networks."""
         return _all_shapes(self)
 
     def init(self, key: PRNGKeyArray) -> MetaWeights:
-        """Fresh weights of all four networks (docs/paper-map.md), the same for the same key.
+        """Create fresh weights of all four networks (docs/paper-map.md); the same for the same key.
 
-        Drawn on the host (`th_jax.models.starts` says why), each leaf from the key and its own name: another network
-        beside it changes nothing.
+        Weights are drawn on the host (`th_jax.models.init` explains why), each leaf from the key and its own name, so that
+        adding a network changes no other.
         """
         seed = np.asarray(jax.random.key_data(key), np.uint32).ravel().tolist()
         leaves, tree = jax.tree_util.tree_flatten_with_path(self.shapes())
@@ -197,7 +198,7 @@ class Networks:
         return jax.tree.map(jnp.asarray, MetaWeights(*settled))
 
     def folded(self, weights: MetaWeights) -> tuple["Networks", MetaWeights]:
-        """Networks without spectral norm and weights divided by their sigmas: the same functions, for inference."""
+        """Return networks without spectral norm and weights divided by their sigmas: the same functions, for inference."""
         plain = replace(self, spectral_norm=False)
         return plain, MetaWeights(*(NetworkState(fold_spectral_norm(state), {}) for state in weights))
 
@@ -218,12 +219,12 @@ class Networks:
 
 
 def group(state: NetworkState, name: str) -> NetworkState:
-    """One network out of a group of them: `group(weights.synthesis, "generator")`."""
+    """Return one network of a group: `group(weights.synthesis, "generator")`."""
     return NetworkState(state.params[name], state.spectral_stats.get(name, {}))
 
 
 def _settle(params: Params, stats: Params) -> Params:
-    """Bring u and v to their kernels: one power iteration is exact where all singular values are alike."""
+    """Fit u and v to their kernels; one power iteration is exact if all singular values are equal."""
     if set(stats) == {"u", "v"}:
         kernel = params["kernel"]
         matrix = kernel.reshape(-1, kernel.shape[-1])
@@ -263,9 +264,3 @@ def _shapes(module: nn.Module, *arguments: Any) -> NetworkState:
 
 def _apply(module: nn.Module, state: NetworkState, *arguments: Array) -> Any:
     return module.apply({"params": state.params, SPECTRAL_STATS: state.spectral_stats}, *arguments)
-
-
-if __name__ == "__main__":
-    from th_jax.models.summary import main
-
-    main()

@@ -1,7 +1,7 @@
-"""Spectral norm as pure functions of parameter trees: one power iteration for each parameter update (docs/paper-map.md).
+"""Spectral norm as pure functions of parameter trees: one power iteration per parameter update (docs/paper-map.md).
 
-A tree of parameters has a kernel at some path; the tree of spectral stats has `u` and `v` at the same path. M is the kernel
-reshaped to [inputs, features]; u approaches its first right singular vector, v its first left one.
+A parameter tree has a kernel at some path; the tree of spectral stats has `u` and `v` at the same path. M is the kernel
+reshaped to [inputs, features]; u approximates its first right singular vector, v its first left one.
 """
 
 import functools
@@ -19,18 +19,18 @@ SPECTRAL_STATS = "spectral_stats"
 """Name of the Flax collection that holds u and v."""
 
 SPECTRAL_NORM_EPS = 1e-4
-"""The least length a vector is divided by, and the least sigma: a zero kernel stays zero instead of becoming NaN."""
+"""Minimum length that a vector is divided by, and minimum sigma: a zero kernel stays zero instead of becoming NaN."""
 
 
 def unit_vector(x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """x / max(|x|, eps)."""
+    """Compute x / max(|x|, eps)."""
     return x / jnp.maximum(jnp.linalg.norm(x), SPECTRAL_NORM_EPS)
 
 
 def normalized_kernel(
     kernel: Float[Array, "*inputs features"], u: Float[Array, " features"], v: Float[Array, " rows"]
 ) -> Float[Array, "*inputs features"]:
-    """kernel / sigma with sigma = vᵀ M u; the gradient passes through sigma and not through u and v."""
+    """Divide a kernel by sigma = vᵀ M u; the gradient passes through sigma but not through u and v."""
     u, v = jax.lax.stop_gradient(u), jax.lax.stop_gradient(v)
     sigma = v @ kernel.reshape(-1, kernel.shape[-1]) @ u
     return kernel / jnp.maximum(sigma, SPECTRAL_NORM_EPS)
@@ -40,21 +40,22 @@ def normalized_kernel(
 def fitting_vectors(
     kernel: Float[Array, "*inputs features"], start: Float[Array, " features"]
 ) -> tuple[Float[Array, " features"], Float[Array, " rows"]]:
-    """u and v of a kernel, by a power iteration from a random direction: exact where all singular values are alike.
+    """Fit u and v to a kernel by one power iteration from a random direction; exact if all singular values are equal.
 
-    Those of a fresh kernel are: it is orthogonal. Of any other, sigma is then a good share of the largest, not next to zero.
+    This is the case for a fresh kernel, which is orthogonal. For any other kernel, sigma is then a considerable fraction of
+    the largest singular value instead of nearly zero.
     """
     u, v = _iterate_once(jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1]), start, start)
     return u, v
 
 
 def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1) -> dict[str, Any]:
-    """New spectral stats after `iterations` power iterations on every spectrally normalised kernel.
+    """Update spectral stats by `iterations` power iterations on every spectrally normalized kernel.
 
     Args:
         params: parameters of one network, or of several under their names.
-        spectral_stats: u and v at the paths of the kernels they belong to.
-        iterations: one for each parameter update in training; 20 before averaged weights are evaluated, saved or exported.
+        spectral_stats: u and v at the paths of their kernels.
+        iterations: one per parameter update in training; 20 before averaged weights are evaluated, saved or exported.
 
     Raises:
         ValueError: if the stats name a layer that the parameters do not have.
@@ -73,9 +74,9 @@ def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1
 
 
 def fold_spectral_norm(state: NetworkState) -> Params:
-    """Parameters with every kernel divided by its sigma: for networks built with `spectral_norm=False`.
+    """Divide every kernel by its sigma, for networks built with `spectral_norm=False`.
 
-    Inference and export use these: no division is left in the program, and no u and v need to travel.
+    Inference and export use these parameters: the program contains no division, and u and v are not needed.
     """
     return _fold(state.params, state.spectral_stats)
 
@@ -85,8 +86,8 @@ def _iterate_once(matrix: Array, u: Array, _: Array) -> tuple[Array, Array]:
     return unit_vector(v @ matrix), v
 
 
-# A loop in the program: twenty copies of every layer's products would take ten times as long to compile. And a program of its
-# own: outside of any other, each layer's loop would be compiled at each call.
+# A loop, because twenty copies of every layer's products would take ten times as long to compile. A jitted program of its own,
+# because otherwise each layer's loop would be compiled at each call.
 @functools.partial(jax.jit, static_argnames="iterations")
 def _iterate_often(matrix: Array, u: Array, v: Array, *, iterations: int) -> tuple[Array, Array]:
     return jax.lax.fori_loop(0, iterations, lambda _, vectors: _iterate_once(matrix, *vectors), (u, v))

@@ -1,6 +1,5 @@
-"""The table of layers, parameters and arithmetic of the four networks: `python -m th_jax.models.networks`."""
+"""Summary of the four networks: layers, parameters and arithmetic."""
 
-import argparse
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -8,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from th_jax.console import forgiving_output
 from th_jax.models.layers import SelfAttention, SpectralConv, SpectralDense
 from th_jax.models.networks import Networks
 
 
 class Layer(NamedTuple):
-    """One convolution or dense layer of a network, as the paper writes it (resampling not fused)."""
+    """One convolution or dense layer of a network, as in the paper (resampling not fused)."""
 
     network: str
     name: str
@@ -25,7 +23,7 @@ class Layer(NamedTuple):
 
 
 def layers(networks: Networks) -> list[Layer]:
-    """Every layer of E, G, P and D in the order of execution, without computing anything."""
+    """List every layer of E, G, P and D in the order of execution, without computing anything."""
     found: list[Layer] = []
 
     def record(calls: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -56,14 +54,14 @@ def layers(networks: Networks) -> list[Layer]:
 
 
 def parameter_counts(networks: Networks) -> dict[str, int]:
-    """Parameters of "embedder", "projection", "generator" and "discriminator", without the table of videos W."""
+    """Count the parameters of "embedder", "projection", "generator" and "discriminator", without the video table W."""
     shapes = networks.shapes()
     trees = {**shapes.synthesis.params, "discriminator": shapes.discriminator.params}
     return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in trees.items()}
 
 
 def flop_counts(networks: Networks) -> dict[str, float]:
-    """Arithmetic of one forward pass of one frame, in FLOP, for E, G (with P) and D."""
+    """Count the arithmetic of one forward pass of one frame, in FLOP, for E, G (with P) and D."""
     totals = {"E": 0.0, "G": 0.0, "D": 0.0}
     for layer in layers(networks):
         totals["G" if layer.network == "P" else layer.network] += layer.flop
@@ -71,12 +69,12 @@ def flop_counts(networks: Networks) -> dict[str, float]:
 
 
 def millions(count: int) -> str:
-    """A count of parameters as "14.9 M"."""
+    """Format a parameter count, as in "14.9 M"."""
     return f"{count / 1e6:.1f} M"
 
 
 def table_lines(networks: Networks) -> Iterator[str]:
-    """The printed table."""
+    """Yield the lines of the printed table."""
     yield f"{'':3}{'layer':32}{'output':>18}{'parameters':>14}{'GFLOP':>10}"
     for layer in layers(networks):
         shape = "x".join(map(str, layer.output))
@@ -95,23 +93,9 @@ def table_lines(networks: Networks) -> Iterator[str]:
     yield f"AdaIN parameters of one person: {networks.plan.adain_size:,}"
 
 
-@forgiving_output()
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m th_jax.models.networks", description=__doc__)
-    parser.add_argument("--image_size", type=int, default=256, help="side of a frame in pixels")
-    parser.add_argument("--base_width", type=int, default=64, help="channels of the first level")
-    options = parser.parse_args(arguments)
-    try:
-        networks = Networks(**vars(options))
-    except ValueError as error:
-        parser.error(str(error))
-    print("\n".join(table_lines(networks)))
-
-
 def _layer(module: nn.Module, incoming: tuple[int, ...], outgoing: tuple[int, ...]) -> Layer:
     name = "/".join(module.path)
-    if isinstance(module, SelfAttention):  # its convolutions stand in the table themselves; these are its two products
+    if isinstance(module, SelfAttention):  # its convolutions have their own rows; these are its two products
         _, height, width, channels = incoming
         positions = height * width
         flop = 2 * positions * (positions // 4) * (channels // 8 + channels // 2)

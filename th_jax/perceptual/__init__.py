@@ -1,1 +1,1 @@
-"""Frozen networks that compare pictures: VGG feature pyramids and face features."""
+"""Frozen networks that compare images: VGG feature pyramids and face features."""

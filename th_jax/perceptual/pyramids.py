@@ -1,4 +1,4 @@
-"""Feature pyramids of every frozen network that has weights: what the content loss compares (paper, section 3.2)."""
+"""Feature pyramids of all given frozen networks, which the content loss compares (paper, section 3.2)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,19 @@ from jax import Array
 from jaxtyping import Float
 
 from th_jax.perceptual.face_features import face_pyramid
+from th_jax.perceptual.frozen import FACE_MOBILENET, PerceptualWeights
 from th_jax.perceptual.vgg import Pyramid, feature_pyramid
-from th_jax.perceptual.weights import FACE_MOBILENET, PerceptualWeights
 
 
 def feature_pyramids(
     weights: PerceptualWeights, images: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
 ) -> Mapping[str, Pyramid]:
-    """For each network in `weights`, its activations on RGB pictures in [-1, 1]. No gradient reaches the frozen weights.
+    """Compute the activations of each network in `weights` on RGB images in [-1, 1].
+
+    No gradient reaches the frozen weights.
 
     Raises:
-        ValueError: for weights of another network, or pictures whose sides do not divide by 16.
+        ValueError: if weights belong to another network, or the sides of the images do not divide by 16.
     """
     weights = jax.lax.stop_gradient(weights)
     return {

@@ -11,11 +11,11 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from th_jax.convolution import convolve
 from th_jax.images import to_byte_scale
+from th_jax.models.convolution import convolve
 
 VggWeights = Mapping[str, Mapping[str, Array]]
-"""`block{n}_conv{m}` to its `kernel` [3, 3, in, out] and `bias` [out]."""
+"""Maps `block{n}_conv{m}` to its `kernel` [3, 3, in, out] and `bias` [out]."""
 
 Pyramid = tuple[Float[Array, "B _ _ _"], ...]
 """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
@@ -25,11 +25,11 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 class VggTable(NamedTuple):
-    """One VGG: convolutions before each pool, and the channel means that its training subtracted."""
+    """One VGG network: convolutions before each pool, and the channel means that are subtracted from its input."""
 
     convolutions: tuple[int, int, int, int, int]
     mean_bgr: tuple[float, float, float]
-    """0..255, blue, green, red: all three were trained with Caffe."""
+    """0..255 in the order blue, green, red: all three networks were trained with Caffe."""
     what: str
 
 
@@ -43,10 +43,10 @@ VGG_TABLE: dict[str, VggTable] = {
 
 
 def layer_names(network: str) -> list[str]:
-    """Convolutions that relu5_1 needs, in order: block5 ends after its first.
+    """List the convolutions up to relu5_1, in order; block5 ends after its first convolution.
 
     Raises:
-        ValueError: for a network that is not in the table.
+        ValueError: if the network is not in the table.
     """
     table = vgg_table(network)
     counts = (*table.convolutions[:-1], 1)
@@ -54,7 +54,7 @@ def layer_names(network: str) -> list[str]:
 
 
 def layer_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
-    """Kernel shape of each convolution that relu5_1 needs."""
+    """Return the kernel shape of each convolution up to relu5_1."""
     shapes, incoming = {}, 3
     for name in layer_names(network):
         outgoing = CHANNELS[int(name[5]) - 1]
@@ -64,10 +64,10 @@ def layer_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
 
 
 def vgg_table(network: str) -> VggTable:
-    """The network's row.
+    """Return the network's row of the table.
 
     Raises:
-        ValueError: for a network that is not in the table.
+        ValueError: if the network is not in the table.
     """
     if network not in VGG_TABLE:
         raise ValueError(f"there is no VGG called {network!r}; the table has {', '.join(VGG_TABLE)}")
@@ -77,19 +77,20 @@ def vgg_table(network: str) -> VggTable:
 def feature_pyramid(
     weights: VggWeights, images: Float[Array, "B H W 3"], *, network: str, dtype: Any = jnp.float32
 ) -> Pyramid:
-    """Activations relu1_1 … relu5_1 of RGB pictures in [-1, 1]; the sides must divide by 16.
+    """Compute the activations relu1_1 … relu5_1 of RGB images in [-1, 1] whose sides divide by 16.
 
     Each is the output after the ReLU of a block's first convolution: layers 1, 6, 11, 20, 29 of VGG19 and 1, 6, 11, 18, 25
     of VGGFace in the plain sequence that the paper counts.
 
     Args:
-        weights: kernels in any float type; they are converted to `dtype`.
+        weights: kernels and biases in any float type; they are converted to `dtype`.
         images: RGB in [-1, 1].
         network: "vgg16", "vgg19" or "vggface".
-        dtype: of the arithmetic; float32 or bfloat16.
+        dtype: dtype of the arithmetic, float32 or bfloat16.
 
     Raises:
-        ValueError: for an unknown network, weights of another network, or a size that pooling cannot halve four times.
+        ValueError: if the network is unknown, the weights belong to another network, or pooling cannot halve the size four
+            times.
     """
     names = layer_names(network)
     if missing := [name for name in names if name not in weights]:
@@ -103,7 +104,7 @@ def feature_pyramid(
     for name, following in zip(names, [*names[1:], ""], strict=True):
         h = convolve(h, weights[name]["kernel"].astype(dtype), out=dtype)
         if following.endswith("_conv1"):
-            h = _max_pool(h)  # before bias and ReLU, with which it commutes: on a quarter of the positions
+            h = _max_pool(h)  # commutes with bias and ReLU, which then need a quarter of the positions
         h = nn.relu(h + weights[name]["bias"].astype(dtype)[None, None, None, :])
         if name.endswith("_conv1"):
             pyramid.append(h)
@@ -111,6 +112,6 @@ def feature_pyramid(
 
 
 def _max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 C"]:
-    # Maxima of four strided views: XLA's windowed reduction has a gradient that scatters, far slower than these.
+    # Maxima of four strided views, because the gradient of XLA's windowed reduction is a far slower scatter.
     rows = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])

@@ -1,6 +1,7 @@
-"""Few-shot learning of one person: ψ' and ψ, w', θ and b train, E and P are no longer used (paper, section 3.3).
+"""Few-shot learning of one person: ψ', ψ, w', θ and b are trained; E and P are no longer used (paper, section 3.3).
 
-Pure functions of FinetuneState. What is done between chunks of steps (previews, stopping early) stays with the caller.
+These are pure functions of `FinetuneState`. Work between chunks of steps, such as previews and early stopping, is left to the
+caller.
 """
 
 import math
@@ -17,38 +18,41 @@ from th_jax.images import to_network_range
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks, group
 from th_jax.models.spectral import power_iterate
-from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.finetune_objectives import Frames, generator_terms_of_person, hinge_of_person
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import Avatar, MetaWeights, NetworkState, Params, Shots
 
 BATCH = 8
-"""Shots of one update when there are more than one (docs/paper-map.md)."""
+"""Maximum number of shots per update (docs/paper-map.md)."""
 
 FinetuneChunk = Callable[..., tuple[Any, dict[str, Float[Array, " S"]]]]
 
 PADDED_SHOTS = (1, 8, 32)
-"""Numbers of shots that programs are compiled for; others are padded, and the mask says which are real."""
+"""Numbers of shots that programs are compiled for; other numbers are padded, and the mask marks the real shots."""
 
 
 class FinetuneState(NamedTuple):
-    """All that fine-tuning is between two steps."""
+    """State of a fine-tuning run between two steps."""
 
     step: Int[Array, ""]
     key: PRNGKeyArray
-    """Decides the order of the shots."""
+    """Determines the order of the shots."""
     generator: NetworkState
-    """ψ with its u and v."""
+    """ψ and its spectral vectors u and v."""
     adain: Float[Array, " A"]
     """ψ', the person's own AdaIN parameters."""
     discriminator: NetworkState
-    """θ, b, and w' in the place of w0; no row is added to it."""
+    """θ, b, and w' in place of w0; no row of the video table is added to it."""
     synthesis_moments: Any
     discriminator_moments: Any
 
 
 def embed_shots(networks: Networks, weights: MetaWeights, shots: Shots) -> Float[Array, " N"]:
-    """ê_NEW: the mean of E over the real shots (paper, section 3.3). Landmarks may hold NaN where they are unknown."""
+    """Compute ê_NEW, the mean embedding of the real shots (paper, section 3.3).
+
+    Landmarks may be NaN where they are unknown.
+    """
     frames = to_network_range(jnp.asarray(shots.frames))
     landmarks = networks.landmark_image(jnp.asarray(shots.landmarks))
     embeddings = networks.embed(group(weights.synthesis, "embedder"), frames, landmarks)
@@ -57,12 +61,12 @@ def embed_shots(networks: Networks, weights: MetaWeights, shots: Shots) -> Float
 
 
 def feed_forward(networks: Networks, weights: MetaWeights, shots: Shots) -> Avatar:
-    """The avatar without any training: meta weights and ψ' = P·ê_NEW."""
+    """Build an avatar without training: the meta-learned weights and ψ' = P·ê_NEW."""
     return avatar_from_embedding(networks, weights, embed_shots(networks, weights, shots))
 
 
 def avatar_from_embedding(networks: Networks, weights: MetaWeights, embedding: Float[Array, " N"]) -> Avatar:
-    """The feed-forward avatar of an identity embedding."""
+    """Build the feed-forward avatar of an identity embedding."""
     adain = networks.project(group(weights.synthesis, "projection"), embedding[None])[0]
     generator = group(weights.synthesis, "generator")
     return Avatar(generator.params, adain, generator.spectral_stats)
@@ -71,9 +75,16 @@ def avatar_from_embedding(networks: Networks, weights: MetaWeights, embedding: F
 def start_finetune(
     networks: Networks, weights: MetaWeights, shots: Shots, *, optimizers: Optimizers, key: PRNGKeyArray
 ) -> FinetuneState:
-    """The state before the first step: ψ' = P·ê_NEW, w' = w0 + ê_NEW, everything else as meta-learning left it.
+    """Build the state before the first step: ψ' = P·ê_NEW, w' = w0 + ê_NEW, everything else as meta-learned.
 
-    The optimisers are made for these parameters: ψ' and w' are among what they move.
+    The optimizers are initialized for these parameters: ψ' and w' are among the trained parameters.
+
+    Args:
+        networks: networks that the weights belong to.
+        weights: meta-learned weights.
+        shots: the person's shots, padded or not.
+        optimizers: optimizers of both players.
+        key: random key that determines the order of the shots.
     """
     embedding = embed_shots(networks, weights, shots)
     avatar = avatar_from_embedding(networks, weights, embedding)
@@ -91,15 +102,18 @@ def start_finetune(
 
 
 def avatar_of(state: FinetuneState) -> Avatar:
-    """The person's generator as it is now."""
+    """Return the person's generator in its current state."""
     return Avatar(state.generator.params, state.adain, state.generator.spectral_stats)
 
 
 def steps_of(shots: int, *, epochs: int) -> int:
-    """Steps of so many epochs: one an epoch up to 8 shots, then batches of 8: 40, 40 and 160 for 1, 8 and 32 shots.
+    """Return the number of steps for a number of epochs.
+
+    An epoch is one step for up to 8 shots, and batches of 8 beyond that: 40 epochs are 40, 40 and 160 steps for 1, 8 and 32
+    shots.
 
     Raises:
-        ValueError: if there is no shot or no epoch.
+        ValueError: if `shots` or `epochs` is below 1.
     """
     if shots < 1 or epochs < 1:
         raise ValueError(f"fine-tuning needs at least 1 shot and 1 epoch, but got {shots} and {epochs}")
@@ -109,10 +123,18 @@ def steps_of(shots: int, *, epochs: int) -> int:
 def choose_shots(
     key: PRNGKeyArray, step: Int[Array, ""], mask: Float[Array, " T"]
 ) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-    """The shots of a step and the weight of each, which sum to one.
+    """Choose the shots of a step and their weights.
 
-    Up to 8 real shots every step takes all of them. More are taken in batches of 8 from an endless row of permutations, one
-    an epoch.
+    With up to 8 real shots, every step uses all of them. Larger sets are visited in batches of 8 from an endless sequence of
+    permutations, one per epoch.
+
+    Args:
+        key: random key of the fine-tuning run.
+        step: number of the step, from 0.
+        mask: 1 for real shots, 0 for padding.
+
+    Returns:
+        The indices of the chosen shots, and their weights, which sum to 1.
     """
     count = mask.shape[0]
     size = min(BATCH, count)
@@ -120,7 +142,7 @@ def choose_shots(
     if count <= BATCH:
         return jnp.arange(size), mask / jnp.sum(mask)
     position = step * BATCH + jnp.arange(size)
-    # Fewer real shots than a batch holds may come padded to more: then the row would visit a shot twice a step.
+    # Fewer real shots than a batch may be padded to more than a batch; the sequence would then repeat a shot within a step.
     first, second = (_permutation(key, position[0] // real + later, mask) for later in (0, 1))
     chosen = jnp.where(position // real == position[0] // real, first[position % real], second[position % real])
     few = jnp.arange(size) < jnp.minimum(real, size)
@@ -138,19 +160,20 @@ def make_finetune_step(
     adversary: float = 1.0,
     discriminator_updates: int = 2,
 ) -> Callable[[FinetuneState, PerceptualWeights, Shots], tuple[FinetuneState, dict[str, Array]]]:
-    """One step: a forward pass of G, D's updates, then ψ and ψ' (paper, section 3.3), as a pure function, not jitted.
+    """Build one fine-tuning step as a pure function, not jitted.
 
-    Losses are those of meta-learning without the matching loss.
+    A step is one forward pass of G, then the updates of D, then the update of ψ and ψ' (paper, section 3.3). The losses are
+    those of meta-learning without the matching loss.
 
     Args:
-        networks: of the state.
-        loss_weights: of the terms.
-        optimizers: that the state was started with.
-        adversary: factor of the score and of feature matching, 1 in the paper (`AdversarySchedule.weight`).
-        discriminator_updates: of D, for one of G.
+        networks: networks that the state belongs to.
+        loss_weights: weights of the loss terms.
+        optimizers: the optimizers that the state was created with.
+        adversary: factor of the adversarial and the feature matching loss; 1 in the paper (`AdversarySchedule.weight`).
+        discriminator_updates: updates of D per update of G.
 
     Raises:
-        ValueError: for less than one update of D, or a negative factor.
+        ValueError: if `discriminator_updates` is below 1, or `adversary` is negative or not finite.
     """
     if discriminator_updates < 1:
         raise ValueError(f"discriminator_updates must be at least 1, but is {discriminator_updates}")
@@ -221,14 +244,21 @@ def make_finetune_chunk(
     adversary: float = 1.0,
     discriminator_updates: int = 2,
 ) -> FinetuneChunk:
-    """`steps` steps as one pure function: (state, perceptual, shots, end) -> (state, metrics of every step).
+    """Build `steps` steps as one pure function: (state, perceptual, shots, end) -> (state, metrics of every step).
 
-    Steps from number `end` on change nothing, and their metrics are NaN: so that one compiled program serves every length
-    of fine-tuning, and every person with the same number of padded shots. `adversary` and `discriminator_updates` are those of
-    `make_finetune_step`.
+    Steps from number `end` on change nothing and have NaN metrics. One compiled program therefore serves every length of
+    fine-tuning, and every person with the same number of padded shots.
+
+    Args:
+        networks: networks that the state belongs to.
+        loss_weights: weights of the loss terms.
+        optimizers: the optimizers that the state was created with.
+        steps: steps per chunk, at least 1.
+        adversary: as in `make_finetune_step`.
+        discriminator_updates: as in `make_finetune_step`.
 
     Raises:
-        ValueError: for less than one step, and as `make_finetune_step`.
+        ValueError: if `steps` is below 1, or an argument is invalid for `make_finetune_step`.
     """
     if steps < 1:
         raise ValueError(f"a chunk needs at least 1 step, but {steps} were asked for")
@@ -252,6 +282,6 @@ def make_finetune_chunk(
 
 
 def _permutation(key: PRNGKeyArray, epoch: Int[Array, ""], mask: Float[Array, " T"]) -> Int[Array, " T"]:
-    """The real shots in an order of this epoch, then the padding."""
+    """Return the real shots in an order specific to this epoch, followed by the padding."""
     draws = jax.random.uniform(jax.random.fold_in(key, epoch), mask.shape)
     return jnp.argsort(jnp.where(mask > 0, draws, 2.0))

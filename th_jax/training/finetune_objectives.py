@@ -1,4 +1,4 @@
-"""What both players minimise for one person: the terms of meta-learning, weighted by shot, without matching."""
+"""Objectives of both players for one person: the terms of meta-learning, weighted by shot, without the matching loss."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from th_jax.losses import (
     pixel_loss,
 )
 from th_jax.models.networks import Networks
-from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.views import face_squares, view_pyramids, views_content_loss
 from th_jax.types import NetworkState, Shots
 
@@ -25,7 +25,7 @@ Scalar = Float[Array, ""]
 
 
 class Frames(NamedTuple):
-    """The shots of one step as the networks see them, and how much each counts."""
+    """The shots of one step as the networks see them, with the weight of each shot."""
 
     real: Float[Array, "b H W 3"]
     landmarks: Float[Array, "b H W 3"]
@@ -43,7 +43,15 @@ class Frames(NamedTuple):
         *,
         landmark_box: float = 1.0,
     ) -> "Frames":
-        """The chosen shots in [-1, 1] with their landmarks drawn."""
+        """Gather the chosen shots, with frames in [-1, 1] and landmarks drawn.
+
+        Args:
+            networks: networks that draw the landmarks at their image size.
+            shots: all shots of the person.
+            chosen: indices of the shots of this step.
+            weight: weight of each chosen shot.
+            landmark_box: emphasis of the pixel loss inside the box around the landmarks.
+        """
         points = jnp.asarray(shots.landmarks)[chosen]
         return cls(
             real=to_network_range(jnp.asarray(shots.frames)[chosen]),
@@ -57,7 +65,13 @@ class Frames(NamedTuple):
 def hinge_of_person(
     networks: Networks, discriminator: NetworkState, fake: Float[Array, "b H W 3"], frames: Frames
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """D's hinge loss on real and generated shots; D' carries the person in w', so the row is zero."""
+    """Compute D's hinge loss on real and generated shots.
+
+    The row of the video table is zero, because w' already contains the person.
+
+    Returns:
+        The loss, and the metrics of the discriminator by name.
+    """
     pair = jnp.concatenate([fake, frames.real])
     landmarks = jnp.concatenate([frames.landmarks, frames.landmarks])
     scores, _ = networks.discriminate(discriminator, pair, landmarks, _no_row(networks, pair))
@@ -82,7 +96,11 @@ def generator_terms_of_person(
     loss_weights: LossWeights,
     adversary: float = 1.0,
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
-    """The generator's weighted terms, whose sum it minimises, and the same unweighted (paper, section 3.3)."""
+    """Compute the generator's loss terms (paper, section 3.3).
+
+    Returns:
+        The weighted terms, whose sum the generator minimizes, and all terms unweighted.
+    """
     dtype: Any = jnp.dtype(networks.compute_dtype)
     real_views, views = (
         view_pyramids(perceptual, images, frames.face, loss_weights=loss_weights, dtype=dtype)
@@ -122,7 +140,7 @@ def generator_terms_of_person(
 
 
 def _weighted(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Scalar:
-    # A padded shot may hold anything: what has no weight is left out instead of multiplied by zero.
+    # A padded shot may contain NaN or infinity, so it is masked out rather than multiplied by zero.
     return jnp.sum(jnp.where(weight > 0, values * weight, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Signs that a run is well, measured at log lines: lengths, scores, dead channels, and each term's gradient on x̂."""
+"""Training diagnostics, computed at log lines: norms, scores, dead channels, and the gradient of each loss term on x̂."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from th_jax.losses import LossWeights
 from th_jax.models.layers import global_pool
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.meta_step import Metrics
 from th_jax.training.objectives import (
     Synthesis,
@@ -21,9 +21,8 @@ from th_jax.training.objectives import (
     generator_terms,
     synthesise,
 )
-from th_jax.training.schedule import AdversarySchedule
-from th_jax.training.state import TrainState
-from th_jax.training.video_table import identity_rows
+from th_jax.training.optimizers import AdversarySchedule
+from th_jax.training.state import TrainState, identity_rows
 from th_jax.types import EpisodeBatch
 
 
@@ -34,16 +33,23 @@ def make_health(
     adversary: bool = True,
     schedule: AdversarySchedule | None = None,
 ) -> Callable[[TrainState, PerceptualWeights, EpisodeBatch], Metrics]:
-    """A pure function that looks at a state through one batch and changes nothing (docs/training.md).
+    """Build a pure function that computes diagnostics of a state on one batch and changes nothing (docs/training.md).
 
-    Names and meaning of what it gives:
+    The returned metrics are:
         health/embedding_norm, health/row_norm: |ê| and |W_i|, means over the batch.
-        health/score_size: mean |D(x)| and |D(x̂)|; in the hundreds the hinge is saturated.
-        health/embedding_spread: deviation of P·ê over the batch's people, a root mean square over parameters; near 0
-            everybody looks alike.
+        health/score_size: mean |D(x)| and |D(x̂)|; the hinge is saturated if it reaches the hundreds.
+        health/embedding_spread: standard deviation of P·ê over the people of the batch, root mean square over parameters;
+            near 0, all people look alike.
         health/dead_embedding, health/dead_trunk: share of channels of ê and V that are 0 for every frame of the batch.
-        health/gradient_NAME: length of the gradient of each weighted term with respect to x̂, mean over pictures.
-        health/adversary_share: that of the adversary (score and feature matching) over that of content and pixels.
+        health/gradient_NAME: norm of the gradient of each weighted term with respect to x̂, mean over images.
+        health/adversary_share: gradient norm of the adversarial terms (score and feature matching) divided by that of content
+            and pixels.
+
+    Args:
+        networks: networks that the state belongs to.
+        loss_weights: weights of the loss terms.
+        adversary: whether the discriminator trains at this stage; without it, its metrics are omitted.
+        schedule: the adversary's weight by step; by default always 1.
     """
     schedule = schedule or AdversarySchedule()
 
@@ -67,7 +73,7 @@ def make_health(
             weighted, _ = generator_terms(
                 networks, moving, judges, targets=targets, loss_weights=loss_weights, adversary=factor
             )
-            weighted.pop("matching", None)  # of ê, not of x̂
+            weighted.pop("matching", None)  # depends on ê, not on x̂
             return weighted
 
         values, pull = jax.vjp(terms, synthesis.fake)

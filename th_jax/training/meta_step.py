@@ -1,6 +1,7 @@
-"""One step of meta-learning: one generator forward for both players, D's updates, then E, G and P (paper, section 3.2).
+"""One step of meta-learning: one generator pass for both players, D's updates, then E, G and P (paper, section 3.2).
 
-A pure function of (state, batch): the same on one CPU and on a pod, where only the layout of its arguments differs.
+The step is a pure function of (state, batch): the same on one CPU and on a pod, where only the layout of its arguments
+differs.
 """
 
 from collections.abc import Callable, Collection
@@ -15,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.models.spectral import power_iterate
-from th_jax.perceptual.weights import PerceptualWeights
-from th_jax.training.accumulation import accumulate, sliced
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.objectives import (
     Synthesis,
     Targets,
@@ -27,10 +27,9 @@ from th_jax.training.objectives import (
     generator_terms,
     synthesise,
 )
-from th_jax.training.optimizers import Optimizers
-from th_jax.training.schedule import DISCRIMINATOR, SYNTHESIS, AdversarySchedule
-from th_jax.training.state import TrainState
-from th_jax.training.video_table import (
+from th_jax.training.optimizers import DISCRIMINATOR, SYNTHESIS, AdversarySchedule, Optimizers
+from th_jax.training.state import (
+    TrainState,
     VideoTable,
     descend_video_table,
     identity_rows,
@@ -40,8 +39,50 @@ from th_jax.training.video_table import (
 )
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
 
+
+def sliced(batch: Any, slices: int) -> Any:
+    """Reshape every leaf [B, …] to [slices, B / slices, …]; slice s holds the episodes s, s + slices, ….
+
+    Slices are strided rather than contiguous, so that each device of a sharded batch keeps its own episodes in every slice.
+    """
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // slices, slices, *x.shape[1:]), 1, 0), batch)
+
+
+def joined(batch: Any) -> Any:
+    """Invert `sliced`."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), batch)
+
+
+def accumulate(function: Callable[..., tuple[Any, Any]], batch: Any, *, slices: int) -> tuple[Any, Any]:
+    """Apply `function` to all slices of a batch.
+
+    Args:
+        function: maps one slice of `batch` to a pair: a tree of means over its episodes, which are averaged over the slices,
+            and a tree of leaves with one entry per episode, which are joined again.
+        batch: a tree of leaves [B, …].
+        slices: number of slices, a divisor of B; 1 calls the function on the whole batch, without a loop.
+
+    Returns:
+        The averaged means and the joined leaves.
+    """
+    if slices == 1:
+        return function(batch)
+    parts = sliced(batch, slices)
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        means, episodes = function(part)
+        return jax.tree.map(lambda a, b: a + b / slices, total, means), episodes
+
+    means, episodes = jax.lax.scan(add, zeros, parts)
+    return means, joined(episodes)
+
+
 Metrics = dict[str, Float[Array, ""]]
+
 TrainStep = Callable[[TrainState, PerceptualWeights, EpisodeBatch], tuple[TrainState, Metrics]]
+
 BOTH = (SYNTHESIS, DISCRIMINATOR)
 
 
@@ -57,22 +98,22 @@ def make_meta_train_step(
     slices: int = 1,
     remat_perceptual: bool = False,
 ) -> TrainStep:
-    """The step as a pure function, not yet jitted: `th_jax.sharding.compile_step` binds it to devices.
+    """Build the step as a pure function, not yet jitted; `th_jax.training.sharding.compile_step` binds it to devices.
 
     Args:
         networks: E, P, G and D.
-        optimizers: both players'.
-        loss_weights: of the generator's terms; `matching` also weighs W's own side.
-        players: who trains: "synthesis" (E, P, G), "discriminator" (D, W), or both.
-        schedule: the adversary's weight by step; by default 1 always.
-        discriminator_updates: of D a step; the paper's are 2.
-        discriminator_episodes: "same": each of them sees the whole batch, so that the one forward pass of E and G serves
-            all and rows of W get as many updates; "different": each sees its own part of the batch.
-        slices: gradient accumulation: the batch is worked on in so many slices; the same update up to rounding.
-        remat_perceptual: compute the frozen networks' activations on x̂ twice instead of keeping them.
+        optimizers: optimizers of both players.
+        loss_weights: weights of the generator's terms; `matching` also applies to W's side of the matching loss.
+        players: the players that train: "synthesis" (E, P, G), "discriminator" (D, W), or both.
+        schedule: the adversary's weight by step; by default always 1.
+        discriminator_updates: updates of D per step; 2 in the paper.
+        discriminator_episodes: "same": each update of D sees the whole batch, so that one forward pass of E and G serves all
+            of them and rows of W get as many updates; "different": each update sees its own part of the batch.
+        slices: gradient accumulation: number of slices in which the batch is processed; the update is the same up to rounding.
+        remat_perceptual: recompute the frozen networks' activations on x̂ in the backward pass instead of storing them.
 
     Raises:
-        ValueError: for settings that fit no step; at the first trace also for a batch that they do not divide.
+        ValueError: if the settings are invalid; the step raises it when traced if the batch does not divide by them.
     """
     unknown = sorted(set(players) - set(BOTH))
     if unknown or not players:
@@ -98,7 +139,7 @@ def make_meta_train_step(
         targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
 
         def forward(params: Any, part: EpisodeBatch, targets: Targets) -> Synthesis:
-            # Drawn slice by slice: the sources of a whole batch take K times the memory of its targets.
+            # Drawn slice by slice, because the sources of a whole batch need K times the memory of its targets.
             return synthesise(networks, NetworkState(params, stats), draw_sources(networks, part), targets.landmarks)
 
         if slices == 1:
@@ -164,7 +205,7 @@ def make_meta_train_step(
             if adversary is not None:
                 metrics["rate/adversary"] = adversary
 
-        # Behind a barrier: XLA would repeat the whole test in the choice of every parameter.
+        # The barrier keeps XLA from repeating the whole test in the selection of every parameter.
         finite = jax.lax.optimization_barrier(jnp.all(jnp.isfinite(jnp.stack(list(metrics.values())))))
         return _count(_keep_if(finite, new, state, before, index), state, finite), metrics
 
@@ -202,7 +243,7 @@ def _update_discriminator(
         (_, parts), (of_params, of_rows) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
             discriminator.params, rows_
         )
-        return (parts, of_params), of_rows / slices  # each slice's loss is a mean over its own episodes alone
+        return (parts, of_params), of_rows / slices  # each slice's loss is a mean over its own episodes
 
     (metrics, of_params), of_rows = accumulate(gradients, (targets, synthesis, rows), slices=slices)
     adam = optimizers.discriminator
@@ -250,7 +291,10 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
 def _keep_if(
     finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: VideoTable, index: Int[Array, " B"]
 ) -> TrainState:
-    """The new state, or the old one to the last bit. Of the table only the rows of the batch are looked at."""
+    """Return the new state if it is finite, otherwise the old one bit for bit.
+
+    Only the batch's rows of the video table are examined.
+    """
     table = restored_unless(finite, new.table, rows, index)
     nothing = VideoTable(*(jnp.zeros(()) for _ in table))
     kept: TrainState = jax.tree.map(

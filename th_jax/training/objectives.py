@@ -1,4 +1,4 @@
-"""What each player minimises, term by term, as functions of one batch's arrays (paper, section 3.2)."""
+"""Objectives of both players, term by term, as functions of one batch's arrays (paper, section 3.2)."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from th_jax.losses import (
     pixel_loss,
 )
 from th_jax.models.networks import Networks, group
-from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.views import Views, face_squares, view_pyramids, views_content_loss
 from th_jax.types import EpisodeBatch, NetworkState, Params
 
@@ -29,37 +29,43 @@ _CACHED_POSITIONS = 2 * 256 * 256
 
 
 class Sources(NamedTuple):
-    """What E sees of a batch's episodes: frames and drawn landmarks in [-1, 1]."""
+    """Input of E: source frames and drawn landmarks in [-1, 1]."""
 
     frames: Float[Array, "B K H W 3"]
     landmarks: Float[Array, "B K H W 3"]
 
 
 class Targets(NamedTuple):
-    """What G redraws and D judges: frames and drawn landmarks in [-1, 1], each pixel's weight in the pixel loss, the face."""
+    """Targets of G and D: frames and drawn landmarks in [-1, 1], the weight of each pixel in the pixel loss, and the face."""
 
     frames: Float[Array, "B H W 3"]
     landmarks: Float[Array, "B H W 3"]
     emphasis: Float[Array, "B H W 1"]
     face: Float[Array, "B 3"]
-    """Square around the face: left, top and side, as shares of the image's side."""
+    """Square around the face: left, top and side, as fractions of the image's side."""
 
 
 class Synthesis(NamedTuple):
-    """What one forward pass of E, P and G gives to both players."""
+    """Output of one forward pass of E, P and G, shared by both players."""
 
     fake: Float[Array, "B H W 3"]
     embedding: Float[Array, "B N"]
 
 
 def draw_sources(networks: Networks, batch: EpisodeBatch) -> Sources:
-    """The sources' frames brought into [-1, 1] and their landmarks drawn, on the device."""
+    """Convert the source frames to [-1, 1] and draw their landmarks, on the device."""
     points = jnp.asarray(batch.source_landmarks)
     return Sources(to_network_range(jnp.asarray(batch.source_frames)), networks.landmark_image(points))
 
 
 def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0) -> Targets:
-    """The targets' frames brought into [-1, 1] and their landmarks drawn, on the device."""
+    """Convert the target frames to [-1, 1] and draw their landmarks, on the device.
+
+    Args:
+        networks: networks that draw the landmarks at their image size.
+        batch: the episodes.
+        landmark_box: emphasis of the pixel loss inside the box around the landmarks.
+    """
     points = jnp.asarray(batch.target_landmarks)
     return Targets(
         frames=to_network_range(jnp.asarray(batch.target_frame)),
@@ -70,7 +76,7 @@ def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float
 
 
 def embed_sources(networks: Networks, synthesis: NetworkState, sources: Sources) -> Float[Array, "B N"]:
-    """ê_i: the mean embedding of each episode's K sources (paper, section 3.1)."""
+    """Compute ê_i, the mean embedding of each episode's K sources (paper, section 3.1)."""
     episodes, count = sources.frames.shape[:2]
     frames, landmarks = (x.reshape(-1, *x.shape[2:]) for x in sources)
     embedder = group(synthesis, "embedder")
@@ -92,10 +98,10 @@ def embed_sources(networks: Networks, synthesis: NetworkState, sources: Sources)
 
 
 def _frames_at_once(frames: int, *, positions: int) -> int:
-    """How many frames a CPU should embed together: the greatest divisor that keeps activations near its caches.
+    """Return how many frames a CPU should embed together: the largest divisor whose activations stay near its caches.
 
-    Eight frames of 256 px, forwards and backwards, take 5.5 s on two cores together and 4.0 s by two; at 128 px and below
-    together is as fast or faster.
+    On two cores, the forward and backward passes of eight frames at 256 px take 5.5 s together and 4.0 s in pairs; at 128 px
+    and below, processing them together is as fast or faster.
     """
     most = max(1, _CACHED_POSITIONS // positions)
     return max(size for size in range(1, frames + 1) if frames % size == 0 and size <= most)
@@ -104,7 +110,7 @@ def _frames_at_once(frames: int, *, positions: int) -> int:
 def synthesise(
     networks: Networks, synthesis: NetworkState, sources: Sources, target_landmarks: Float[Array, "B H W 3"]
 ) -> Synthesis:
-    """x̂ = G(y(t), P·ê), with ê itself."""
+    """Compute x̂ = G(y(t), P·ê), and ê itself."""
     embedding = embed_sources(networks, synthesis, sources)
     adain = networks.project(group(synthesis, "projection"), embedding)
     return Synthesis(networks.generate(group(synthesis, "generator"), target_landmarks, adain), embedding)
@@ -120,7 +126,22 @@ def discriminator_objective(
     targets: Targets,
     matching: float,
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """Hinge loss on real and generated frames under the same sigmas, and W's side of the matching loss."""
+    """Compute the discriminator's objective: hinge loss on real and generated frames, and W's side of the matching loss.
+
+    Real and generated frames are scored in one pass, so that they share the same sigmas.
+
+    Args:
+        networks: networks that the parameters belong to.
+        params: parameters of D.
+        spectral_stats: spectral vectors u and v of D.
+        rows: W_i of each episode.
+        synthesis: generated frames and embeddings of the batch.
+        targets: real frames of the batch.
+        matching: weight of the matching loss.
+
+    Returns:
+        The objective, and its unweighted parts and mean scores by name.
+    """
     pair = jnp.concatenate([synthesis.fake, targets.frames])
     landmarks = jnp.concatenate([targets.landmarks] * 2)
     state = NetworkState(params, spectral_stats)
@@ -138,7 +159,7 @@ def discriminator_objective(
 
 
 class Judges(NamedTuple):
-    """What the generator's objective holds fixed: the discriminator with its rows, and the real side of each comparison."""
+    """Constants of the generator's objective: the discriminator with its rows, and the real side of each comparison."""
 
     discriminator: NetworkState
     rows: Float[Array, "B N"]
@@ -156,7 +177,18 @@ def appoint_judges(
     targets: Targets,
     loss_weights: LossWeights,
 ) -> Judges:
-    """Everything about the real frames, computed once; without a discriminator its features stay empty."""
+    """Compute everything that depends on the real frames once.
+
+    Without a discriminator, its features are empty.
+
+    Args:
+        networks: networks that the discriminator belongs to.
+        discriminator: state of D; None at stages without adversary.
+        rows: W_i of each episode.
+        perceptual: weights of the frozen networks.
+        targets: real frames of the batch.
+        loss_weights: weights of the loss terms, including what the frozen networks see.
+    """
     dtype = jnp.dtype(networks.compute_dtype)
     views = view_pyramids(perceptual, targets.frames, targets.face, loss_weights=loss_weights, dtype=dtype)
     features: Features = ()
@@ -176,16 +208,19 @@ def generator_terms(
     adversary: Scalar | None,
     remat_perceptual: bool = False,
 ) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
-    """The generator's objective: its weighted terms, whose sum it minimises, and the same terms unweighted.
+    """Compute the generator's objective term by term.
 
     Args:
-        networks: the networks that `synthesis` came from.
+        networks: networks that produced `synthesis`.
         synthesis: x̂ and ê.
-        judges: what they are compared with.
-        targets: of the same batch.
-        loss_weights: the weights of the terms.
-        adversary: factor of the adversarial and the feature matching loss; None leaves both, and matching, away.
-        remat_perceptual: compute the frozen networks' activations on x̂ again in the backward pass instead of keeping them.
+        judges: constants that they are compared with.
+        targets: real frames of the same batch.
+        loss_weights: weights of the loss terms.
+        adversary: factor of the adversarial and the feature matching loss; None omits both of them and the matching loss.
+        remat_perceptual: recompute the frozen networks' activations on x̂ in the backward pass instead of storing them.
+
+    Returns:
+        The weighted terms, whose sum the generator minimizes, and the same terms unweighted.
     """
     dtype: Any = jnp.dtype(networks.compute_dtype)
 

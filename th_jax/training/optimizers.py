@@ -1,4 +1,4 @@
-"""The optimisers of both players: Adam with the paper's rates, warm-up and halvings, and the rule for large batches."""
+"""Optimizers of both players, the adversary's schedule, and the scaling rule for large batches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,90 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int
 
-from th_jax.models.boundary import check_setting_names
+from th_jax.models.checks import check_setting_names
+
+SYNTHESIS, DISCRIMINATOR = "synthesis", "discriminator"
+
+
+@dataclass(frozen=True)
+class AdversarySchedule:
+    """Stages of a run by step. The default is the paper's: both players train from the first step.
+
+    Attributes:
+        content_steps: initial steps with the content loss only, in which D and W do not train. At the end of this stage every
+            row of W is set to the mean embedding of its video, and w0 to zero (`th_jax.training.state`).
+        discriminator_steps: subsequent steps in which only D and W train.
+        ramp_steps: subsequent steps over which the adversary's weight grows from 0.
+        weight: weight of the adversarial and the feature matching loss after the ramp; 1 in the paper.
+        fall_steps: steps after the ramp over which that weight changes to `final_weight`; 0 keeps it constant. The gradient of
+            the content loss shrinks as content is learned, so that a constant adversary would dominate (docs/learning.md).
+        final_weight: weight after `fall_steps`.
+    """
+
+    content_steps: int = 0
+    discriminator_steps: int = 0
+    ramp_steps: int = 0
+    weight: float = 1.0
+    fall_steps: int = 0
+    final_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that no setting is negative."""
+        for entry in fields(self):
+            if getattr(self, entry.name) < 0:
+                raise ValueError(f"{entry.name} must be at least 0, but is {getattr(self, entry.name)}")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "AdversarySchedule":
+        """Build a schedule from a config section.
+
+        Raises:
+            ValueError: if a key is unknown (the message suggests the nearest known one) or a number is negative.
+        """
+        check_setting_names("the adversary's schedule", [entry.name for entry in fields(cls)], settings)
+        return cls(**settings)
+
+    def players(self, step: int) -> tuple[str, ...]:
+        """Return the players that train at a step."""
+        if step < self.content_steps:
+            return (SYNTHESIS,)
+        if step < self.content_steps + self.discriminator_steps:
+            return (DISCRIMINATOR,)
+        return (SYNTHESIS, DISCRIMINATOR)
+
+    def adversary(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Compute the adversary's weight at a step, on the device."""
+        start = self.content_steps + self.discriminator_steps
+        weight = jnp.asarray(self.weight, jnp.float32)
+        if self.fall_steps:
+            fallen = (step - start - self.ramp_steps + 1).astype(jnp.float32) / self.fall_steps
+            weight += (self.final_weight - self.weight) * jnp.clip(fallen, 0.0, 1.0)
+        if self.ramp_steps:
+            risen = (step - start + 1).astype(jnp.float32) / self.ramp_steps
+            weight *= jnp.clip(risen, 0.0, 1.0)
+        return weight
+
+    def settles_at(self, step: int) -> bool:
+        """Return whether W is set to the embeddings before this step."""
+        return bool(self.content_steps) and step == self.content_steps
+
 
 REFERENCE_BATCH = 8
-"""Global batches up to this size use the rates as they are written."""
+"""Global batches up to this size use the configured rates unchanged."""
 
 BATCH_RULES = ("none", "square_root", "linear")
 
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """Adam of one player (paper, section 4; docs/paper-map.md), or plain descent for tests of equality.
+    """Adam settings of one player (paper, section 4; docs/paper-map.md), or plain gradient descent for equality tests.
 
     Attributes:
-        learning_rate: after the warm-up.
-        beta1, beta2, eps: Adam's. With beta1 = 0 no first moment is kept.
+        learning_rate: rate after the warm-up.
+        beta1, beta2, eps: Adam's parameters. With beta1 = 0 no first moment is stored.
         warmup: updates over which the rate grows from zero.
-        halve_at: numbers of updates at which the rate is halved, rising.
-        clip: greatest global norm of a gradient; 0 for no limit.
+        halve_at: increasing numbers of updates at which the rate is halved.
+        clip: maximum global norm of a gradient; 0 for no limit.
         kind: "adam", or "sgd", whose updates are continuous in the gradients.
     """
 
@@ -41,7 +107,7 @@ class AdamSettings:
     kind: str = "adam"
 
     def __post_init__(self) -> None:
-        """Refuse settings that could never train."""
+        """Check that all settings are in range."""
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be above 0, but is {self.learning_rate}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
@@ -54,28 +120,28 @@ class AdamSettings:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "AdamSettings":
-        """Settings from a config section.
+        """Build settings from a config section.
 
         Raises:
-            ValueError: for an unknown key, with the nearest known one, or a value out of range.
+            ValueError: if a key is unknown (the message suggests the nearest known one) or a value is out of range.
         """
         check_setting_names("an optimizer", [entry.name for entry in fields(cls)], settings)
         return cls(**settings)
 
     def rate(self, updates: Int[Array, ""]) -> Float[Array, ""]:
-        """The learning rate after so many updates."""
+        """Compute the learning rate after a number of updates."""
         done = updates.astype(jnp.float32)
-        # No power: XLA would write its expansion into the update of every parameter.
+        # Not a power, because XLA would inline its expansion into the update of every parameter.
         halved = math.prod(jnp.where(done >= boundary, 0.5, 1.0) for boundary in self.halve_at)
         warm = jnp.minimum(1.0, (done + 1.0) / self.warmup) if self.warmup else 1.0
         return jnp.asarray(self.learning_rate * warm * halved, jnp.float32)
 
     def optimizer(self) -> optax.GradientTransformation:
-        """The optimiser of a tree of parameters."""
+        """Build the optimizer of a parameter tree."""
         clip = optax.clip_by_global_norm(self.clip) if self.clip else optax.identity()
         if self.kind == "sgd":
             scale = optax.identity()
-        elif self.beta1 == 0.0:  # the same numbers as Adam, without a first moment as large as the parameters
+        elif self.beta1 == 0.0:  # same result as Adam, without storing a first moment as large as the parameters
             scale = optax.scale_by_rms(self.beta2, self.eps, eps_in_sqrt=False, bias_correction=True)
         else:
             scale = optax.scale_by_adam(self.beta1, self.beta2, self.eps)
@@ -92,12 +158,12 @@ def _discriminator() -> AdamSettings:
 
 @dataclass(frozen=True)
 class Optimizers:
-    """Both players' optimisers and the averaging of E, G and P.
+    """Optimizers of both players, and the averaging of E, G and P.
 
     Attributes:
-        synthesis: of E, G and P.
-        discriminator: of D with w0 and b; W's rows use its rate and its Adam (see `th_jax.training.video_table`).
-        averaging: decay of the averaged E, G and P a step, reached by min(averaging, (1 + n) / (10 + n)).
+        synthesis: settings for E, G and P.
+        discriminator: settings for D with w0 and b; W's rows use the same rate and their own Adam (`th_jax.training.state`).
+        averaging: decay per step of the averaged E, G and P; the decay at step n is min(averaging, (1 + n) / (10 + n)).
     """
 
     synthesis: AdamSettings = field(default_factory=_synthesis)
@@ -105,7 +171,7 @@ class Optimizers:
     averaging: float = 0.999
 
     def __post_init__(self) -> None:
-        """Refuse what the video table's own Adam cannot follow."""
+        """Check that the video table's Adam supports the settings."""
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be in [0, 1), but is {self.averaging}")
         if self.discriminator.kind == "adam" and self.discriminator.beta1:
@@ -116,10 +182,10 @@ class Optimizers:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Optimizers":
-        """Optimisers from a config section with the sections synthesis and discriminator.
+        """Build optimizers from a config section with the sections `synthesis` and `discriminator`.
 
         Raises:
-            ValueError: for an unknown key or a value out of range.
+            ValueError: if a key is unknown or a value is out of range.
         """
         check_setting_names("the optimizers", [entry.name for entry in fields(cls)], settings)
         sections: dict[str, Any] = {
@@ -129,21 +195,25 @@ class Optimizers:
         return cls(**sections)
 
     def averaging_decay(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """The decay of the averaged weights at a step: short memory at first, so that the random start is forgotten."""
+        """Compute the decay of the averaged weights at a step.
+
+        It is small at first, so that the random initial weights are forgotten quickly.
+        """
         n = step.astype(jnp.float32)
         return jnp.minimum(jnp.float32(self.averaging), (1.0 + n) / (10.0 + n))
 
     def for_batch(self, batch_size: int, *, rule: str) -> "Optimizers":
-        """These optimisers for a global batch of another size (docs/training.md).
+        """Scale these optimizers to another global batch size (docs/training.md).
 
         Args:
-            batch_size: episodes of one update over all devices.
-            rule: "none" changes nothing. "square_root" multiplies Adam's rates by the root of batch / 8 and raises beta2
-                and the averaging to the power batch / 8, so that they span the same number of episodes; "linear"
-                multiplies the rates by batch / 8 itself. Batches up to 8 change nothing under any rule.
+            batch_size: episodes per update over all devices.
+            rule: "none" changes nothing. "square_root" multiplies Adam's rates by the square root of batch / 8 and raises
+                beta2 and the averaging decay to the power batch / 8, so that they span the same number of episodes. "linear"
+                multiplies the rates by batch / 8 itself, and raises the decays likewise. Batches up to 8 change nothing under
+                any rule.
 
         Raises:
-            ValueError: for an unknown rule or an empty batch.
+            ValueError: if the rule is unknown or `batch_size` is below 1.
         """
         if rule not in BATCH_RULES:
             raise ValueError(f"the batch rule must be one of {', '.join(BATCH_RULES)}, but is {rule!r}")

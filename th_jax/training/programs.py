@@ -1,4 +1,4 @@
-"""The compiled programs of a meta-learning run: its step for each set of players, its health, and W's settling."""
+"""Compiled programs of a meta-learning run: its step for each set of players, its diagnostics, and the reset of W."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -9,20 +9,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
-from th_jax.perceptual.weights import PerceptualWeights
-from th_jax.sharding import BATCH_SPEC, compile_step, put_state, state_layout
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.health import make_health
 from th_jax.training.meta_step import Metrics, make_meta_train_step
-from th_jax.training.optimizers import Optimizers
-from th_jax.training.schedule import DISCRIMINATOR, AdversarySchedule
-from th_jax.training.settle import make_embed_batch, settle, settle_rows
-from th_jax.training.state import TrainState, init_table, refreshed, start_from, state_shapes
-from th_jax.training.video_table import VideoTable
+from th_jax.training.optimizers import DISCRIMINATOR, AdversarySchedule, Optimizers
+from th_jax.training.sharding import BATCH_SPEC, compile_step, put_state, state_layout
+from th_jax.training.state import (
+    TrainState,
+    VideoTable,
+    init_table,
+    make_embed_batch,
+    refreshed,
+    settle,
+    settle_rows,
+    start_from,
+    state_shapes,
+)
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
 
 
 class MetaPrograms:
-    """Pure functions bound to a mesh; each is compiled at its first use, once."""
+    """Pure functions bound to a mesh, each compiled once at its first use."""
 
     def __init__(
         self,
@@ -35,17 +42,19 @@ class MetaPrograms:
         schedule: AdversarySchedule | None = None,
         step: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing is compiled yet.
+        """Prepare the programs without compiling them.
 
         Args:
-            networks, optimizers, loss_weights: of the run.
-            mesh: of `th_jax.sharding.make_mesh`.
-            videos: number of training videos: rows of W before padding.
-            schedule: when the adversary joins.
+            networks: the four networks.
+            optimizers: optimizers of both players.
+            loss_weights: weights of the loss terms.
+            mesh: mesh from `th_jax.training.sharding.make_mesh`.
+            videos: number of training videos, the rows of W before padding.
+            schedule: stages of the run; by default both players train from the first step.
             step: further settings of `make_meta_train_step`.
 
         Raises:
-            ValueError: for settings that fit no step, or a layout that does not divide.
+            ValueError: if the step settings are invalid, or the state does not divide over the devices.
         """
         self.mesh = mesh
         self.schedule = schedule or AdversarySchedule()
@@ -54,36 +63,42 @@ class MetaPrograms:
         self.networks = networks
         self._optimizers, self._loss_weights, self._videos = optimizers, loss_weights, videos
         self._step_settings = dict(step or {})
-        self._traceable_step(self.schedule.players(0))  # settings that fit no step are refused now
+        self._traceable_step(self.schedule.players(0))  # raises for invalid step settings now
 
     def begin(self, seed: int) -> TrainState:
-        """The state before the first step, born where the layout wants it."""
+        """Create the initial state with fresh weights, directly in its layout."""
         networks_key, _ = jax.random.split(jax.random.key(seed))
         return self.begin_from(self.networks.init(networks_key), self.fresh_table(seed))
 
     def fresh_table(self, seed: int) -> VideoTable:
-        """W at its start, each device drawing its own rows."""
+        """Create the initial video table W; each device draws its own rows."""
         _, table_key = jax.random.split(jax.random.key(seed))
         make_table = functools.partial(init_table, self.networks, videos=self._videos)
         table: VideoTable = jax.jit(make_table, out_shardings=self.layout.table)(table_key)
         return table
 
     def begin_from(self, weights: MetaWeights, table: VideoTable) -> TrainState:
-        """The state of a run that goes on from given weights with fresh moments."""
+        """Create the initial state of a run that starts from given weights, with fresh moments."""
         placed = put_state(weights, self.layout.weights)
         start = functools.partial(start_from, self._optimizers)
         return jax.jit(start, out_shardings=self.layout)(placed, put_state(table, self.layout.table))
 
     def step_at(self, step: int) -> Callable[[TrainState, PerceptualWeights, EpisodeBatch], tuple[TrainState, Metrics]]:
-        """The program of a step: (state, perceptual, batch) -> (state, metrics). The old state is given away."""
+        """Return the program of a step: (state, perceptual, batch) -> (state, metrics). The old state is donated."""
         return self._compiled_step(self.schedule.players(step))
 
     def health_at(self, step: int) -> Callable[[TrainState, PerceptualWeights, EpisodeBatch], Metrics]:
-        """The program that looks at a state before a step: (state, perceptual, batch) -> metrics."""
+        """Return the diagnostics of a state before a step: (state, perceptual, batch) -> metrics."""
         return self._compiled_health(DISCRIMINATOR in self.schedule.players(step))
 
     def settle(self, state: TrainState, batches: Iterable[EpisodeBatch], *, keep_shared: bool = False) -> TrainState:
-        """W set to the mean embeddings of its videos; `batches` visit every video once."""
+        """Set W to the mean embeddings of its videos.
+
+        Args:
+            state: state after the content stage.
+            batches: batches that visit every video once.
+            keep_shared: leave w0 unchanged.
+        """
         data = NamedSharding(self.mesh, BATCH_SPEC)
         whole = NamedSharding(self.mesh, PartitionSpec())
         embed = jax.jit(
@@ -100,11 +115,11 @@ class MetaPrograms:
         return settle(state, batches, embed=embed, set_rows=set_rows, keep_shared=keep_shared)
 
     def averaged(self, state: TrainState) -> NetworkState:
-        """Averaged E, P and G with u and v of their own, whole on every device: what is evaluated and released."""
+        """Return the averaged E, P and G with their own u and v, replicated on every device, for evaluation and release."""
         return self._refreshed(state.averaged)
 
     def lowered_step(self, step: int, perceptual: Any, batch: Any) -> Any:
-        """The step's program, lowered and not compiled: for its arithmetic and its text."""
+        """Lower the program of a step without compiling it, to inspect its cost and its text."""
         return self._compiled_step(self.schedule.players(step)).lower(self.shapes, perceptual, batch)  # type: ignore[attr-defined]
 
     def _traceable_step(self, players: tuple[str, ...]) -> Callable[..., Any]:
@@ -121,7 +136,7 @@ class MetaPrograms:
     def _refreshed(self) -> Callable[[NetworkState], NetworkState]:
         return jax.jit(refreshed, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
-    @functools.cache  # noqa: B019 - a run has one such object, as long as it lives
+    @functools.cache  # noqa: B019 - a run has one such object for its whole lifetime
     def _compiled_step(self, players: tuple[str, ...]) -> Callable[..., Any]:
         return compile_step(self._traceable_step(players), self.mesh, self.layout)
 

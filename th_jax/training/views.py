@@ -1,4 +1,4 @@
-"""What the frozen networks look at: the whole image, possibly reduced, and the square around the face at full detail."""
+"""Inputs of the frozen networks: the whole image, possibly downsampled, and the square around the face at full detail."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,17 +10,17 @@ from jaxtyping import Float
 
 from th_jax.images import box_downsample
 from th_jax.losses import LossWeights, content_loss
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.perceptual.vgg import Pyramid
-from th_jax.perceptual.weights import PerceptualWeights
 
 _NOSE_TOP, _CHIN = 27, 8
 
 _ABOVE, _BELOW = 0.47, 0.2
-"""How far the square reaches above the nose's root and below the chin, in distances between these two (docs/paper-map.md)."""
+"""How far the square extends above the nose's root and below the chin, relative to their distance (docs/paper-map.md)."""
 
 _SMALLEST, _LARGEST = 0.2, 1.0
-"""Limits of a square's side, as a share of the image's: a face looking far up or down projects to a flat one."""
+"""Limits of a square's side, as a fraction of the image's side: a face looking far up or down projects to a flat one."""
 
 
 class Views(NamedTuple):
@@ -28,14 +28,15 @@ class Views(NamedTuple):
 
     whole: Mapping[str, Pyramid]
     face: Mapping[str, Pyramid]
-    """Empty if the face has no weight of its own."""
+    """Empty if the loss has no face term."""
 
 
 def face_squares(points: Float[Array, "B P 2"]) -> Float[Array, "B 3"]:
-    """The square around each face: left, top and side, as shares of the image's side.
+    """Compute the square around each face: left, top and side, as fractions of the image's side.
 
-    It reaches from 0.47 of the distance between the nose's root and the chin above the root to 0.2 of it below the chin,
-    about the middle of the known points. Where one of the two is unknown, it is the whole image.
+    With d the vertical distance between the nose's root and the chin, the square extends from 0.47 d above the root to 0.2 d
+    below the chin, and is centered horizontally on the known points. If one of the two points is unknown, it is the whole
+    image.
 
     Args:
         points: landmarks in [0, 1], NaN where unknown.
@@ -53,13 +54,13 @@ def face_squares(points: Float[Array, "B P 2"]) -> Float[Array, "B 3"]:
 def crop_squares(
     images: Float[Array, "B H W C"], squares: Float[Array, "B 3"], *, size: int
 ) -> Float[Array, "B {size} {size} C"]:
-    """Squares of images at another size, by anti-aliased linear interpolation; differentiable in the images.
+    """Crop and resize squares of images by anti-aliased linear interpolation; differentiable in the images.
 
-    What lies beyond an image's edge is 0.
+    Pixels beyond an image's edge are 0.
 
     Args:
-        images: of any range.
-        squares: as `face_squares` gives them.
+        images: images of any range.
+        squares: squares as returned by `face_squares`.
         size: side of the result in pixels.
     """
 
@@ -82,17 +83,17 @@ def view_pyramids(
     loss_weights: LossWeights,
     dtype: Any = jnp.float32,
 ) -> Views:
-    """What the content loss compares, of generated or of real images.
+    """Compute the features of generated or real images that the content loss compares.
 
     Args:
-        perceptual: frozen networks.
-        images: in [-1, 1].
-        squares: around the faces of the real images, for both sides of the comparison.
-        loss_weights: `content_size`, `face_content` and `face_size` say what is looked at.
-        dtype: of the convolutions.
+        perceptual: weights of the frozen networks.
+        images: images in [-1, 1].
+        squares: squares around the faces of the real images, used for both sides of the comparison.
+        loss_weights: `content_size`, `face_content` and `face_size` determine the views.
+        dtype: dtype of the convolutions.
 
     Raises:
-        ValueError: for sizes that the networks cannot divide.
+        ValueError: if the networks cannot divide an image size.
     """
     whole = box_downsample(images, size=loss_weights.content_size or images.shape[1])
     face: Mapping[str, Pyramid] = {}
@@ -103,10 +104,10 @@ def view_pyramids(
 
 
 def views_content_loss(generated: Views, real: Views, *, loss_weights: LossWeights) -> Float[Array, ""]:
-    """L_CNT of the whole image plus `face_content` times that of the face's square.
+    """Compute L_CNT of the whole image plus `face_content` times L_CNT of the face's square.
 
     Raises:
-        ValueError: as `content_loss`.
+        ValueError: if the features are invalid for `content_loss`.
     """
     loss = content_loss(generated.whole, real.whole, weights=loss_weights.content)
     if loss_weights.face_content:

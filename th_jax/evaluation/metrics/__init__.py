@@ -1,8 +1,8 @@
-"""All metrics under one name: arrays in, one number for each picture, frame or pair out; nothing of ours is imported.
+"""All metrics: pure functions from arrays to one number per image, frame or pair, without imports from this package.
 
-Batch size changes no result: every picture is measured by itself. Pictures and feature pyramids are measured where they are:
-numpy arrays in float64 on the host, jax arrays in their own precision on their device, also inside of jit. Faces and
-distributions are measured in float64 on the host.
+Results do not depend on the batch size, because every image is measured by itself. Images and feature pyramids are
+measured where they are: numpy arrays in float64 on the host, JAX arrays in their own precision on their device, also
+inside jit. Faces and distributions are measured in float64 on the host.
 """
 
 from th_jax.evaluation.metrics.distributions import KernelDistance, frechet_distance, kid, polynomial_mmd

@@ -1,6 +1,7 @@
-"""How far apart two sets of features lie: Fréchet distance and kernel distance, over any network's features.
+"""Distances between two sets of features of any network: Fréchet distance and kernel distance.
 
-numpy in float64. The name of a number must say which network its features are from: "FID" only for the original Inception.
+Computed by numpy in float64. The name of a reported value must say which network the features are from: "FID" is
+reserved for the original Inception.
 """
 
 from typing import NamedTuple
@@ -12,31 +13,32 @@ from th_jax.evaluation.metrics.pairs import AnyArray
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
-"""The published choice of Bińkowski et al. (2018) for the kernel inception distance."""
+"""Published choice of Bińkowski et al. (2018) for the kernel inception distance."""
 
 FeatureRows = Float[AnyArray, "N D"]
 
 
 class KernelDistance(NamedTuple):
-    """A kernel distance and how it was estimated."""
+    """A kernel distance and its estimation error."""
 
     value: float
-    """The mean over subsets; unbiased, so it may fall below zero where the sets are alike."""
+    """Mean over subsets; unbiased, so that it may be negative for similar sets."""
     deviation: float
-    """Of the subsets' values; 0 for a single subset."""
+    """Standard deviation over the subsets; 0 for a single one."""
     subsets: int
     subset_size: int
 
 
 def frechet_distance(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) -> float:
-    """The squared Fréchet distance of the normal distributions that have the sets' means and sample covariances.
+    """Compute the squared Fréchet distance of the normal distributions with the sets' means and sample covariances.
 
-    |m_a - m_b|² + tr(A) + tr(B) - 2 tr((A·B)^½). With X and Y the centred features, A = XᵀX and B = YᵀY up to the number of
-    samples, and the trace of the root is the sum of the singular values of X·Yᵀ: exact also with fewer samples than
-    dimensions, where a matrix root of the singular product is not. The estimate itself is biased upwards for few samples.
+    |m_a - m_b|² + tr(A) + tr(B) - 2 tr((A·B)^½). With X and Y the centered features, A = XᵀX and B = YᵀY up to the
+    number of samples, and the trace of the root is the sum of the singular values of X·Yᵀ. This is exact even with
+    fewer samples than dimensions, unlike a matrix root of the singular product. The estimate itself is biased upwards
+    for few samples.
 
     Raises:
-        ValueError: for fewer than two rows, other widths, or features that are not finite.
+        ValueError: if there are fewer than two rows, the widths differ, or features are not finite.
     """
     a, b = _feature_sets(features_a, features_b)
     mean_a, mean_b = a.mean(0), b.mean(0)
@@ -47,10 +49,10 @@ def frechet_distance(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]
 
 
 def polynomial_mmd(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) -> float:
-    """The unbiased squared maximum mean discrepancy under k(x, y) = (x·y / D + 1)³, over all rows.
+    """Compute the unbiased squared maximum mean discrepancy under k(x, y) = (x·y / D + 1)³, over all rows.
 
     Raises:
-        ValueError: for fewer than two rows, other widths, or features that are not finite.
+        ValueError: if there are fewer than two rows, the widths differ, or features are not finite.
     """
     a, b = _feature_sets(features_a, features_b)
     return _mmd(a, b)
@@ -64,13 +66,13 @@ def kid(
     subset_size: int = KID_SUBSET_SIZE,
     seed: int = 0,
 ) -> KernelDistance:
-    """`polynomial_mmd`, the mean over random subsets of both sets, each drawn without replacement.
+    """Compute the mean of `polynomial_mmd` over random subsets of both sets, each drawn without replacement.
 
-    A subset is never larger than the smaller set. Where it would be the whole of both, one estimate over all rows is the
-    same without chance, and is what comes back. The same seed and order of rows give the same number.
+    Subsets are never larger than the smaller set. If a subset would be the whole of both sets, a single estimate over
+    all rows is returned. Results are reproducible for the same seed and order of rows.
 
     Raises:
-        ValueError: as `polynomial_mmd`; for less than one subset, or subsets of fewer than two rows.
+        ValueError: as `polynomial_mmd`; or if there is less than one subset, or subsets have fewer than two rows.
     """
     if subsets < 1 or subset_size < 2:
         raise ValueError(f"at least 1 subset of at least 2 rows is needed, but {subsets} of {subset_size} came")
@@ -84,7 +86,7 @@ def kid(
 
 
 def _root(centred: np.ndarray) -> np.ndarray:
-    """A matrix R with at most D rows and RᵀR the sample covariance."""
+    """Compute a matrix R with at most D rows such that RᵀR is the sample covariance."""
     scaled = centred / np.sqrt(len(centred) - 1)
     return np.asarray(np.linalg.qr(scaled, mode="r")) if scaled.shape[0] > scaled.shape[1] else scaled
 

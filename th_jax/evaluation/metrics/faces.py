@@ -1,7 +1,7 @@
-"""Who it is, where the head points and what the face does, from descriptors and the 68 iBUG landmarks; one value a frame.
+"""Identity, head pose and expression metrics from descriptors and the 68 iBUG landmarks; one value per frame.
 
-numpy in float64. A frame whose face was not found is a row of NaN and gives NaN: `score_with_failures` counts it. Landmarks
-are x then y from the left and the top edge, in any unit that is the same in both directions, pupils allowed after the 68.
+Computed by numpy in float64. A frame without a detected face is a row of NaN and gives NaN, which `score_with_failures`
+counts. Landmarks are x then y from the left and top edge, in any isotropic unit; pupils may follow the 68 points.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from th_jax.evaluation.metrics.pairs import AnyArray
 
 Landmarks = Float[AnyArray, "B P 2"]
 OtherLandmarks = Float[AnyArray, "B Q 2"]
-"""Of the same frames; one side may know pupils and the other not."""
+"""Landmarks of the same frames, with or without pupils."""
 Descriptors = Float[AnyArray, "B D"]
 PerFrame = Float[np.ndarray, " B"]
 
@@ -19,8 +19,8 @@ POINTS = 68
 _OUTER_CORNERS = 36, 45
 
 _RIGID = [36, 39, 42, 45, 27, 28, 29, 30, 31, 32, 33, 34, 35]
-# Corners of the eyes and the nose, which no expression moves far: the mean of 100 neutral heads of the CC0 MakeHuman mesh,
-# in interocular distances from their middle; x to the picture's right, y down, z away from the viewer.
+# Eye corners and nose, which expressions hardly move: the mean of 100 neutral heads of the CC0 MakeHuman mesh, in
+# interocular distances from their center; x to the image's right, y down, z away from the viewer.
 _MEAN_HEAD = np.array(
     [
         [-0.500, -0.261, 0.178],
@@ -40,27 +40,29 @@ _MEAN_HEAD = np.array(
 )
 
 EXPRESSION_MEASURES = ("mouth opening", "mouth width", "left eye", "right eye", "left brow", "right brow")
-"""What `expression_measures` gives, in this order; left and right are those of the picture."""
+"""Columns of `expression_measures`; left and right are those of the image."""
 
 
 def identity_l2(descriptors_a: Descriptors, descriptors_b: Descriptors) -> PerFrame:
-    """The Euclidean distance of each pair of descriptors; 0 is the same, and other people's distance is the network's own.
+    """Compute the Euclidean distance of each pair of descriptors.
+
+    0 means identical; the distance of strangers depends on the network.
 
     Raises:
-        ValueError: if the descriptors differ in shape.
+        ValueError: if the shapes of the descriptors differ.
     """
     a, b = _descriptors(descriptors_a, descriptors_b)
     return np.linalg.norm(a - b, axis=-1)
 
 
 def centred_cosine(descriptors_a: Descriptors, descriptors_b: Descriptors, *, mean: Float[AnyArray, " D"]) -> PerFrame:
-    """The cosine of each pair of descriptors after `mean` is taken from both: 1 is the same, about 0 two strangers.
+    """Compute the cosine of each pair of descriptors after subtracting `mean`: 1 is identical, about 0 for strangers.
 
-    Descriptors such as dlib's lie in a narrow cone, where the cosine of two strangers is 0.8: centred by the mean of many
-    people it spreads from -1 to 1. NaN where a centred descriptor is zero.
+    Descriptors such as dlib's lie in a narrow cone, in which the cosine of two strangers is 0.8. Centered by the mean
+    of many people, it ranges from -1 to 1. NaN if a centered descriptor is zero.
 
     Raises:
-        ValueError: if the descriptors or the mean differ in shape.
+        ValueError: if the shapes of the descriptors or the mean differ.
     """
     a, b = _descriptors(descriptors_a, descriptors_b)
     if mean.shape != a.shape[1:]:
@@ -74,22 +76,22 @@ def centred_cosine(descriptors_a: Descriptors, descriptors_b: Descriptors, *, me
 
 
 def interocular_distance(landmarks: Landmarks) -> PerFrame:
-    """From outer eye corner to outer eye corner (points 36 and 45), in the landmarks' unit.
+    """Compute the distance between the outer eye corners (points 36 and 45), in the landmarks' unit.
 
     Raises:
-        ValueError: for fewer than 68 points.
+        ValueError: if there are fewer than 68 points.
     """
     points = _landmarks(landmarks)
     return np.linalg.norm(points[:, _OUTER_CORNERS[1]] - points[:, _OUTER_CORNERS[0]], axis=-1)
 
 
 def landmark_error(found: Landmarks, true: OtherLandmarks) -> PerFrame:
-    """AKD: the mean distance of the 68 points from the true ones, divided by the true interocular distance.
+    """Compute AKD: the mean distance of the 68 points from the true ones, divided by the true interocular distance.
 
-    The mean is over the points known on both sides; NaN if there is none, or if a true outer eye corner is unknown.
+    The mean is over the points known on both sides; NaN if there are none, or if a true outer eye corner is unknown.
 
     Raises:
-        ValueError: for fewer than 68 points, or another number of frames.
+        ValueError: if there are fewer than 68 points, or the numbers of frames differ.
     """
     a, b = _landmark_pair(found, true)
     distances = np.linalg.norm(a[:, :POINTS] - b[:, :POINTS], axis=-1)
@@ -102,17 +104,17 @@ def landmark_error(found: Landmarks, true: OtherLandmarks) -> PerFrame:
 
 
 def head_rotation(landmarks: Landmarks) -> Float[np.ndarray, "B 3 3"]:
-    """The rotation that turns a mean head so that, seen from far away, its eye corners and nose fall on the landmarks.
+    """Estimate the rotation by which a mean head matches the eye corners and nose of the landmarks, under scaled orthography.
 
-    The affine map of 13 points that no expression moves far, by least squares, brought to the nearest rotation with one
-    scale. Axes: x to the picture's right, y down, z away from the viewer. The mean head's nose stands for everybody's, so
-    that angles of one person carry a constant error of a few degrees: compare rotations of the same person.
+    The affine map of 13 points that expressions hardly move is fitted by least squares, and replaced by the closest
+    rotation with one scale. Axes: x to the image's right, y down, z away from the viewer. The nose is that of the mean
+    head, so that one person's angles have a constant error of a few degrees: compare rotations of the same person.
 
     Returns:
-        NaN where one of the 13 points is unknown.
+        Rotation matrices; NaN where one of the 13 points is unknown.
 
     Raises:
-        ValueError: for fewer than 68 points.
+        ValueError: if there are fewer than 68 points.
     """
     points = _landmarks(landmarks)[:, _RIGID]
     known = np.isfinite(points).all((1, 2))
@@ -129,27 +131,28 @@ def head_rotation(landmarks: Landmarks) -> Float[np.ndarray, "B 3 3"]:
 
 
 def pose_error(landmarks_a: Landmarks, landmarks_b: OtherLandmarks) -> PerFrame:
-    """The angle of the rotation from one head pose to the other (`head_rotation`), in degrees, 0 to 180.
+    """Compute the angle of the rotation between two head poses (`head_rotation`), in degrees, 0 to 180.
 
     Raises:
-        ValueError: for fewer than 68 points, or another number of frames.
+        ValueError: if there are fewer than 68 points, or the numbers of frames differ.
     """
     a, b = _landmark_pair(landmarks_a, landmarks_b)
     difference = head_rotation(a) - head_rotation(b)
-    # |R - S| is 2 sqrt(2) sin(angle / 2): unlike the trace's arc cosine, exact for small angles.
+    # |R - S| is 2 sqrt(2) sin(angle / 2): unlike the trace's arc cosine, accurate for small angles.
     chord = np.linalg.norm(difference.reshape(len(a), 9), axis=-1) / np.sqrt(8.0)
     return np.degrees(2.0 * np.arcsin(np.clip(chord, 0.0, 1.0)))
 
 
 def expression_measures(landmarks: Landmarks) -> Float[np.ndarray, "B 6"]:
-    """Six distances that expressions change, in interocular distances, in the order of `EXPRESSION_MEASURES`.
+    """Compute six distances that expressions change, in interocular distances, in the order of `EXPRESSION_MEASURES`.
 
-    Mouth opening is the distance of the inner lips' middles (62, 66); mouth width that of the outer corners (48, 54); an
-    eye's opening the mean of its two lid distances (37-41 and 38-40; 43-47 and 44-46); a brow's height the distance of the
-    means of its five and of the eye's six points. Heads that turn shorten them unequally: compare equal poses.
+    Mouth opening is the distance of the centers of the inner lips (62, 66), and mouth width that of the outer corners
+    (48, 54). An eye's opening is the mean of its two lid distances (37-41 and 38-40; 43-47 and 44-46). A brow's height
+    is the distance between the means of its five and of the eye's six points. Head rotation shortens them unequally:
+    compare equal poses.
 
     Raises:
-        ValueError: for fewer than 68 points.
+        ValueError: if there are fewer than 68 points.
     """
     points = _landmarks(landmarks)
 
@@ -172,10 +175,10 @@ def expression_measures(landmarks: Landmarks) -> Float[np.ndarray, "B 6"]:
 
 
 def expression_error(landmarks_a: Landmarks, landmarks_b: OtherLandmarks) -> PerFrame:
-    """The mean absolute difference of the six expression measures, in interocular distances; NaN where one is unknown.
+    """Compute the mean absolute difference of the six expression measures, in interocular distances; NaN where one is unknown.
 
     Raises:
-        ValueError: for fewer than 68 points, or another number of frames.
+        ValueError: if there are fewer than 68 points, or the numbers of frames differ.
     """
     a, b = _landmark_pair(landmarks_a, landmarks_b)
     return np.abs(expression_measures(a) - expression_measures(b)).mean(-1)

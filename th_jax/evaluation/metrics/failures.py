@@ -1,4 +1,4 @@
-"""Scores over frames in which a face may not have been found: failures are counted, never dropped silently."""
+"""Scores that include detection failures: frames without a detected face are counted, never dropped silently."""
 
 from typing import NamedTuple
 
@@ -9,24 +9,25 @@ from th_jax.evaluation.metrics.pairs import AnyArray
 
 
 class ScoreWithFailures(NamedTuple):
-    """One score, with the frames that have none counted and charged."""
+    """A score in which frames without a value are counted and charged."""
 
     mean: float
-    """Over the frames that have a value; NaN if none has."""
+    """Mean over the frames with a value; NaN if there are none."""
     failures: int
-    """Frames without a value."""
+    """Number of frames without a value."""
     frames: int
-    """All frames."""
+    """Number of all frames."""
     mean_with_failures: float
-    """Over all frames, each failure counted at `failure_value`; NaN only if there is no frame."""
+    """Mean over all frames, with `failure_value` for each failure; NaN only without frames."""
     failure_value: float
 
 
 def score_with_failures(values: Float[AnyArray, "*frames"], *, failure_value: float) -> ScoreWithFailures:
-    """The score of values of which some are NaN, which is how every measure here says that a face was not found.
+    """Score values in which NaN means that no face was detected.
 
     Args:
-        failure_value: what a frame without a face is charged: as bad as the measure gets in practice.
+        values: one value per frame, NaN for failures.
+        failure_value: value charged for a failure, as bad as the measure gets in practice.
 
     Raises:
         ValueError: if `failure_value` is not finite, or a value is infinite.

@@ -1,4 +1,4 @@
-"""The learned perceptual distance of Zhang et al. (2018) on any feature pyramid: its form, not its weights."""
+"""The learned perceptual distance of Zhang et al. (2018) on any feature pyramid: the formula without its weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from th_jax.evaluation.metrics.pairs import AnyArray, Values, comparable, mean_of_each
 
 _LEAST_LENGTH = 1e-10
-"""Added to the length of a position's features, so that zeros stay zeros; the published code's value."""
+"""Added to the norm of a position's features, so that zeros remain zeros; the value of the published code."""
 
 
 def lpips(
@@ -16,19 +16,19 @@ def lpips(
     features_b: Sequence[Float[AnyArray, "B _ _ _"]],
     weights: Sequence[Float[AnyArray, " _"]],
 ) -> Values:
-    """LPIPS of each pair: features of unit length at every position, weighted squared differences, their spatial mean, summed.
+    """Compute LPIPS of each pair: normalized features at every position, weighted squared differences, spatial mean, sum.
 
-    The number is the published LPIPS only with the published network, its preparation of pictures and its learned weights
-    (`th_jax.evaluation.networks.lpips`).
+    The result is the published LPIPS only with the published network, image preprocessing and learned weights
+    (`th_jax.evaluation.judges.lpips`).
 
     Args:
         features_a: layers [B, H, W, C] of a network.
-        features_b: the same layers of the other pictures.
-        weights: of each layer, one number a channel, 0 or above.
+        features_b: the same layers for the other images.
+        weights: one nonnegative weight per channel, for each layer.
 
     Raises:
-        TypeError, ValueError: for layers that differ in number or shape, no layer, weights of another number of channels, or
-            anything that is not floating point.
+        TypeError, ValueError: if layers differ in number or shape, there are no layers, weights have another number of
+            channels, or anything is not floating point.
     """
     if not len(features_a) == len(features_b) == len(weights) or not weights:
         raise ValueError(

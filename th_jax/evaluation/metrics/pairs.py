@@ -1,4 +1,4 @@
-"""Checks two batches that are compared picture by picture, and decides where and how exactly they are measured."""
+"""Validates two batches that are compared image by image, and selects the array library and precision."""
 
 from types import ModuleType
 from typing import Any
@@ -15,10 +15,14 @@ Values = Float[AnyArray, " B"]
 
 
 def comparable(one: Any, other: Any, what: str) -> tuple[ModuleType, Any, Any]:
-    """numpy with both arrays in float64; if one is a jax array, jax.numpy with both in their precision, at least float32.
+    """Select the array library for two arrays, and convert them to a common precision.
+
+    Returns:
+        numpy with both arrays in float64; if one is a JAX array, jax.numpy with both in their own precision, at least
+        float32.
 
     Raises:
-        TypeError: if one is not floating point: integers overflow in differences.
+        TypeError: if one is not floating point, because differences of integers overflow.
         ValueError: if the shapes differ.
     """
     on_device = isinstance(one, jax.Array) or isinstance(other, jax.Array)
@@ -39,11 +43,11 @@ def comparable(one: Any, other: Any, what: str) -> tuple[ModuleType, Any, Any]:
 
 
 def comparable_images(one: Any, other: Any) -> tuple[ModuleType, Any, Any]:
-    """As `comparable`, for batches of pictures.
+    """Prepare batches of images as `comparable` does.
 
     Raises:
         TypeError: if one is not floating point.
-        ValueError: if the shapes differ, or are no batches of pictures.
+        ValueError: if the shapes differ, or are not those of image batches.
     """
     xp, one, other = comparable(one, other, "pictures")
     if one.ndim != 4:
@@ -52,15 +56,15 @@ def comparable_images(one: Any, other: Any) -> tuple[ModuleType, Any, Any]:
 
 
 def mean_of_each(xp: ModuleType, values: Any) -> Any:
-    """The mean of each entry along the first dimension; rows are summed alone, so the batch changes no bit on the host."""
+    """Compute the mean of each entry along the first dimension, bit for bit independent of the batch on the host."""
     return xp.mean(xp.reshape(values, (values.shape[0], -1)), axis=1)
 
 
 def check_data_range(data_range: float) -> None:
-    """The distance of the brightest from the darkest possible value.
+    """Check the difference between the largest and smallest possible pixel value.
 
     Raises:
-        ValueError: if it is no positive number.
+        ValueError: if it is not a positive number.
     """
     if not (np.isfinite(data_range) and data_range > 0):
         raise ValueError(f"data_range must be above 0, 1.0 for pictures in [0, 1], but is {data_range}")

@@ -1,4 +1,4 @@
-"""Pixel for pixel: L1, PSNR, flicker, and the distance of two feature pyramids; one value a picture."""
+"""Pixel metrics: L1, PSNR, flicker, and the distance of two feature pyramids; one value per image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from th_jax.evaluation.metrics.pairs import (
 )
 
 BOX_MARGIN = 0.1
-"""Share of the landmarks' width and height that `box_l1` adds on every side: brows and jaw lie on the border."""
+"""Margin that `box_l1` adds on every side, as a share of the landmarks' extent: brows and jaw lie on the border."""
 
 
 def l1(images_a: Images, images_b: Images) -> Values:
-    """The mean absolute difference of each pair of pictures, in their own unit.
+    """Compute the mean absolute difference of each pair of images, in their own unit.
 
     Raises:
-        TypeError, ValueError: for pictures that are not floating point or not of one shape.
+        TypeError, ValueError: if images are not floating point, or their shapes differ.
     """
     xp, a, b = comparable_images(images_a, images_b)
     return mean_of_each(xp, xp.abs(a - b))
@@ -33,17 +33,19 @@ def l1(images_a: Images, images_b: Images) -> Values:
 def box_l1(
     images_a: Images, images_b: Images, landmarks: Float[AnyArray, "B P 2"], *, margin: float = BOX_MARGIN
 ) -> Values:
-    """`l1` over the pixels whose centres lie in the box around each picture's known landmarks.
+    """Compute `l1` over the pixels whose centers lie in the box around each image's known landmarks.
 
     Args:
+        images_a: batch of images.
+        images_b: batch of images to compare with.
         landmarks: x then y in [0, 1]; NaN where unknown.
-        margin: share of the box's width and height that is added on every side.
+        margin: margin on every side, as a share of the box's width and height.
 
     Returns:
-        NaN for a picture without a known landmark, or without a pixel in the box.
+        One value per image; NaN if it has no known landmarks, or no pixels in the box.
 
     Raises:
-        TypeError, ValueError: as `l1`; if there is not one set of landmarks a picture, or the margin is negative.
+        TypeError, ValueError: as `l1`; if there is not one set of landmarks per image, or the margin is negative.
     """
     xp, a, b = comparable_images(images_a, images_b)
     if landmarks.ndim != 3 or landmarks.shape[0] != a.shape[0] or landmarks.shape[2] != 2:
@@ -54,7 +56,7 @@ def box_l1(
     known = xp.all(xp.isfinite(points), axis=-1, keepdims=True)
     low = xp.min(xp.where(known, points, xp.inf), axis=1)
     high = xp.max(xp.where(known, points, -xp.inf), axis=1)
-    # Without a known point the box is [inf, -inf], which holds nothing; its width would be NaN.
+    # Without known points the box is [inf, -inf], which is empty; its width would be NaN.
     width = xp.where(high >= low, high - low, 0.0)
     low, high = low - margin * width, high + margin * width
     height, across = a.shape[1], a.shape[2]
@@ -69,10 +71,10 @@ def box_l1(
 
 
 def psnr(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> Values:
-    """10 · log10(data_range² / mean squared difference) of each pair, in decibels; infinite for equal pictures.
+    """Compute 10 · log10(data_range² / mean squared difference) of each pair, in decibels; infinite for identical images.
 
     Raises:
-        TypeError, ValueError: as `l1`; for a range that is not positive.
+        TypeError, ValueError: as `l1`; or if the range is not positive.
     """
     check_data_range(data_range)
     xp, a, b = comparable_images(images_a, images_b)
@@ -84,13 +86,13 @@ def psnr(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> Valu
 def perceptual_distance(
     features_a: Sequence[Float[AnyArray, "B _ _ _"]], features_b: Sequence[Float[AnyArray, "B _ _ _"]]
 ) -> Values:
-    """The mean absolute difference of two feature pyramids: over each layer first, then over layers.
+    """Compute the mean absolute difference of two feature pyramids: averaged over each layer, and then over layers.
 
-    A score over VGG's layers is `content_loss` with weight one, divided by the number of layers. It is no LPIPS: nothing is
-    normalised, and no weight of a layer or channel was learned.
+    On VGG's layers, this is `content_loss` with weight one, divided by the number of layers. It is not LPIPS: features
+    are not normalized, and weights of layers or channels are not learned.
 
     Raises:
-        TypeError, ValueError: for layers that differ in number or shape, no layer, or layers that are not floating point.
+        TypeError, ValueError: if layers differ in number or shape, there are no layers, or they are not floating point.
     """
     if len(features_a) != len(features_b) or not features_a:
         raise ValueError(
@@ -106,17 +108,17 @@ def perceptual_distance(
 def temporal_flicker(
     frames: Float[AnyArray, "S H W C"], *, reference: Float[AnyArray, "S H W C"] | None = None
 ) -> Float[AnyArray, " S-1"]:
-    """The mean absolute error of the change from each frame to the next, one value a step, in the frames' unit.
+    """Compute the mean absolute error of the change from each frame to the next, one value per step, in the frames' unit.
 
-    |(f[t+1] - f[t]) - (r[t+1] - r[t])|: an error that stays costs nothing, one that comes and goes costs twice.
+    |(f[t+1] - f[t]) - (r[t+1] - r[t])|: a constant error costs nothing, one that appears and disappears costs twice.
 
     Args:
         frames: successive generated frames.
-        reference: the real frames of the same moments. Without them the reference is a still picture, and motion counts as
-            flicker: compare such numbers only for the same driver.
+        reference: real frames at the same times. Without them the reference is a still image, and motion counts as
+            flicker: compare such values only for the same driver.
 
     Raises:
-        TypeError, ValueError: as `l1`; for fewer than two frames.
+        TypeError, ValueError: as `l1`; or if there are fewer than two frames.
     """
     still = np.zeros(frames.shape, frames.dtype) if reference is None else reference
     xp, a, b = comparable_images(frames, still)

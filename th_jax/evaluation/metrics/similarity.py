@@ -1,4 +1,4 @@
-"""Structural similarity in the sense of Wang et al. (2004), and over several scales (2003); one value a picture."""
+"""Structural similarity of Wang et al. (2004), and its multi-scale version (2003); one value per image."""
 
 from types import ModuleType
 from typing import Any
@@ -12,26 +12,29 @@ SIGMA = 1.5
 _LUMINANCE, _CONTRAST = 0.01, 0.03  # K1 and K2 of Wang et al.
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales, finest first, by Wang, Simoncelli and Bovik (2003)."""
+"""Exponents of the scales, finest first, from Wang, Simoncelli and Bovik (2003)."""
 
 SSIM_SMALLEST = WINDOW
-"""Shortest side that `ssim` accepts, in pixels: one window."""
+"""Minimum side for `ssim` in pixels: one window."""
 MS_SSIM_SMALLEST = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
-"""Shortest side that `ms_ssim` accepts, in pixels: one window at the coarsest scale."""
+"""Minimum side for `ms_ssim` in pixels: one window at the coarsest scale."""
 
 
 def ssim(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> Values:
-    """SSIM of each pair: a gaussian window of 11 px with deviation 1.5, population covariances, K1 0.01, K2 0.03.
+    """Compute SSIM of each pair: Gaussian window of 11 px with deviation 1.5, population covariances, K1 0.01, K2 0.03.
 
-    The mean over all whole windows and over channels, -1 to 1. scikit-image's `structural_similarity` gives the same with
-    `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1`; its defaults give other numbers.
+    The result is the mean over all complete windows and over channels, -1 to 1. scikit-image's `structural_similarity`
+    gives the same with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1`, but not with
+    its defaults.
 
     Args:
-        data_range: the distance of white from black, 1.0 for pictures in [0, 1].
+        images_a: batch of images.
+        images_b: batch of images to compare with.
+        data_range: difference between white and black, 1.0 for images in [0, 1].
 
     Raises:
-        TypeError: for pictures that are not floating point.
-        ValueError: for shapes that differ, a range that is not positive, or sides below `SSIM_SMALLEST`.
+        TypeError: if images are not floating point.
+        ValueError: if shapes differ, the range is not positive, or a side is smaller than `SSIM_SMALLEST`.
     """
     check_data_range(data_range)
     xp, a, b = comparable_images(images_a, images_b)
@@ -41,14 +44,15 @@ def ssim(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> Valu
 
 
 def ms_ssim(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> Values:
-    """Multi-scale SSIM of each pair: contrast and structure at five scales, luminance at the coarsest; 0 to 1.
+    """Compute multi-scale SSIM of each pair: contrast and structure at five scales, luminance at the coarsest; 0 to 1.
 
-    Between scales pictures are averaged over 2 x 2 px; an odd last row or column is left out. A negative mean counts as 0
-    before it is raised to its scale's exponent. The product is taken for each channel, then the mean over channels.
+    Between scales, images are averaged over 2 x 2 px; an odd last row or column is dropped. Negative means are set to 0
+    before they are raised to their scale's exponent. The product is computed per channel, and then averaged over
+    channels.
 
     Raises:
-        TypeError: for pictures that are not floating point.
-        ValueError: for shapes that differ, a range that is not positive, or sides below `MS_SSIM_SMALLEST`.
+        TypeError: if images are not floating point.
+        ValueError: if shapes differ, the range is not positive, or a side is smaller than `MS_SSIM_SMALLEST`.
     """
     check_data_range(data_range)
     xp, a, b = comparable_images(images_a, images_b)
@@ -65,7 +69,7 @@ def ms_ssim(images_a: Images, images_b: Images, *, data_range: float = 1.0) -> V
 
 
 def _terms(xp: ModuleType, a: Any, b: Any, data_range: float) -> tuple[Any, Any]:
-    """Luminance, and contrast times structure, at every whole window."""
+    """Compute luminance, and contrast times structure, at every complete window."""
     c1, c2 = (_LUMINANCE * data_range) ** 2, (_CONTRAST * data_range) ** 2
     mean_a, mean_b = _windowed(a), _windowed(b)
     variance_a = _windowed(a * a) - mean_a * mean_a
@@ -77,7 +81,7 @@ def _terms(xp: ModuleType, a: Any, b: Any, data_range: float) -> tuple[Any, Any]
 
 
 def _windowed(pictures: Any) -> Any:
-    """Gaussian means over all windows that lie inside. Sums of shifted pictures: no product whose rounding the batch moves."""
+    """Compute Gaussian means over all windows inside. Sums of shifted images, whose rounding does not depend on the batch."""
     weights = np.exp(-0.5 * (np.arange(WINDOW) - WINDOW // 2) ** 2 / SIGMA**2)
     shares = [float(weight) for weight in weights / weights.sum()]
     down, across = pictures.shape[1] - WINDOW + 1, pictures.shape[2] - WINDOW + 1

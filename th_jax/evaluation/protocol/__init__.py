@@ -1,1 +1,1 @@
-"""The paper's evaluation as a command: people, frames, shots, baselines, intervals, and a page that shows them."""
+"""The paper's evaluation as a command: people, frames, shots, baselines, intervals, and a report page."""

@@ -1,4 +1,4 @@
-"""What is kept of a run, file by file: each person's scores for each T, written whole, so that a killed run goes on."""
+"""Score storage of a run: one atomically written file per person and T, so that an interrupted run can be resumed."""
 
 import json
 import math
@@ -12,45 +12,46 @@ from jaxtyping import Float, UInt8
 
 from th_jax.evaluation.face_measures import FaceMeasures
 from th_jax.evaluation.protocol.plan import Person, frame_name
-from th_jax.media import MediaError, Provenance, Signer, read_image, write_image
-from th_jax.run_files import write_whole
-from th_jax.whole_file import whole_file
+from th_jax.media import MediaError, read_image
+from th_jax.provenance import Provenance, Signer, write_image
+from th_jax.storage.files import whole_file
+from th_jax.storage.run_folder import write_whole
 
 CELL_FOLDER = "cells"
 FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
 CELL_SCHEMA = 2
-"""Of the measures in a cell; cells of another count as not there."""
+"""Version of the measures in a cell; cells of another version are ignored."""
 REAL = "real"
 """The method of real frames, and their folder; its T is 0."""
 
 Table = dict[str, Float[np.ndarray, " S"]]
-"""Of one person, each measure of each target; NaN where there is none."""
+"""Measures of one person by name, for each target; NaN where there is no value."""
 
 
 class Cell(NamedTuple):
-    """One person at one T by the methods that ran together."""
+    """Results for one person at one T, by methods that ran together."""
 
     tables: Mapping[str, Table]
-    """By method."""
+    """Tables by method."""
     about: Mapping[str, Any]
-    """JSON values: steps, seconds, the curve of fine-tuning."""
+    """JSON values: steps, seconds, the fine-tuning curve."""
 
 
 class Kept:
-    """The files of one run. OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
+    """The files of a run: OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
 
     def __init__(self, folder: Path, *, signer: Signer | None = None) -> None:
-        """Of the run in `folder`, whose pictures `signer` signs; `load_signer` chooses by default."""
+        """Open the run in `folder`; `signer` signs its images, and is chosen by `load_signer` by default."""
         self.folder, self.signer = folder, signer
 
     def read(self, group: str, shots: int, person: Person) -> Cell | None:
-        """The cell, if it is there; one that is damaged counts as not there.
+        """Read a cell; None if it is missing or damaged.
 
         Args:
-            group: of methods: "ours", "real", or the name of another system.
+            group: group of methods: "ours", "real", or the name of another system.
             shots: T, 0 for real frames.
-            person: whose.
+            person: person whose cell is read.
         """
         path = self._cell(group, shots, person)
         if not path.is_file():
@@ -71,10 +72,10 @@ class Kept:
             return None
 
     def write(self, group: str, shots: int, person: Person, cell: Cell) -> None:
-        """Keep a cell.
+        """Write a cell.
 
         Raises:
-            OSError: if the disk refuses.
+            OSError: if the file cannot be written.
         """
         tables = {
             method: {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in table.items()}
@@ -84,7 +85,7 @@ class Kept:
         write_whole(str(self._cell(group, shots, person)), text.encode())
 
     def read_faces(self, person: Person) -> FaceMeasures | None:
-        """What the detector saw in the person's real targets, if that is known; a damaged file counts as unknown."""
+        """Read the face measures of the person's real targets; None if they are missing or damaged."""
         path = self._faces(person)
         if not path.is_file():
             return None
@@ -96,10 +97,10 @@ class Kept:
         return faces if len(faces.landmarks) == len(person.targets) else None
 
     def write_faces(self, person: Person, faces: FaceMeasures) -> None:
-        """Keep them.
+        """Write the face measures of the person's real targets.
 
         Raises:
-            OSError: if the disk refuses.
+            OSError: if the file cannot be written.
         """
         path = self._faces(person)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,16 +108,16 @@ class Kept:
             np.savez(file, landmarks=faces.landmarks, descriptors=faces.descriptors)
 
     def picture_folder(self, method: str, shots: int, person: Person) -> Path:
-        """Where the person's pictures by a method are."""
+        """Return the folder of the person's images by a method."""
         return self.folder / STUDY_FOLDER / (method if method == REAL else f"{method}-{shots}") / person.name
 
     def write_pictures(
         self, method: str, shots: int, person: Person, frames: UInt8[np.ndarray, "S H W 3"], record: Provenance
     ) -> None:
-        """Write a picture for each target, with its provenance.
+        """Write an image for each target, with its provenance.
 
         Raises:
-            OSError: if the disk refuses.
+            OSError: if a file cannot be written.
         """
         folder = self.picture_folder(method, shots, person)
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,10 +126,10 @@ class Kept:
             write_image(folder / frame_name(number), frame, provenance=record, signer=self.signer)
 
     def read_pictures(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
-        """The pictures again.
+        """Read the images that `write_pictures` wrote.
 
         Raises:
-            MediaError: if one is missing or damaged (a ValueError).
+            MediaError: a ValueError, if one is missing or damaged.
         """
         folder = self.picture_folder(method, shots, person)
         numbers = person.targets if method == REAL else person.driving
@@ -142,22 +143,22 @@ class Kept:
 
 
 def their_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
-    """The T that another system's folder has now, of those asked for."""
+    """Return those of the requested T that another system's folder contains now."""
     return tuple(count for count in shots if (folder / f"T{count}").is_dir())
 
 
 def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
-    """Another system's pictures of a person: FOLDER/T8/PERSON/0008.png and so on; None if it has no such T.
+    """Read another system's images of a person: FOLDER/T8/PERSON/0008.png and so on; None if it lacks this T.
 
     Args:
-        folder: of the system.
+        folder: folder of the system.
         shots: T.
-        person: by the name in chosen.json.
-        size: side of the pictures, pixels.
+        person: person, by the name in chosen.json.
+        size: side of the images, in pixels.
 
     Raises:
-        FileNotFoundError: if the T is there, but the person or one of the pictures is not.
-        ValueError: for pictures of another size, or damaged ones.
+        FileNotFoundError: if the T exists, but the person or one of the images does not.
+        ValueError: if an image has another size or is damaged.
     """
     place = folder / f"T{shots}"
     if not their_shots(folder, [shots]):

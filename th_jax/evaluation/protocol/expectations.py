@@ -1,4 +1,4 @@
-"""What the paper leads one to expect, beside what was seen: paired differences with intervals, put into words."""
+"""Expectations based on the paper, compared with measured paired differences and their intervals, in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ SEEN, OPPOSITE, UNDECIDED = "seen", "the opposite was seen", "not seen"
 
 
 class Expectation(NamedTuple):
-    """That one method does better than another in a measure."""
+    """The expectation that one method is better than another in a measure."""
 
     claim: str
     better: MethodAtShots
     worse: MethodAtShots
     measure: str
     paper: str
-    """The paper's numbers for it (VoxCeleb2), or where else it comes from."""
+    """The paper's values (VoxCeleb2), or another source of the expectation."""
 
 
 def expectations(scores: Scores) -> list[Expectation]:
-    """Those that the run has numbers for."""
+    """Return the expectations for which the run has scores."""
     counts = sorted({count for method, count in scores.tables if method == "FT"})
     low, high = counts[0], counts[-1]
     crossed = ("driver", 0) in scores.tables
@@ -63,9 +63,10 @@ def expectations(scores: Scores) -> list[Expectation]:
 
 
 def judged(scores: Scores) -> list[dict[str, Any]]:
-    """Every expectation with the difference that was measured, and whether it was seen: JSON values.
+    """Compare every expectation with the measured difference, as JSON values.
 
-    "seen" and its opposite need an interval without zero. Each has its own interval: of many, some miss the truth.
+    "seen" and its opposite require an interval without zero. Each expectation has its own interval; of many, some miss
+    the true value.
     """
     rows = []
     for one in expectations(scores):
@@ -88,7 +89,7 @@ def judged(scores: Scores) -> list[dict[str, Any]]:
 
 
 def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each, those that were not seen first."""
+    """Describe each comparison in a sentence, unconfirmed ones first."""
     order = {OPPOSITE: 0, UNDECIDED: 1, SEEN: 2}
     return [_sentence(row) for row in sorted(rows, key=lambda row: order[row["verdict"]])]
 

@@ -1,14 +1,14 @@
-"""The networks that judge a run's pictures, named on the command line: for identity, for distances of sets, and LPIPS."""
+"""Judge networks given on the command line: for identity, for distances between sets, and LPIPS."""
 
 import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from th_jax.evaluation.networks.identity import load_identity_network
-from th_jax.evaluation.networks.lpips import LpipsWeights, load_lpips
-from th_jax.evaluation.networks.named import named_files
-from th_jax.evaluation.networks.network_file import FeatureNetwork
-from th_jax.evaluation.networks.sets import (
+from th_jax.evaluation.judges.identity import load_identity_network
+from th_jax.evaluation.judges.lpips import LpipsWeights, load_lpips
+from th_jax.evaluation.judges.named import named_files
+from th_jax.evaluation.judges.network_file import FeatureNetwork
+from th_jax.evaluation.judges.sets import (
     INCEPTION,
     VGG16,
     SetNetwork,
@@ -22,7 +22,7 @@ LPIPS = "lpips"
 
 
 class Judges(NamedTuple):
-    """Networks that judge, each with its own digest."""
+    """Judge networks, each with its own digest."""
 
     identity: tuple[FeatureNetwork, ...] = ()
     sets: tuple[SetNetwork, ...] = ()
@@ -30,22 +30,22 @@ class Judges(NamedTuple):
     lpips_sha256: str = ""
 
     def about(self) -> dict[str, Any]:
-        """What their numbers depend on, by name: JSON values."""
+        """Describe what their scores depend on, by name, as JSON values."""
         about = {network.name: network.about for network in self.identity}
         about |= {network.name: network.about for network in self.sets}
         return about if self.lpips is None else about | {LPIPS: self.lpips_about}
 
     @property
     def lpips_about(self) -> dict[str, Any]:
-        """Of LPIPS: one number a frame."""
+        """Describe LPIPS: one value per frame."""
         return {"sha256": self.lpips_sha256, "dimensions": 1}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command line's options that name networks."""
+    """Add the options that select judge networks to a parser."""
     group = parser.add_argument_group("networks by path (docs/evaluation.md says how each wants its file)")
     group.add_argument(
-        "--identity_network", action="append", default=[], metavar="NAME=FILE", help="a face network, .onnx or .tflite"
+        "--identity-network", action="append", default=[], metavar="NAME=FILE", help="a face network, .onnx or .tflite"
     )
     group.add_argument(
         "--features",
@@ -55,22 +55,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of Fréchet distance and KID, beside VGG16's",
     )
     group.add_argument("--inception", type=Path, metavar="FILE", help="the network of FID, as ONNX")
-    group.add_argument("--inception_sha256", metavar="HEX", help="of that file")
+    group.add_argument("--inception-sha256", metavar="HEX", help="of that file")
     group.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS with VGG16, as safetensors")
-    group.add_argument("--lpips_sha256", metavar="HEX", help="of that file")
+    group.add_argument("--lpips-sha256", metavar="HEX", help="of that file")
 
 
 def judges_of(options: argparse.Namespace) -> Judges:
-    """The networks that the options name, each tried before anything is computed.
+    """Load the networks given by the options, and try each before anything is computed.
 
     Raises:
-        ValueError, ImportError: for files that are no such networks, and names that are taken.
+        ValueError, ImportError: if a file is not a suitable network, or a name is reserved.
     """
     if options.no_faces and options.identity_network:
-        raise ValueError("--identity_network places faces by their landmarks: leave --no_faces out")
+        raise ValueError("--identity-network places faces by their landmarks: leave --no-faces out")
     for name in ("inception", "lpips"):
         if (getattr(options, name) is None) != (getattr(options, f"{name}_sha256") is None):
-            raise ValueError(f"--{name} and --{name}_sha256 go together: the checksum says which file is trusted")
+            raise ValueError(f"--{name} and --{name}-sha256 go together: the checksum says which file is trusted")
     taken = {DLIB, VGG16, INCEPTION, LPIPS}
     faces = named_files(options.identity_network, taken=taken)
     features = named_files(options.features, taken=taken | faces.keys())

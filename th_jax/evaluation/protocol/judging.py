@@ -1,7 +1,7 @@
-"""What the networks named by path say of a run's pictures: tables of frames, and distances of whole sets.
+"""Scores of a run's images by the judge networks: tables of frames, and distances of whole sets.
 
-They see nothing but pictures and landmarks, so they can be named when a run is over. Their features of a person's pictures are
-kept in OUT/networks/NAME-DIGEST, and no network is asked twice.
+Judges only need images and landmarks, and can therefore be added after a run. Their features of a person's images are
+stored in OUT/networks/NAME-DIGEST, so that each is computed once.
 """
 
 import functools
@@ -15,17 +15,17 @@ from jaxtyping import Float, UInt8
 
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.heldout import baseline_frames
-from th_jax.evaluation.networks.identity import identity_features
-from th_jax.evaluation.networks.lpips import LpipsWeights, lpips_distance
-from th_jax.evaluation.networks.network_file import FeatureNetwork
-from th_jax.evaluation.networks.sets import SetDistance, set_distances
+from th_jax.evaluation.judges.identity import identity_features
+from th_jax.evaluation.judges.lpips import LpipsWeights, lpips_distance
+from th_jax.evaluation.judges.network_file import FeatureNetwork
+from th_jax.evaluation.judges.sets import SetDistance, set_distances
 from th_jax.evaluation.protocol.cells import REAL, Table, their_shots
 from th_jax.evaluation.protocol.judges import LPIPS, Judges
 from th_jax.evaluation.protocol.measure import Faces, named_identity_table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OUR_METHODS, Evaluation, Progress, Stopped
-from th_jax.media.provenance import pixel_digest
-from th_jax.whole_file import whole_file
+from th_jax.provenance.record import pixel_digest
+from th_jax.storage.files import whole_file
 
 NETWORK_FOLDER = "networks"
 DRIVER = "driver"
@@ -34,16 +34,16 @@ MethodAtShots = tuple[str, int]
 
 
 class Answers(NamedTuple):
-    """By method and T; real frames have T = 0."""
+    """Results by method and T; real frames have T = 0."""
 
     tables: Mapping[MethodAtShots, Mapping[str, Float[np.ndarray, "I S"]]]
-    """Measures of each frame, NaN where no face was found."""
+    """Measures of each frame; NaN where no face was detected."""
     distances: Mapping[MethodAtShots, Mapping[str, SetDistance]]
-    """From the real frames of everybody."""
+    """Distances from the real frames of all people."""
 
 
 class Shown(NamedTuple):
-    """A person's pictures by one method at one T."""
+    """A person's images by one method at one T."""
 
     method: str
     shots: int
@@ -55,18 +55,18 @@ class Shown(NamedTuple):
 
 
 def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, progress: Progress) -> Answers:
-    """Ask every network about every picture of a run whose cells are there.
+    """Apply every network to all images of a run whose cells are complete.
 
     Args:
-        evaluation: that was run.
-        judges: the networks.
-        faces: of the real targets; needed for identity.
-        progress: of whoever waits.
+        evaluation: finished run.
+        judges: networks.
+        faces: face measures of the real targets; required for identity.
+        progress: callbacks for progress and stopping.
 
     Raises:
-        Stopped: if `progress.stop` says so.
-        ValueError: if a kept picture is missing or damaged, or a network fails.
-        OSError: if the disk refuses.
+        Stopped: if `progress.stop` returns True.
+        ValueError: if a stored image is missing or damaged, or a network fails.
+        OSError: if a file cannot be written.
     """
     tables: dict[MethodAtShots, list[Table]] = {}
     features: dict[str, dict[MethodAtShots, list[np.ndarray]]] = {network.name: {} for network in judges.sets}
@@ -96,7 +96,8 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
     distances: dict[MethodAtShots, dict[str, SetDistance]] = {cell: {} for cell in tables if cell[1]}
     for one in judges.sets:
         rows = {cell: np.concatenate(parts) for cell, parts in features[one.name].items()}
-        (real,) = (rows[cell] for cell in rows if not cell[1])  # drivers' own frames are everybody's in another order
+        # Drivers' frames are the same real frames in another order.
+        (real,) = (rows[cell] for cell in rows if not cell[1])
         for cell in distances:
             distances[cell] |= set_distances(one, rows[cell], real)
     stacked = {cell: {name: np.stack([row[name] for row in rows]) for name in rows[0]} for cell, rows in tables.items()}
@@ -104,7 +105,7 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
 
 
 def _all_shown(evaluation: Evaluation) -> Iterator[Shown]:
-    """Everybody's pictures by every method at every T; real frames, or the driver's, have T = 0."""
+    """Yield all people's images by every method at every T; real frames, or the driver's, have T = 0."""
     kept, shots = evaluation.kept, evaluation.protocol.shots
     theirs = {name: their_shots(folder, shots) for name, folder in evaluation.theirs.items()}
     by_name = {person.name: person for person in evaluation.people}
@@ -147,7 +148,7 @@ def _lpips(evaluation: Evaluation, judges: Judges, weights: LpipsWeights, shown:
 def _kept_rows(
     evaluation: Evaluation, name: str, about: Mapping[str, Any], shown: Shown, answer: Callable[[], np.ndarray]
 ) -> np.ndarray:
-    """Features from the disk if they are of these pictures by this network, else the answer, which is kept."""
+    """Return stored features if they are of these images by this network; otherwise compute and store them."""
     place = evaluation.kept.folder / NETWORK_FOLDER / f"{name}-{about['sha256'][:16]}" / f"{shown.method}-{shown.shots}"
     path = place / f"{shown.person.name}.npz"
     asked = json.dumps({"network": about, "pixels": pixel_digest(shown.frames)}, sort_keys=True)
@@ -156,7 +157,7 @@ def _kept_rows(
             if str(arrays["asked"]) == asked and arrays["features"].shape == (len(shown.frames), about["dimensions"]):
                 return np.asarray(arrays["features"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: it is made again
+        pass  # missing or damaged: computed again
     features = answer()
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:

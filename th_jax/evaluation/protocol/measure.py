@@ -1,4 +1,4 @@
-"""One person's frames against what they should show: their own held-out frames, or another's motion with their face."""
+"""Measures of one person's frames: against their own held-out frames, or with another person's motion."""
 
 import math
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.cells import Table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
-from th_jax.perceptual.weights import PerceptualWeights
+from th_jax.perceptual.frozen import PerceptualWeights
 
 LOST = "identity/lost"
-"""1 for a frame whose descriptor is nearer to the driver's real frames than to the person's."""
+"""1 for a frame whose descriptor is closer to the driver's real frames than to the person's."""
 
 CHARGES: Mapping[str, float] = {**FAILURE_VALUES, LOST: 1.0}
-"""What a frame without a face is charged, by measure."""
+"""Value charged for a frame without a face, by measure."""
 
 NAMED_CHARGES: Mapping[str, float] = {"identity/l2": math.sqrt(2.0), "identity/centred_cosine": 0.0}
-"""The same for "identity/l2(NETWORK)" and so on, over features of unit length: strangers point anywhere."""
+"""The same for "identity/l2(NETWORK)" and so on, with features of unit length: strangers have random directions."""
 
 HIGHER_IS_BETTER = frozenset({"ssim", "psnr", "ms_ssim", "identity/centred_cosine"})
 
 FLICKER = "flicker"
 PSNR_MOST = 10.0 * math.log10(12.0 * 255.0**2)
-"""Decibels. PSNR is cut off where the difference is that of rounding to 8 bits; of equal frames it would be infinite."""
+"""Maximum PSNR in decibels, that of rounding to 8 bits; identical frames would be infinite."""
 
 TITLES = {
     "l1/frame": "L1, frame",
@@ -45,40 +45,40 @@ TITLES = {
     LOST: "identity lost",
     "faces/undetected": "no face found",
 }
-"""What tables and plots show, in their order. "<name>/with_failures" takes the place of a measure of faces there. PSNR,
-multi-scale SSIM and flicker are in results.json alone."""
+"""Titles of the measures in tables and plots, in order. "<name>/with_failures" is shown in place of a face measure.
+PSNR, multi-scale SSIM and flicker are only in results.json."""
 
 
 def without_network(measure: str) -> str:
-    """A measure's name without that of a network given by path: "identity/l2(NETWORK)" to "identity/l2"."""
+    """Remove the network from a measure's name: "identity/l2(NETWORK)" to "identity/l2"."""
     return measure.partition("(")[0]
 
 
 def title_of(measure: str) -> str:
-    """The measure in words, with its network where it has one."""
+    """Return the title of a measure, with its network if it has one."""
     base, bracket, network = measure.partition("(")
     return TITLES[base] + (f" {bracket}{network}" if bracket else "")
 
 
 def charge_of(measure: str) -> float | None:
-    """What a frame without a face is charged; None for measures that need no face."""
+    """Return the value charged for a frame without a face; None for measures that need no face."""
     charges = NAMED_CHARGES if "(" in measure else CHARGES
     return charges.get(without_network(measure))
 
 
 def higher_is_better(measure: str) -> bool:
-    """Whether it is; whatever its network."""
+    """Return whether higher values are better, whatever the network."""
     return without_network(measure) in HIGHER_IS_BETTER
 
 
 class Faces:
-    """What the detector saw in everybody's real targets, and the middle that cosines are centred on."""
+    """Face measures of all people's real targets, and the mean on which cosines are centered."""
 
     def __init__(self, measured: Mapping[str, FaceMeasures]) -> None:
-        """Of everybody, by name.
+        """Store all people's measures, by name.
 
         Raises:
-            ValueError: if no face was found in any frame.
+            ValueError: if no face was detected in any frame.
         """
         self.of = measured
         frames = sum(len(faces.landmarks) for faces in measured.values())
@@ -86,12 +86,12 @@ class Faces:
         if not any(len(rows) for rows in found.values()):
             raise ValueError(
                 f"the detector found no face in any of {frames} real target frames: measures of faces would mean nothing; "
-                "check the data set, or give --no_faces"
+                "check the data set, or give --no-faces"
             )
         self.mean = np.mean([rows.mean(0, dtype=np.float64) for rows in found.values() if len(rows)], axis=0)
 
     def undetected(self) -> int:
-        """Real frames without a found face."""
+        """Number of real frames without a detected face."""
         return sum(int(np.isnan(faces.landmarks).any((1, 2)).sum()) for faces in self.of.values())
 
 
@@ -103,19 +103,19 @@ def own_table(
     perceptual: PerceptualWeights,
     faces: Faces | None,
 ) -> Table:
-    """`heldout_table` of one person, PSNR, multi-scale SSIM where frames are large enough, and flicker.
+    """Compute `heldout_table` for one person, with PSNR, multi-scale SSIM if frames are large enough, and flicker.
 
-    Flicker is `temporal_flicker` from each held-out frame to the next: they lie apart in the video. The first has none.
+    Flicker is `temporal_flicker` between successive held-out frames, which are apart in the video. The first has none.
 
     Args:
-        held: one person.
-        frames: in the targets' places.
-        person: their name in `faces`.
-        perceptual: frozen networks, each a measure.
-        faces: of the real targets; None leaves measures of faces out.
+        held: held-out frames of one person.
+        frames: frames in place of the targets.
+        person: name of the person in `faces`.
+        perceptual: frozen networks, each of which adds a measure.
+        faces: face measures of the real targets; None leaves out face measures.
 
     Raises:
-        ValueError: for frames of another shape.
+        ValueError: if the frames have another shape.
     """
     real = None
     if faces is not None:
@@ -142,17 +142,17 @@ def cross_table(
     driver: str,
     faces: Faces,
 ) -> Table:
-    """Frames of a person who is driven by another: is it still the person, and does the head follow?
+    """Measure frames of a person driven by another one: whether identity is kept and the motion is followed.
 
-    There is no real frame to compare pixels with. Identity is compared with all real targets of the person, and the mean
-    over them counts; pose and expression with the driver's frames, and landmarks with those that were asked for.
+    There is no real frame to compare pixels with. Identity is compared with all real targets of the person and averaged
+    over them, pose and expression with the driver's frames, and landmarks with the requested ones.
 
     Args:
-        frames: generated, or baselines.
-        landmarks: what the generator was given, in [0, 1].
-        person: whose face it should be, by the name in `faces`.
-        driver: whose motion it should be.
-        faces: of everybody's real targets.
+        frames: generated frames, or baselines.
+        landmarks: landmarks given to the generator, in [0, 1].
+        person: person whose face is expected, by the name in `faces`.
+        driver: person whose motion is expected.
+        faces: face measures of all people's real targets.
     """
     made, theirs = measure_faces(frames), faces.of[driver]
     own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
@@ -172,13 +172,13 @@ def cross_table(
 def named_identity_table(
     made: Float[np.ndarray, "S D"], real: Mapping[str, Float[np.ndarray, "_ D"]], person: Person, *, network: str
 ) -> Table:
-    """Identity by a named network: distances to the person's real targets, frame by frame; if driven by another, the mean.
+    """Measure identity by a given network: distances to the person's real targets, frame by frame, or their mean if driven.
 
     Args:
-        made: features of unit length; NaN where no face was found.
-        real: of everybody's real targets, by name.
-        person: whose face it should be.
-        network: its name.
+        made: features of unit length; NaN where no face was detected.
+        real: features of all people's real targets, by name.
+        person: person whose face is expected.
+        network: name of the network.
     """
     known = [rows[np.isfinite(rows).all(-1)] for rows in real.values()]
     mean = np.mean([rows.mean(0) for rows in known if len(rows)], axis=0)
@@ -191,7 +191,7 @@ def named_identity_table(
 
 
 def _pairs(made: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Every made descriptor beside every known real one."""
+    """Pair every generated descriptor with every known real one."""
     real = real[np.isfinite(real).all(-1)]
     return np.repeat(made, len(real), axis=0), np.tile(real, (len(made), 1)), (len(made), len(real))
 

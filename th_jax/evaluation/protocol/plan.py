@@ -1,4 +1,4 @@
-"""Who is judged, on which frames, and from which shots: drawn by seed and written down in chosen.json for other systems."""
+"""Random selection of people, frames and shots by a seed, and its description in chosen.json for other systems."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.data.pictures import decode_frame
+from th_jax.data.episodes import decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.people import HeldOut
 from th_jax.types import Shots
@@ -16,19 +16,19 @@ from th_jax.types import Shots
 CHOSEN_FILE = "chosen.json"
 CHOSEN_SCHEMA = 1
 SHOTS = (1, 8, 32)
-"""The paper's T."""
+"""T in the paper."""
 
 
 class Protocol(NamedTuple):
-    """What a name of a protocol stands for."""
+    """Settings of a named protocol."""
 
     people: int
-    """Videos of different people, as far as there are enough."""
+    """Number of videos, of different people if there are enough."""
     targets: int
-    """Held-out frames of each, spread evenly over the video."""
+    """Number of held-out frames per video, spread evenly over it."""
     shots: tuple[int, ...] = SHOTS
     crossed: bool = False
-    """Whether everybody is driven by somebody else's frames."""
+    """Whether each person is driven by another person's frames."""
 
 
 PROTOCOLS = {
@@ -39,25 +39,25 @@ PROTOCOLS = {
 
 
 class Person(NamedTuple):
-    """One video that is judged."""
+    """A video to evaluate."""
 
     name: str
-    """Of the person's folders, such as "003-head-100003"."""
+    """Name of the person's folders, such as "003-head-100003"."""
     record: int
     """Number of the record in its split."""
     video_id: str
     identity: str
     order: tuple[int, ...]
-    """Frame numbers of the shots, in the order in which T takes them: 8 shots are the first 8 of the 32."""
+    """Frame numbers of the shots in order of use: 8 shots are the first 8 of the 32."""
     targets: tuple[int, ...]
-    """Frame numbers that are redrawn; never shots."""
+    """Frame numbers of the targets; never shots."""
     driving: tuple[int, ...]
-    """Frame numbers whose landmarks are redrawn, and which name the pictures: `targets`, or those of the driver."""
+    """Frame numbers of the driving landmarks, which name the images: `targets`, or those of the driver."""
     driver: str | None = None
-    """Name of the person who drives; None for the person themselves."""
+    """Name of the driving person; None if the person drives themselves."""
 
     def shots(self, count: int) -> tuple[int, ...]:
-        """Frame numbers of T shots, rising."""
+        """Return the frame numbers of T shots, in ascending order."""
         return tuple(sorted(self.order[:count]))
 
 
@@ -65,16 +65,16 @@ class Loaded(NamedTuple):
     """A person's frames and landmarks."""
 
     shots: Shots
-    """All of them, in the order of `Person.order`."""
+    """All shots, in the order of `Person.order`."""
     frames: UInt8[np.ndarray, "S H W 3"]
     landmarks: Float[np.ndarray, "S P 2"]
 
     def first(self, count: int) -> Shots:
-        """T shots."""
+        """Return the first T shots."""
         return Shots(*(np.asarray(leaf)[:count] for leaf in self.shots))
 
     def held(self, count: int) -> HeldOut:
-        """One person with T sources, for baselines and scores."""
+        """Return one person with T sources, for baselines and scores."""
         frames, landmarks, _ = self.first(count)
         return HeldOut(
             *(np.asarray(part)[None] for part in (frames, landmarks, self.frames, self.landmarks))
@@ -82,14 +82,14 @@ class Loaded(NamedTuple):
 
 
 def choose_people(records: VideoRecords, protocol: Protocol, *, seed: int = 0) -> tuple[Person, ...]:
-    """Draw videos, targets and shots; reads no record.
+    """Draw videos, targets and shots at random; reads no records.
 
-    Videos with too few frames are not drawn. People with several videos come a second time only where there are too few
-    others. A video's frames depend on the seed and on nothing else that is chosen.
+    Videos with too few frames are not drawn. People with several videos are drawn again only if there are too few
+    others. A video's frames depend only on the seed, not on other choices.
 
     Raises:
-        ValueError: if the split has nobody, or too few videos with enough frames, or the protocol's numbers are below 1, or
-            people are to be crossed of whom one has more than half of the videos.
+        ValueError: if the split is empty or has too few videos with enough frames, the protocol's numbers are below 1,
+            or people are to be crossed and one has more than half of the videos.
     """
     if min(protocol.people, protocol.targets, *protocol.shots) < 1 or max(protocol.shots) > SHOTS[-1]:
         raise ValueError(
@@ -111,11 +111,11 @@ def choose_people(records: VideoRecords, protocol: Protocol, *, seed: int = 0) -
 
 
 def load_person(records: VideoRecords, person: Person, *, image_size: int, landmarks: str) -> Loaded:
-    """Frames reduced to `image_size` pixels, and the "true" or "detected" landmarks.
+    """Load a person's frames, reduced to `image_size` pixels, with "true" or "detected" landmarks.
 
     Raises:
         ValueError: if a stored frame is smaller.
-        DamagedRecord: naming shard and record.
+        DamagedRecord: if a record is damaged; names shard and record.
     """
     record = records.read(person.record)
     points = record.true_landmarks if landmarks == "true" else record.landmarks
@@ -130,12 +130,12 @@ def load_person(records: VideoRecords, person: Person, *, image_size: int, landm
 
 
 def chosen_text(records: VideoRecords, people: Sequence[Person], about: Mapping[str, Any]) -> str:
-    """chosen.json: who and which frames, for another system to be scored on the same ones.
+    """Format chosen.json: the people and frames, for scoring another system on the same ones.
 
     Args:
-        records: that people were chosen from.
-        people: by `choose_people`.
-        about: protocol, seed, size, landmarks and shots: JSON values.
+        records: split that people were selected from.
+        people: result of `choose_people`.
+        about: protocol, seed, size, landmarks and shots, as JSON values.
     """
     shots = [int(count) for count in about["shots"]]
     entries = [
@@ -156,12 +156,12 @@ def chosen_text(records: VideoRecords, people: Sequence[Person], about: Mapping[
 
 
 def frame_name(number: int) -> str:
-    """File name of the picture of a frame, in all folders: "0008.png"."""
+    """Return the file name of a frame's image in all folders, such as "0008.png"."""
     return f"{number:04d}.png"
 
 
 def _one_each(records: VideoRecords, numbers: Sequence[int]) -> list[int]:
-    """The numbers with everybody's first video before anybody's second."""
+    """Sort record numbers such that every person's first video precedes all second ones."""
     rounds: dict[str, int] = {}
     keyed = []
     for place, number in enumerate(numbers):
@@ -183,10 +183,11 @@ def _person(records: VideoRecords, place: int, number: int, shots: int, targets:
 
 
 def _crossed(people: list[Person], seed: int) -> tuple[Person, ...]:
-    """Every video with a driver: along a random circle, so that each drives one and nobody another video of themselves.
+    """Assign a driver to every video, along a random circle.
 
-    The videos of one person stand together in the circle; everybody is driven from as many places before as the person with
-    the most videos has: one, where all videos are of different people.
+    Each video drives one, and never another video of the same person. The videos of one person are adjacent in the
+    circle. Each is driven by the one as many places before it as the person with the most videos has: one, if all
+    videos are of different people.
 
     Raises:
         ValueError: if more than half of the videos are of one person.

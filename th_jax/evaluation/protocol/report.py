@@ -1,4 +1,4 @@
-"""The page of a run: what was measured and how, what was expected, plots, and people from best to worst."""
+"""The report page of a run: measurements and methods, expectations, plots, and people from best to worst."""
 
 import dataclasses
 import math
@@ -34,14 +34,14 @@ from th_jax.evaluation.report_page import (
     report_page,
     stacked_pictures,
 )
-from th_jax.media import Kind, Provenance, write_image
-from th_jax.media.write import write_page
-from th_jax.rendering.figures import picture_grid
-from th_jax.rendering.render import draw_stream
-from th_jax.run_files import write_whole
+from th_jax.figures import picture_grid
+from th_jax.provenance import Kind, Provenance, write_image
+from th_jax.provenance.write import write_page
+from th_jax.render import draw_stream
+from th_jax.storage.run_folder import write_whole
 
 _PICTURE = 96
-"""Pictures on the page are enlarged to at least so many pixels."""
+"""Minimum size in pixels to which images on the page are enlarged."""
 _TARGETS_SHOWN = 4
 _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "pose_error")
 
@@ -60,20 +60,21 @@ def write_report(
     facts: Sequence[str],
     expected: Sequence[Mapping[str, Any]],
 ) -> tuple[str, ...]:
-    """Write report.html, and its plots and pictures as files of their own for documents that cannot hold a page.
+    """Write report.html, with its plots and images as separate files for documents that cannot embed a page.
 
     Args:
-        folder: of the run.
-        evaluation: that is over.
-        scores: of it.
-        title: of the page.
-        facts: sentences on what was run, with which weights.
-        expected: `expectations.judged`.
+        folder: folder of the run.
+        evaluation: finished run.
+        scores: scores of the run.
+        title: title of the page.
+        facts: sentences about the run and its weights.
+        expected: result of `expectations.judged`.
 
-    Returns: the files' names.
+    Returns:
+        The names of the files.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if a file cannot be written.
     """
     sections = _sections(evaluation, scores, facts, expected)
     record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with pictures")
@@ -168,7 +169,7 @@ def _against_shots(scores: Scores) -> list[Plot]:
 
 
 def _against_steps(evaluation: Evaluation) -> list[Section]:
-    """Where pictures were measured between chunks: means over people."""
+    """Plot measures between chunks of fine-tuning, if measured, as means over people."""
     plots = []
     for name in ("l1/frame", "ssim"):
         series: dict[str, list[Point]] = {}
@@ -216,7 +217,7 @@ def _by_person(scores: Scores) -> list[Plot]:
 
 
 def ranking_measure(scores: Scores) -> str:
-    """By what people are sorted from best to worst: identity where people are crossed, else features or pixels."""
+    """Return the measure by which people are ranked: identity if people are crossed, else features or pixels."""
     most = max(count for _, count in scores.tables)
     order = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2/with_failures")
     return next(name for name in order if name in scores.tables["FT", most])
@@ -241,7 +242,7 @@ def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
 def _pictures(
     evaluation: Evaluation, person: Person, count: int, methods: Sequence[str]
 ) -> tuple[list[str], UInt8[np.ndarray, "H W 3"]]:
-    """A row for each of a few targets: a shot, what drives, the frame that it is from, and every method's."""
+    """Draw a row for each of a few targets: a shot, the driving landmarks, their source frame, and every method's frame."""
     loaded = evaluation.load(person)
     real = loaded.frames
     if person.driver is not None:

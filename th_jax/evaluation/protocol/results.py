@@ -1,4 +1,4 @@
-"""Cells to numbers: every mean with its interval and its failures, as results.json and as a Markdown table."""
+"""Summarizes cells as means with intervals and failure counts, in results.json and a Markdown table."""
 
 import json
 import math
@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from th_jax.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
-from th_jax.evaluation.networks.sets import SetDistance
+from th_jax.evaluation.judges.sets import SetDistance
 from th_jax.evaluation.protocol.cells import REAL, Kept
 from th_jax.evaluation.protocol.measure import FLICKER, TITLES, charge_of, title_of, without_network
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OURS
-from th_jax.run_files import write_whole
+from th_jax.storage.run_folder import write_whole
 
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
@@ -24,24 +24,24 @@ CHARGED = "/with_failures"
 
 MethodAtShots = tuple[str, int]
 Tables = dict[MethodAtShots, dict[str, Float[np.ndarray, "I S"]]]
-"""By method and T, each measure of each frame; NaN where there is none. Real frames have T = 0."""
+"""Measures of each frame, by method and T; NaN where there is no value. Real frames have T = 0."""
 
 
 class Scores(NamedTuple):
-    """All numbers of a run."""
+    """All scores of a run."""
 
     tables: Tables
-    """As measured, and with the failures charged under "<measure>/with_failures"."""
+    """Measured values, and those with failures charged under "<measure>/with_failures"."""
     groups: Shaped[np.ndarray, " I"]
-    """Who is in each row."""
+    """Identity of each row's person."""
     estimates: Mapping[MethodAtShots, Mapping[str, Estimate]]
     seed: int
-    """Of the intervals."""
+    """Random seed of the intervals."""
     distances: Mapping[MethodAtShots, Mapping[str, SetDistance]] = {}
-    """Of all frames of a method from all real ones, by the name that says whose features; without intervals."""
+    """Distances of a method's frames from all real ones, by a name that includes the network; without intervals."""
 
     def difference(self, ours: MethodAtShots, theirs: MethodAtShots, measure: str) -> Estimate:
-        """Ours less theirs over the same frames, with its interval over people.
+        """Compute the paired difference of two methods over the same frames, with its interval over people.
 
         Raises:
             KeyError: if one was not measured.
@@ -51,7 +51,7 @@ class Scores(NamedTuple):
 
 
 def shown_measure(measure: str) -> str:
-    """What stands for a measure in tables: measures of faces with their failures charged."""
+    """Return the measure shown in tables: face measures are shown with failures charged."""
     return measure if charge_of(measure) is None else f"{measure}{CHARGED}"
 
 
@@ -65,19 +65,20 @@ def gather(
     distances: Mapping[MethodAtShots, Mapping[str, SetDistance]],
     seed: int = 0,
 ) -> Scores:
-    """Read all cells and estimate everything.
+    """Read all cells and compute all estimates.
 
     Args:
-        kept: the run's files.
-        people: in their order.
+        kept: files of the run.
+        people: people in order.
         shots: all T.
-        systems: other systems' names, and the T that each has now (`their_shots`). Cells of another T are of earlier frames.
-        more: measures of each frame that are in no cell, by method and T.
-        distances: of all frames of a method from the real ones, by method and T.
-        seed: of the intervals.
+        systems: names of other systems, and the T that each has now (`their_shots`). Cells of other T are of earlier
+            frames.
+        more: measures of each frame that are not stored in cells, by method and T.
+        distances: distances of a method's frames from the real ones, by method and T.
+        seed: random seed of the intervals.
 
     Raises:
-        ValueError: if a cell is missing: the run is not over.
+        ValueError: if a cell is missing, which means that the run is not finished.
     """
     tables: Tables = {}
     for group, counts in ((REAL, (0,)), (OURS, tuple(shots)), *systems.items()):
@@ -108,19 +109,19 @@ def gather(
 
 
 def failures(scores: Scores, cell: MethodAtShots, measure: str) -> int:
-    """Frames of a method without a value of a measure: the detector found no face in them, or in the real ones."""
+    """Count a method's frames without a value of a measure: no face was detected in them, or in the real ones."""
     values = scores.tables[cell][measure.removesuffix(CHARGED)]
-    # A person's first frame has nothing that it could flicker from.
+    # A person's first frame has no flicker by definition.
     return int(np.isnan(values[:, 1:] if measure == FLICKER else values).sum())
 
 
 def results_document(scores: Scores, about: Mapping[str, Any], expected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All of it as JSON values; numbers that nobody knows are null.
+    """Convert all results to JSON values; unknown numbers are null.
 
     Args:
-        scores: of the run.
-        about: what the run was: protocol, weights, data, settings.
-        expected: statements of `expectations`.
+        scores: scores of the run.
+        about: description of the run: protocol, weights, data, settings.
+        expected: result of `expectations`.
     """
     cells = [
         {
@@ -147,7 +148,7 @@ def write_results(folder: Path, document: Mapping[str, Any], table: str) -> None
     """Write results.json and table.md.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if a file cannot be written.
     """
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(str(folder / RESULTS_FILE), text.encode())
@@ -155,7 +156,7 @@ def write_results(folder: Path, document: Mapping[str, Any], table: str) -> None
 
 
 def rows_of(scores: Scores) -> list[MethodAtShots]:
-    """Methods and T in the order of tables: by T, ours before copies before other systems; real frames last."""
+    """Return methods and T in the order of tables: by T, ours before copies before other systems; real frames last."""
     order = {method: place for place, method in enumerate(("FF", "FT", *COPIES))}
     cells = [cell for cell in scores.tables if cell[1]]
     last = [cell for cell in scores.tables if not cell[1]]
@@ -163,14 +164,14 @@ def rows_of(scores: Scores) -> list[MethodAtShots]:
 
 
 def columns_of(scores: Scores) -> list[str]:
-    """The measures that tables show and that there are: in the order of `TITLES`, named networks' after dlib's."""
+    """Return the available measures that tables show, in the order of `TITLES`, given networks after dlib."""
     names = dict.fromkeys(name for table in scores.tables.values() for name in table if not name.endswith(CHARGED))
     shown = [name for name in names if without_network(name) in TITLES]
     return sorted(shown, key=lambda name: list(TITLES).index(without_network(name)))
 
 
 def distance_heads(scores: Scores) -> dict[str, str]:
-    """Distances of sets by name, with how many frames and dimensions they are of: what a column's head must say."""
+    """Return column titles of set distances by name, which must state the numbers of frames and dimensions."""
     heads = {}
     for distances in scores.distances.values():
         for name, one in distances.items():
@@ -181,13 +182,13 @@ def distance_heads(scores: Scores) -> dict[str, str]:
 
 
 def distance_text(scores: Scores, cell: MethodAtShots, name: str) -> str:
-    """A distance of a set, which has no interval; a dash where there is none."""
+    """Format a set distance, which has no interval; a dash if there is none."""
     one = scores.distances.get(cell, {}).get(name)
     return "–" if one is None else _rounded(one.value)
 
 
 def cell_text(estimate: Estimate) -> str:
-    """A mean with its interval, such as 0.712 [0.690, 0.731], or "unknown"."""
+    """Format a mean with its interval, such as 0.712 [0.690, 0.731], or "unknown"."""
     if math.isnan(estimate.value):
         return "unknown"
     interval = f" [{_rounded(estimate.low, like=estimate.value)}, {_rounded(estimate.high, like=estimate.value)}]"
@@ -199,11 +200,11 @@ def _rounded(value: float, *, like: float | None = None) -> str:
 
 
 def table_markdown(scores: Scores, facts: Sequence[str]) -> str:
-    """A row for each T and method: means with their 95 % intervals over people, failures charged and counted.
+    """Format a row for each T and method: means with their 95 % intervals over people, failures charged and counted.
 
     Args:
-        scores: of the run.
-        facts: sentences above it.
+        scores: scores of the run.
+        facts: sentences above the table.
     """
     columns = columns_of(scores)
     distances = distance_heads(scores)

@@ -1,4 +1,4 @@
-"""Runs a protocol: real frames first, then every person at every T by every method; what is on the disk is not done again."""
+"""Runs a protocol: real frames first, then every person at every T by every method; finished cells are skipped."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -17,33 +17,32 @@ from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.cells import REAL, Cell, Kept, Table, read_theirs, their_shots
 from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
-from th_jax.media import Kind, Provenance
-from th_jax.media.provenance import pixel_digest
+from th_jax.landmarks.retarget import Retargeting, face_shape, retarget
 from th_jax.models.networks import Networks
-from th_jax.pretrained import MetaModel
-from th_jax.rendering.render import CHUNK, render
-from th_jax.retargeting import Retargeting, face_shape, retarget
+from th_jax.provenance import Kind, Provenance
+from th_jax.provenance.record import pixel_digest
+from th_jax.render import CHUNK, render
 from th_jax.training.finetune import feed_forward
-from th_jax.training.finetune_many import finetune_many
-from th_jax.training.finetune_person import FinetuneMetrics, fit_shots
-from th_jax.training.finetune_presets import Settings, finetune_arguments
+from th_jax.training.finetune_people import FinetuneMetrics, finetune_many, fit_shots
+from th_jax.training.presets import Settings, finetune_arguments
 from th_jax.types import Avatar, MetaWeights, Shots
+from th_jax.weights import MetaModel
 
 OURS = "ours"
-"""The group of the methods below, which one cell holds together."""
+"""Group of our methods, whose results share a cell."""
 
 COPIES = ("nearest_copy", "mean_frame")
 OUR_METHODS = ("FF", "FT", *COPIES)
 RESERVED = frozenset({OURS, REAL, *OUR_METHODS, "check"})
-"""Names that another system may not have."""
+"""Names that other systems may not have."""
 
 
 class Stopped(Exception):
-    """Whoever waits asked to stop; everybody who is finished is kept."""
+    """Raised when a stop was requested; finished people are stored."""
 
 
 class Evaluation(NamedTuple):
-    """All that a run depends on."""
+    """All settings and inputs of a run."""
 
     meta: MetaModel
     settings: Settings
@@ -55,12 +54,12 @@ class Evaluation(NamedTuple):
     faces: bool = True
     retargeting: Retargeting = "none"
     curve: bool = False
-    """Whether pictures are measured between chunks of fine-tuning."""
+    """Whether images are measured between chunks of fine-tuning."""
     theirs: Mapping[str, Path] = {}
     weights: Mapping[str, str] = {}
 
     def load(self, person: Person) -> Loaded:
-        """The person's frames, and the landmarks that drive: their own targets', or those of the driver."""
+        """Load the person's frames, and the driving landmarks: of their own targets, or of the driver's."""
         size = self.meta.networks.image_size
         loaded = load_person(self.records, person, image_size=size, landmarks=self.landmarks)
         if person.driver is None:
@@ -75,30 +74,30 @@ class Evaluation(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How whoever waits hears of it."""
+    """Callbacks for progress messages and stopping."""
 
     did: Callable[[], Any] = lambda: None
-    """Called for every cell that is on the disk."""
+    """Called for every cell that is on disk."""
     told: Callable[[str], Any] = lambda text: None
     stop: Callable[[], bool] = lambda: False
 
 
 def cells_of(evaluation: Evaluation) -> int:
-    """How many cells a run has at most: real frames, ours, and those of other systems."""
+    """Return the maximum number of cells of a run: real frames, ours, and those of other systems."""
     systems = 1 + len(evaluation.theirs)
     return len(evaluation.people) * (1 + systems * len(evaluation.protocol.shots))
 
 
 def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
-    """Measure everything that is not measured yet; returns what the detector saw in real frames.
+    """Compute all measures that are not stored yet, and return the face measures of the real frames.
 
     Raises:
-        Stopped: if `progress.stop` says so.
-        ValueError: if no face was found in any real frame, another system's pictures do not fit, or settings do not.
-        FileNotFoundError: if another system's pictures are incomplete.
-        DamagedRecord: naming shard and record.
-        ImportError: without the extra "video".
-        OSError: if the disk refuses.
+        Stopped: if `progress.stop` returns True.
+        ValueError: if no face was detected in any real frame, or another system's images or the settings are invalid.
+        FileNotFoundError: if another system's images are incomplete.
+        DamagedRecord: if a record is damaged; names shard and record.
+        ImportError: if the extra "video" is not installed.
+        OSError: if a file cannot be written.
     """
     for name, folder in evaluation.theirs.items():
         _check_theirs(name, folder, evaluation)
@@ -123,7 +122,7 @@ def _table(
 
 
 def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
-    """The real targets as pictures, and what the detector sees in them."""
+    """Write the real targets as images, and measure their faces."""
     kind = Kind.SYNTHETIC_RENDER if evaluation.records.videos.true_landmarks else Kind.REAL_CROP
     measured = {}
     for person in evaluation.people:
@@ -143,7 +142,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
 
 
 def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> None:
-    """Real frames in the place of generated ones: the person's own, or the driver's, who keeps the pose and no identity."""
+    """Score real frames in place of generated ones: the person's own, or the driver's, which match pose but not identity."""
     if evaluation.kept.read(REAL, 0, person) is not None:
         return
     loaded = evaluation.load(person)
@@ -188,7 +187,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         person, _, loaded, curve = waiting[name]
         if evaluation.curve and person.driver is None:
             curve.append({"step": len(loss), **_pixel_means(redrawn(avatar, loaded), loaded)})
-        return False  # early stopping would choose each person's steps by held-out pictures
+        return False  # early stopping would select each person's steps by held-out images
 
     people = pending()
     for done in finetune_many(
@@ -218,7 +217,7 @@ def _pixel_means(frames: np.ndarray, loaded: Loaded) -> dict[str, float]:
 
 
 def _check_theirs(name: str, folder: Path, evaluation: Evaluation) -> None:
-    """All pictures of another system, before anything is computed."""
+    """Check all images of another system before anything is computed."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with the frames of {name}")
     size = evaluation.meta.networks.image_size

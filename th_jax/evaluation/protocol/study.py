@@ -1,4 +1,4 @@
-"""The index that makes a run's pictures a user study's frames: `user_study build --frames OUT/study`."""
+"""Writes the index that makes a run's images usable in a user study: `user_study build --frames OUT/study`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 from th_jax.evaluation.protocol.cells import REAL, STUDY_FOLDER, Kept
 from th_jax.evaluation.protocol.plan import Person, frame_name
 from th_jax.evaluation.user_study.frames import INDEX_FILE, INDEX_SCHEMA
-from th_jax.run_files import write_whole
+from th_jax.storage.run_folder import write_whole
 
 _LEAST_REAL = 3
-"""Real frames of a person that a triplet needs."""
+"""Minimum number of real frames of a person for a triplet."""
 
 
 def write_study(
@@ -22,18 +22,21 @@ def write_study(
     size: int,
     weights: Mapping[str, str],
 ) -> bool:
-    """Write OUT/study/study_frames.json; False if people are crossed or have too few real frames for triplets.
+    """Write OUT/study/study_frames.json.
 
     Args:
-        kept: the run's files, all pictures among them.
-        people: who is judged. One with several videos is one in the study.
-        cells: methods and T whose pictures raters may see.
-        name: of the run, shown in the study's report.
-        size: side of the pictures, pixels.
-        weights: digests by name.
+        kept: files of the run, including all images.
+        people: people of the run. A person with several videos is one person in the study.
+        cells: methods and T whose images raters may see.
+        name: name of the run, shown in the study's report.
+        size: side of the images, in pixels.
+        weights: digests of weights by name.
+
+    Returns:
+        False if nothing was written, because people are crossed or have too few real frames for triplets.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if the file cannot be written.
     """
     real: dict[str, list[dict[str, str]]] = {}
     for person in people:

@@ -1,4 +1,4 @@
-"""Digests of everything that made or measured a frame: numbers of two evaluations compare only if these are equal."""
+"""Digests of all weights that generate or measure frames: two evaluations are only comparable if these are equal."""
 
 import hashlib
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from th_jax.faces import detect
-from th_jax.pretrained import MetaModel
-from th_jax.tensor_file import tensors_digest
+from th_jax.storage.tensors import tensors_digest
+from th_jax.weights import MetaModel
 
 
 def weight_digests(meta: MetaModel, *, faces: bool) -> dict[str, str]:
-    """SHA-256 in hexadecimal by name: the meta weights, each frozen network, and dlib's two models.
+    """Compute SHA-256 digests in hexadecimal by name: the meta weights, each frozen network, and dlib's two models.
 
     Args:
-        meta: that people are learned with.
-        faces: whether dlib measures.
+        meta: meta weights that people are learned with.
+        faces: whether dlib measures faces.
 
     Raises:
-        FileNotFoundError: if dlib's models are asked for and not installed.
+        FileNotFoundError: if dlib's models are needed and not installed.
     """
     digests = {str(meta.description["name"]): meta.digest}
     for network, layers in sorted(meta.perceptual.items()):

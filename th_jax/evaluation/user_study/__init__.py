@@ -1,1 +1,1 @@
-"""The paper's user study: a page on which people look for the one generated picture among three, and what they found."""
+"""The paper's user study: a page on which raters look for the generated image among three, and its results."""

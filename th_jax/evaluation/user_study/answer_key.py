@@ -1,4 +1,4 @@
-"""The answer key of a study: which picture of each triplet is the fake. It stays outside of the folder that raters get."""
+"""The answer key of a study: which image of each triplet is the fake. It is kept outside the folder that raters get."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,22 @@ KEY_SCHEMA = 1
 
 
 class StudyKey(NamedTuple):
-    """What is known of a study besides its answers."""
+    """All data of a study besides its answers."""
 
     study: str
-    """32 hexadecimal digits, random: answers to another study do not fit."""
+    """32 random hexadecimal digits, so that answers to another study are not accepted."""
     name: str
     size: int
-    """Of the pictures, pixels."""
+    """Side of the images, in pixels."""
     seed: int
     consent: str
-    """SHA-256 of the text that raters agree to."""
+    """SHA-256 digest of the text that raters agree to."""
     frames: str
-    """SHA-256 of the index of frames."""
+    """SHA-256 digest of the index of frames."""
     created: str
     software: str
     triplets: dict[str, Triplet]
-    """By the random name of their picture, 16 hexadecimal digits."""
+    """Triplets by the random name of their image, 16 hexadecimal digits."""
 
     @property
     def checks(self) -> frozenset[str]:
@@ -37,16 +37,16 @@ class StudyKey(NamedTuple):
 
 
 def key_text(key: StudyKey) -> str:
-    """The key as JSON."""
+    """Serialize the key as JSON."""
     triplets = [{"triplet": name} | triplet._asdict() for name, triplet in key.triplets.items()]
     return json.dumps({"schema": KEY_SCHEMA} | key._asdict() | {"triplets": triplets}, indent=1) + "\n"
 
 
 def read_key(folder: str | Path) -> StudyKey:
-    """The key in a folder that `build` made.
+    """Read the key in a folder made by `build`.
 
     Raises:
-        FileNotFoundError: if the folder holds none.
+        FileNotFoundError: if the folder has none.
         ValueError: if it is damaged.
     """
     path = Path(folder) / KEY_FILE

@@ -1,11 +1,11 @@
-"""What a rater sends or downloads: a sheet of answers, read with distrust."""
+"""Strict parser of a rater's answer sheet, which is sent or downloaded."""
 
 import json
 import re
 from typing import Any, NamedTuple
 
 from th_jax.evaluation.user_study.answer_key import StudyKey
-from th_jax.plain_text import utf8
+from th_jax.text import utf8
 
 SHEET_SCHEMA = 1
 MOST_MILLISECONDS = 24 * 60 * 60 * 1000
@@ -15,15 +15,15 @@ _BYTES_AN_ANSWER = 200
 
 
 class Answer(NamedTuple):
-    """What one rater said of one triplet."""
+    """One rater's answer to one triplet."""
 
     triplet: str
     choice: int
-    """The picture that was taken for the fake: 1, 2 or 3."""
+    """Image chosen as the fake: 1, 2 or 3."""
     milliseconds: int
-    """From the moment the triplet was seen."""
+    """Time in milliseconds since the triplet was shown."""
     position: int
-    """How many triplets this rater had seen before."""
+    """Number of triplets that this rater had seen before."""
 
 
 class Sheet(NamedTuple):
@@ -35,23 +35,23 @@ class Sheet(NamedTuple):
 
 
 class MalformedSheet(ValueError):
-    """What came is no sheet of answers to this study."""
+    """The input is not a sheet of answers to this study."""
 
 
 class ConflictingAnswer(ValueError):
-    """The rater has answered this triplet before, and differently."""
+    """The rater has already given another answer to this triplet."""
 
 
 def sheet_limit(key: StudyKey) -> int:
-    """Most bytes of a sheet with an answer to every triplet."""
+    """Return the maximum size in bytes of a sheet with an answer to every triplet."""
     return 1024 + _BYTES_AN_ANSWER * len(key.triplets)
 
 
 def read_sheet(content: bytes, key: StudyKey) -> Sheet:
-    """The sheet in a JSON text.
+    """Parse a sheet from JSON text.
 
     Raises:
-        MalformedSheet: saying what is wrong; nothing is ever mended or left out.
+        MalformedSheet: if it is malformed; nothing is repaired or ignored.
     """
     if len(content) > sheet_limit(key):
         raise MalformedSheet(f"a sheet of answers has at most {sheet_limit(key)} bytes, but {len(content)} came")

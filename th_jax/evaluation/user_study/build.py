@@ -1,6 +1,7 @@
-"""Makes the page of a user study: a folder for raters that does not know the answers, and the answer key outside of it.
+"""Builds the page of a user study: a folder for raters without the answers, and the answer key outside of it.
 
-The three pictures of a triplet are one PNG: no name, size, time or order of files tells them apart, only their pixels.
+The three images of a triplet are one PNG file, so that only their pixels can distinguish them, but not names, sizes,
+times or the order of files.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from th_jax.evaluation.user_study.answer_key import KEY_FILE, PAGE_FOLDER, Study
 from th_jax.evaluation.user_study.equal_grain import grain_digest, with_grain
 from th_jax.evaluation.user_study.frames import CHECK, StudyFrames, read_study_frames
 from th_jax.evaluation.user_study.triplets import Triplet, draw_triplets, scatter_tiles
-from th_jax.media import Kind, Provenance, Signer, read_image, write_image
+from th_jax.media import read_image
+from th_jax.provenance import Kind, Provenance, Signer, write_image
 from th_jax.version import __version__
 
 TRIPLETS = 30
@@ -60,21 +62,25 @@ def build_study(
     """Write OUT/page, which raters open or `serve` serves, and OUT/key.json.
 
     Args:
-        frames: a folder with study_frames.json (docs/user-study.md).
-        out: a new folder; whole or not there at all.
-        triplets: how many with generated pictures a rater is shown.
-        checks: attention checks among them.
-        seed: of people, frames, sides and order. Names of files and the study's number are random each time.
-        question: above each triplet.
-        consent: the text that raters agree to; blank lines part its paragraphs. `CONSENT` by default.
-        signer: signs the pictures' manifests; `load_signer` chooses by default.
+        frames: folder with study_frames.json (docs/user-study.md).
+        out: new folder, created atomically.
+        triplets: number of triplets with generated images per rater.
+        checks: number of attention checks among them.
+        seed: random seed of people, frames, sides and order. File names and the study's number are random each time.
+        question: text above each triplet.
+        consent: text that raters agree to, with blank lines between paragraphs; `CONSENT` by default.
+        signer: signer of the images' manifests; chosen by `load_signer` by default.
+
+    Returns:
+        The answer key.
 
     Raises:
-        FileNotFoundError, ValueError: for frames that do not make this study, and texts or numbers out of range.
+        FileNotFoundError, ValueError: if the frames are not sufficient for the study, or texts or numbers are out of
+            range.
         FileExistsError: if `out` exists.
-        MediaError: for a picture that cannot be read (a ValueError).
-        ImportError: without the extra `study`.
-        OSError: if the disk refuses.
+        MediaError: a ValueError, if an image cannot be read.
+        ImportError: if the extra `study` is not installed.
+        OSError: if a file cannot be written.
     """
     out = Path(out)
     if out.exists():
@@ -111,17 +117,17 @@ def build_study(
 
 
 def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int, study: str) -> UInt8[np.ndarray, "S 3*S 3"]:
-    """The three pictures beside each other, decoded, all with the grain of a watermark; an attention check's fake in pieces.
+    """Render the three images side by side, all with the grain of a watermark; an attention check's fake is scrambled.
 
     Args:
-        source: where they are.
-        triplet: which.
-        seed: of the pieces.
-        study: its random number, for the grain of pictures that have none yet.
+        source: frames of the study.
+        triplet: triplet to render.
+        seed: random seed of the tiles.
+        study: random number of the study, for the grain of images without a watermark.
 
     Raises:
-        ValueError: if one has another size than the index says.
-        MediaError: if one cannot be read (a ValueError).
+        ValueError: if an image has another size than the index says.
+        MediaError: a ValueError, if an image cannot be read.
     """
     tiles = []
     for side, path in enumerate(triplet.paths, 1):
@@ -147,7 +153,7 @@ def _write_page(
     pictures = page / PICTURE_FOLDER
     pictures.mkdir(parents=True)
     for number, (name, triplet) in enumerate(key.triplets.items()):
-        # Raters get these records too: they are the same for all pictures, and the digests of the frames are not in them.
+        # Raters get these records too: they are the same for all images, and contain no digests of the frames.
         strip = triplet_strip(source, triplet, seed=number, study=key.study)
         write_image(pictures / f"{name}.png", strip, provenance=record, signer=signer)
     for file in PAGE_FILES:
@@ -159,8 +165,8 @@ def _write_page(
         "question": question,
         "consent": key.consent,
         "consentText": [part.strip() for part in consent.split("\n\n") if part.strip()],
-        # Sorted by their random names: even the order in which they were drawn is not passed on.
+        # Sorted by their random names, so that not even the order of drawing is revealed.
         "triplets": sorted(key.triplets),
     }
-    # A script, because a page that is opened from a disk may not fetch a file.
+    # A script, because a page opened from disk may not fetch files.
     (page / DATA_FILE).write_text(f"const STUDY = {json.dumps(study)};\n", encoding="utf-8")

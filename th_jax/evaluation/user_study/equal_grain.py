@@ -1,7 +1,7 @@
-"""Gives every picture of a triplet the grain of a watermark, so that the mark of the generated one does not tell it.
+"""Adds the grain of a watermark to every image of a triplet, so that the mark of the generated one does not reveal it.
 
-Generated pictures are not shown unmarked, and small ones are marked so strongly that the grain is seen when they are enlarged
-(docs/provenance.md). Real ones beside them get as much of it.
+Generated images are not shown unmarked, and small ones are marked so strongly that the grain is visible when they are
+enlarged (docs/provenance.md). The real ones beside them get the same amount.
 """
 
 import hashlib
@@ -9,23 +9,23 @@ import hashlib
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.watermark.detect import detect
-from th_jax.watermark.messages import mark_frames, marking_of
+from th_jax.provenance.watermark.detect import detect
+from th_jax.provenance.watermark.messages import mark_frames, marking_of
 
 _FALSE_FINDS = 1e-3
-"""One real picture in a thousand may be taken for marked; a mark that is overlooked would be put in twice."""
+"""One real image in a thousand may be taken for a marked one; an overlooked mark would be added twice."""
 
 
 def with_grain(picture: UInt8[np.ndarray, "S S 3"], *, digest: str) -> UInt8[np.ndarray, "S S 3"]:
-    """The picture as it is if it has a mark, else with one; below 64 px, where no mark has room, always as it is.
+    """Add a mark to an image that has none; below 64 px, where no mark fits, images are unchanged.
 
     Args:
-        picture: real or generated.
-        digest: of which the message is the first bits, in hexadecimal. Another one for each picture: two of one grain would
-            tell the third.
+        picture: real or generated image.
+        digest: digest in hexadecimal whose first bits are the message. It differs for each image, because two images
+            with the same grain would reveal the third.
 
     Raises:
-        ValueError: for a digest that is too short or not hexadecimal.
+        ValueError: if the digest is too short or not hexadecimal.
     """
     marking = marking_of(digest, size=len(picture), kind="still")
     if marking is None or detect(picture, false_finds=_FALSE_FINDS).marks:
@@ -34,10 +34,10 @@ def with_grain(picture: UInt8[np.ndarray, "S S 3"], *, digest: str) -> UInt8[np.
 
 
 def grain_digest(study: str, *, path: str) -> str:
-    """What the grain of a picture says: nothing but that it was shown in this study; SHA-256 in hexadecimal.
+    """Compute the digest for an image's grain, which only says that it was shown in this study; SHA-256 in hexadecimal.
 
     Args:
-        study: the study's random number.
-        path: of the picture, inside the folder of frames.
+        study: random number of the study.
+        path: path of the image inside the folder of frames.
     """
     return hashlib.sha256(f"{study}/{path}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Reads study_frames.json: which real and generated frames a method has of which person, all inside one folder."""
+"""Reads study_frames.json: the real and generated frames of each method and person, all inside one folder."""
 
 import hashlib
 import json
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from th_jax.plain_text import utf8
+from th_jax.text import utf8
 
 INDEX_FILE = "study_frames.json"
 INDEX_SCHEMA = 1
 
 CHECK = "check"
-"""Stands for the method of an attention check."""
+"""Used as the method of an attention check."""
 
 _INDEX_LIMIT = 64 * 2**20
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -22,24 +22,24 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class RealFrame(NamedTuple):
-    """A held-out frame of a person, as it was recorded."""
+    """A held-out frame of a person, as recorded."""
 
     path: str
-    """Inside the folder, with forward slashes."""
+    """Path inside the folder, with forward slashes."""
     video: str
-    """The video that it comes from."""
+    """Video that the frame comes from."""
 
 
 class GeneratedFrame(NamedTuple):
-    """A method's picture of a person."""
+    """A method's image of a person."""
 
     path: str
     redraws: str
-    """Path of the real frame whose landmarks drove it; never shown beside it."""
+    """Path of the real frame whose landmarks drove it; the two are never shown together."""
 
 
 class Cell(NamedTuple):
-    """What one method made of T shots: a cell of the paper's tables."""
+    """Images by one method from T shots: a cell of the paper's tables."""
 
     method: str
     shots: int
@@ -52,22 +52,22 @@ class StudyFrames(NamedTuple):
     folder: Path
     name: str
     size: int
-    """Height and width of every frame, pixels."""
+    """Height and width of every frame, in pixels."""
     real: Mapping[str, tuple[RealFrame, ...]]
-    """Of each person, three or more."""
+    """Frames by person, three or more each."""
     cells: tuple[Cell, ...]
     weights: Mapping[str, str]
-    """SHA-256 of each set of weights that made the generated frames, by its name."""
+    """SHA-256 digest of each set of weights that made the generated frames, by name."""
     digest: str
-    """SHA-256 of the index."""
+    """SHA-256 digest of the index."""
 
 
 def read_study_frames(folder: str | Path) -> StudyFrames:
-    """The index of a folder of frames, checked; pictures are not decoded yet.
+    """Read and validate the index of a folder of frames; images are not decoded yet.
 
     Raises:
-        FileNotFoundError: if there is no such folder, index or listed file.
-        ValueError: for an index that is damaged, lists too little, or names a file outside of the folder.
+        FileNotFoundError: if the folder, index or a listed file does not exist.
+        ValueError: if the index is damaged, lists too little, or names a file outside the folder.
     """
     folder = Path(folder)
     path = folder / INDEX_FILE
@@ -152,7 +152,7 @@ def _cell(folder: Path, entry: Any, real: Mapping[str, tuple[RealFrame, ...]]) -
 
 
 def _inside(folder: Path, path: Any) -> str:
-    """The path, if it is a picture in the folder, also after links are followed."""
+    """Validate that a path is an image in the folder, even after links are resolved."""
     text = _text(path, "a path")
     plain = PurePosixPath(text)
     if plain.is_absolute() or ".." in plain.parts or "\\" in text or ":" in text:

@@ -1,4 +1,4 @@
-"""What a user study found: USER of each method and T with its interval, who was left out and why, and how raters agree."""
+"""Results of a user study: USER of each method and T with its interval, excluded raters with reasons, and agreement."""
 
 import json
 from collections import defaultdict
@@ -18,19 +18,19 @@ CHANCE = 1 / 3
 
 
 class Rater(NamedTuple):
-    """One rater's work."""
+    """Results of one rater."""
 
     rater: str
     answers: int
-    """Attention checks not counted."""
+    """Number of answers without attention checks."""
     found: int
-    """Of them, how often the fake was found."""
+    """Number of answers that found the fake."""
     checks: int
-    """Attention checks that were answered."""
+    """Number of attention checks that were answered."""
     checks_failed: int
     median_seconds: float
     excluded: str
-    """Why the answers do not count; empty if they do."""
+    """Reason for exclusion; empty if the answers count."""
 
 
 class CellResult(NamedTuple):
@@ -41,35 +41,35 @@ class CellResult(NamedTuple):
     user: Share | None
     raters: int
     triplets: int
-    """Different ones that were answered."""
+    """Number of different triplets that were answered."""
     three_videos: int
-    """Of them, those whose pictures come from three videos, as in the paper."""
+    """Number of those whose images come from three videos, as in the paper."""
     pairwise_agreement: float | None
     krippendorff_alpha: float | None
 
 
 class StudyReport(NamedTuple):
-    """A study's result."""
+    """Results of a study."""
 
     key: StudyKey
     allowed_failures: int
     cells: tuple[CellResult, ...]
     raters: tuple[Rater, ...]
     pairwise_agreement: float | None
-    """Over all triplets except attention checks, as `krippendorff_alpha`."""
+    """Over all triplets except attention checks, like `krippendorff_alpha`."""
     krippendorff_alpha: float | None
     sides: tuple[int, int, int]
-    """How often picture 1, 2 and 3 was chosen."""
+    """How often image 1, 2 and 3 was chosen."""
 
 
 def collect_sheets(study: str | Path, *, files: Iterable[str | Path] = ()) -> tuple[Sheet, ...]:
-    """All answers of a study, one sheet a rater: those that `serve` kept, and downloaded files.
+    """Collect all answers of a study, one sheet per rater: those stored by `serve`, and downloaded files.
 
-    The same answer may be in several places.
+    The same answer may occur in several places.
 
     Raises:
-        FileNotFoundError, ValueError: if the folder is no study, or a file is no sheet of answers to it.
-        ConflictingAnswer: if a rater's answer to a triplet differs between two places (a ValueError).
+        FileNotFoundError, ValueError: if the folder is not a study, or a file is not a sheet of answers to it.
+        ConflictingAnswer: a ValueError, if a rater's answer to a triplet differs between two places.
     """
     study, key = Path(study), read_key(study)
     sources: list[tuple[str, Sheet]] = []
@@ -94,7 +94,7 @@ def collect_sheets(study: str | Path, *, files: Iterable[str | Path] = ()) -> tu
 
 
 def report_study(key: StudyKey, sheets: Sequence[Sheet], *, allowed_failures: int = 0) -> StudyReport:
-    """Count. Answers of a rater count if all attention checks were answered and at most `allowed_failures` failed.
+    """Compute the results. A rater counts if all attention checks were answered and at most `allowed_failures` failed.
 
     Raises:
         ValueError: if `allowed_failures` is negative.
@@ -123,7 +123,7 @@ def report_study(key: StudyKey, sheets: Sequence[Sheet], *, allowed_failures: in
 
 
 def report_record(report: StudyReport) -> dict[str, Any]:
-    """The report as JSON values."""
+    """Convert the report to JSON values."""
     key = report.key
     return {
         "schema": REPORT_SCHEMA,
@@ -142,7 +142,7 @@ def report_record(report: StudyReport) -> dict[str, Any]:
 
 
 def report_markdown(report: StudyReport) -> str:
-    """The report for people to read."""
+    """Format the report as Markdown."""
     excluded = [rater for rater in report.raters if rater.excluded]
     kept = [rater for rater in report.raters if not rater.excluded]
     lines = [
@@ -172,10 +172,10 @@ def report_markdown(report: StudyReport) -> str:
 
 
 def write_report(report: StudyReport, folder: Path) -> tuple[Path, Path]:
-    """Write user_study.json and user_study.md into a folder that exists.
+    """Write user_study.json and user_study.md into an existing folder.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if a file cannot be written.
     """
     record, text = folder / "user_study.json", folder / "user_study.md"
     record.write_text(json.dumps(report_record(report), indent=2) + "\n", encoding="utf-8")

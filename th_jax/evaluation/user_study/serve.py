@@ -1,4 +1,4 @@
-"""Serves the page of a user study and keeps the answers that are posted to it; Flask and Waitress do the HTTP."""
+"""Serves the page of a user study with Flask and Waitress, and stores the answers posted to it."""
 
 import logging
 import sqlite3
@@ -13,7 +13,7 @@ from th_jax.evaluation.user_study.answers import ConflictingAnswer, MalformedShe
 from th_jax.evaluation.user_study.store import ANSWERS_FILE, RATERS, AnswerStore, StudyIsFull
 
 _HEADERS = {
-    # The page loads nothing from elsewhere and nobody frames it.
+    # The page loads nothing from elsewhere, and no other page can frame it.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -22,14 +22,14 @@ _HEADERS = {
 
 
 def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
-    """The WSGI application of the study in a folder that `build` made.
+    """Create the WSGI application of the study in a folder made by `build`.
 
-    GET / and the page's files; POST /answers takes a sheet: 201 if answers were new, 200 if all were known, 400 if it is
-    malformed, 403 if the study is full, 409 if it contradicts an earlier answer, 413 if it is too large, 415 if it is not
-    declared as JSON, 503 if the disk refuses. The body says in one sentence why.
+    GET / returns the page and its files. POST /answers takes a sheet: 201 if answers were new, 200 if all were known,
+    400 if it is malformed, 403 if the study is full, 409 if it contradicts an earlier answer, 413 if it is too large,
+    415 if it is not declared as JSON, 503 if it cannot be stored. The body gives the reason in one sentence.
 
     Raises:
-        FileNotFoundError, ValueError: if the folder is no study, or its answers belong to another one.
+        FileNotFoundError, ValueError: if the folder is not a study, or its answers belong to another one.
         OSError: if the answers cannot be opened.
     """
     key = read_key(study)
@@ -52,7 +52,7 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
 
     @app.post("/answers")
     def answers() -> tuple[dict[str, object], int]:
-        # A foreign page can post a form or plain text without asking, but not this type.
+        # Other pages can post a form or plain text without permission, but not this type.
         if request.mimetype != "application/json":
             return {"error": "answers are posted as application/json"}, 415
         try:
@@ -63,7 +63,7 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
             return {"error": str(error)}, 403
         except ConflictingAnswer as error:
             return {"error": str(error)}, 409
-        except sqlite3.Error as error:  # the disk is full, or gone: the page keeps the answer and sends it again
+        except sqlite3.Error as error:  # the disk is full or gone: the page keeps the answer and sends it again
             return {"error": f"the answer could not be kept: {error}"}, 503
         return {"new": new}, 201 if new else 200
 
@@ -76,17 +76,17 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
 
 
 def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000, raters: int = RATERS) -> None:
-    """Serve until interrupted. Port 0 takes a free one; the address is printed.
+    """Serve until interrupted. Port 0 selects a free one; the address is printed.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as `make_app`; also if the address is taken, or none of this machine.
+        FileNotFoundError, ValueError, OSError: as `make_app`; or if the address is in use, or not one of this machine.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, but {port} came")
     app = make_app(study, raters=raters)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits is nothing to report
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting requests need not be reported
     try:
-        # The limit of a body is the application's; this one only keeps Waitress from storing much more than that.
+        # The application limits bodies; this limit only keeps Waitress from storing much more than that.
         server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
     except OSError as error:
         raise OSError(f"{host}:{port} cannot be served: {error.strerror or error}") from error

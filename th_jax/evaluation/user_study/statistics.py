@@ -1,4 +1,4 @@
-"""Shares with their intervals, and how far raters agree."""
+"""Shares with confidence intervals, and measures of agreement between raters."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ class Share(NamedTuple):
 
 
 def wilson_share(found: int, of: int, *, confidence: float = 0.95) -> Share | None:
-    """The share `found / of` with Wilson's score interval (1927), in [0, 1]; None of nothing.
+    """Compute the share `found / of` with Wilson's score interval (1927), in [0, 1]; None if `of` is 0.
 
-    The interval takes answers as independent, which several answers of one rater are not quite.
+    The interval assumes independent answers, which several answers of one rater are not quite.
 
     Raises:
         ValueError: if `found` is not in 0..of, or the confidence is not between 0 and 1.
@@ -35,15 +35,15 @@ def wilson_share(found: int, of: int, *, confidence: float = 0.95) -> Share | No
     share = found / of
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z / (1 + z * z / of) * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    # Rounding may leave 0 and 1 by an ulp, and the share outside of its own interval.
+    # Rounding may leave 0 and 1 by an ulp, and put the share outside its own interval.
     return Share(found, of, share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 
 def pairwise_agreement(units: Sequence[Sequence[int]]) -> float | None:
-    """The share of pairs of raters of the same unit who chose the same; None if no unit has two raters.
+    """Compute the share of pairs of raters of the same unit with equal choices; None if no unit has two raters.
 
     Args:
-        units: the choices that were made for each triplet, one a rater.
+        units: choices for each triplet, one per rater.
     """
     pairs = sum(len(choices) * (len(choices) - 1) for choices in units)
     if not pairs:
@@ -52,17 +52,18 @@ def pairwise_agreement(units: Sequence[Sequence[int]]) -> float | None:
 
 
 def krippendorff_alpha(units: Sequence[Sequence[int]]) -> float | None:
-    """Krippendorff's alpha for nominal data: 1 for perfect agreement, 0 for what chance gives, negative for less.
+    """Compute Krippendorff's alpha for nominal data: 1 for perfect agreement, 0 for chance, negative for less.
 
-    Units may have any number of raters; those with fewer than two are left out. None if there are no others, or if all
-    choices are the same one, where chance would agree as well.
+    Units may have any number of raters; those with fewer than two are ignored. None if there are no others, or if all
+    choices are equal, where chance would agree as well.
 
     Args:
-        units: the choices that were made for each triplet, one a rater.
+        units: choices for each triplet, one per rater.
     """
     paired = [choices for choices in units if len(choices) > 1]
     total = sum(map(len, paired))
-    # Disagreeing ordered pairs within a unit, each unit weighted by 1 / (raters - 1), against those of all choices pooled.
+    # Ordered pairs that disagree within a unit, each unit weighted by 1 / (raters - 1), against those of all choices
+    # pooled.
     observed = sum(_disagreeing(choices) / (len(choices) - 1) for choices in paired)
     pooled = _disagreeing([choice for choices in paired for choice in choices])
     if not pooled:

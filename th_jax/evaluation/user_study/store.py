@@ -1,4 +1,4 @@
-"""Keeps answers in SQLite: what was acknowledged is on the disk, also if the process or the machine dies the next moment."""
+"""Stores answers durably in SQLite: an acknowledged answer survives a crash of the process or the machine."""
 
 import sqlite3
 from collections import defaultdict
@@ -12,7 +12,7 @@ from th_jax.evaluation.user_study.answers import Answer, ConflictingAnswer, Shee
 
 ANSWERS_FILE = "answers.sqlite"
 RATERS = 10_000
-"""Most raters of a study: whoever fills the disk with invented ones is stopped here."""
+"""Maximum number of raters of a study, which keeps invented ones from filling the disk."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS study (study TEXT NOT NULL PRIMARY KEY);
@@ -26,17 +26,17 @@ _BUSY_SECONDS = 20.0
 
 
 class StudyIsFull(ValueError):
-    """No further raters are taken."""
+    """No further raters are accepted."""
 
 
 class AnswerStore:
-    """The answers to one study. Every call opens the file anew, so that threads and processes may share it."""
+    """The answers to one study. Every call reopens the file, so that threads and processes can share it."""
 
     def __init__(self, path: str | Path, key: StudyKey, *, raters: int = RATERS) -> None:
-        """Open or make the file.
+        """Open or create the file.
 
         Raises:
-            ValueError: if it is no such file, or holds the answers to another study.
+            ValueError: if the file has another format, or contains the answers to another study.
             OSError: if it cannot be opened.
         """
         self.path = Path(path)
@@ -55,26 +55,26 @@ class AnswerStore:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection that commits only when told, and whose commits reach the disk before they return."""
+        """Open a connection with explicit commits, which reach the disk before they return."""
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            # WAL's usual NORMAL may lose the last commits with the power.
+            # WAL's usual NORMAL may lose the last commits in a power failure.
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
         finally:
             connection.close()
 
     def add(self, sheet: Sheet) -> int:
-        """Keep a sheet, whole or not at all; returns how many of its answers are new. Known ones may come again.
+        """Store a sheet atomically, and return the number of new answers. Known answers may be sent again.
 
         Raises:
-            ConflictingAnswer: if the rater has answered one of the triplets before, with another choice.
-            StudyIsFull: if this would be one rater too many.
+            ConflictingAnswer: if the rater has already given another answer to one of the triplets.
+            StudyIsFull: if the number of raters would exceed the maximum.
         """
         received = datetime.now(UTC).isoformat(timespec="seconds")
         with self.connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")  # nobody else writes between the look and the insertion
+            connection.execute("BEGIN IMMEDIATE")  # prevents other writes between the query and the insertion
             # Closing the connection without the COMMIT below rolls back.
             query = "SELECT triplet, choice FROM answers WHERE rater = ?"
             known = dict(connection.execute(query, (sheet.rater,)).fetchall())
@@ -89,7 +89,7 @@ class AnswerStore:
         return len(new)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """All answers, by rater, in the order in which each rater gave them."""
+        """Return all answers by rater, in the order in which each rater gave them."""
         found: dict[str, list[Answer]] = defaultdict(list)
         query = "SELECT rater, triplet, choice, milliseconds, position FROM answers ORDER BY rater, position, triplet"
         with self.connection() as connection:
@@ -99,10 +99,10 @@ class AnswerStore:
 
 
 def merged(known: dict[str, int], sheet: Sheet) -> list[Answer]:
-    """The answers of a sheet that are not among the known choices of its rater.
+    """Return the answers of a sheet that are not among its rater's known choices.
 
     Raises:
-        ConflictingAnswer: if one differs from what is known.
+        ConflictingAnswer: if one differs from a known choice.
     """
     for answer in sheet.answers:
         if known.get(answer.triplet, answer.choice) != answer.choice:

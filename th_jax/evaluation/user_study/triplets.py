@@ -1,4 +1,4 @@
-"""Draws triplets by a seed: two real pictures and one generated, of one person (Zakharov et al. 2019, section 4)."""
+"""Draws triplets at random: two real images and a generated one of one person (Zakharov et al. 2019, section 4)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,38 +10,39 @@ from jaxtyping import UInt8
 from th_jax.evaluation.user_study.frames import CHECK, Cell, GeneratedFrame, RealFrame, StudyFrames
 
 TILES = 4
-"""An attention check's fake is cut into so many rows and columns, all of which change places."""
+"""Number of rows and columns into which an attention check's fake is cut; all tiles change places."""
 
 Named = TypeVar("Named", RealFrame, GeneratedFrame)
 
 
 class Triplet(NamedTuple):
-    """Three pictures of one person, one of which is not real."""
+    """Three images of one person, one of which is not real."""
 
     method: str
-    """Who made the fake; `CHECK` for an attention check, whose fake is a real frame cut to pieces."""
+    """Method that made the fake; `CHECK` for an attention check, whose fake is a scrambled real frame."""
     shots: int
     """T; 0 for an attention check."""
     person: str
     paths: tuple[str, str, str]
-    """In the order in which they are shown."""
+    """Paths in the order in which they are shown."""
     fake: int
     """1, 2 or 3."""
     videos: int
-    """How many videos the three come from. The paper takes three; an index may not have as many of a person."""
+    """Number of videos that the three come from: three in the paper, but an index may have fewer for a person."""
 
 
 def draw_triplets(frames: StudyFrames, *, triplets: int, checks: int, seed: int) -> tuple[Triplet, ...]:
-    """Triplets in random order: equally many of each method and T, attention checks among them.
+    """Draw triplets in random order: the same number for each method and T, and attention checks among them.
 
-    People, generated and real frames that were shown less often come first; the two real frames come from videos other
-    than the redrawn one's, and from two, wherever a person has them. Each side holds the fake equally often, for each
-    method and T. No generated frame is shown twice.
+    People, generated and real frames that were shown less often are preferred. The two real frames come from two
+    videos, other than that of the redrawn frame, wherever a person has enough. For each method and T, each side shows
+    the fake equally often. No generated frame is shown twice.
 
     Args:
-        triplets: with generated pictures, together for all methods and T.
-        checks: attention checks.
-        seed: equal seeds and frames draw the same.
+        frames: frames of the study.
+        triplets: total number of triplets with generated images, over all methods and T.
+        checks: number of attention checks.
+        seed: random seed; equal seeds and frames give equal triplets.
 
     Raises:
         ValueError: if a number is too small, or a method has too few frames for it.
@@ -69,12 +70,12 @@ def draw_triplets(frames: StudyFrames, *, triplets: int, checks: int, seed: int)
 
 
 def scatter_tiles(frame: UInt8[np.ndarray, "S S 3"], *, seed: int) -> UInt8[np.ndarray, "S S 3"]:
-    """The frame cut into `TILES` x `TILES` squares, none of which stays where it was: a fake that nobody can miss."""
+    """Cut the frame into `TILES` x `TILES` squares and move every one of them: a fake that is obvious to any rater."""
     side = frame.shape[0] // TILES
     rng = np.random.default_rng(seed)
     order = rng.permutation(TILES**2)
     scattered = frame.copy()
-    # Along one random cycle through all places, every tile moves.
+    # Every tile moves along one random cycle through all places.
     for here, there in zip(order, np.roll(order, 1), strict=True):
         (y, x), (v, u) = divmod(int(here), TILES), divmod(int(there), TILES)
         tile = frame[v * side : (v + 1) * side, u * side : (u + 1) * side]
@@ -83,7 +84,7 @@ def scatter_tiles(frame: UInt8[np.ndarray, "S S 3"], *, seed: int) -> UInt8[np.n
 
 
 class _Draw:
-    """Draws that remember what was shown before."""
+    """Random draws that remember what was shown before."""
 
     def __init__(self, frames: StudyFrames, seed: int) -> None:
         self.frames = frames
@@ -92,7 +93,7 @@ class _Draw:
         """People by "person:" and their name, frames by their path."""
 
     def triplet(self, cell: Cell, fake: int) -> Triplet:
-        """One of this method and T."""
+        """Draw a triplet of this method and T."""
         left = [p for p, made in cell.people.items() if any(not self.shown[frame.path] for frame in made)]
         person = self.person(left)
         generated = self.least_shown(cell.people[person])
@@ -101,7 +102,7 @@ class _Draw:
         return self.arrange(cell.method, cell.shots, person, generated.path, redrawn, (one, other), fake)
 
     def check(self, fake: int) -> Triplet:
-        """One whose fake is obvious."""
+        """Draw a triplet whose fake is obvious."""
         person = self.person(list(self.frames.real))
         cut = self.least_shown(self.frames.real[person])
         one, other = self.two_real(person, cut)
@@ -117,14 +118,14 @@ class _Draw:
         real: tuple[RealFrame, RealFrame],
         fake: int,
     ) -> Triplet:
-        """The three with the fake on its side, and the real ones on the other two as they were drawn."""
+        """Put the fake on its side, and the real images on the other two in the order in which they were drawn."""
         paths = [real[0].path, real[1].path]
         paths.insert(fake - 1, path)
         videos = len({redrawn.video, real[0].video, real[1].video})
         return Triplet(method, shots, person, (paths[0], paths[1], paths[2]), fake, videos)
 
     def person(self, people: Sequence[str]) -> str:
-        """One of those that were shown least."""
+        """Draw one of the people shown least often."""
         least = min(self.shown[f"person:{person}"] for person in people)
         candidates = [person for person in people if self.shown[f"person:{person}"] == least]
         chosen = candidates[int(self.rng.integers(len(candidates)))]
@@ -132,14 +133,14 @@ class _Draw:
         return chosen
 
     def two_real(self, person: str, redrawn: RealFrame) -> tuple[RealFrame, RealFrame]:
-        """Two real frames, neither of them the redrawn one, from other videos than it and than each other if there are."""
+        """Draw two real frames other than the redrawn one, from other videos than it and than each other if possible."""
         rest = [frame for frame in self.frames.real[person] if frame.path != redrawn.path]
         one = self.least_shown(_of_other_videos(rest, {redrawn.video}))
         rest.remove(one)
         return one, self.least_shown(_of_other_videos(rest, {redrawn.video, one.video}))
 
     def least_shown(self, frames: Sequence[Named]) -> Named:
-        """One of those that were shown least."""
+        """Draw one of the frames shown least often."""
         least = min(self.shown[frame.path] for frame in frames)
         candidates = [frame for frame in frames if self.shown[frame.path] == least]
         chosen = candidates[int(self.rng.integers(len(candidates)))]
@@ -152,11 +153,11 @@ def _of_other_videos(frames: Sequence[RealFrame], videos: set[str]) -> Sequence[
 
 
 def _shares(total: int, parts: int) -> list[int]:
-    """The total in parts that differ by one at most, larger ones first."""
+    """Divide the total into parts that differ by at most one, larger ones first."""
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 
 def _sides(rng: np.random.Generator, count: int) -> list[int]:
-    """1, 2 and 3 in random order, again and again."""
+    """Return sides 1, 2 and 3 in random order, repeatedly."""
     rounds = [rng.permutation(3) + 1 for _ in range(-(-count // 3))]
     return [int(side) for turn in rounds for side in turn][:count]

@@ -1,0 +1,185 @@
+"""People to avatars on disk: one alone is as one of many, failures stay with whom they concern, nothing finished is lost."""
+
+import gc
+import hashlib
+import weakref
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny_enrollment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
+
+from th_jax.avatars import enroll as enrolling
+from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
+from th_jax.avatars.file import load_avatar
+from th_jax.avatars.output import EnrolmentError, Report, Saving, read_report, unfinished
+from th_jax.avatars.preview import write_preview
+from th_jax.avatars.requests import PersonRequest
+from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
+from th_jax.data.shots import LeftOut
+from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
+from th_jax.provenance.record import read_sidecar
+
+
+def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) -> None:
+    many = make(tmp_path / "many", "faceless", "ada", "broken", "bob", "unlucky", preview=True)
+    alone = make(tmp_path / "alone", "bob")
+    assert many["bob"].digest == alone["bob"].digest
+    assert (many["ada"].status, many["ada"].steps, many["ada"].shots) == ("finished", 3, 3)
+    assert (many["ada"].looked_at, many["ada"].spare, many["ada"].left_out) == (5, 1, (LeftOut("c.jpg", "is damaged"),))
+    assert (many["ada"].avatar, many["unlucky"].avatar) == (str(tmp_path / "many" / "ada.safetensors"), "")
+    assert {name: outcome.reason for name, outcome in many.items() if outcome.status == "failed"} == {
+        "faceless": "no face was found in faceless",
+        "broken": "this is no picture",
+        "unlucky": many["unlucky"].reason,
+    }
+    assert "finite" in many["unlucky"].reason
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == [
+        "ada.safetensors", "bob.safetensors", "previews", "report.jsonl",
+    ]  # fmt: skip
+    drawn = sorted(path.name for path in (tmp_path / "many" / "previews" / "ada").glob("*.png"))
+    assert drawn == ["000000.png", "000002.png", "000003.png"]
+    shown, _ = read_sidecar(tmp_path / "many" / "previews" / "ada" / "000002.png")
+    assert (shown.kind, shown.weights, len(shown.inputs)) == (Kind.COMPOSITE, {"tiny": "0" * 64}, 3)
+    assert shown.notes == f"ada after 2 steps of fine-tuning, beside pictures of them; {NOT_RECORDED}"
+    assert read_report(tmp_path / "many") == many
+    loaded = load_avatar(tmp_path / "many" / "ada.safetensors")
+    assert loaded.notes["steps"] == 3
+    assert loaded.landmarks is not None
+    assert loaded.landmarks.shape == (3, 68, 2)
+    assert len(loaded.provenance.inputs) == 3
+
+
+def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
+    """Record to avatar, a picture too many is that person's failure, no record is said, and a change of mind is noticed."""
+    for name in ("ada", "eve"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.jpg").write_bytes(name.encode())
+        made = make_consent(tmp_path / name, subject=name, basis=Basis.SELF, expires="2099-01-01T00:00:00+00:00")
+        write_consent(tmp_path / f"{name}.consent.json", made)
+    (tmp_path / "eve" / "1.jpg").write_bytes(b"somebody else")
+    asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
+    asked.append(PersonRequest("bob", Path("bob")))
+    saving = Saving(tmp_path / "out")
+    done = {o.name: o for o in enrol(meta(), asked, saving, how=None, report=Report(tmp_path / "out"))}
+    assert (done["ada"].status, done["bob"].status, done["eve"].status) == ("finished", "finished", "failed")
+    assert "1 of 2 files of" in done["eve"].reason
+    assert not saving.avatar("eve").exists()
+    ada, bob = (load_avatar(saving.avatar(name), meta=meta()) for name in ("ada", "bob"))
+    record = read_consent(tmp_path / "ada.consent.json")
+    assert ada.notes["consent"] == {"digest": record.digest, "basis": "self", "expires": record.expires}
+    assert (ada.provenance.consent, ada.provenance.notes) == (record.digest, "")
+    assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
+    assert unfinished(asked, saving) == [asked[1]]
+    for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
+        with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
+            unfinished([other], saving)
+    facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    signed = (Ingredient(role=Role.SHOT, file="a" * 64),)
+    start = enrolling._start(meta(), shots)
+    drawn = write_preview(tmp_path, "ada", 0, meta(), start, shots, consent=facts, ingredients=signed)
+    assert (read_sidecar(drawn)[0].consent, read_sidecar(drawn)[0].ingredients) == (record.digest, signed)
+    revoke_consent(tmp_path / "ada.consent.json")
+    assert unfinished([asked[0]], saving) == []
+    again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))
+    assert [(o.status, o.reason.split(" on ")[0]) for o in again] == [("failed", "this consent was revoked")]
+
+
+def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    everybody = enrol(
+        meta(),
+        people("ada", "bob", "eve"),
+        Saving(tmp_path),
+        how=HOW,
+        report=report,
+        stop=lambda: bool(report.outcomes),
+    )
+    assert next(everybody).name == "ada"
+    with pytest.raises(Interrupted):
+        next(everybody)
+    assert [outcome.name for outcome in report.outcomes] == ["ada"]
+    assert (tmp_path / "ada.safetensors").exists()
+    assert not (tmp_path / "eve.safetensors").exists()
+
+
+def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -> None:
+    fast = make(tmp_path / "fast", "ada", how=None)["ada"]
+    assert (fast.status, fast.steps) == ("finished", 0)
+    assert load_avatar(tmp_path / "fast" / "ada.safetensors", meta=meta()).kind == "feed_forward"
+    assert (tmp_path / "fast" / "ada.safetensors").stat().st_size < 100_000
+    small = make(tmp_path / "small", "ada", compact="float16")["ada"]
+    assert (small.status, small.steps) == ("finished", 3)
+    assert [path.name for path in (tmp_path / "small").glob("*.safetensors")] == ["ada.safetensors"]
+    loaded = load_avatar(tmp_path / "small" / "ada.safetensors", meta=meta())
+    assert (loaded.kind, loaded.notes["compaction"]["bits"]) == ("compact", "float16")
+    assert 0 < loaded.notes["compaction"]["loss"] < 0.1
+
+
+def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
+    shots = tmp_path / "eve"
+    shots.mkdir()
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_image(shots / "0.png", frame, provenance=Provenance(kind=Kind.GENERATED))
+    write_image(shots / "1.png", frame, provenance=Provenance(kind=Kind.REAL_CROP))
+    asked = [PersonRequest("eve", shots)]
+    assert [o.status for o in enrol(meta(), asked, Saving(tmp_path), how=None, report=Report(tmp_path))] == ["finished"]
+    (kept,) = load_avatar(tmp_path / "eve.safetensors", meta=meta()).provenance.ingredients
+    assert (kept.role, kept.file) == (Role.SHOT, hashlib.sha256((shots / "0.png").read_bytes()).hexdigest())
+    assert kept.archive is not None
+
+
+@pytest.mark.parametrize("how", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"])
+def test_memory_does_not_grow_with_the_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finetuning | None
+) -> None:
+    """Nobody's pictures are read more than one person ahead, and nobody's are kept when the avatar is written."""
+    reader: list[Any] = []
+    split: list[Any] = []
+    original = enrolling._Reader
+
+    class Watched(original):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            reader.append(self)
+
+        def _split(self, shots: Any) -> Any:
+            split.append(weakref.ref(shots.frames))
+            return super()._split(shots)
+
+    monkeypatch.setattr(enrolling, "_Reader", Watched)
+    most = alive = 0
+    for number, _ in enumerate(enrol(meta(), people(*"abcdefgh"), Saving(tmp_path), how=how, report=Report(tmp_path))):
+        gc.collect()
+        most = max(most, len(reader[0].read))
+        alive = max(alive, sum(frames() is not None for frames in split))
+        assert len(split) == number + 1, "nobody is taken before there is room"
+    assert (number, most) == (7, 0)
+    assert alive <= 1
+
+
+def test_whoever_waits_shares_the_meta_weights_generator() -> None:
+    """Many people may wait in a round: a start is as large as its AdaIN parameters."""
+    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    start = enrolling._start(meta(), shots)
+    whole = meta().weights.synthesis.params["generator"]
+    assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))
+    assert np.abs(np.asarray(start.adain)).max() > 0
+
+
+def test_without_face_models_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure of the people; whoever has landmarks by hand needs no models."""
+
+    def missing() -> None:
+        raise FileNotFoundError("dlib's models are not installed")
+
+    monkeypatch.setattr(enrolling, "check_face_models", missing)
+    with pytest.raises(FileNotFoundError, match="models are not installed"):
+        make(tmp_path, "ada", "bob", how=None)
+    assert not list(tmp_path.glob("*"))
+    marked = [PersonRequest("mona", Path("mona"), landmarks=Path("mona.txt"))]
+    (done,) = enrol(meta(), marked, Saving(tmp_path), how=None, report=Report(tmp_path))
+    assert done.status == "finished"

@@ -1,0 +1,285 @@
+"""Consent as people use it: made of pictures, checked, revoked; an avatar refuses by what its file and the records say."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import consent as main
+
+from th_jax.consent import (
+    CONSENTS_VARIABLE,
+    NOT_RECORDED,
+    Basis,
+    ConsentError,
+    ConsentFacts,
+    check_driving,
+    check_shots,
+    check_valid,
+    checks,
+    consent_to,
+    facts_of,
+    make_consent,
+    read_consent,
+    revoke_consent,
+    with_consent,
+    write_consent,
+)
+from th_jax.provenance import Kind, Provenance
+
+BEFORE, AFTER = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures, two of them equal, beside what is no picture. A record never looks into pictures."""
+    folder = tmp_path / "ada"
+    folder.mkdir()
+    for name, content in (("a.jpg", b"one"), ("b.PNG", b"two"), ("c.jpg", b"one"), ("x.txt", b"-"), (".d.jpg", b"-")):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def made(photos: Path, name: str = "ada", **changes: Any) -> Path:
+    path = photos.parent / f"{name}.consent.json"
+    write_consent(path, make_consent(photos, **{"subject": "Ada", "basis": Basis.SELF} | changes))
+    return path
+
+
+def description(facts: ConsentFacts | None, **changes: Any) -> dict[str, Any]:
+    """Of an avatar, as enrolment writes it."""
+    record = with_consent(Provenance(kind=Kind.GENERATED), facts)
+    stated = None if facts is None else facts.to_dict() | changes
+    # Through JSON, as it comes back from a file.
+    return dict(json.loads(json.dumps({"provenance": record.to_dict(), "consent": stated})))
+
+
+def test_make_check_and_revoke(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = photos.parent / "ada.consent.json"
+    asked = ["--subject", "Ada", "--basis", "consent_given", "--shots", str(photos), "--out", str(path)]
+    asked += ["--expires", "2099-01-01", "--scope", "my thesis", "--uses", "research", "publication"]
+    assert main(["make", *asked]) == 0
+    printed = capsys.readouterr().out
+    record = read_consent(path)
+    assert "Ada, consent_given, 2 shots, for publication, research, until 2099-01-01T00:00:00+00:00" in printed
+    assert record.digest in printed
+    assert (record.scope, record.revoked) == ("my thesis", None)
+    assert main(["check", str(path), "--shots", str(photos)]) == 0
+    assert "holds: Ada" in capsys.readouterr().out
+    assert main(["make", *asked]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(["revoke", str(path)]) == 0
+    assert "was revoked on 20" in capsys.readouterr().out
+    revoked = read_consent(path)
+    assert (revoked.digest, revoked.revoked is None) == (record.digest, False)
+    assert main(["check", str(path)]) == 1
+    assert f"this consent was revoked on {revoked.revoked}" in capsys.readouterr().err
+    assert main(["revoke", str(path)]) == 0
+    assert read_consent(path) == revoked
+    capsys.readouterr()
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["schema"] == {"const": 1}
+
+
+def test_a_clock_that_is_behind_keeps_nobody_from_revoking(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(photos)
+    monkeypatch.setattr(checks, "_now", lambda: "1999-01-01T00:00:00+00:00")
+    assert revoke_consent(path).revoked == read_consent(path).created
+
+
+def test_a_record_behind_a_link_is_revoked(photos: Path, tmp_path: Path) -> None:
+    """What others look up is what the link leads to; a loop of links is no record."""
+    path = made(photos)
+    link = tmp_path / "link.consent.json"
+    link.symlink_to(path)
+    assert revoke_consent(link).revoked is not None
+    assert link.is_symlink()
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        check_valid(read_consent(path))
+    link.unlink()
+    link.symlink_to(link)
+    assert main(["revoke", str(link)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--shots": "nowhere"}, "nowhere does not exist"),
+        ({"--shots": "empty"}, "empty holds 0 pictures: a consent record is of 1 to 10000"),
+        ({"--subject": ""}, "subject must be 1 to 200 printable characters"),
+        ({"--expires": "tomorrow"}, "expires must be a time as 2026"),
+        ({"--expires": "1999-01-01"}, "must be later than created"),
+        ({"--out": "ada.json"}, "ada.json must end in .consent.json"),
+        ({"--out": "no/ada.consent.json"}, "the folder no does not exist: make it first"),
+        ({"--out": "ada/a.jpg/ada.consent.json"}, "cannot be made: ada/a.jpg is no folder; choose another place"),
+    ],
+)
+def test_mistakes_of_make_are_one_sentence(
+    photos: Path,
+    changes: dict[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    Path("empty").mkdir()
+    usual = {"--subject": "Ada", "--basis": "self", "--shots": "ada", "--out": "ada.consent.json"} | changes
+    assert main(["make", *(part for pair in usual.items() for part in pair)]) == 1
+    printed = capsys.readouterr().err.strip()
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+    assert not list(Path().glob("*.json*"))
+
+
+def test_every_picture_must_be_the_records(photos: Path) -> None:
+    record = read_consent(made(photos))
+    check_shots(record, photos)
+    check_shots(record, photos / "c.jpg")
+    (photos / "e.jpg").write_bytes(b"three")
+    (photos / "b.PNG").write_bytes(b"two, edited")
+    with pytest.raises(ConsentError, match=r"2 of 4 files of .*ada are not among the shots .*the first is 'b.PNG'"):
+        check_shots(record, photos)
+    with pytest.raises(ConsentError, match=r"1 of 1 files of .*e.jpg are not among"):
+        check_shots(record, photos / "e.jpg")
+    (photos / "f.jpg").symlink_to("/dev/zero")
+    with pytest.raises(ConsentError, match=r"cannot be compared with a consent record: .* is a device or pipe"):
+        check_shots(record, photos)
+
+
+def test_a_record_that_does_not_hold_is_not_learned_by(photos: Path) -> None:
+    path = made(photos, expires="2099-01-01T00:00:00+00:00")
+    facts = consent_to(path, photos)
+    assert facts == (read_consent(path).digest, "self", "2099-01-01T00:00:00+00:00")
+    check_valid(read_consent(path), now=BEFORE)
+    with pytest.raises(ConsentError, match="this consent expired on 2099-01-01T00:00:00"):
+        check_valid(read_consent(path), now=AFTER)
+    revoke_consent(path)
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        consent_to(path, photos)
+
+
+def test_provenance_names_the_record_or_says_that_there_is_none(photos: Path) -> None:
+    facts = ConsentFacts.of(read_consent(made(photos)))
+    plain = Provenance(kind=Kind.GENERATED, notes="at noon")
+    assert with_consent(plain, facts).consent == facts.digest
+    none = with_consent(with_consent(plain, None), None)
+    assert (none.consent, none.notes) == (None, f"at noon; {NOT_RECORDED}")
+    assert with_consent(Provenance(kind=Kind.GENERATED), None).notes == NOT_RECORDED
+
+
+def test_an_avatar_expires_by_its_own_file(photos: Path) -> None:
+    facts = ConsentFacts.of(read_consent(made(photos, expires="2099-01-01T00:00:00+00:00")))
+    assert facts_of(description(facts)) == facts
+    check_driving(description(facts), now=BEFORE)
+    with pytest.raises(ConsentError, match="this consent expired on 2099"):
+        check_driving(description(facts), now=AFTER)
+    check_driving(description(None), now=AFTER)
+    check_driving({}, now=AFTER)  # made by a program that knows no consent
+
+
+def test_the_end_of_the_record_counts_where_the_avatar_names_none(photos: Path) -> None:
+    path = made(photos, expires="2099-01-01T00:00:00+00:00")
+    endless = description(ConsentFacts.of(read_consent(path)), expires=None)
+    check_driving(endless, now=AFTER)  # by its own file alone
+    check_driving(endless, consents=path, now=BEFORE)
+    with pytest.raises(ConsentError, match="this consent expired on 2099"):
+        check_driving(endless, consents=path, now=AFTER)
+
+
+@pytest.mark.parametrize("found", ["the record", "the folder", "the environment"])
+def test_revocation_is_found_where_the_record_is(photos: Path, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = made(photos), made(photos, "eve", subject="Eve")
+    known, where = description(ConsentFacts.of(read_consent(path))), path if found == "the record" else path.parent
+    given = {} if found == "the environment" else {"consents": where}
+    if not given:
+        monkeypatch.setenv(CONSENTS_VARIABLE, str(where))
+    check_driving(known, **given)
+    revoke_consent(other)
+    check_driving(known, **given)
+    revoke_consent(path)
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        check_driving(known, **given)
+    check_driving(description(None), **given)
+
+
+@pytest.mark.parametrize("name", ["EVE.CONSENT.JSON", "eve.Consent.json"])
+def test_a_record_is_found_under_a_name_in_letters_of_any_case(photos: Path, tmp_path: Path, name: str) -> None:
+    path, records = made(photos), tmp_path / "records"
+    known = description(ConsentFacts.of(read_consent(path)))
+    records.mkdir()
+    shutil.copy(path, records)
+    shutil.copy(path, records / name)
+    check_driving(known, consents=records)
+    revoke_consent(records / name)
+    with pytest.raises(ConsentError, match="this consent was revoked on"):
+        check_driving(known, consents=records)
+
+
+def test_a_revocation_counts_wherever_it_is_found(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, revoked, stranger = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
+    known = description(ConsentFacts.of(read_consent(path)))
+    shutil.copy(path, revoked)
+    revoke_consent(revoked)
+    for given, always in ((path, revoked), (revoked, path)):
+        monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
+        with pytest.raises(ConsentError, match="this consent was revoked on"):
+            check_driving(known, consents=given)
+    for given, always in ((path, stranger), (stranger, path), (path, path), (path, "")):
+        monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
+        check_driving(known, consents=given)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(stranger))
+    with pytest.raises(
+        ConsentError, match=r"empty does not hold .* nor does .*eve.consent.json, so it cannot be known"
+    ):
+        check_driving(known, consents=tmp_path / "empty")
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(ConsentError, match="nowhere does not exist"):
+        check_driving(known, consents=path)
+
+
+def test_names_in_folders_do_not_speak_to_a_terminal(photos: Path, tmp_path: Path) -> None:
+    record = read_consent(path := made(photos))
+    (photos / "\x1b[2J.png").write_bytes(b"three")
+    with pytest.raises(ConsentError, match=r"the first is '\\x1b\[2J.png'"):
+        check_shots(record, photos)
+    (photos / "\x1b[2J.png").write_bytes(b"")
+    with pytest.raises(ConsentError, match=r"ada/\\x1b\[2J.png is empty"):
+        check_shots(record, photos)
+    (tmp_path / "\x9b2J.consent.json").write_bytes(b"{")
+    with pytest.raises(ConsentError, match=r"\\x9b2J.consent.json: no consent record"):
+        check_driving(description(ConsentFacts.of(read_consent(path))), consents=tmp_path)
+
+
+def test_where_records_are_asked_for_not_knowing_is_no(photos: Path, tmp_path: Path) -> None:
+    path = made(photos)
+    known = description(ConsentFacts.of(read_consent(path)))
+    stranger = made(photos, "eve", subject="Eve")
+    path.rename(tmp_path / "kept")
+    for where in (tmp_path, stranger):
+        with pytest.raises(ConsentError, match=r"does not hold this avatar's consent record \(sha256 [0-9a-f]{64}\)"):
+            check_driving(known, consents=where)
+    with pytest.raises(ConsentError, match="nowhere does not exist"):
+        check_driving(known, consents=tmp_path / "nowhere")
+    (tmp_path / "damaged.consent.json").write_bytes(b"{")
+    (tmp_path / "kept").rename(path)
+    with pytest.raises(ConsentError, match=r"damaged.consent.json: no consent record"):
+        check_driving(known, consents=tmp_path)
+
+
+def test_an_avatar_that_contradicts_itself_is_refused(photos: Path) -> None:
+    facts = ConsentFacts.of(read_consent(made(photos, expires="2099-01-01T00:00:00+00:00")))
+    changes: list[dict[str, Any]] = [
+        {"digest": "0" * 64}, {"digest": 7}, {"basis": "hearsay"}, {"basis": ["self"]}, {"expires": "never"},
+        {"expires": 2099}, {"more": 1},
+    ]  # fmt: skip
+    for change in changes:
+        with pytest.raises(ConsentError, match="contradicts itself"):
+            check_driving(description(facts, **change))
+    for stated in (None, [], "none"):
+        with pytest.raises(ConsentError, match="contradicts itself"):
+            check_driving(description(facts) | {"consent": stated})

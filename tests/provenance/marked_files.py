@@ -1,0 +1,66 @@
+"""Files with and without marks, and a sandbox that is none, for tests of what verification says of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from th_jax.provenance import Kind, Provenance, write_gif, write_image, write_video
+
+GENERATED = Provenance(kind=Kind.GENERATED)
+NAMES = ("a.png", "a.jpg", "a.gif", "a.mp4")
+
+
+class Mark(NamedTuple):
+    """As a detector of watermarks reports it."""
+
+    message: int = 0x00AF
+    bits: int = 16
+    left: float = 0.0
+    top: float = 0.0
+    side: float = 64.0
+    log10_chance: float = -12.3
+    doubt: float = 0.0
+
+
+class Findings(NamedTuple):
+    """As a detector of watermarks answers."""
+
+    marks: tuple[Mark, ...] = ()
+
+
+def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:
+    y, x = np.mgrid[0:size, 0:size]
+    return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)
+
+
+def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
+    if path.suffix == ".mp4":
+        return write_video(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+    if path.suffix == ".gif":
+        return write_gif(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+    return write_image(path, picture(), provenance=provenance, **options)
+
+
+def here(function: Callable[..., Any], *arguments: Any, within: Any, **options: Any) -> Any:
+    """Runs in this process what `run_limited` runs in another, where a test cannot change anything."""
+    return function(*arguments, **options)
+
+
+def flipped(path: Path, *, at: int = -20) -> Path:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def marks_in(count: int = 1) -> tuple[Callable[[np.ndarray], Findings], Callable[[Iterator[np.ndarray]], Findings]]:
+    """Detectors that find so many marks in everything."""
+    found = Findings((Mark(),) * count)
+
+    def film(frames: Iterator[np.ndarray]) -> Findings:
+        assert all(frame.dtype == np.uint8 and frame.ndim == 3 for frame in frames)
+        return found
+
+    return lambda frame: found, film

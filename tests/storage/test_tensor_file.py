@@ -1,0 +1,116 @@
+"""Files of tensors: exact, whole or not there, read only as the format they are, and every alteration found."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from th_jax.storage import tensors as tensor_file
+from th_jax.storage.tensors import (
+    AlteredError,
+    OtherFormatError,
+    TensorFileError,
+    checksum,
+    read_described,
+    read_tensors,
+    tensors_digest,
+    write_described,
+    write_tensors,
+)
+
+FORMAT = "tests/1"
+TENSORS = {
+    "matrix": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+    "scalar": np.array(2.5, np.float32),
+    "half": np.arange(4, dtype=np.float16)[::2],
+}
+
+
+def test_tensors_and_words_come_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.safetensors"
+    digest = write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
+    tensors, description, read_digest = read_described(path, file_format=FORMAT)
+    assert description == {"name": "x"}
+    assert read_digest == digest == tensors_digest(TENSORS)
+    assert set(tensors) == set(TENSORS)
+    for name, tensor in TENSORS.items():
+        assert (tensors[name].dtype, tensors[name].shape) == (tensor.dtype, tensor.shape)
+        np.testing.assert_array_equal(tensors[name], tensor)
+    assert [file.name for file in path.parent.iterdir()] == ["x.safetensors"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_digests_stay_what_they_are_in_released_files() -> None:
+    assert tensors_digest(TENSORS) == "197fdec7126632d266463bfda94908630a03384c9ec764dd387a0f570cf9f416"
+    assert checksum(FORMAT, "{}", "00") == "741960068a39899646271446abb50e09dd1c53cae1900e36cc45a457f7f2a390"
+
+
+def test_digest_sees_names_types_shapes_and_values() -> None:
+    a = np.arange(6, dtype=np.float32)
+    digests = [
+        tensors_digest(tensors)
+        for tensors in ({"a": a}, {"b": a}, {"a": a.reshape(2, 3)}, {"a": a.view(np.int32)}, {"a": a + 1})
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, TENSORS, {"format": FORMAT})
+    before = path.read_bytes()
+
+    def half(tensors: dict[str, np.ndarray], file: Path, *, metadata: dict[str, str]) -> None:
+        file.write_bytes(before[:40])
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(tensor_file, "save_file", half)
+    with pytest.raises(OSError, match=r"x\.safetensors cannot be written: No space left on device"):
+        write_tensors(path, {"other": np.zeros(3)}, {"format": FORMAT})
+    assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
+    assert path.read_bytes() == before
+
+
+def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stops after the renaming must not leave a file in pieces under the right name."""
+    happened: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append(f"{os.fstat(number).st_size} bytes kept"))
+    monkeypatch.setattr(Path, "replace", lambda self, to: happened.append("named") or replace(self, to))
+    write_tensors(tmp_path / "x.safetensors", TENSORS, {"format": FORMAT})
+    assert happened == [f"{(tmp_path / 'x.safetensors').stat().st_size} bytes kept", "named"]
+
+
+def test_alterations_and_other_formats(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
+    _, metadata = read_tensors(path, file_format=FORMAT)
+    with pytest.raises(
+        OtherFormatError, match=r"x\.safetensors is of the format 'tests/1', but th_jax .* opens 'tests/2'"
+    ):
+        read_tensors(path, file_format="tests/2")
+    for tensors, words in (
+        (TENSORS | {"scalar": np.array(2.0, np.float32)}, metadata),
+        (TENSORS, metadata | {"description": '{"name": "y"}'}),
+        (TENSORS, {"format": FORMAT}),
+    ):
+        write_tensors(path, tensors, words)
+        with pytest.raises(AlteredError, match=r"x\.safetensors does not match its checksum: it was altered"):
+            read_described(path, file_format=FORMAT)
+    save_file({"x": np.zeros(2)}, path)
+    with pytest.raises(OtherFormatError, match="is of the format None"):
+        read_tensors(path, file_format=FORMAT)
+
+
+def test_what_is_no_tensor_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, TENSORS, {"format": FORMAT})
+    content = path.read_bytes()
+    for length in (0, 4, 40, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(TensorFileError, match=r"x\.safetensors is no readable safetensors file, perhaps truncated"):
+            read_tensors(path, file_format=FORMAT)
+    with pytest.raises(TensorFileError, match=r"none\.safetensors is no readable safetensors file"):
+        read_tensors(tmp_path / "none.safetensors", file_format=FORMAT)

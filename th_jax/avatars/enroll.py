@@ -1,0 +1,292 @@
+"""Fine-tuning of many people from images to avatar files.
+
+Each avatar is written atomically as soon as it is finished, and one person's failure does not affect the others. A
+single person is handled as a list of one: `finetune.py --shots` and `finetune.py --manifest` give the same avatar.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from th_jax.avatars.compact import save_compact
+from th_jax.avatars.early_stopping import Stopper, StoppingSettings, split_shots
+from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, save_avatar
+from th_jax.avatars.output import MADE_FROM, Outcome, Report, Saving, made_from
+from th_jax.avatars.preview import write_preview
+from th_jax.avatars.requests import PersonRequest
+from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
+from th_jax.consent.checks import picture_files
+from th_jax.data.shots import LeftOut, Pictures, shots_and_pictures
+from th_jax.evaluation.face_measures import check_face_models
+from th_jax.losses import LossWeights
+from th_jax.media import MediaError
+from th_jax.media.isolation import run_limited
+from th_jax.models.networks import Networks
+from th_jax.provenance import Ingredient, Role, find_ingredients
+from th_jax.training.finetune import feed_forward
+from th_jax.training.finetune_people import finetune_many, fit_shots
+from th_jax.training.optimizers import Optimizers
+from th_jax.types import AnyArray, Avatar, MetaWeights, Shots
+from th_jax.weights import MetaModel
+
+
+class Interrupted(Exception):
+    """Raised when a stop was requested; finished avatars are saved."""
+
+
+class Finetuning(NamedTuple):
+    """Fine-tuning settings: the arguments of `finetune_many`, and the early stopping settings."""
+
+    epochs: int
+    loss_weights: LossWeights
+    optimizers: Optimizers
+    adversary: float = 1.0
+    at_once: int = 1
+    width: int = 1
+    chunk_steps: int = 10
+    seed: int = 0
+    stopping: StoppingSettings | None = None
+
+
+class _Person(NamedTuple):
+    """A person whose shots have been read."""
+
+    shots: Shots
+    pictures: Pictures
+    consent: ConsentFacts | None
+    made_from: Mapping[str, Any]
+    ingredients: tuple[Ingredient, ...] = ()
+    stopper: Stopper | None = None
+
+
+def enrol(
+    meta: MetaModel,
+    people: Sequence[PersonRequest],
+    saving: Saving,
+    *,
+    how: Finetuning | None,
+    max_shots: int | None = None,
+    report: Report,
+    stop: Callable[[], bool] = lambda: False,
+    told: Callable[[str], None] = lambda text: None,
+) -> Iterator[Outcome]:
+    """Make the avatars of all people, and yield each outcome as soon as it is on disk.
+
+    Args:
+        meta: meta weights to fine-tune from.
+        people: people that are not finished yet (`unfinished`).
+        saving: where and in which format avatars are written.
+        how: fine-tuning settings; None makes feed-forward avatars.
+        max_shots: maximum number of images used per person; 32 by default.
+        report: report that receives one line per person.
+        stop: callback without arguments, called between chunks of steps; returning True requests a stop.
+        told: callback that receives progress messages.
+
+    Yields:
+        One outcome per person, successful or failed.
+
+    Raises:
+        Interrupted: if `stop` returned True; finished avatars are kept.
+        OSError: if a file cannot be written.
+        ImportError: if the extra "video" is not installed. It is not needed for people with a single photo and
+            hand-marked landmarks. Raised before any work.
+        FileNotFoundError: if the face models are not installed; the same exception applies.
+    """
+    if any(person.landmarks is None for person in people):
+        check_face_models()
+    reader = _Reader(meta, people, how, lambda person: made_from(person, saving, max_shots=max_shots), max_shots, stop)
+    clock = _Clock()
+    made = _feed_forward(meta, reader) if how is None else _finetuned(meta, reader, how, saving, stop, told)
+    for name, avatar, steps in made:
+        yield from _failed(reader, report)
+        outcome = _saved(meta, saving, name, avatar, reader.read.pop(name), steps)
+        report.add(outcome._replace(seconds=clock.lap()))
+        yield report.outcomes[-1]
+    yield from _failed(reader, report)
+
+
+def read_shots(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
+    """Call `shots_and_pictures` in an isolated process, so that a malicious or broken image cannot end the run.
+
+    Raises:
+        ValueError, MediaError, OSError: as `shots_and_pictures`, or if a process limit was exceeded.
+    """
+    by_hand = landmarks and str(landmarks)
+    read, (looked_at, spare, left_out) = run_limited(
+        shots_and_pictures, str(path), size=size, shots=shots, landmarks=by_hand
+    )
+    return Shots(*read), Pictures(looked_at, spare, tuple(LeftOut(*left) for left in left_out))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        before, self._last = self._last, time.monotonic()
+        return round(self._last - before, 3)
+
+
+class _Reader:
+    """Iterates over people's shots, reading one person ahead; people whose shots cannot be read are recorded as failed."""
+
+    def __init__(
+        self,
+        meta: MetaModel,
+        people: Sequence[PersonRequest],
+        how: Finetuning | None,
+        made_from: Callable[[PersonRequest], Mapping[str, Any]],
+        max_shots: int | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.read: dict[str, _Person] = {}
+        self.failed: list[Outcome] = []
+        self._meta, self._people, self._how = meta, people, how
+        self._made_from, self._max_shots, self._stop = made_from, max_shots, stop
+
+    def __iter__(self) -> Iterator[tuple[str, Shots]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="shots") as thread:
+            coming = thread.submit(self._load, self._people[0]) if self._people else None
+            for number, request in enumerate(self._people):
+                assert coming is not None
+                read = None
+                try:
+                    read = coming.result()
+                except (ValueError, MediaError, OSError) as error:
+                    self.failed.append(Outcome(request.name, "failed", str(error)))
+                if number + 1 < len(self._people):
+                    coming = thread.submit(self._load, self._people[number + 1])
+                if self._stop():
+                    raise Interrupted
+                if read is None:
+                    continue
+                trained, stopper = self._split(read.shots)
+                self.read[request.name] = read._replace(stopper=stopper)
+                yield request.name, trained
+
+    def _load(self, request: PersonRequest) -> _Person:
+        consent = None if request.consent is None else consent_to(request.consent, request.shots)
+        before = self._made_from(request)  # computed first: changes during reading are noticed next time
+        shots, pictures = read_shots(
+            request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
+        )
+        signed = find_ingredients(picture_files(request.shots), role=Role.SHOT)
+        return _Person(fit_shots(self._meta.networks, shots), pictures, consent, before, signed)
+
+    def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
+        settings = self._how.stopping if self._how is not None else None
+        if settings is None:
+            return shots, None
+        trained, held_out = split_shots(shots, settings)
+        if held_out is None:
+            return shots, None
+        stopper = Stopper(self._meta.networks, held_out, patience=settings.patience)
+        return (trained, stopper) if stopper.usable.any() else (shots, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start_adain(networks: Networks, weights: MetaWeights, shots: Shots) -> Float[AnyArray, " A"]:
+    return feed_forward(networks, weights, shots).adain
+
+
+def _start(meta: MetaModel, shots: Shots) -> Avatar:
+    """Make the feed-forward avatar. It shares the meta weights' generator, so that many waiting people need little memory."""
+    return feed_forward_with(meta, _start_adain(meta.networks, meta.weights, shots))
+
+
+def _feed_forward(meta: MetaModel, people: Iterable[tuple[str, Shots]]) -> Iterator[tuple[str, Avatar, int]]:
+    for name, shots in people:
+        yield name, _start(meta, shots), 0
+
+
+def _finetuned(
+    meta: MetaModel,
+    reader: _Reader,
+    how: Finetuning,
+    saving: Saving,
+    stop: Callable[[], bool],
+    told: Callable[[str], None],
+) -> Iterator[tuple[str, Avatar, int]]:
+    def preview(name: str, step: int, avatar: Avatar) -> None:
+        person = reader.read[name]
+        write_preview(
+            saving.folder, name, step, meta, avatar, person.shots,
+            consent=person.consent, ingredients=person.ingredients, signer=saving.signer,
+        )  # fmt: skip
+
+    def observe(name: str, avatar: Avatar, metrics: Mapping[str, np.ndarray]) -> bool:
+        if stop():
+            raise Interrupted
+        step, person = len(metrics["loss/generator"]), reader.read[name]
+        told(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
+        if saving.preview:
+            preview(name, step, avatar)
+        return person.stopper is not None and person.stopper.look(avatar, step)
+
+    def people() -> Iterator[tuple[str, Shots]]:
+        for name, shots in reader:
+            person = reader.read[name]
+            if person.stopper is not None or saving.preview:
+                start = _start(meta, fit_shots(meta.networks, shots))
+                if person.stopper is not None:
+                    person.stopper.look(start, 0)
+                if saving.preview:
+                    preview(name, 0, start)
+            yield name, shots
+
+    for person in finetune_many(
+        meta.networks, meta.weights, meta.perceptual, people(), epochs=how.epochs, loss_weights=how.loss_weights,
+        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, width=how.width,
+        chunk_steps=how.chunk_steps, observe=observe, key=jax.random.key(how.seed),
+    ):  # fmt: skip
+        yield person.name, person.avatar, len(person.metrics["loss/generator"])
+
+
+def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _Person, steps: int) -> Outcome:
+    """Write one avatar; if its values are not finite, only this person fails."""
+    stopper, tried = person.stopper, 0
+    if stopper is not None and stopper.best is not None:
+        avatar, steps, tried = stopper.best, stopper.best_step, steps
+    real = np.asarray(person.shots.mask) > 0
+    landmarks = np.asarray(person.shots.landmarks)[real]
+    path, (looked_at, spare, left_out) = saving.avatar(name), person.pictures
+    outcome = Outcome(
+        name, "finished", shots=int(real.sum()), looked_at=looked_at, spare=spare, left_out=left_out,
+        avatar=str(path), steps=steps, best_of=tried,
+    )  # fmt: skip
+    facts = None if person.consent is None else person.consent.to_dict()
+    notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
+    notes[MADE_FROM] = dict(person.made_from)
+    notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
+    record = dataclasses.replace(meta.provenance.of(person.shots), ingredients=person.ingredients)
+    described: dict[str, Any] = {
+        "networks": meta.networks, "provenance": with_consent(record, person.consent), "meta": meta,
+        "landmarks": landmarks, "notes": notes,
+    }  # fmt: skip
+    try:
+        if saving.compact is None or steps == 0:
+            kind: Any = "full" if steps else "feed_forward"
+            return outcome._replace(digest=save_avatar(path, avatar, kind=kind, **described))
+        whole = saving.folder / f".{name}.whole.safetensors"
+        try:
+            save_avatar(whole, avatar, **described)
+            small = save_compact(path, load_avatar(whole), meta=meta, bits=saving.compact)
+        finally:
+            whole.unlink(missing_ok=True)
+        return outcome._replace(digest=small.digest)
+    except AvatarError as error:
+        return outcome._replace(status="failed", reason=str(error), avatar="")
+
+
+def _failed(reader: _Reader, report: Report) -> Iterator[Outcome]:
+    while reader.failed:
+        report.add(reader.failed.pop(0))
+        yield report.outcomes[-1]

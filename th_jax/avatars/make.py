@@ -1,0 +1,74 @@
+"""Fine-tuning of one person's avatar in a single call, for programs that import the library (paper, section 3.3)."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from th_jax.avatars.file import LoadedAvatar, described_avatar
+from th_jax.consent import FACTS, consent_to, with_consent
+from th_jax.data.shots import load_shots
+from th_jax.training.finetune import feed_forward
+from th_jax.training.finetune_people import fit_shots, make_finetune
+from th_jax.training.presets import finetune_settings
+from th_jax.types import Shots
+from th_jax.weights import MetaModel
+
+
+def finetune(
+    meta: MetaModel,
+    shots: Shots | str | Path,
+    *,
+    consent: str | Path | None = None,
+    train: bool = True,
+    key: PRNGKeyArray | None = None,
+    **settings: Any,
+) -> LoadedAvatar:
+    """Fine-tune an avatar of one person, using the preset for these meta weights.
+
+    Compiles once for each padded number of shots. For many people, use `th_jax.finetune_many`, which compiles once for
+    all.
+
+    Args:
+        meta: meta weights to fine-tune from, as returned by `load_meta`.
+        shots: 1 to 32 images of the person: the result of `load_shots`, or the path of a photo, a folder of photos or a
+            video.
+        consent: path of the person's consent record; requires `shots` to be a path, so that the files can be compared.
+            Without a record, the avatar and its outputs state that no consent was recorded.
+        train: if False, skip training and use the embedder's AdaIN parameters from one forward pass.
+        key: random key for the order of the shots.
+        settings: overrides of the preset: arguments of `make_finetune`, such as `epochs`.
+
+    Returns:
+        The avatar, with `save`, `render` and `provenance`.
+
+    Raises:
+        ValueError: if the shots or settings are invalid.
+        ConsentError: if the consent record is invalid or does not cover these images.
+        AvatarError: if the resulting parameters are not finite.
+    """
+    facts = None
+    if not isinstance(shots, Shots):
+        path = Path(shots)
+        facts = None if consent is None else consent_to(consent, path)
+        shots = load_shots(path, size=meta.networks.image_size)
+    elif consent is not None:
+        raise ValueError("a consent record names files: give the path of the images as shots")
+    shots = fit_shots(meta.networks, shots)
+    if train:
+        run = make_finetune(meta.networks, **(finetune_settings(meta) | settings))
+        avatar, metrics = run(meta.weights, meta.perceptual, shots, key=key)
+        steps = len(metrics["loss/generator"])
+    else:
+        avatar, steps = jax.jit(feed_forward, static_argnums=0)(meta.networks, meta.weights, shots), 0
+    real = np.asarray(shots.mask) > 0
+    return described_avatar(
+        avatar,
+        networks=meta.networks,
+        provenance=with_consent(meta.provenance.of(shots), facts),
+        meta=meta,
+        landmarks=np.asarray(shots.landmarks)[real],
+        notes={"shots": int(real.sum()), "steps": steps, FACTS: None if facts is None else facts.to_dict()},
+    )

@@ -1,0 +1,291 @@
+"""Outputs of a fine-tuning run: report, summary, avatar paths, and the check of which people are finished."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from th_jax.avatars.file import FORMAT, AvatarError, read_tensors
+from th_jax.avatars.quantization import Bits
+from th_jax.avatars.requests import PersonRequest
+from th_jax.consent import consent_digest, read_consent
+from th_jax.consent.checks import ConsentError, file_digest, picture_files
+from th_jax.data.shots import SHOT_COUNTS, LeftOut
+from th_jax.provenance import Signer
+from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
+from th_jax.weights import MetaModel
+
+REPORT_FILE = "report.jsonl"
+
+_SHOWN = 5
+"""Maximum number of people of each kind that the summary names."""
+
+_FILES_SHOWN = 20
+"""Maximum number of left-out files that the summary names for each of them."""
+
+Status = Literal["finished", "failed"]
+
+
+class Outcome(NamedTuple):
+    """The outcome for one person."""
+
+    name: str
+    status: Status
+    reason: str = ""
+    """Reason of a failure."""
+    shots: int = 0
+    """Number of images used."""
+    looked_at: int = 0
+    """Number of images examined: photos, or frames of a video."""
+    spare: int = 0
+    """Number of usable images beyond those used."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Files that could not be used, or were skipped because of their type, with reasons."""
+    avatar: str = ""
+    """Path of the avatar file."""
+    steps: int = 0
+    """Number of fine-tuning steps of the saved avatar."""
+    best_of: int = 0
+    """Number of steps tried, if early stopping selected among them."""
+    digest: str = ""
+    """SHA-256 digest of the avatar, in hexadecimal."""
+    seconds: float = 0.0
+    """Seconds since the previous person was finished, including all work."""
+
+
+class Report:
+    """Report file OUT/report.jsonl: `report.add(outcome)` appends a line and flushes it to disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the report, creating it and its folder if necessary."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / REPORT_FILE
+        self.outcomes: list[Outcome] = []
+        """Outcomes of this run."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Append the outcome of a person processed in this run.
+
+        Raises:
+            OSError: if the report cannot be written.
+        """
+        self.enter(outcome)
+        self.outcomes.append(outcome)
+
+    def enter(self, outcome: Outcome) -> None:
+        """Append the outcome of a person finished by an earlier run that was killed before it could report it.
+
+        Raises:
+            OSError: if the report cannot be written.
+        """
+        record = outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with self._path.open("a+b") as file:
+            if file.tell() and not self._ends_with_newline():
+                file.write(b"\n")  # a run was killed while writing its last line
+            file.write(line.encode(errors="backslashreplace"))  # file names need not be valid Unicode
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _ends_with_newline(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def read_report(folder: Path, *, missing_ok: bool = False) -> dict[str, Outcome]:
+    """Read the latest outcome of each person, skipping incomplete lines from a killed run.
+
+    Args:
+        folder: folder with the report.
+        missing_ok: if True, treat a missing report as an empty one.
+
+    Raises:
+        FileNotFoundError: if there is no report and `missing_ok` is False.
+    """
+    latest: dict[str, Outcome] = {}
+    if missing_ok and not (folder / REPORT_FILE).exists():
+        return latest
+    for line in (folder / REPORT_FILE).read_bytes().splitlines():
+        outcome = _parsed(line)
+        if outcome is not None:
+            latest[outcome.name] = outcome
+    return latest
+
+
+def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path) -> str:
+    """Summarize a run in one paragraph: counts, failures with reasons, avatar locations, and left-out files.
+
+    Args:
+        outcomes: outcomes of this run.
+        skipped: number of people finished before this run.
+        folder: folder with the avatars and the report.
+    """
+    outcomes = list(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+    parts = [f"{len(finished)} finished"]
+    parts += [f"{skipped} were finished before"] if skipped else []
+    parts += [f"{len(failed)} failed"] if failed else []
+    lines = [", ".join(parts)] + [f"  {outcome.name}: {outcome.reason}" for outcome in failed[:_SHOWN]]
+    lines += [f"  and {len(failed) - _SHOWN} more: see {REPORT_FILE}"] if len(failed) > _SHOWN else []
+    for outcome in finished[:_SHOWN]:
+        lines += _made(outcome)
+    if skipped or len(finished) > _SHOWN:
+        lines.append(f"  all avatars are in {folder}; what each was made from is in {folder / REPORT_FILE}")
+    if unnamed := sum(len(outcome.left_out) for outcome in finished[_SHOWN:]):
+        lines.append(f"  {unnamed} more files were left out: the report names them")
+    return "\n".join(lines)
+
+
+def _made(outcome: Outcome) -> list[str]:
+    """Describe one avatar: its path, the number of images, and the left-out files."""
+    of = f" of {outcome.looked_at}" if outcome.looked_at else ""
+    spare = f" ({outcome.spare} more would have served)" if outcome.spare else ""
+    lines = [f"  {outcome.name}: {outcome.avatar}, from {outcome.shots}{of} pictures{spare}"]
+    lines += [f"    left out: {file}: {why}" for file, why in outcome.left_out[:_FILES_SHOWN]]
+    more = len(outcome.left_out) - _FILES_SHOWN
+    return lines + ([f"    and {more} more: see {REPORT_FILE}"] if more > 0 else [])
+
+
+def _parsed(line: bytes) -> Outcome | None:
+    try:
+        record: Any = json.loads(line)
+        record["left_out"] = tuple(LeftOut(**left) for left in record.get("left_out", ()))
+        return Outcome(**record)
+    except (AttributeError, ValueError, TypeError):
+        return None
+
+
+MADE_FROM = "made_from"
+"""Key of an avatar's description under which the result of `made_from` is stored."""
+
+_ANEW = "remove it, or choose another folder"
+
+
+class EnrolmentError(ValueError):
+    """Fine-tuning cannot start; the message says why and what to do."""
+
+
+class Saving(NamedTuple):
+    """What is written for each person, and where."""
+
+    folder: Path
+    compact: Bits | None = None
+    preview: bool = False
+    notes: Mapping[str, Any] = {}
+    """JSON values stored in every avatar."""
+    signer: Signer | None = None
+    """Signer of the previews' manifests; chosen by `load_signer` by default."""
+
+    def avatar(self, name: str) -> Path:
+        """Path of a person's avatar."""
+        return self.folder / f"{name}.safetensors"
+
+
+def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
+    """Compute a SHA-256 digest of the meta weights and the settings, to recognize avatars made with the same ones."""
+    text = json.dumps({"meta": meta.digest, "settings": settings}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def made_from(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
+    """Fingerprint a person's inputs beyond `request_digest`.
+
+    An avatar made from other images is then never taken for this person's. Files are identified by their bytes,
+    independent of their names. An unreadable file is identified by its name, because it is left out.
+
+    Returns:
+        JSON values.
+    """
+    try:
+        files = picture_files(person.shots)
+    except OSError:  # reading the shots will report the reason
+        files = [person.shots]
+    return {
+        "pictures": hashlib.sha256("\n".join(sorted(map(_bytes_or_name, files))).encode()).hexdigest(),
+        "landmarks": None if person.landmarks is None else _bytes_or_name(person.landmarks),
+        "max_shots": SHOT_COUNTS[-1] if max_shots is None else max_shots,
+        "compact": saving.compact,
+    }
+
+
+def unfinished(
+    people: Sequence[PersonRequest], saving: Saving, *, max_shots: int | None = None, report: Report | None = None
+) -> list[PersonRequest]:
+    """Return the people whose avatar is missing or was left damaged by a crash or a full disk.
+
+    Args:
+        people: requested people; the images of people with an avatar are read and compared with those it was made from.
+        saving: where avatars are written, and with which settings.
+        max_shots: maximum number of images used per person.
+        report: report that receives missing lines of finished avatars, left out when a run was killed in between.
+
+    Raises:
+        EnrolmentError: if an avatar was made with other meta weights, settings, consent or images, or the file is not
+            an avatar.
+        ConsentError: if the consent record of a finished person cannot be read.
+        OSError: if a file cannot be read or written.
+    """
+    known = {} if report is None else read_report(saving.folder, missing_ok=True)
+    left = []
+    for person in people:
+        path = saving.avatar(person.name)
+        made = _description(path)
+        if made is None:
+            left.append(person)
+            continue
+        _check_same(path, made, person, saving, max_shots)
+        if report is not None and (person.name not in known or known[person.name].status != "finished"):
+            outcome = _outcome(person.name, path)
+            if outcome is None:
+                left.append(person)
+            else:
+                report.enter(outcome)
+    return left
+
+
+def _description(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_description(path, file_format=FORMAT) if path.exists() else None
+    except OtherFormatError as error:
+        raise EnrolmentError(f"{error}; {_ANEW}") from error
+    except TensorFileError:
+        return None
+
+
+def _check_same(
+    path: Path, made: Mapping[str, Any], person: PersonRequest, saving: Saving, max_shots: int | None
+) -> None:
+    """Check that an existing avatar was made with the inputs and settings of this run."""
+    if made.get("request") != saving.notes.get("request"):
+        raise EnrolmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
+    if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
+        raise EnrolmentError(f"{path} was made with another consent record, or with none: {_ANEW}")
+    before, now = made.get(MADE_FROM), made_from(person, saving, max_shots=max_shots)
+    before = before if isinstance(before, Mapping) else {}
+    if any(before.get(name) != now[name] for name in ("pictures", "landmarks")):
+        raise EnrolmentError(
+            f"{path} was made from other pictures than those at {person.shots}: {_ANEW}, or give another name"
+        )
+    if before != now:
+        raise EnrolmentError(f"{path} was made with another --max-shots or --compact: {_ANEW}")
+
+
+def _outcome(name: str, path: Path) -> Outcome | None:
+    """Reconstruct the outcome from an avatar file; None if the file is damaged."""
+    try:
+        _, made, digest = read_tensors(path)
+        shots, steps, best_of = (int(made[key]) for key in ("shots", "steps", "best_of"))
+    except (AvatarError, KeyError, TypeError, ValueError):
+        return None
+    return Outcome(name, "finished", shots=shots, avatar=str(path), steps=steps, best_of=best_of, digest=digest)
+
+
+def _bytes_or_name(file: Path) -> str:
+    try:
+        return file_digest(file)
+    except ConsentError:
+        return f"unreadable: {file.name}"

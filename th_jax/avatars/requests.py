@@ -1,0 +1,152 @@
+"""Requests for avatars: one person by name and images, or a CSV file of many people, checked before any work."""
+
+import csv
+import io
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from th_jax.consent import NO_CONSENT
+from th_jax.text import read_text
+
+MANIFEST_COLUMNS = ("name", "shots", "landmarks", "consent")
+"""`landmarks` is optional: a file of 68 hand-marked points for a single photo. `consent` is the path of a consent
+record, or "none"."""
+
+MAX_MANIFEST_BYTES = 64 * 2**20
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move a terminal's cursor, end a line or change the text direction; names with them would be displayed
+as other names."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+
+
+class PersonRequest(NamedTuple):
+    """A person to fine-tune; the name becomes the avatar's file name."""
+
+    name: str
+    shots: Path
+    """A photo, a folder of photos, or a video."""
+    landmarks: Path | None = None
+    """68 hand-marked points, for a single photo."""
+    consent: Path | None = None
+    """Path of the consent record. None is an explicit choice, which the avatar and its outputs then state."""
+
+
+def check_name(name: str) -> str:
+    """Check a person's name, which becomes a file name, and return it.
+
+    Raises:
+        ValueError: if the name has characters other than letters, digits, `_`, `-` and `.`, or starts with a dot or
+            dash.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name[:100]!r} cannot name an avatar: use 1 to 100 letters, digits, _, - and ., the first no dot or dash"
+        )
+    return name
+
+
+def one_person(
+    shots: Path, *, name: str | None = None, landmarks: Path | None = None, consent: Path | None = None
+) -> PersonRequest:
+    """Make the request for one person, named after their folder or file by default.
+
+    Raises:
+        ValueError: if the images do not exist, if the name is not a valid file name, or if converting it would drop
+            letters: Анна and Пётр must not both become "_".
+    """
+    if not shots.exists():
+        raise ValueError(f"there are no pictures at {shots}: give a folder of photos, a photo or a video")
+    if name is None:
+        called = shots.resolve().name if shots.is_dir() else shots.resolve().stem  # ada.2023 is a folder's full name
+        name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", called).lstrip("-.")
+        if not called.isascii() or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{called[:100]!r} cannot name an avatar whole: give a name of up to 100 letters A to Z, digits, _, - and . "
+                "with --name"
+            )
+    return PersonRequest(check_name(name), shots, landmarks, consent)
+
+
+def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
+    """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks and consent.
+
+    Paths are relative to the file's folder and may not leave it, so that a file from another source can only read the
+    data that it was distributed with. Images and consent records are checked later, person by person.
+
+    Args:
+        path: CSV file.
+        unrecorded: if True, treat people without a consent entry as if "none" were written there.
+
+    Raises:
+        ValueError: if the file is malformed, or a person has no consent entry; the message gives the line.
+        FileNotFoundError: if the file does not exist.
+        OSError: if the file cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no manifest at {path}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file: a manifest of people is a CSV file")
+    if status.st_size > MAX_MANIFEST_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB: no manifest of people")
+    text = read_text(path)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
+    header = [column.strip() for column in rows[0]] if rows else []
+    if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):
+        raise ValueError(
+            f"{path} must begin with a header of the columns name,shots (and perhaps landmarks and consent), but begins "
+            f"with {','.join(header)[:100]!r}"
+        )
+    people: list[PersonRequest] = []
+    lines: dict[str, int] = {}
+    for line, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        person = _person(path, line, header, row, unrecorded)
+        if (first := lines.setdefault(person.name.lower(), line)) != line:
+            raise ValueError(f"{path}, line {line}: {person.name!r} is already in line {first}")
+        people.append(person)
+    if not people:
+        raise ValueError(f"{path} names nobody")
+    return people
+
+
+def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], unrecorded: bool) -> PersonRequest:
+    if len(row) != len(header):
+        raise ValueError(f"{path}, line {line}: {len(header)} columns were expected, but {len(row)} came")
+    cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
+    try:
+        name = check_name(cells["name"])
+        landmarks = _inside(path.parent, cells["landmarks"]) if cells.get("landmarks") else None
+        shots, recorded = _inside(path.parent, cells["shots"]), cells.get("consent", "")
+        if not recorded and not unrecorded:
+            raise ValueError(
+                "there is no consent record: name it in a column consent or write none there, or add --consent none for all"
+            )
+        consent = _inside(path.parent, recorded) if recorded not in ("", NO_CONSENT) else None
+        return PersonRequest(name, shots, landmarks, consent)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {line}: {error}") from error
+
+
+def _inside(folder: Path, written: str) -> Path:
+    if not written or "\0" in written:
+        raise ValueError("the pictures are missing: name a folder of photos, a photo or a video")
+    if _CONTROL.search(written):
+        raise ValueError(f"{written[:100]!a} holds characters that cannot be shown: give the file another name")
+    inside = folder / written
+    try:
+        leaves = Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # a symlink loop, or a name that is too long
+        raise ValueError(f"{written[:100]!r} cannot be found: {error}") from error
+    if leaves:
+        raise ValueError(f"{written[:100]!r} lies outside of the manifest's folder")
+    return inside

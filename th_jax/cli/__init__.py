@@ -1,0 +1,1 @@
+"""The commands of `th-jax`, one module each; `main` is the entry point."""

@@ -1,0 +1,127 @@
+"""`th-jax animate`: an avatar with the motion of a video, of landmarks, or of a camera."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from th_jax.avatars.file import load_avatar
+from th_jax.cli.options import DONE, INTERRUPTED, add_signing_options, new_parser
+from th_jax.consent import check_driving
+from th_jax.driving.animate import Animation, animate
+from th_jax.driving.camera import camera_number, drive_with_camera, missing_window
+from th_jax.driving.driver import is_landmark_file
+from th_jax.driving.output import note_unmarked, unmarked_log
+from th_jax.driving.panels import parse_layout
+from th_jax.driving.poses import target_shape, wants_pupils
+from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.provenance import unmarked_path
+from th_jax.provenance.signing_options import tried_signer
+from th_jax.render import CHUNK
+
+
+def less_memory(options: argparse.Namespace) -> str:
+    """What to change when memory does not suffice."""
+    return f"lower --chunk, which is {options.chunk}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = new_parser(
+        "animate",
+        "Drives an avatar: a video of a face, or a file of landmarks, becomes a video of the avatar.",
+        example="th-jax animate --avatar avatars/ada.safetensors --driver speech.mp4 --out ada.mp4",
+    )
+    made.add_argument("--avatar", type=Path, required=True, help="an avatar's file")
+    made.add_argument("--meta", help="meta weights of a small avatar: file, run or name; the bundled ones by default")
+    made.add_argument("--driver", required=True, help="a video, landmarks.npz, or camera:0")
+    made.add_argument("--out", type=Path, help="ends in .mp4, .gif, .png or .jpg")
+    made.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
+    made.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
+    made.add_argument("--smoothing-beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
+    made.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
+    made.add_argument(
+        "--follow",
+        choices=("face", "segment"),
+        default="face",
+        help="crop that moves with the face, or fixed a segment",
+    )
+    made.add_argument("--strict", action="store_true", help="frames beyond what the weights learned are an error")
+    made.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="look for the driver's pupils")
+    made.add_argument("--fps", type=float, help="frames a second of landmarks.npz")
+    made.add_argument("--seconds", type=float, help="of the driver to use, from its start")
+    made.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
+    made.add_argument("--mute", action="store_true", help="leave the driver's sound out")
+    made.add_argument("--require-audio", action="store_true", help="refuse a driver whose sound cannot be kept")
+    made.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
+    made.add_argument(
+        "--unmarked-output-for-research", action="store_true",
+        help="leave watermark and manifest out: the file's name and the avatar's log will say so",
+    )  # fmt: skip
+    made.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
+    add_signing_options(made)
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drive the avatar; an interrupted run leaves nothing behind."""
+    try:
+        print(_drive(options))
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def _drive(chosen: argparse.Namespace) -> str:
+    number = camera_number(chosen.driver)
+    from_file = is_landmark_file(chosen.driver)
+    cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
+    smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
+    if smoothing is not None:
+        LandmarkFilter(smoothing)  # refuses settings that are none
+    layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
+    gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
+    if number is None and chosen.out is None:
+        raise ValueError("--out is missing: where should the film go?")
+    if number is not None and chosen.strict:
+        raise ValueError("a camera's frames are not known beforehand: leave --strict away")
+    if number is not None and chosen.out is not None:
+        raise ValueError("a camera is shown in a window and not recorded: leave --out away")
+    if number is not None and (reason := missing_window()) is not None:
+        raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
+    signer = None
+    if number is None and not chosen.unmarked_output_for_research:
+        signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
+    elif chosen.signing_key is not None or chosen.signing_certificate is not None:
+        option = "--signing-certificate" if chosen.signing_key is None else "--signing-key"
+        raise ValueError(f"nothing is signed of a camera's pictures or of unmarked output: leave {option} away")
+    loaded = load_avatar(chosen.avatar, meta=chosen.meta)
+    if number is not None:
+        check_driving(loaded.description, consents=chosen.consents)
+        target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
+        shown = drive_with_camera(
+            loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=chosen.follow
+        )
+        return f"camera {number}: {shown} frames shown"
+    out = unmarked_path(chosen.out) if chosen.unmarked_output_for_research else chosen.out
+    if chosen.unmarked_output_for_research:
+        note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
+    done = animate(
+        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
+        sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
+        signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,
+    )  # fmt: skip
+    return _summary(done)
+
+
+def _summary(done: Animation) -> str:
+    missing = f": the driver's {done.missing_sound}" if done.missing_sound else ""
+    frames = (
+        f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound{missing}"
+    )
+    notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
+    notes += [f"{done.segments} segments, each with its own squares"] if done.segments > 1 else []
+    notes += [str(done.out_of_range)] if done.out_of_range.frames else []
+    notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
+    return "; ".join([f"{done.path}: {frames}", *notes])

@@ -1,0 +1,34 @@
+"""`th-jax curves`: a plot of the metrics of training runs."""
+
+import argparse
+from pathlib import Path
+
+from th_jax.cli.options import DONE, new_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = new_parser(
+        "curves", "Plots the metrics of training runs, several runs in one picture.",
+        example="th-jax curves runs/heads_64 runs/heads_128 --out curves.png",
+    )  # fmt: skip
+    made.add_argument("runs", type=Path, nargs="+", help="folders of runs, or metrics.jsonl files")
+    made.add_argument("--out", type=Path, required=True, help="the image to write")
+    made.add_argument("--panel", action="append", help="a metric to plot; may be given several times")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the metrics and write the plot."""
+    from th_jax.evaluation.curves import PANELS, draw_curves
+    from th_jax.provenance import Kind, Provenance, write_image
+    from th_jax.storage.run_folder import read_metrics
+
+    files = [path / "metrics.jsonl" if path.is_dir() else path for path in options.runs]
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise ValueError(f"there are no metrics at {', '.join(missing)}")
+    runs = {(path.parent if path.stem == "metrics" else path).stem: read_metrics(path) for path in files}
+    picture = draw_curves(runs, panels=options.panel or PANELS)
+    write_image(options.out, picture, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
+    print(options.out)
+    return DONE

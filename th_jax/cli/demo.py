@@ -1,0 +1,154 @@
+"""Everything once, with bundled data: two people fine-tuned and driven, in out/demo.mp4 and out/contact_sheet.png.
+
+A rendered person whom the weights never saw gives eight frames; the astronaut Eileen Collins gives one portrait. `th-jax
+finetune` makes their avatars, and a video of a third person drives both.
+"""
+
+import argparse
+import csv
+import dataclasses
+import shlex
+import shutil
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from th_jax.avatars.file import LoadedAvatar, load_avatar
+from th_jax.cli import finetune
+from th_jax.cli.consent import Basis, Use, make_consent, write_consent
+from th_jax.cli.options import DONE, add_signing_options, new_parser
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
+from th_jax.data.shots import load_shots
+from th_jax.driving.driver import frames_on_screen, track_driver
+from th_jax.driving.panels import driver_crops
+from th_jax.driving.poses import driving_poses, target_shape
+from th_jax.faces import placement_of
+from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.landmarks.smooth import OneEuro
+from th_jax.provenance import Kind, Provenance, Signer, write_image, write_video
+from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.watermark.messages import Marking, mark_frames, marking_of
+from th_jax.render import FEW, render
+
+PORTRAIT = Path(__file__).parent.parent / "assets" / "portrait" / "astronaut.jpg"
+HEAD, DRIVER = 3, 8
+"""Numbers of two held-out people: the one who is learned, and the one who drives."""
+
+HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
+SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
+
+
+def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
+    """Write the shots, their consent records, the manifest and the driving film; returns manifest and film."""
+    records = VideoRecords(bundled_heads(), "heldout")
+    head = folder / "head"
+    head.mkdir(parents=True)
+    for index in np.linspace(0, 63, SHOTS).round().astype(int):
+        (head / f"{index:02}.jpg").write_bytes(bytes(records.read(HEAD).frames[index]))
+    shutil.copy(PORTRAIT, folder / "astronaut.jpg")
+    with (folder / "people.csv").open("w", newline="") as file:
+        rows = [["head", "head", HEAD_CONSENT], ["astronaut", "astronaut.jpg", ASTRONAUT_CONSENT]]
+        csv.writer(file).writerows([["name", "shots", "consent"], *rows])
+    everybody = (Use.EDUCATION, Use.PUBLICATION)
+    nobody = make_consent(head, subject="a rendered head", basis=Basis.SYNTHETIC, uses=everybody)
+    write_consent(folder / HEAD_CONSENT, nobody)
+    collins = make_consent(
+        folder / "astronaut.jpg", subject="Eileen Collins", basis=Basis.PUBLIC_DOMAIN, uses=everybody,
+        scope="NASA's portrait, to show what this software does; she was not asked",
+    )  # fmt: skip
+    write_consent(folder / ASTRONAUT_CONSENT, collins)
+    film = folder / "driver.mp4"
+    frames = (decode_frame(jpeg, size=FRAME_SIZE) for jpeg in records.read(DRIVER).frames)
+    record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="a bundled head")
+    write_video(film, frames, fps=FPS, provenance=record, crf=12, signer=signer)
+    return folder / "people.csv", film
+
+
+def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
+    """The driver's crops and the landmark images as the first avatar has them, and each avatar's frames with its mark.
+
+    Returns:
+        UInt8 `[F, H, W, 3]` each, enlarged.
+    """
+    rows: list[np.ndarray] = []
+    for loaded in avatars:
+        size = loaded.networks.image_size
+        with track_driver(film, rest=placement_of(loaded.landmarks)) as driving:
+            shown = frames_on_screen(driving.times, driving.fps)
+            # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
+            target = target_shape(loaded, "shape")
+            poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
+            points = np.stack(list(poses))
+            if not rows:
+                rows = [enlarged(driver_crops(driving, shown, size=size))]
+                rows.append(enlarged(landmark_pictures(points, size=size)))
+        made = enlarged(render(loaded.networks, loaded.avatar, points, chunk=FEW))
+        rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
+    return rows
+
+
+def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """For the eye: 64 px are few."""
+    return np.stack([cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC) for frame in frames])
+
+
+def marking(loaded: LoadedAvatar) -> Marking:
+    """The watermark of an avatar's enlarged frames: put in after enlarging, which would blur it."""
+    made = marking_of(loaded.digest, size=SCALE * loaded.networks.image_size, kind="film")
+    assert made is not None
+    return made
+
+
+def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
+    """A row each of driver, landmarks and avatars, at some moments; before each avatar one of its shots, enlarged too."""
+    moments = np.linspace(0, len(rows[0]) - 1, COLUMNS).round().astype(int)
+    blank = np.full_like(rows[0][0], 255)
+    first = [blank, blank, *shots]
+    return picture_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = new_parser("demo", __doc__, example="th-jax demo --out out")
+    made.add_argument("--out", type=Path, default=Path("out"), help="folder to write to; its demo folder is made anew")
+    add_signing_options(made)
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather, fine-tune, drive and write."""
+    signer = tried_signer(options.signing_key, options.signing_certificate)
+    out = options.out
+    shutil.rmtree(out / "demo", ignore_errors=True)
+    manifest, film = gather(out / "demo" / "people", signer=signer)
+    command = ["--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo"), "--preview"]
+    named = {"--signing-key": options.signing_key, "--signing-certificate": options.signing_certificate}
+    command += [part for name, file in named.items() if file is not None for part in (name, str(file.resolve()))]
+    print(f"$ th-jax finetune {shlex.join(command)}", flush=True)
+    if code := finetune.run(finetune.parser().parse_args(command)):
+        return code
+    people = ("head", "astronaut")
+    avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta="heads") for name in people]
+    rows = drive(film, avatars)
+    size = avatars[0].networks.image_size
+    files = ("head", "astronaut.jpg")
+    shots = enlarged(
+        np.asarray(load_shots(out / "demo" / "people" / name, size=size, shots=1).frames[0]) for name in files
+    )
+    record = dataclasses.replace(
+        avatars[1].provenance, kind=Kind.COMPOSITE, watermark=marking(avatars[1]).message,
+        inputs=tuple(digest for one in reversed(avatars) for digest in one.provenance.inputs),
+        notes=f"beside it the avatar of a rendered head, {avatars[0].digest}, watermark {marking(avatars[0]).message}",
+    )  # fmt: skip
+    frames = (np.concatenate([row[f] for row in rows], axis=1) for f in range(len(rows[0])))
+    write_video(out / "demo.mp4", frames, fps=FPS, provenance=record, signer=signer)
+    write_image(out / "contact_sheet.png", sheet(rows, list(shots)), provenance=record, signer=signer)
+    print(
+        f"{out / 'demo.mp4'}: driver, landmarks, the rendered head from {SHOTS} frames, the astronaut from one portrait"
+    )
+    print(f"{out / 'contact_sheet.png'}: the same at {COLUMNS} moments, with a shot of each person on the left")
+    return DONE

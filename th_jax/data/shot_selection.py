@@ -1,0 +1,318 @@
+"""Selects shot candidates from photos and videos: faces are detected directly, on copies, or marked by hand.
+
+Photos include paintings and pictures of statues.
+"""
+
+import enum
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from th_jax.data.landmark_file import MIN_FACE, read_landmark_file
+from th_jax.faces import (
+    Square,
+    detect_faces,
+    face_descriptor,
+    face_size,
+    most_prominent,
+    segment_square,
+    segments,
+    settled_landmarks,
+    track_faces,
+)
+from th_jax.faces.copies import COPY_SCORE, DOUBTFUL, CopyFace, face_roll, find_on_copies, second_look
+from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Limits, MediaError, Video, open_video, read_image
+
+
+class Verdict(enum.StrEnum):
+    """Outcome for an image."""
+
+    USED = "used"
+    SPARE = "spare"
+    """Usable, but other images show more varied poses."""
+    NO_FACE = "no face"
+    SEVERAL_FACES = "several faces"
+    """Another face has at least half the score and 0.6 of the side of the most prominent one."""
+    TOO_SMALL = "too small"
+    OTHER_PERSON = "other person"
+    """A segment of a video whose face differs from that of the longest segment."""
+    UNREADABLE = "unreadable"
+    NOT_LOOKED_AT = "not looked at"
+    """A file in a folder of photos with a suffix that is not read as an image."""
+
+
+class Source(NamedTuple):
+    """An examined image."""
+
+    path: Path
+    time: float | None
+    """Time within a video in seconds; None for a photo."""
+    verdict: Verdict
+    detail: str = ""
+
+
+class Candidate(NamedTuple):
+    """A usable image."""
+
+    source: int
+    """Index in the list of sources."""
+    landmarks: Float[np.ndarray, "P 2"]
+    """Landmarks in pixels of the image after its quarter turns."""
+    square: Square
+    """Square in the image after its quarter turns."""
+    quarter_turns: int = 0
+    """Counterclockwise quarter turns, as for `numpy.rot90`, that bring the face upright."""
+
+
+_NOTES = (".txt", ".csv", ".json", ".pts", ".md", ".xml", ".xmp", ".aae", ".ini", ".db")
+"""Suffixes of files that commonly accompany images; they are skipped silently."""
+
+
+class _Found(NamedTuple):
+    """Outcome for one photo; without landmarks it cannot be used."""
+
+    verdict: Verdict
+    detail: str
+    landmarks: Float[np.ndarray, "P 2"] | None = None
+
+
+def candidates_of_photos(
+    path: Path, *, context: float, limits: Limits, wanted: int, landmarks: Path | None = None
+) -> tuple[list[Source], list[Candidate]]:
+    """Find shot candidates in a photo or a folder of photos.
+
+    Copies (`th_jax.faces.copies.find_on_copies`) are searched if no face is found, or a doubtful one that a second look
+    does not confirm, and only while fewer than `wanted` photos are usable, so that folders of thousands stay fast. An
+    image whose face is rotated by more than 45 degrees is turned by quarters until the face is upright.
+
+    Args:
+        path: photo or folder of photos.
+        context: scale of the square (`segment_square`).
+        limits: limits on each photo.
+        wanted: number of usable photos after which copies are no longer searched.
+        landmarks: file of hand-marked landmarks for a single photo (`read_landmark_file`); no face is detected then.
+
+    Returns:
+        All photos examined and all files of the folder that were skipped; and the usable photos.
+
+    Raises:
+        MediaError: if a single photo cannot be read.
+        ValueError: if a folder has no images, or landmarks are given for a folder; and as `read_landmark_file`.
+        ImportError: if the extra `video` is not installed.
+    """
+    if landmarks is not None and path.is_dir():
+        raise ValueError(
+            f"landmarks made by hand are those of one photo, but {path} is a folder: name the photo itself"
+        )
+    photos, others = [path], list[Source]()
+    if path.is_dir():
+        photos, others = _of_folder(path)
+        if not photos:
+            seen = f"; not looked at: {_named([source.path for source in others])}" if others else ""
+            raise ValueError(
+                f"the folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}); name a video itself{seen}"
+            )
+    sources: list[Source] = []
+    candidates: list[Candidate] = []
+    for photo in photos:
+        try:
+            frame = read_image(photo, limits=limits)
+        except MediaError as error:
+            if not path.is_dir():
+                raise
+            sources.append(Source(photo, None, Verdict.UNREADABLE, str(error)))
+            continue
+        if landmarks is None:
+            found = _face_of(frame, copies=len(candidates) < wanted)
+        else:
+            found = _marked(frame, landmarks)
+        detail = found.detail
+        if found.landmarks is not None:
+            candidate = _standing(frame, found.landmarks, len(sources), context)
+            candidates.append(candidate)
+            if candidate.quarter_turns:
+                detail += f"; the picture is turned by {(0, 90, 180, -90)[candidate.quarter_turns]}°"
+        sources.append(Source(photo, None, found.verdict, detail))
+    return sources + others, candidates
+
+
+def _named(files: Sequence[Path], *, most: int = 10) -> str:
+    """List the first file names, and the number of further ones."""
+    names = ", ".join(file.name for file in files[:most])
+    return names if len(files) <= most else f"{names} and {len(files) - most} more"
+
+
+def turned_points(
+    points: Float[np.ndarray, "*batch 2"], *, height: int, width: int, quarter_turns: int
+) -> Float[np.ndarray, "*batch 2"]:
+    """Convert pixel coordinates in an image of this size to those after `numpy.rot90(image, quarter_turns)`.
+
+    Quarter turns are counterclockwise.
+    """
+    for turn in range(quarter_turns % 4):
+        extent = width if turn % 2 == 0 else height
+        points = np.stack([points[..., 1], extent - points[..., 0]], axis=-1)
+    return points
+
+
+def _of_folder(folder: Path) -> tuple[list[Path], list[Source]]:
+    """List a folder's photos, and other files that may have been meant as images."""
+    photos: list[Path] = []
+    others: list[Source] = []
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if path.name[0] == ".":
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            photos.append(path)
+        elif suffix not in _NOTES:
+            others.append(Source(path, None, Verdict.NOT_LOOKED_AT, _why_not(path)))
+    return photos, others
+
+
+def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "a folder in the folder: name it itself, or move its pictures up"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "a video among photos: name it itself"
+    ending = path.suffix or "no ending"
+    return f"not read: {ending} is none of {', '.join(IMAGE_SUFFIXES)}; save it as one of these if it is a picture"
+
+
+def _marked(frame: UInt8[np.ndarray, "H W 3"], file: Path) -> _Found:
+    height, width = frame.shape[:2]
+    points = read_landmark_file(file, height=height, width=width)
+    return _Found(Verdict.USED, f"landmarks of {file.name}, face {float(face_size(points)):.0f} px", points)
+
+
+def _face_of(frame: UInt8[np.ndarray, "H W 3"], *, copies: bool) -> _Found:
+    faces = detect_faces(frame)
+    if not faces:
+        on_copy = find_on_copies(frame) if copies else None
+        return _Found(Verdict.NO_FACE, "") if on_copy is None else _on_copy(on_copy)
+    face, rivals = most_prominent(faces)
+    if copies and face.score < DOUBTFUL and second_look(frame, face) < COPY_SCORE and (found := find_on_copies(frame)):
+        return _on_copy(found)
+    if rivals:
+        return _several(rivals)
+    if face.box.side < MIN_FACE:
+        return _too_small(face.box.side)
+    return _Found(
+        Verdict.USED, f"score {face.score:.2f}, face {face.box.side:.0f} px", settled_landmarks(frame, face.box)
+    )
+
+
+def _on_copy(found: CopyFace) -> _Found:
+    side = float(face_size(found.landmarks))
+    if found.rivals:
+        return _several(found.rivals)
+    if side < MIN_FACE:
+        return _too_small(side)
+    return _Found(
+        Verdict.USED, f"score {found.score:.2f}, face {side:.0f} px, found on a copy: {found.copy}", found.landmarks
+    )
+
+
+def _several(rivals: int) -> _Found:
+    return _Found(Verdict.SEVERAL_FACES, f"{rivals + 1} of similar score and size: crop it to one person")
+
+
+def _too_small(side: float) -> _Found:
+    return _Found(Verdict.TOO_SMALL, f"the face is {side:.0f} px wide, {MIN_FACE:.0f} are needed")
+
+
+def _standing(
+    frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "P 2"], source: int, context: float
+) -> Candidate:
+    """Turn the image by quarters until its face is upright, as in training, and compute its square."""
+    height, width = frame.shape[:2]
+    turns = round(face_roll(landmarks) / 90) % 4
+    points = turned_points(landmarks, height=height, width=width, quarter_turns=turns)
+    if turns % 2:
+        height, width = width, height
+    square = segment_square(points[None], height=height, width=width, context=context)
+    return Candidate(source, points, square, turns)
+
+
+SAMPLES_A_SECOND = 5.0
+
+MAX_SAMPLES = 300
+"""Number of frames of a video examined per second, and the maximum in total, evenly spaced."""
+
+SAME_PERSON = 0.6
+"""Maximum L2 distance of two face descriptors of the same person."""
+
+
+def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[list[Source], list[Candidate]]:
+    """Find shot candidates in a video.
+
+    Args:
+        path: local video.
+        context: scale of the square (`segment_square`).
+        limits: limits on the video.
+
+    Returns:
+        All frames examined, and the usable ones.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ValueError: if the context is not positive.
+        ImportError: if the extra `video` is not installed.
+    """
+    times: list[float] = []
+
+    def frames(video: Video) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        for time, frame in _samples(video):
+            times.append(time)
+            yield frame
+
+    with open_video(path, limits=limits) as video:
+        track = track_faces(frames(video), detect_every=1)
+        sources = [Source(path, time, Verdict.NO_FACE) for time in times]
+        stretches, (width, height) = segments(track), video.size
+        others = _other_people(video, stretches, track.landmarks, times)
+    candidates = []
+    for number, stretch in enumerate(stretches):
+        square = segment_square(track.landmarks[stretch], height=height, width=width, context=context)
+        for i in range(stretch.start, stretch.stop):
+            side = float(face_size(track.landmarks[i]))
+            if np.isnan(side):
+                continue
+            verdict = Verdict.OTHER_PERSON if number in others else Verdict.USED
+            verdict = Verdict.TOO_SMALL if side < MIN_FACE else verdict
+            sources[i] = sources[i]._replace(verdict=verdict, detail=f"face {side:.0f} px")
+            if verdict is Verdict.USED:
+                candidates.append(Candidate(i, track.landmarks[i], square))
+    return sources, candidates
+
+
+def _samples(video: Video) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
+    """Yield frames spread over the video, each once."""
+    if video.duration is None:
+        pairs = video.frames()
+        step = 1 / SAMPLES_A_SECOND
+    else:
+        count = int(np.clip(video.duration * SAMPLES_A_SECOND, 1, MAX_SAMPLES))
+        pairs = video.frames_at(np.arange(count) * (video.duration / count))
+        step = 0.0
+    last = -np.inf
+    for time, frame in pairs:
+        if time > last and time >= last + step:
+            last = time
+            yield time, frame
+
+
+def _other_people(
+    video: Video, stretches: list[slice], landmarks: Float[np.ndarray, "S 68 2"], times: list[float]
+) -> set[int]:
+    """Return the numbers of the segments that show another person than the longest one."""
+    if len(stretches) < 2:
+        return set()
+    firsts = [stretch.start for stretch in stretches]  # a segment begins with a detected face
+    frames = video.frames_at(times[i] for i in firsts)
+    people = [face_descriptor(frame, landmarks[i]) for i, (_, frame) in zip(firsts, frames, strict=True)]
+    main = people[int(np.argmax([s.stop - s.start for s in stretches]))]
+    return {n for n, person in enumerate(people) if np.linalg.norm(person - main) >= SAME_PERSON}

@@ -1,0 +1,239 @@
+"""Animates an avatar with a driving video or a landmark file, and keeps the driver's sound.
+
+The driver is streamed twice: first for landmarks, and then for frames, only if the layout shows them. Memory does not
+grow with the driver's length.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from th_jax.avatars.file import LoadedAvatar
+from th_jax.consent import check_driving
+from th_jax.driving.driver import (
+    GIF_FPS,
+    GIF_FRAMES,
+    STILLS,
+    SUFFIXES,
+    Driving,
+    Follow,
+    OutOfRange,
+    check_length,
+    check_range,
+    decided_sound,
+    frames_on_screen,
+    is_landmark_file,
+    read_landmarks,
+    track_driver,
+)
+from th_jax.driving.output import record_of_driving, write_frames
+from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.driving.poses import driving_poses, target_shape, wants_pupils
+from th_jax.faces import placement_of
+from th_jax.landmarks.retarget import Retargeting
+from th_jax.landmarks.smooth import OneEuro
+from th_jax.provenance import Signer
+from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.watermark.messages import marking_of
+from th_jax.provenance.write import check_target
+from th_jax.render import CHUNK, draw_stream, render_stream
+from th_jax.storage.files import check_place
+
+_STILL_SECONDS = 1.0
+"""Seconds of the driver tracked beyond the moment of a still."""
+
+Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
+
+
+class Animation(NamedTuple):
+    """The result of `animate`."""
+
+    path: Path
+    frames: int
+    fps: Fraction
+    without_face: int
+    """Number of frames that repeat the last pose because no face was detected in the driver."""
+    segments: int
+    """Number of segments of the driver, each with its own squares."""
+    damaged_frames: int
+    """Number of driver frames that could not be decoded."""
+    sound: bool
+    """Whether the output has sound that is not entirely silent."""
+    out_of_range: OutOfRange
+    """Number of frames whose landmarks lie outside the range of the training data."""
+    missing_sound: str | None = None
+    """Reason why requested sound is missing, such as "is silent throughout"."""
+
+
+def animate(
+    loaded: LoadedAvatar,
+    driver: str | Path,
+    out: str | Path,
+    *,
+    layout: tuple[Panel, ...] = ("avatar",),
+    smoothing: OneEuro | None = None,
+    retargeting: Retargeting = "none",
+    follow: Follow = "face",
+    strict: bool = False,
+    gaze: bool | None = None,
+    fps: float | None = None,
+    seconds: float | None = None,
+    at: float = 0.0,
+    sound: bool = True,
+    require_audio: bool = False,
+    chunk: int = CHUNK,
+    consents: Path | None = None,
+    signer: Signer | None = None,
+    unmarked_for_research: bool = False,
+    progress: bool = False,
+) -> Animation:
+    """Write a video, GIF or still of the avatar with the driver's motion, with its provenance.
+
+    The suffix of `out` selects the format.
+
+    Args:
+        loaded: avatar to animate.
+        driver: local video, or npz file of landmarks (`read_landmarks`).
+        out: output file, ending in .mp4, .gif, .png or .jpg; written atomically.
+        layout: panels from left to right.
+        smoothing: settings of the landmark filter; no smoothing by default.
+        retargeting: "shape" transfers the driver's motion to the face shape of the avatar's shots.
+        follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
+        strict: if True, frames outside the range of the training data are an error, raised before anything is
+            generated.
+        gaze: whether to detect the driver's pupils; by default if the avatar's shots have pupils.
+        fps: frame rate of a landmark file, in frames per second.
+        seconds: duration of the driver to use, from its start; all of it by default.
+        at: time of a still within the driver, in seconds.
+        sound: whether a video keeps the driver's sound, if it is audible.
+        require_audio: if True, a driver whose sound cannot be kept is an error, raised before any work.
+        chunk: number of frames generated together.
+        consents: consent record or folder of records in which to look up whether the avatar's consent was revoked
+            (`check_driving`).
+        signer: signer of the manifest; chosen by `load_signer` by default.
+        unmarked_for_research: if True, write neither watermark nor manifest; the file name must say so
+            (`th_jax.provenance.unmarked_path`).
+        progress: whether to show a progress bar on a terminal.
+
+    Returns:
+        The output path, frame counts and rate, and what was found in the driver.
+
+    Raises:
+        ValueError, MediaError: if the driver cannot be read or shows no face, or if options are incompatible; no
+            partial file is left behind.
+        ConsentError: if the avatar's consent has expired or was revoked; the driver is not opened in that case.
+        ImportError: if the extra `video` is not installed.
+        OSError: if a file cannot be read or written.
+    """
+    check_driving(loaded.description, consents=consents)
+    if chunk < 1:
+        raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
+    out, driver = Path(out), Path(driver)
+    still = out.suffix.lower() in STILLS
+    _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
+    target, rest = target_shape(loaded, retargeting), placement_of(loaded.landmarks)
+    if signer is None and not unmarked_for_research:
+        signer = tried_signer(None, None)
+    kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
+    check_length(driver, out, at=at, seconds=seconds)
+    with ExitStack() as resources:
+        if is_landmark_file(driver):
+            driving = read_landmarks(driver, fps=fps, follow=follow, rest=rest)
+        else:
+            limit = at + _STILL_SECONDS if still else seconds
+            pupils = wants_pupils(loaded, gaze)
+            driving = resources.enter_context(
+                track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest)
+            )
+        rate, shown = _ticks(driving, out, seconds)
+        first = 0
+        if still:
+            first = round(at * rate)
+            if first >= len(shown):
+                raise ValueError(f"{driver} lasts {len(shown) / float(rate):.2f} s: there is no frame at {at:g} s")
+            shown = shown[: first + 1]
+
+        def poses() -> Iterator[np.ndarray]:  # from the start: the filter needs the earlier frames
+            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target)
+            return itertools.islice(every, first, None)
+
+        strange = check_range(poses(), strict=strict)
+        size = loaded.networks.image_size
+        marking = (
+            None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "film")
+        )
+        makers: dict[str, Callable[[], Frames]] = {
+            "driver": lambda: resources.enter_context(closing(driver_crops(driving, shown[first:], size=size))),
+            "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),
+            "avatar": lambda: render_stream(
+                loaded.networks, loaded.avatar, poses(), chunk=chunk, mark=marking and marking.mark
+            ),
+        }
+        frames = side_by_side([makers[panel]() for panel in layout])
+        record = record_of_driving(loaded, driver, layout=layout, marking=marking)
+        with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
+            write_frames(
+                out, iter(counted), fps=rate, provenance=record, audio_from=driving.video if kept else None,
+                signer=signer, unmarked_for_research=unmarked_for_research,
+            )  # fmt: skip
+        return Animation(
+            path=out,
+            frames=len(shown) - first,
+            fps=rate,
+            without_face=int((driving.segment[shown[first:]] < 0).sum()),
+            segments=int(driving.segment.max()) + 1,
+            damaged_frames=driving.damaged_frames,
+            sound=kept,
+            missing_sound=missing,
+            out_of_range=strange,
+        )
+
+
+def _check(
+    driver: Path,
+    out: Path,
+    layout: tuple[Panel, ...],
+    *,
+    at: float,
+    seconds: float | None,
+    fps: float | None,
+    unmarked: bool,
+) -> None:
+    """Check the options before decoding, to raise errors that would otherwise come after it."""
+    parse_layout(",".join(layout))
+    points = is_landmark_file(driver)
+    if out.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
+    check_place(out)
+    check_target(out, SUFFIXES, unmarked=unmarked)
+    if out.exists() and driver.exists() and out.samefile(driver):
+        raise ValueError(f"{out} is the driver itself, which would be overwritten")
+    if points and "driver" in layout:
+        raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
+    if fps is not None and not points:
+        raise ValueError("fps is for a file of landmarks: a video has its own")
+    if not 0 <= at < math.inf or (seconds is not None and not 0 < seconds < math.inf):
+        raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, but are {at} and {seconds}")
+    if at and out.suffix.lower() not in STILLS:
+        raise ValueError(f"at chooses the moment of a still, but {out} is a film")
+
+
+def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction, Int[np.ndarray, " F"]]:
+    """Compute the output's frame rate and, for each output frame, the index of the decoded frame."""
+    rate = driving.fps
+    if out.suffix.lower() == ".gif" and rate > GIF_FPS:
+        rate = rate / math.ceil(rate / GIF_FPS)
+    shown = frames_on_screen(driving.times, rate)
+    if seconds is not None:
+        shown = shown[: max(1, math.ceil(seconds * rate))]
+    if out.suffix.lower() == ".gif" and len(shown) > GIF_FRAMES:
+        raise ValueError(f"{len(shown)} frames are too many for a GIF: write MP4, or fewer with seconds")
+    return rate, shown

@@ -1,0 +1,180 @@
+"""Exports an avatar as one artifact that runs without this package: StableHLO, or ONNX with the extra "onnx".
+
+`th-jax export --avatar ada.safetensors --out ada.stablehlo` (or `ada.onnx`)
+
+The artifact contains the weights, divided by their sigmas. The program maps landmark points in [0, 1] or landmark
+images in [-1, 1] to frames in [-1, 1], all in float32. StableHLO runs on CPU, CUDA and TPU, for any batch size:
+
+    program = jax.export.deserialize(bytearray(open("ada.stablehlo", "rb").read()))
+    frames = program.call(points)                         # [B, 68, 2] -> [B, H, W, 3]
+"""
+
+import dataclasses
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+from jax import Array, export
+from jaxtyping import Float
+
+from th_jax.avatars.file import LoadedAvatar
+from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count
+from th_jax.models.spectral import fold_spectral_norm
+from th_jax.provenance.record import sidecar_path, sidecar_text
+from th_jax.types import NetworkState
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+SUFFIXES = (".stablehlo", ".onnx")
+
+Takes = Literal["points", "images"]
+Program = Callable[[Float[Array, "B *input"]], Float[Array, "B H W 3"]]
+
+
+def avatar_program(loaded: LoadedAvatar, *, takes: Takes = "points") -> Program:
+    """Return the avatar as a function of its input alone, with kernels already divided by their sigmas.
+
+    The function is written for one frame and mapped over the batch. Choices that depend on the number of spatial
+    positions then remain static, even when the batch size is symbolic.
+
+    Raises:
+        ValueError: if `takes` is neither "points" nor "images".
+    """
+    if takes not in ("points", "images"):
+        raise ValueError(f'an exported avatar takes "points" or "images", but {takes!r} was asked for')
+    generate = _folded(loaded)
+
+    def one(given: Float[Array, "*input"]) -> Float[Array, "H W 3"]:
+        landmark_image = loaded.networks.landmark_image(given) if takes == "points" else given
+        return generate(landmark_image[None])[0]
+
+    return jax.vmap(one)
+
+
+def input_shape(loaded: LoadedAvatar, *, takes: Takes, points: int) -> tuple[int, ...]:
+    """Return the shape of one frame's input: `[P, 2]` for points, `[H, W, 3]` for a landmark image."""
+    size = loaded.networks.image_size
+    return (points, 2) if takes == "points" else (size, size, 3)
+
+
+def to_stablehlo(loaded: LoadedAvatar, *, takes: Takes = "points", points: int = IBUG_POINTS) -> bytes:
+    """Serialize the avatar as StableHLO for all of `PLATFORMS`.
+
+    Raises:
+        ValueError: if `takes` is neither "points" nor "images", or the number of points is neither 68 nor 70.
+    """
+    check_point_count(points)
+    program = avatar_program(loaded, takes=takes)
+    (batch,) = export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, *input_shape(loaded, takes=takes, points=points)), jnp.float32)
+    exported = export.export(jax.jit(program), platforms=PLATFORMS)(shape)
+    return bytes(exported.serialize())
+
+
+def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int = 1) -> None:
+    """Write an ONNX model with the input "landmarks", a fixed batch of landmark images, and the output "frames".
+
+    jax2onnx 0.17 supports neither a symbolic batch size nor the loop that draws points.
+
+    Raises:
+        ImportError: if the extra "onnx" is not installed.
+        ValueError: if the batch size is below 1.
+    """
+    if batch < 1:
+        raise ValueError(f"a batch holds at least 1 frame, but {batch} were asked for")
+    try:
+        from jax2onnx import to_onnx as convert
+    except ImportError as error:
+        raise ImportError(
+            "ONNX needs the extra and a converter: pip install 'th_jax[onnx]', then "
+            "pip install --no-deps jax2onnx==0.17.1"
+        ) from error
+    # jax2onnx does not support platform-dependent branches; while tracing, each becomes its default, which works on any
+    # runtime.
+    with mock.patch.object(jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands)):
+        convert(
+            _folded(loaded),
+            [(batch, *input_shape(loaded, takes="images", points=IBUG_POINTS))],
+            model_name="avatar",
+            return_mode="file",
+            output_path=str(path),
+            input_names=["landmarks"],
+            output_names=["frames"],
+        )
+
+
+def _folded(loaded: LoadedAvatar) -> Program:
+    """Return a function from a batch of landmark images to frames, with kernels divided by their sigmas."""
+    networks, avatar = loaded.networks, loaded.avatar
+    generator = NetworkState(avatar.generator_params, avatar.spectral_stats)
+    if networks.spectral_norm:
+        networks = dataclasses.replace(networks, spectral_norm=False)
+        generator = NetworkState(fold_spectral_norm(generator), {})
+    adain = jnp.asarray(avatar.adain)
+
+    def generate(landmark_images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+        everybody = jnp.broadcast_to(adain[None], (landmark_images.shape[0], adain.shape[0]))
+        return networks.generate(generator, landmark_images, everybody)
+
+    return generate
+
+
+def export_avatar(
+    loaded: LoadedAvatar,
+    out: str | Path,
+    *,
+    takes: Takes | None = None,
+    points: int = IBUG_POINTS,
+    batch: int | None = None,
+) -> Path:
+    """Write the artifact atomically, in the format given by the suffix, with the avatar's provenance beside it.
+
+    Args:
+        loaded: avatar to export.
+        out: output file, ending in .stablehlo or .onnx.
+        takes: input type: "points" by default; ONNX supports only "images".
+        points: number of landmarks per frame, 68 or 70.
+        batch: batch size of an ONNX model, 1 by default; StableHLO takes any.
+
+    Returns:
+        The path of the artifact.
+
+    Raises:
+        ValueError: if the suffix is unknown, the folder is missing, or an option is invalid (see `to_stablehlo` and
+            `to_onnx`).
+        ImportError: if the extra "onnx" is needed but not installed.
+        OSError: if a file cannot be written; no partial file is left behind.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"an exported avatar is named {' or '.join(SUFFIXES)}, but {out} was asked for")
+    if not out.parent.is_dir() or out.is_dir():
+        raise ValueError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
+    onnx = out.suffix == ".onnx"
+    if onnx and takes == "points":
+        raise ValueError(
+            "an ONNX model takes landmark images: draw them with th_jax.draw_landmarks, or export StableHLO"
+        )
+    if batch is not None and not onnx:
+        raise ValueError("batch is for ONNX: a StableHLO artefact takes a batch of any size")
+    token = secrets.token_hex(8)
+    partial, beside = (out.with_name(f".{token}.partial{suffix}") for suffix in (out.suffix, ".json"))
+    try:
+        if onnx:
+            to_onnx(loaded, partial, batch=1 if batch is None else batch)
+        else:
+            partial.write_bytes(to_stablehlo(loaded, takes=takes or "points", points=points))
+        with partial.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        beside.write_text(sidecar_text(out, digest, loaded.provenance), encoding="utf-8")
+        os.replace(beside, sidecar_path(out))  # first: a file never exists without its record
+        os.replace(partial, out)
+    finally:
+        for left in (partial, beside):
+            left.unlink(missing_ok=True)
+    return out

@@ -1,0 +1,89 @@
+"""Panels side by side: the driver's crop, the landmark image given to the generator, and the avatar."""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Literal, cast
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from th_jax.driving.driver import DRIVER_LIMITS, Driving
+from th_jax.faces import Square, crop_frame
+from th_jax.media import MediaError, MediaFault, open_video
+from th_jax.media.isolation import naming, stream_limited
+
+Panel = Literal["driver", "landmarks", "avatar"]
+PANELS = ("driver", "landmarks", "avatar")
+
+
+def parse_layout(text: str) -> tuple[Panel, ...]:
+    """Parse a layout, such as "driver,landmarks,avatar", into panels from left to right.
+
+    Raises:
+        ValueError: if a panel is unknown or repeated, or the avatar is missing.
+    """
+    panels = [part.strip() for part in text.split(",")]
+    if unknown := [panel for panel in panels if panel not in PANELS]:
+        raise ValueError(f"{unknown[0]!r} is no panel of a layout; there are {', '.join(PANELS)}")
+    if len(set(panels)) < len(panels) or "avatar" not in panels:
+        raise ValueError(f"a layout shows the avatar and nothing twice, but {text!r} came")
+    return cast(tuple[Panel, ...], tuple(panels))
+
+
+def side_by_side(panels: Iterable[Iterable[UInt8[np.ndarray, "H W 3"]]]) -> Iterator[UInt8[np.ndarray, "H X 3"]]:
+    """Concatenate the frames of several streams horizontally, until the shortest stream ends."""
+    for pictures in zip(*panels, strict=False):
+        yield np.concatenate(pictures, axis=1)
+
+
+def driver_crops(
+    driving: Driving, shown: Int[np.ndarray, " F"], *, size: int
+) -> Generator[UInt8[np.ndarray, "{size} {size} 3"], None, None]:
+    """Decode the video again and yield each frame's crop; frames without a face use the square of the last frame with one.
+
+    The video is decoded in an isolated process, which is one frame ahead and ends with the iteration.
+
+    Args:
+        driving: tracked driver, with its video and squares.
+        shown: ascending indices of the decoded frames to show.
+        size: side of the crops, in pixels.
+
+    Raises:
+        ValueError: if the driver is not a video.
+        MediaError: if the video cannot be read again, or its process fails.
+    """
+    if driving.video is None or driving.squares is None:
+        raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
+    known = np.isfinite(driving.squares[:, 2])
+    # For each frame, the last known square; before the first one, the first.
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), np.flatnonzero(known)[0]))
+    squares = np.rint(driving.squares[last[shown]]).astype(np.int64)
+    crops = stream_limited(
+        crop_video, str(driving.video), np.asarray(shown), squares, size=size, within=DRIVER_LIMITS, most=3 * size**2
+    )
+    with naming(driving.video), closing(crops):
+        for number in range(len(shown)):
+            crop = next(crops, None)
+            if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.shape != (size, size, 3):
+                raise MediaError(MediaFault.UNDECODABLE, f"its process gave no picture {number} of {len(shown)}")
+            yield crop
+
+
+def crop_video(
+    path: str, shown: Int[np.ndarray, " F"], squares: Int[np.ndarray, "F 3"], *, size: int
+) -> Iterator[UInt8[np.ndarray, "{size} {size} 3"]]:
+    """Decode a video and yield each frame's crop in its square (`Square`); `driver_crops` runs it in another process.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ImportError: if the extra `video` is not installed.
+    """
+    with open_video(path, threads=0) as video:
+        frames = enumerate(frame for _, frame in video.frames())
+        index, frame = next(frames, (-1, None))
+        for wanted, square in zip(shown, squares, strict=True):
+            while index < wanted:
+                index, frame = next(frames, (int(wanted), frame))
+            if frame is None:
+                raise MediaError(MediaFault.UNDECODABLE, f"{path} shows nothing any more")
+            yield crop_frame(frame, Square(*square.tolist()), size=size)

@@ -1,0 +1,95 @@
+"""Converts tracked landmarks to driving landmarks: retargeted, smoothed, one set per output frame."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from th_jax.avatars.file import LoadedAvatar
+from th_jax.driving.driver import Driving
+from th_jax.landmarks.retarget import FaceShape, Retargeting, face_shape, retarget
+from th_jax.landmarks.scheme import PUPIL_POINTS
+from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+
+_SHAPE_SAMPLES = 2000
+"""Maximum number of frames from which a driver's mean shape is computed; longer clips are sampled evenly."""
+
+
+def driving_poses(
+    driving: Driving,
+    shown: Int[np.ndarray, " F"],
+    *,
+    fps: Fraction,
+    smoothing: OneEuro | None = None,
+    target: FaceShape | None = None,
+) -> Iterator[Float32[np.ndarray, "P 2"]]:
+    """Yield the landmarks of each output frame, in constant memory.
+
+    A frame without a face repeats the last pose; frames before the first face get its pose. The filter restarts with
+    each segment, because segments have different squares.
+
+    Args:
+        driving: driver, as returned by `track_driver` or `read_landmarks`.
+        shown: index of the decoded frame for each output frame (`frames_on_screen`).
+        fps: frame rate of the output, in frames per second.
+        smoothing: settings of the filter; no smoothing by default.
+        target: face shape to which the motion is retargeted (`th_jax.landmarks.retarget`); by default landmarks are
+            unchanged.
+
+    Raises:
+        ValueError: if the driver's shape is needed and no frame has all 68 points.
+    """
+    driver = None if target is None else driver_shape(driving)
+
+    def adapted(index: int) -> Float32[np.ndarray, "P 2"]:
+        points = np.array(driving.landmarks[index], np.float32)
+        if driver is None or target is None:
+            return points
+        return retarget(points[None], driver=driver, target=target)[0]
+
+    smooth = None if smoothing is None else LandmarkFilter(smoothing)
+    pose = adapted(int(np.flatnonzero(driving.segment >= 0)[0]))
+    segment = -1
+    for tick, index in enumerate(shown.tolist()):
+        number = int(driving.segment[index])
+        if number >= 0:
+            if smooth is not None and number != segment:
+                smooth.reset()
+            segment = number
+            pose = adapted(index) if smooth is None else smooth(adapted(index), time=tick / float(fps))
+        yield pose
+
+
+def driver_shape(driving: Driving) -> FaceShape:
+    """Compute the driver's mean shape from up to 2,000 frames, spread over the clip.
+
+    Raises:
+        ValueError: if no frame has all 68 points.
+    """
+    faces = np.flatnonzero(driving.segment >= 0)
+    sample = faces[:: max(1, len(faces) // _SHAPE_SAMPLES)]
+    landmarks: Float[np.ndarray, "S P 2"] = np.array(driving.landmarks[sample])
+    return face_shape(landmarks)
+
+
+def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | None:
+    """Return the face shape of the avatar's shots, to which the motion is retargeted, or None without retargeting.
+
+    Raises:
+        ValueError: if the setting is unknown, or the avatar has no landmarks.
+    """
+    if retargeting not in ("none", "shape"):
+        raise ValueError(f'retargeting is "none" or "shape", but {retargeting!r} came')
+    if retargeting == "none":
+        return None
+    if loaded.landmarks is None:
+        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" needs')
+    return face_shape(loaded.landmarks)
+
+
+def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:
+    """Return whether to detect the driver's pupils: as requested, or by default if the avatar's shots have them."""
+    if gaze is not None:
+        return gaze
+    return loaded.landmarks is not None and loaded.landmarks.shape[1] == PUPIL_POINTS

@@ -1,0 +1,1 @@
+"""Judge networks, which score generated frames and are not part of any loss."""

@@ -1,0 +1,28 @@
+"""Parses NAME=FILE arguments of a command line: unique names for the networks' scores."""
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+
+
+def named_files(given: Sequence[str], *, taken: Collection[str] = ()) -> dict[str, Path]:
+    """Parse files by name.
+
+    Args:
+        given: arguments in the form NAME=FILE.
+        taken: reserved names.
+
+    Raises:
+        ValueError: if an argument has another form, or a name is reserved or repeated.
+    """
+    files: dict[str, Path] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not equals or not file or not _NAME.fullmatch(name):
+            raise ValueError(f"a network is given as NAME=FILE, NAME of letters, digits, _, . and -, not as {text!r}")
+        if name in taken or name in files:
+            raise ValueError(f"the name {name!r} is taken: give the network another one")
+        files[name] = Path(file)
+    return files

@@ -1,1 +1,0 @@
-"""From avatars and landmarks to pictures: rendering, animation, figures."""

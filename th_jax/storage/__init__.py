@@ -1,0 +1,1 @@
+"""Files, tensors, checkpoints and run folders, written atomically and verified by checksums when read."""

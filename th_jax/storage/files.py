@@ -1,0 +1,157 @@
+"""File access: atomic writes, checks of output paths, and reads of local files and remote storage (gs://, memory://).
+
+Local files are read by position, remote ones through fsspec.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is an address that fsspec reads; everything without a scheme is a local path."""
+    return "://" in os.fspath(path)
+
+
+def filesystem_of(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path within it.
+
+    Raises:
+        ValueError: if the address needs a package that is not installed.
+    """
+    import fsspec  # imported here, because local files do not need it
+
+    try:
+        return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        extra = " (pip install 'th_jax[gcs]')" if address.startswith(("gs://", "gcs://")) else ""
+        raise ValueError(f"{address} needs a package that is not installed{extra}: {error}") from error
+
+
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Check, before any work, that a file or folder can be created.
+
+    Args:
+        path: path of a file, which may exist and whose folder must exist; or path of a folder.
+        folder: whether the path is that of a folder, which would be created with its missing parents.
+
+    Raises:
+        FileNotFoundError: if a file's folder does not exist.
+        NotADirectoryError, IsADirectoryError: if the path, or a folder above it, exists as the wrong kind of entry.
+        PermissionError: if this user may not write there, or the file system is read-only.
+    """
+    path = Path(path)
+    there = path if folder else path.parent
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made: {there} is no folder; choose another place")
+    if not (folder and there == path) and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be made: {there} may not be written to; choose another place")
+    if folder:
+        return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file")
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Write a file atomically: temporary file, fsync, rename.
+
+    The file replaces an existing one when the block ends, unless it ends with an error.
+
+    Args:
+        path: path of the file; its folder must exist.
+        mode: permissions of the file from the start, restricted by the process's umask.
+
+    Yields:
+        The temporary file, open for writing.
+
+    Raises:
+        OSError: if the file cannot be written; an existing file is unchanged, and no partial file remains.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a system crash could leave an empty file under this name
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+_READ_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB per call
+
+
+def join(folder: str | os.PathLike[str], name: str) -> str:
+    """Return the path or address of the file `name` in `folder`."""
+    return f"{os.fspath(folder).rstrip('/')}/{name}"
+
+
+def read_range(path: str, offset: int, length: int) -> bytes:
+    """Read `length` bytes from byte `offset` on, fewer only at the end of the file. Thread-safe.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the address needs a package that is not installed.
+    """
+    if length <= 0:
+        return b""
+    if is_remote(path):
+        filesystem, inner = filesystem_of(path)
+        return bytes(filesystem.cat_file(inner, start=offset, end=offset + length))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        data = os.pread(descriptor, min(length, _READ_AT_ONCE), offset)
+        if len(data) == length:
+            return data
+        pieces = [data]
+        missing = length - len(data)
+        while data and missing > 0:
+            data = os.pread(descriptor, min(missing, _READ_AT_ONCE), offset + length - missing)
+            pieces.append(data)
+            missing -= len(data)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def file_size(path: str) -> int:
+    """Return the size of a file in bytes.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a regular file, or the address needs a package that is not installed.
+    """
+    if is_remote(path):
+        filesystem, inner = filesystem_of(path)
+        return int(filesystem.size(inner))
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file, but a folder, a device or a pipe")
+    return status.st_size
+
+
+def read_file(path: str, *, most: int | None = None) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: path or address of the file.
+        most: maximum size in bytes, by default unlimited.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is too large or not a regular file, or the address needs a package that is not installed.
+    """
+    size = file_size(path)
+    if most is not None and size > most:
+        raise ValueError(f"{path} has {size} bytes, over the limit of {most}")
+    return read_range(path, 0, size)

@@ -1,0 +1,33 @@
+"""Decoding of user-provided text files: UTF-8 with or without a byte-order mark."""
+
+import os
+from pathlib import Path
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a UTF-8 file, without its byte-order mark.
+
+    Raises:
+        ValueError: if the file has another encoding, as some spreadsheets and editors write; the message has the line.
+        OSError: if the file cannot be read.
+    """
+    return utf8(Path(path).read_bytes(), name=os.fspath(path))
+
+
+def utf8(content: bytes, *, name: str) -> str:
+    """Decode UTF-8 bytes, without their byte-order mark.
+
+    Args:
+        content: content of the file.
+        name: name of the file, for the error message.
+
+    Raises:
+        ValueError: if the content has another encoding; the message has the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{name} is no text in UTF-8 (the first trouble is in line {line}): save it as UTF-8"
+        ) from None

@@ -1,0 +1,217 @@
+"""Named fine-tuning settings, for the configs and for code that must not read configs, such as the evaluation."""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from th_jax.losses import LossWeights, changed_losses, loss_preset
+from th_jax.models.checks import check_setting_names
+from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.text import utf8
+from th_jax.training.finetune_people import default_losses
+from th_jax.training.optimizers import Optimizers
+
+Settings = dict[str, Any]
+"""JSON values, in the sections of `FINETUNE_PRESETS`."""
+
+_PAPER: Settings = {
+    "seed": 0,
+    # Precision of float32 matrix products: TPUs and GPUs round them to fewer bits by default.
+    "matmul_precision": "high",
+    # th_jax.losses.loss_preset; "" selects the published set for the frozen networks of the meta-learned weights
+    "losses": {"preset": ""},
+    # Factor of the adversarial and the feature matching loss: the final value of meta-learning.
+    "adversary": 1.0,
+    # th_jax.training.optimizers.Optimizers
+    "optimizers": {
+        "synthesis": {"learning_rate": 5e-5, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
+        "discriminator": {"learning_rate": 2e-4, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
+    },
+    # 40, 40 and 160 steps for 1, 8 and 32 shots
+    "epochs": 40,
+    # th_jax.training.finetune_people
+    "rounds": {"at_once": 1, "width": 1, "chunk_steps": 10},
+}
+_HEADS: Settings = _PAPER | {
+    "losses": {"preset": "heads", "pixel": 200.0},
+    "adversary": 4.0,
+    "optimizers": {
+        "synthesis": _PAPER["optimizers"]["synthesis"] | {"learning_rate": 2e-4, "beta2": 0.99},
+        "discriminator": _PAPER["optimizers"]["discriminator"] | {"learning_rate": 2e-4, "beta2": 0.99},
+    },
+}
+
+FINETUNE_PRESETS: Mapping[str, Settings] = {"paper": _PAPER, "heads": _HEADS}
+"""The paper's preset (section 4: the rates of meta-learning), and the preset of the bundled weights `heads`."""
+
+
+_MOST_BYTES = 2**20
+"""Maximum number of bytes read from a settings file."""
+
+
+def finetune_preset(name: str) -> Settings:
+    """Return a copy of a preset, which the caller may modify.
+
+    Raises:
+        ValueError: if the preset is unknown; the message lists the known ones.
+    """
+    if name not in FINETUNE_PRESETS:
+        raise ValueError(f"there is no fine-tuning preset called {name!r}; there are {', '.join(FINETUNE_PRESETS)}")
+    return copy.deepcopy(FINETUNE_PRESETS[name])
+
+
+def read_settings(named: str) -> Settings:
+    """Read fine-tuning settings from a JSON file.
+
+    Settings that the file omits are those of the preset in its entry "preset", by default "paper".
+
+    Args:
+        named: path of a file that ends in .json, or the name of a preset.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not a JSON object or has an unknown setting, or the preset is unknown.
+    """
+    if not named.endswith(".json"):
+        try:
+            return finetune_preset(named)
+        except ValueError as error:
+            raise ValueError(f"{error}, or name a file that ends in .json") from None
+    path = Path(named)
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no fine-tuning settings at {path}")
+    try:
+        with path.open("rb") as file:
+            changes = json.loads(utf8(file.read(_MOST_BYTES), name="the file"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the fine-tuning settings {path} are no JSON: {error}") from error
+    if not isinstance(changes, dict):
+        raise ValueError(f"the fine-tuning settings {path} must be a JSON object, but are {type(changes).__name__}")
+    return _merged(finetune_preset(str(changes.pop("preset", "paper"))), changes)
+
+
+def preset_of(description: Mapping[str, Any]) -> str:
+    """Return the preset for meta-learned weights: the one with the name recorded in the weights, else "paper".
+
+    The file name of the weights does not matter.
+
+    Args:
+        description: description of the meta-learned weights (`MetaModel.description`).
+    """
+    name = description.get("name")
+    return name if isinstance(name, str) and name in FINETUNE_PRESETS else "paper"
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Validate settings as far as possible before weights are loaded.
+
+    Args:
+        settings: settings as returned by `finetune_preset` or `read_settings`.
+
+    Raises:
+        ValueError: if a section is missing or unknown, or a number is out of range.
+    """
+    check_setting_names("fine-tuning", _PAPER, settings)
+    if missing := [name for name in _PAPER if name not in settings]:
+        raise ValueError(f"these are no settings of fine-tuning: {', '.join(missing)} is missing; begin with a preset")
+    for name, value in _PAPER.items():
+        if isinstance(value, dict) != isinstance(settings[name], Mapping):
+            kind = "a section" if isinstance(value, dict) else "no section"
+            raise ValueError(f"the fine-tuning setting {name!r} is {kind}, but {settings[name]!r} came")
+    rounds = settings["rounds"]
+    check_setting_names("the section rounds", _PAPER["rounds"], rounds)
+    for name, value in {"epochs": settings["epochs"], **rounds}.items():
+        if type(value) is not int or value < 1:  # JSON's true is not 1
+            raise ValueError(f"the fine-tuning setting {name!r} must be a whole number of at least 1, but is {value!r}")
+    if rounds.get("at_once", 1) % rounds.get("width", 1):
+        raise ValueError(f"at_once must be a multiple of width, but they are {rounds['at_once']} and {rounds['width']}")
+    if type(settings["seed"]) is not int:
+        raise ValueError(f"the fine-tuning setting 'seed' must be a whole number, but is {settings['seed']!r}")
+    adversary = settings["adversary"]
+    if type(adversary) not in (int, float) or not 0 <= adversary < math.inf:
+        raise ValueError(f"the fine-tuning setting 'adversary' must be a number of at least 0, but is {adversary!r}")
+    _losses(settings["losses"], LossWeights)
+    try:
+        Optimizers.from_settings(settings["optimizers"])
+    except TypeError as error:
+        raise ValueError(f"the section optimizers cannot be used: {error}") from error
+
+
+def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeights) -> dict[str, Any]:
+    """Convert settings to arguments of `finetune_many`: epochs, loss_weights, optimizers, adversary and the round settings.
+
+    Args:
+        settings: settings as returned by `finetune_preset` or `read_settings`.
+        perceptual: weights of the frozen networks, which determine the losses if the settings name no loss preset.
+
+    Raises:
+        ValueError: if a value is invalid.
+    """
+    check_settings(settings)
+    return {
+        "epochs": settings["epochs"],
+        "loss_weights": _losses(settings["losses"], lambda: default_losses(perceptual)),
+        "optimizers": Optimizers.from_settings(settings["optimizers"]),
+        "adversary": float(settings["adversary"]),
+        **settings["rounds"],
+    }
+
+
+@runtime_checkable
+class MetaWithPerceptual(Protocol):
+    """The part of `th_jax.MetaModel` that determines the fine-tuning settings."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """JSON values that describe the weights, including their name."""
+
+    @property
+    def perceptual(self) -> PerceptualWeights:
+        """Weights of the frozen networks."""
+
+
+def finetune_settings(meta: MetaWithPerceptual) -> dict[str, Any]:
+    """Return the preset for meta-learned weights as keyword arguments of `make_finetune`.
+
+    Use them as `make_finetune(meta.networks, **finetune_settings(meta))`. They are the settings that finetune.py uses without
+    a config, except for the precision of matrix products: where JAX rounds float32 to fewer bits, on TPUs and GPUs, call
+    `jax.config.update("jax_default_matmul_precision", "high")` as finetune.py does.
+
+    Raises:
+        ValueError: if no published loss weights use these frozen networks.
+    """
+    arguments = finetune_arguments(finetune_preset(preset_of(meta.description)), meta.perceptual)
+    return {name: value for name, value in arguments.items() if name not in ("at_once", "width")}
+
+
+def _losses(section: Mapping[str, Any], without_preset: Callable[[], LossWeights]) -> LossWeights:
+    changes = {
+        name: value if name.endswith("_size") else _as_float(value)
+        for name, value in section.items()
+        if name != "preset"
+    }
+    preset = section.get("preset", "")
+    return changed_losses(loss_preset(preset) if preset else without_preset(), changes)
+
+
+def _as_float(value: Any) -> Any:
+    """Convert whole numbers to floats, because JSON may contain 200 for 200.0."""
+    if isinstance(value, Mapping):
+        return {name: _as_float(number) for name, number in value.items()}
+    return float(value) if type(value) is int else value
+
+
+def _merged(settings: Settings, changes: Mapping[str, Any], *, section: str = "fine-tuning") -> Settings:
+    if section == "fine-tuning":
+        check_setting_names(section, settings, changes)
+    for name, value in changes.items():
+        if not isinstance(settings.get(name), dict):
+            settings[name] = value
+        elif isinstance(value, dict):
+            settings[name] = _merged(settings[name], value, section=name)
+        else:
+            raise ValueError(f"the fine-tuning setting {name!r} is a section, but {value!r} came")
+    return settings
