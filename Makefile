@@ -27,7 +27,7 @@ $(VENV)/.oracle: $(VENV)/.dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[oracle]'
 	touch $@
 
-demo: $(VENV)/.core  ## fine-tune two people and drive them: out/demo.mp4 and out/contact_sheet.png, about seven minutes with installation
+demo: $(VENV)/.core  ## fine-tune two people and drive them: out/demo.mp4 and out/contact_sheet.png, about five minutes with installation
 	$(BIN)/th-jax demo --out out
 
 warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/warm/samples/000030.png

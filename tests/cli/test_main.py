@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -103,6 +105,30 @@ def test_programs_are_kept_where_only_the_user_reads(own_cache: Path) -> None:
     own_cache.chmod(0o777)
     compile_cache.use_compile_cache()
     assert stat.S_IMODE(own_cache.stat().st_mode) == 0o700
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    """Warnings are errors: JAX only warns where it cannot read what it keeps."""
+    program = """
+import jax
+from th_jax.cli import compile_cache
+compile_cache._LEAST_SECONDS = 0.0
+folder = compile_cache.use_compile_cache()
+before = len(list(folder.glob("*-cache")))
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
+jax.jit(lambda x: jax.numpy.sin(x) @ x)(jax.numpy.ones((8, 8))).block_until_ready()
+print(before, len(hits))
+"""
+    environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", program]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(2)
+    )
+    assert first == ["0", "0"]
+    assert int(second[0]) == int(second[1]) >= 1
 
 
 def test_the_cache_can_be_elsewhere_or_nowhere(
