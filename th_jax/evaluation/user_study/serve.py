@@ -84,7 +84,8 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, but {port} came")
     app = make_app(study, raters=raters)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting requests need not be reported
+    for name in ("waitress", "waitress.queue"):  # requests that wait, or are canceled at the end, need not be reported
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         # The application limits bodies; this limit only keeps Waitress from storing much more than that.
         server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
