@@ -10,7 +10,7 @@ import jax
 import pytest
 from commands import th_jax
 
-from th_jax.cli import compile_cache, settings
+from th_jax.cli import checkout, compile_cache, settings
 from th_jax.cli.main import COMMANDS, load
 from th_jax.cli.options import with_hyphens
 from th_jax.cli.reference import reference
@@ -61,6 +61,35 @@ def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(load("summary"), "run", interrupted)
     assert th_jax(["summary"]) == 75
     assert capsys.readouterr().err == "th-jax summary: interrupted; run the same command again\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prepare", "inspect", "--help"], (0, "usage: th-jax prepare inspect")),
+        (["train", "--config", "nowhere.py", "--workdir", "w"], (1, "train.py: the config cannot be loaded")),
+    ],
+)
+def test_what_needs_the_checkout_finds_it_from_anywhere(
+    arguments: list[str], said: tuple[int, str], tmp_path: Path
+) -> None:
+    """As the console script runs it: neither the checkout nor the current folder is on the path."""
+    program = "import sys; from th_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == said[0], done.stderr
+    assert said[1] in done.stdout + done.stderr
+
+
+def test_without_a_checkout_that_is_the_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkout, "_BESIDE_PACKAGE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, arguments in (("prepare", ["inspect", "x"]), ("train", [])):
+        assert th_jax([name, *arguments]) == 1
+        assert capsys.readouterr().err == f"th-jax {name}: this needs a checkout of the project: run it there\n"
 
 
 def test_the_reference_is_that_of_the_parsers() -> None:

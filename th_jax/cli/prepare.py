@@ -1,8 +1,8 @@
 """`th-jax prepare`: data sets from videos, photos and a renderer, by data_prep/ of a checkout."""
 
-import importlib
 import sys
 
+from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, USAGE, with_hyphens
 
 TASKS = {
@@ -30,15 +30,7 @@ def delegate(arguments: list[str]) -> int:
     if task not in TASKS:
         print(f"th-jax prepare: unknown task {task!r}; there are {', '.join(TASKS)}", file=sys.stderr)
         return USAGE
-    try:
-        module = importlib.import_module(TASKS[task][0])
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "data_prep":
-            raise
-        raise ImportError(_NO_CHECKOUT) from error
+    module = from_checkout(TASKS[task][0])
     if task != "beam":  # whose runners have options with underscores
         rest, _ = with_hyphens(rest)
     return int(module.main(rest))
-
-
-_NO_CHECKOUT = "preparing data sets needs a checkout of the project: run it there"

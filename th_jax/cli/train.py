@@ -1,7 +1,9 @@
 """`th-jax train`: train.py of a checkout, the algorithm of meta-learning."""
 
-import importlib
 import sys
+
+from th_jax.cli.checkout import from_checkout
+from th_jax.cli.compile_cache import use_compile_cache
 
 
 def delegate(arguments: list[str]) -> int:
@@ -12,12 +14,8 @@ def delegate(arguments: list[str]) -> int:
     """
     from absl import app, flags
 
-    try:
-        train = importlib.import_module("train")
-    except ModuleNotFoundError as error:
-        if error.name != "train":
-            raise
-        raise ImportError("training needs a checkout of the project, whose train.py it is: run it there") from error
+    train = from_checkout("train")
+    use_compile_cache()
     flags.mark_flags_as_required(["config"])
     try:
         app.run(train.main, argv=["train.py", *arguments], flags_parser=train.parse)
