@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from th_jax.avatars.file import load_avatar
-from th_jax.cli.options import DONE, INTERRUPTED, add_signing_options, new_parser
+from th_jax.cli.options import DONE, INTERRUPTED, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import Animation, animate
 from th_jax.driving.camera import camera_number, drive_with_camera, missing_window
@@ -15,7 +15,7 @@ from th_jax.driving.panels import parse_layout
 from th_jax.driving.poses import target_shape, wants_pupils
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.provenance import unmarked_path
-from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
 
 

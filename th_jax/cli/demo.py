@@ -19,7 +19,7 @@ import numpy as np
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.cli import finetune
 from th_jax.cli.consent import Basis, Use, make_consent, write_consent
-from th_jax.cli.options import DONE, add_signing_options, new_parser
+from th_jax.cli.options import DONE, new_parser
 from th_jax.data.episodes import decode_frame
 from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 from th_jax.data.shots import load_shots
@@ -30,7 +30,7 @@ from th_jax.faces import placement_of
 from th_jax.figures import landmark_pictures, picture_grid
 from th_jax.landmarks.smooth import OneEuro
 from th_jax.provenance import Kind, Provenance, Signer, write_image, write_video
-from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.provenance.watermark.messages import Marking, mark_frames, marking_of
 from th_jax.render import FEW, render
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from th_jax.cli.options import DONE, INTERRUPTED, add_signing_options, new_parser
+from th_jax.cli.options import DONE, INTERRUPTED, new_parser
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.people import LANDMARKS
@@ -40,7 +40,7 @@ from th_jax.evaluation.protocol.run import COPIES, RESERVED, Evaluation, Progres
 from th_jax.evaluation.protocol.run import run as measure_all
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
-from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.signals import StopRequest
 from th_jax.storage.files import check_place
 from th_jax.storage.run_folder import CONFIG_FILE, write_config, write_whole

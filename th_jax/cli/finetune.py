@@ -17,12 +17,12 @@ from th_jax.avatars.early_stopping import StoppingSettings, check_stopping
 from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
 from th_jax.avatars.output import Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_manifest
-from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, add_signing_options, new_parser
+from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
 from th_jax.cli.settings import changed, read_settings_file
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.models.checks import check_setting_names
-from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.signals import StopRequest
 from th_jax.storage.files import check_place
 from th_jax.training.presets import check_settings, finetune_arguments, finetune_preset, preset_of

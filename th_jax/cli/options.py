@@ -1,9 +1,6 @@
-"""What all commands share: how a parser is made, options that several have, and the error for a wrong combination of them."""
+"""What all commands share: exit codes, how a parser is made, and the error for a wrong combination of options."""
 
 import argparse
-from pathlib import Path
-
-from th_jax.provenance.signing_options import CERTIFICATE_HELP, KEY_HELP
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes; 75 is sysexits' "try again": the same command goes on where it was interrupted."""
@@ -22,12 +19,6 @@ def new_parser(name: str, description: str, *, example: str = "") -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-
-
-def add_signing_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command the options `--signing-key FILE` and `--signing-certificate FILE`."""
-    parser.add_argument("--signing-key", type=Path, metavar="FILE", help=KEY_HELP)
-    parser.add_argument("--signing-certificate", type=Path, metavar="FILE", help=CERTIFICATE_HELP)
 
 
 def with_hyphens(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -8,12 +8,12 @@ th-jax study report out/study --answers downloaded/*.json
 import argparse
 from pathlib import Path
 
-from th_jax.cli.options import DONE, add_signing_options, new_parser
+from th_jax.cli.options import DONE, new_parser
 from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
 from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build_study
 from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
 from th_jax.evaluation.user_study.store import RATERS
-from th_jax.provenance.signing_options import tried_signer
+from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.text import read_text
 
 

@@ -88,8 +88,6 @@ def find_ingredients(files: Iterable[str | Path], *, role: Role, kept: int = 0) 
         ImportError: if the extra `video` is not installed.
         RuntimeError: if no process can be started.
     """
-    from th_jax.media.isolation import run_limited  # here: reading records needs no processes
-
     c2pa()
     found: list[Ingredient] = []
     for file in files:

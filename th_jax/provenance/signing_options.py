@@ -7,14 +7,14 @@ from th_jax.provenance.c2pa_write import check_signing
 from th_jax.provenance.record import Kind, Provenance
 from th_jax.provenance.signing import CERTIFICATE_VARIABLE, KEY_VARIABLE, Signer, load_signer
 
-KEY_HELP = f"private key as PEM that signs what is written; else that of {KEY_VARIABLE}, else a local one"
-CERTIFICATE_HELP = f"its certificates as PEM, if they are not in its file; else those of {CERTIFICATE_VARIABLE}"
+_KEY_HELP = f"private key as PEM that signs what is written; else that of {KEY_VARIABLE}, else a local one"
+_CERTIFICATE_HELP = f"its certificates as PEM, if they are not in its file; else those of {CERTIFICATE_VARIABLE}"
 
 
 def add_signing_options(parser: argparse.ArgumentParser) -> None:
     """Add the options `--signing-key FILE` and `--signing-certificate FILE` to a parser."""
-    parser.add_argument("--signing-key", type=Path, metavar="FILE", help=KEY_HELP)
-    parser.add_argument("--signing-certificate", type=Path, metavar="FILE", help=CERTIFICATE_HELP)
+    parser.add_argument("--signing-key", type=Path, metavar="FILE", help=_KEY_HELP)
+    parser.add_argument("--signing-certificate", type=Path, metavar="FILE", help=_CERTIFICATE_HELP)
 
 
 def tried_signer(key: str | Path | None, certificate: str | Path | None) -> Signer:
