@@ -342,8 +342,8 @@ def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
 def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -> MetaWeights:
     _check_shapes(what, tensors, networks)
     shapes = networks.shapes()
-    leaves = [jnp.asarray(tensors[name], jnp.float32) for name in leaves_by_name(shapes)]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    leaves = [np.asarray(tensors[name], np.float32) for name in leaves_by_name(shapes)]  # JAX would compile each cast
+    return jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(leaves))
 
 
 def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> None:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
-import grain
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
@@ -238,6 +237,8 @@ class Episodes:
             DamagedRecord: as `batch`.
             ValueError: if `start_step` is negative.
         """
+        import grain  # here, because only training needs it and it takes half a second
+
         if start_step < 0:
             raise ValueError(f"start_step must be 0 or more, but is {start_step}")
         steps = grain.MapDataset.range(start_step, sys.maxsize if stop_step is None else stop_step)

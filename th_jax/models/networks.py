@@ -262,5 +262,6 @@ def _shapes(module: nn.Module, *arguments: Any) -> NetworkState:
     return NetworkState(variables["params"], variables.get(SPECTRAL_STATS, {}))
 
 
+@functools.partial(jax.jit, static_argnums=0)  # so that all programs of a process share one trace of each network
 def _apply(module: nn.Module, state: NetworkState, *arguments: Array) -> Any:
     return module.apply({"params": state.params, SPECTRAL_STATS: state.spectral_stats}, *arguments)

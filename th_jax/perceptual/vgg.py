@@ -3,9 +3,11 @@
 Weights are arguments, never closures: a network is a row of the table and a dictionary of kernels.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -74,6 +76,7 @@ def vgg_table(network: str) -> VggTable:
     return VGG_TABLE[network]
 
 
+@functools.partial(jax.jit, static_argnames=("network", "dtype"))  # traced once for x and x̂
 def feature_pyramid(
     weights: VggWeights, images: Float[Array, "B H W 3"], *, network: str, dtype: Any = jnp.float32
 ) -> Pyramid:

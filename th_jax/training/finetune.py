@@ -180,6 +180,18 @@ def make_finetune_step(
     if not 0 <= adversary < math.inf:
         raise ValueError(f"adversary must be a finite factor of at least 0, but is {adversary}")
 
+    @jax.jit  # traced once for all updates
+    def update_discriminator(
+        discriminator: NetworkState, moments: Any, fake: Array, frames: Frames
+    ) -> tuple[NetworkState, Any, dict[str, Array]]:
+        def hinge(params: Params) -> tuple[Array, dict[str, Array]]:
+            return hinge_of_person(networks, NetworkState(params, discriminator.spectral_stats), fake, frames)
+
+        (_, parts), gradients = jax.value_and_grad(hinge, has_aux=True)(discriminator.params)
+        changes, moments = optimizers.discriminator.optimizer().update(gradients, moments, discriminator.params)
+        params = optax.apply_updates(discriminator.params, changes)
+        return NetworkState(params, power_iterate(params, discriminator.spectral_stats)), moments, parts
+
     def step(
         state: FinetuneState, perceptual: PerceptualWeights, shots: Shots
     ) -> tuple[FinetuneState, dict[str, Array]]:
@@ -197,15 +209,7 @@ def make_finetune_step(
         metrics: dict[str, Array] = {}
         discriminator, moments = state.discriminator, state.discriminator_moments
         for _ in range(discriminator_updates):
-
-            def hinge(params: Params, spectral_stats: Params = discriminator.spectral_stats) -> Any:
-                judge = NetworkState(params, spectral_stats)
-                return hinge_of_person(networks, judge, jax.lax.stop_gradient(fake), frames)
-
-            (_, parts), gradients = jax.value_and_grad(hinge, has_aux=True)(discriminator.params)
-            changes, moments = optimizers.discriminator.optimizer().update(gradients, moments, discriminator.params)
-            params = optax.apply_updates(discriminator.params, changes)
-            discriminator = NetworkState(params, power_iterate(params, discriminator.spectral_stats))
+            discriminator, moments, parts = update_discriminator(discriminator, moments, fake, frames)
             metrics |= parts
 
         def objective(moving: Array) -> tuple[Array, Mapping[str, Array]]:
@@ -262,8 +266,10 @@ def make_finetune_chunk(
     """
     if steps < 1:
         raise ValueError(f"a chunk needs at least 1 step, but {steps} were asked for")
-    step = make_finetune_step(
-        networks, loss_weights, optimizers, adversary=adversary, discriminator_updates=discriminator_updates
+    step = jax.jit(  # traced once for its shapes and for the loop
+        make_finetune_step(
+            networks, loss_weights, optimizers, adversary=adversary, discriminator_updates=discriminator_updates
+        )
     )
 
     def chunk(

@@ -200,8 +200,9 @@ def finetune_many(
     first_key = key if key is not None else jax.random.key(0)
 
     def at(states: FinetuneState, place: int) -> Avatar:
-        avatar: Avatar = jax.tree.map(lambda leaf: _row(leaf, place), avatar_of(states))
-        return jax.device_put(avatar, mesh.devices.flat[0])
+        avatar, row = _rows_with(avatar_of(states), place)
+        person: Avatar = jax.device_put(_take(avatar, row), mesh.devices.flat[0])
+        return person
 
     def of(metrics: _RoundMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
         return {name: values[place, : last[place]] for name, values in metrics.items()}
@@ -243,17 +244,22 @@ def finetune_many(
         yield from finish(group)
 
 
-def _row(leaf: jax.Array, place: int) -> jax.Array:
-    """Return a person's part of an array from the device that holds it.
+def _rows_with(people: Any, place: int) -> tuple[Any, int]:
+    """Return the rows on the device that holds a person, and the person's row among them.
 
     `leaf[place]` would make all devices wait for each other.
     """
-    for shard in leaf.addressable_shards:
-        first = shard.index[0].start or 0
-        if first <= place < first + len(shard.data):
-            row: jax.Array = shard.data[place - first]
-            return row
-    raise AssertionError(f"place {place} of {leaf.shape[0]} is on no device of this host")
+
+    def shard_of(leaf: jax.Array) -> jax.Shard:
+        return next(shard for shard in leaf.addressable_shards if place in range(*shard.index[0].indices(len(leaf))))
+
+    first, _, _ = shard_of(people.adain).index[0].indices(len(people.adain))
+    return jax.tree.map(lambda leaf: shard_of(leaf).data, people), place - first
+
+
+@jax.jit  # one program instead of one per shape of leaves
+def _take(people: Any, row: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[row], people)
 
 
 def _programs(
