@@ -26,10 +26,11 @@ LEAVES = {
 STORED = LEAVES | {"th_jax.storage", "th_jax.landmarks"}
 NETWORKS = STORED | {"th_jax.models", "th_jax.perceptual", "th_jax.losses"}
 INPUT = STORED | {"th_jax.media", "th_jax.faces", "th_jax.data"}
-LEARNED = NETWORKS | {"th_jax.weights", "th_jax.provenance", "th_jax.render"}
+LEARNED = NETWORKS | {"th_jax.program_cache", "th_jax.weights", "th_jax.provenance", "th_jax.render"}
 ALLOWED: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "th_jax.storage": {"th_jax.version"},
+    "th_jax.program_cache": {"th_jax.storage"},
     "th_jax.landmarks": LEAVES,
     "th_jax.losses": LEAVES,
     "th_jax.models": STORED,
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.provenance": LEAVES | {"th_jax.media"},
     "th_jax.consent": {"th_jax.media", "th_jax.provenance", "th_jax.storage", "th_jax.text"},
     "th_jax.weights": NETWORKS | {"th_jax.provenance"},
-    "th_jax.render": NETWORKS | {"th_jax.provenance"},
+    "th_jax.render": NETWORKS | {"th_jax.program_cache", "th_jax.provenance"},
     "th_jax.figures": NETWORKS | {"th_jax.data", "th_jax.provenance"},
     "th_jax.training": LEARNED | {"th_jax.data"},
     "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training"},

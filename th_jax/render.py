@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 from th_jax.images import to_uint8
 from th_jax.landmarks.scheme import check_point_count
 from th_jax.models.networks import Networks
+from th_jax.program_cache import cached_jit
 from th_jax.provenance.watermark.embed import Mark, embed
 from th_jax.types import AnyArray, Avatar, NetworkState
 
@@ -91,7 +92,7 @@ def render_stream(
     if isinstance(avatar.adain, Array) and len(devices := avatar.adain.devices()) == 1:
         # Committed to their device, because JAX compiles separately for committed and uncommitted arrays.
         avatar, mark = jax.device_put((avatar, mark), *devices)
-    return _in_chunks(functools.partial(_rendered, networks, avatar, mark), landmarks, chunk)
+    return _in_chunks(functools.partial(_renderer(networks), avatar, mark), landmarks, chunk)
 
 
 def draw_stream(
@@ -105,12 +106,13 @@ def draw_stream(
     return _in_chunks(functools.partial(_drawn, networks), landmarks, chunk)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _rendered(
-    networks: Networks, avatar: Avatar, mark: Mark | None, points: Float32[Array, "B P 2"]
-) -> UInt8[Array, "B H W 3"]:
-    frames = generate_frames(networks, avatar, points)
-    return frames if mark is None else embed(frames, mark)
+@functools.cache
+def _renderer(networks: Networks) -> Callable[[Avatar, Mark | None, AnyArray], Array]:
+    def rendered(avatar: Avatar, mark: Mark | None, points: Float32[Array, "B P 2"]) -> UInt8[Array, "B H W 3"]:
+        frames = generate_frames(networks, avatar, points)
+        return frames if mark is None else embed(frames, mark)
+
+    return cached_jit(rendered, key=f"render {networks}")
 
 
 @functools.partial(jax.jit, static_argnums=0)

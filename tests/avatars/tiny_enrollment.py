@@ -63,10 +63,10 @@ def pictures(quickly_compiled: None) -> Iterator[None]:
     compiled: dict[Any, Any] = {}
     original = many._programs
 
-    def kept(networks: Networks, chunk: Any, optimizers: Optimizers, mesh: Any, width: int) -> Any:
+    def kept(networks: Networks, chunk: Any, optimizers: Optimizers, mesh: Any, width: int, **key: str) -> Any:
         assert (networks, optimizers, width) == (meta().networks, HOW.optimizers, HOW.width)
         if not compiled:
-            compiled["HOW"] = original(networks, chunk, optimizers, mesh, width)
+            compiled["HOW"] = original(networks, chunk, optimizers, mesh, width, **key)
         return compiled["HOW"]
 
     with pytest.MonkeyPatch.context() as patch:

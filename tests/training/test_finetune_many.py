@@ -113,7 +113,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def chunk(state: Any, frozen: Any, shots: Shots, ends: Any) -> Any:
         return state, {"loss/generator": jnp.zeros((len(shots.mask), 2))}
 
-    monkeypatch.setattr(many, "_programs", lambda *settings: (start, chunk))
+    monkeypatch.setattr(many, "_programs", lambda *_, **__: (start, chunk))
     monkeypatch.setattr(many, "make_mesh", lambda **chosen: devices.append(chosen.get("devices")) or original(**chosen))
     return devices
 

@@ -126,7 +126,7 @@ def named_leaves(avatar: Any) -> dict[str, np.ndarray]:
 
 def avatar_shapes(networks: Networks) -> Any:
     """Return the shapes and dtypes of these networks' avatars, as an `Avatar` of abstract arrays."""
-    generator = group(networks.shapes().synthesis, "generator")
+    generator = networks.shapes_of("generator")
     adain: Any = jax.ShapeDtypeStruct((networks.plan.adain_size,), jnp.float32)
     return Avatar(generator.params, adain, generator.spectral_stats)
 
@@ -398,7 +398,7 @@ def feed_forward_with(meta: MetaModel, adain: AnyArray) -> Avatar:
 def _networks(path: Path, description: Mapping[str, Any]) -> Networks:
     try:
         networks = Networks.from_settings(description["networks"])
-        networks.shapes()  # fails for settings that are numbers but do not describe networks
+        networks.shapes_of("generator")  # fails for settings that are numbers but do not describe networks
         return networks
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise AvatarError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error

@@ -56,6 +56,9 @@ def use_compile_cache() -> Path | None:
         folder.chmod(0o700)  # programs that others could change would run as this user
     import jax
 
+    from th_jax.program_cache import use_program_cache
+
+    use_program_cache(folder / "traced")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)

@@ -180,9 +180,18 @@ class Networks:
         """Draw the landmark image y of points in [0, 1], at this image size, in the networks' range [-1, 1]."""
         return unit_to_network_range(draw_landmarks(points, size=self.image_size, line_width=self.landmark_width))
 
+    def shapes_of(self, network: str) -> NetworkState:
+        """Return the shapes and dtypes of one network's weights, such as "generator"; traced once for equal networks."""
+        return _shapes_of(self, network)
+
     def shapes(self) -> MetaWeights:
-        """Return the shapes and dtypes of all weights without allocating them; traced once for equal networks."""
-        return _all_shapes(self)
+        """Return the shapes and dtypes of all weights without allocating them."""
+        states = {name: self.shapes_of(name) for name in ("embedder", "projection", "generator")}
+        synthesis = NetworkState(
+            {name: state.params for name, state in states.items()},
+            {name: state.spectral_stats for name, state in states.items()},
+        )
+        return MetaWeights(synthesis, self.shapes_of("discriminator"))
 
     def init(self, key: PRNGKeyArray) -> MetaWeights:
         """Create fresh weights of all four networks (docs/paper-map.md); the same for the same key.
@@ -235,30 +244,20 @@ def _settle(params: Params, stats: Params) -> Params:
     return {name: _settle(params[name], below) for name, below in stats.items()}
 
 
-@functools.lru_cache(maxsize=16)
-def _all_shapes(networks: Networks) -> MetaWeights:
-    key = jax.random.key(0)
-    size, plan_ = networks.image_size, networks.plan
-    picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    seen = jax.ShapeDtypeStruct((1, networks.embedder_side, networks.embedder_side, 3), jnp.float32)
-    embedding = jax.ShapeDtypeStruct((1, plan_.embedding), jnp.float32)
-    adain = jax.ShapeDtypeStruct((1, plan_.adain_size), jnp.float32)
-    states = {
-        "embedder": _shapes(networks.embedder, key, seen, seen),
-        "projection": _shapes(networks.projection, key, embedding),
-        "generator": _shapes(networks.generator, key, picture, adain),
+@functools.lru_cache(maxsize=64)
+def _shapes_of(networks: Networks, name: str) -> NetworkState:
+    def floats(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+
+    plan_, picture = networks.plan, floats(networks.image_size, networks.image_size, 3)
+    seen = floats(networks.embedder_side, networks.embedder_side, 3)
+    arguments = {
+        "embedder": (seen, seen),
+        "projection": (floats(plan_.embedding),),
+        "generator": (picture, floats(plan_.adain_size)),
+        "discriminator": (picture, picture, floats(plan_.embedding)),
     }
-    return MetaWeights(
-        synthesis=NetworkState(
-            {name: state.params for name, state in states.items()},
-            {name: state.spectral_stats for name, state in states.items()},
-        ),
-        discriminator=_shapes(networks.discriminator, key, picture, picture, embedding),
-    )
-
-
-def _shapes(module: nn.Module, *arguments: Any) -> NetworkState:
-    variables = jax.eval_shape(module.init, *arguments)
+    variables = jax.eval_shape(getattr(networks, name).init, jax.random.key(0), *arguments[name])
     return NetworkState(variables["params"], variables.get(SPECTRAL_STATS, {}))
 
 

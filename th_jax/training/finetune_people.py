@@ -16,6 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 from th_jax.losses import LossWeights, loss_preset
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.program_cache import cached_jit
 from th_jax.training.finetune import (
     PADDED_SHOTS,
     FinetuneChunk,
@@ -119,7 +120,8 @@ def make_finetune(
         kind = repr(losses)
         if kind not in compiled:
             chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps, adversary=adversary)
-            compiled[kind] = jax.jit(chunk, donate_argnums=0)
+            key_of_program = f"finetune {(networks, losses, optimizers, adversary, chunk_steps)}"
+            compiled[kind] = cached_jit(chunk, key=key_of_program, donate_argnums=(0,))
         end = jnp.int32(steps_of(int(shots.mask.sum()), epochs=epochs))
         state = start(weights, shots, key if key is not None else jax.random.key(0))
         history: list[FinetuneMetrics] = []
@@ -194,7 +196,8 @@ def finetune_many(
     losses = loss_weights or default_losses(perceptual)
     settings = optimizers or Optimizers()
     one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, adversary=adversary)
-    start, chunk = _programs(networks, one_chunk, settings, mesh, width)
+    program = repr((networks, losses, settings, adversary, chunk_steps, width))
+    start, chunk = _programs(networks, one_chunk, settings, mesh, width, key=program)
     places = mesh.devices.size * at_once
     waiting: dict[tuple[int, int], list[tuple[str, Shots]]] = {}  # by padded shots and landmarks, to be stacked
     first_key = key if key is not None else jax.random.key(0)
@@ -263,7 +266,7 @@ def _take(people: Any, row: Any) -> Any:
 
 
 def _programs(
-    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, width: int
+    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, width: int, *, key: str
 ) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
     """Build the start and the chunk of a round: people are split over devices and mapped sequentially on each device."""
     people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -285,4 +288,6 @@ def _programs(
     chunked = jax.shard_map(
         chunk, mesh=mesh, in_specs=(people, whole, people, people), out_specs=people, check_vma=False
     )
-    return jax.jit(started), jax.jit(chunked, donate_argnums=0)
+    if mesh.devices.size > 1:
+        return jax.jit(started), jax.jit(chunked, donate_argnums=0)
+    return jax.jit(started), cached_jit(chunked, key=f"{key} round", donate_argnums=(0,))
