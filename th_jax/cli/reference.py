@@ -33,9 +33,9 @@ work until the next release.
 
 `th-jax verify` answers by its exit code and has codes of its own, which its help lists.
 
-Programs that XLA compiles are kept in a cache of the user's (`~/.cache/th_jax/compiled` on Linux, mode 0700, at most 4 GiB),
-and the traced programs beside them, so that a second run begins without tracing or compiling. `TH_JAX_COMPILE_CACHE=off` switches it off, another value names another
-folder; where `JAX_COMPILATION_CACHE_DIR` is set, JAX's own settings hold.
+Compiled programs are kept in a cache of the user (`~/.cache/th_jax/compiled` on Linux, mode 0700, at most 4 GiB), and traced
+programs beside them, so that a second run begins without tracing or compiling. `TH_JAX_COMPILE_CACHE=off` switches it off,
+another value names another folder; where `JAX_COMPILATION_CACHE_DIR` is set, JAX's own settings hold.
 """
 
 
