@@ -83,7 +83,7 @@ def test_a_full_disk_is_said_where_it_can_be(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         code, _, errors = run(tmp_path, stdout=full)
     assert code == 0
-    assert errors.decode() == "zwü.mp4: a note\nthe output could not be written: [Errno 28] No space left on device\n"
+    assert errors.decode() == "zwü.mp4: a note\ncannot write the output: [Errno 28] No space left on device\n"
 
 
 def test_what_must_be_printed_first_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +95,10 @@ def test_what_must_be_printed_first_is_checked(monkeypatch: pytest.MonkeyPatch) 
         print("fine")
         check_printed()
     monkeypatch.setattr(sys, "stdout", Gone())
-    with forgiving_output(), pytest.raises(OSError, match="the output could not be written: nobody reads"):
+    with forgiving_output(), pytest.raises(OSError, match="cannot write the output: nobody reads"):
         check_printed()
     monkeypatch.setattr(sys, "stdout", None)
-    with forgiving_output(), pytest.raises(OSError, match="there is no standard output"):
+    with forgiving_output(), pytest.raises(OSError, match="no standard output"):
         check_printed()
 
 

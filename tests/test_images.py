@@ -26,5 +26,5 @@ def test_unit_range() -> None:
 
 
 def test_float_frames_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"frames must be uint8 RGB in 0\.\.255, but came as float32"):
+    with pytest.raises(TypeError, match=r"uint8 RGB in 0\.\.255, got float32"):
         images.to_network_range.__wrapped__(jnp.zeros((1, 4, 4, 3)))

@@ -28,6 +28,4 @@ def utf8(content: bytes, *, name: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{name} is no text in UTF-8 (the first trouble is in line {line}): save it as UTF-8"
-        ) from None
+        raise ValueError(f"{name} is not valid UTF-8 (first error in line {line}): save it as UTF-8") from None

@@ -138,15 +138,15 @@ def test_small_avatars_refuse_other_meta_weights(tmp_path: Path, monkeypatch: py
     save(path, feed_forward_avatar(), kind="feed_forward")
     other = save_tiny(tmp_path / "tiny.safetensors", seed=1)
     wanted = rf"needs the meta weights 'tiny' \(sha256 {meta().digest}\)"
-    with pytest.raises(AvatarError, match=rf"{wanted}, but 'tiny' \(sha256 {other.digest}\) came"):
+    with pytest.raises(AvatarError, match=rf"{wanted}, but got 'tiny' \(sha256 {other.digest}\)"):
         load_avatar(path, meta=other)
     monkeypatch.setattr(pretrained, "_PRETRAINED", tmp_path)
-    with pytest.raises(AvatarError, match=f"but 'tiny' .sha256 {other.digest}. came"):
+    with pytest.raises(AvatarError, match=f"got 'tiny' .sha256 {other.digest}."):
         load_avatar(path)
     monkeypatch.setattr(pretrained, "_PRETRAINED", tmp_path / "none")
-    with pytest.raises(AvatarError, match=rf"{wanted}: no pretrained weights are called 'tiny'"):
+    with pytest.raises(AvatarError, match=rf"{wanted}: unknown pretrained weights 'tiny'"):
         load_avatar(path)
-    with pytest.raises(AvatarError, match=rf"{wanted}: .*nowhere is neither released weights nor a run"):
+    with pytest.raises(AvatarError, match=rf"{wanted}: .*nowhere is neither"):
         load_avatar(path, meta=tmp_path / "nowhere")
 
 
@@ -181,7 +181,7 @@ def test_quantised_differences_are_within_half_a_step() -> None:
     assert (error <= 0.5 * steps + 1e-5).all()
     assert (error[:3] > 0.3 * steps[:3]).all()
     np.testing.assert_array_equal(came["a/bias"], changed["a/bias"])
-    with pytest.raises(ValueError, match="the change of a/kernel is not finite in float16"):
+    with pytest.raises(ValueError, match="a/kernel is not finite"):
         encode_difference(changed | {"a/kernel": changed["a/kernel"] * 1e5}, base, bits="float16")
 
 
@@ -208,27 +208,27 @@ def test_compaction_from_the_command_line(tmp_path: Path, saved: Path, capsys: p
 
 def test_compaction_needs_landmarks(tmp_path: Path) -> None:
     save(tmp_path / "a.safetensors", tuned_avatar(), landmarks=None)
-    with pytest.raises(AvatarError, match="measured on landmarks, but the avatar holds none"):
+    with pytest.raises(AvatarError, match="landmarks are needed"):
         save_compact(tmp_path / "b.safetensors", load_avatar(tmp_path / "a.safetensors"), meta=meta())
 
 
 def test_missing_truncated_and_altered_files(saved: Path) -> None:
-    with pytest.raises(AvatarError, match=r"there is no avatar at .*other\.safetensors"):
+    with pytest.raises(AvatarError, match=r"no avatar at .*other\.safetensors"):
         load_avatar(saved.with_name("other.safetensors"))
-    with pytest.raises(AvatarError, match="is a folder, not an avatar"):
+    with pytest.raises(AvatarError, match="is a folder"):
         load_avatar(saved.parent)
     content = saved.read_bytes()
     (header,) = struct.unpack("<Q", content[:8])
     for length in (0, 4, 100, len(content) // 2, len(content) - 1):
         saved.write_bytes(content[:length])
-        with pytest.raises(AvatarError, match="is no readable safetensors file, perhaps truncated"):
+        with pytest.raises(AvatarError, match="truncated"):
             load_avatar(saved)
     rng = np.random.default_rng(1)
     for place in [*range(8), *rng.integers(8, 8 + header, 60), *rng.integers(8 + header, len(content), 30)]:
         altered = bytearray(content)
         altered[place] ^= 1 << int(rng.integers(8))
         saved.write_bytes(bytes(altered))
-        with pytest.raises(AvatarError, match=r"no readable safetensors file|was altered|is of the format"):
+        with pytest.raises(AvatarError, match=r"not a readable safetensors file|was modified|has the format"):
             load_avatar(saved)
 
 
@@ -247,12 +247,12 @@ def rewrite(path: Path, *, format_: str = "th_jax.avatar/1", **changes: object) 
 def test_files_of_other_formats_kinds_and_networks(saved: Path) -> None:
     content = saved.read_bytes()
     for changes, message in (
-        ({"format_": "th_jax.avatar/2"}, r"is of the format 'th_jax.avatar/2', but th_jax .* opens 'th_jax.avatar/1'"),
-        ({"format_": "th_jax.meta/1"}, "is of the format 'th_jax.meta/1'"),
-        ({"kind": "huge"}, "an avatar of the kind 'huge'; there are full, feed_forward, compact"),
-        ({"networks": {"image_size": 17}}, r"needs networks that .* does not build"),
-        ({"networks": {"image_size": 16, "base_width": 8}}, r"holds no avatar: these are not the weights of Networks"),
-        ({"kind": "compact"}, r"does not hold what changed: .* must be \[.*\], but is not there"),
+        ({"format_": "th_jax.avatar/2"}, r"has the format 'th_jax.avatar/2', .* expects 'th_jax.avatar/1'"),
+        ({"format_": "th_jax.meta/1"}, "has the format 'th_jax.meta/1'"),
+        ({"kind": "huge"}, "kind 'huge'; .*full, feed_forward, compact"),
+        ({"networks": {"image_size": 17}}, r"networks .* not support"),
+        ({"networks": {"image_size": 16, "base_width": 8}}, r"not a valid avatar: .*weights of Networks"),
+        ({"kind": "compact"}, r"parameter differences: .* must be \[.*\], but is missing"),
     ):
         saved.write_bytes(content)
         rewrite(saved, **changes)
@@ -264,19 +264,19 @@ def test_saving_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     tuned = tuned_avatar()
     for avatar, changes, message in (
-        (tuned._replace(adain=tuned.adain.at[3].set(np.nan)), {}, "this is no avatar: adain is not finite"),
-        (tuned._replace(adain=tuned.adain[1:]), {}, r"this is no avatar: .*adain is \(\d+,\) instead of"),
-        (tuned, {"networks": Networks(image_size=16, base_width=8)}, "this is no avatar: these are not the weights of"),
-        (tuned, {"kind": "feed_forward"}, "has a generator of its own, no feed-forward one"),
-        (feed_forward_avatar(), {"kind": "feed_forward", "meta": None}, "give them as meta"),
-        (tuned, {"landmarks": LANDMARKS[:, :60]}, "the shots' landmarks must be 68 iBUG points"),
+        (tuned._replace(adain=tuned.adain.at[3].set(np.nan)), {}, "not a valid avatar: adain is not finite"),
+        (tuned._replace(adain=tuned.adain[1:]), {}, r"not a valid avatar: .*adain is \(\d+,\) instead of"),
+        (tuned, {"networks": Networks(image_size=16, base_width=8)}, "not a valid avatar: .*weights of"),
+        (tuned, {"kind": "feed_forward"}, "has its own"),
+        (feed_forward_avatar(), {"kind": "feed_forward", "meta": None}, "pass them as `meta`"),
+        (tuned, {"landmarks": LANDMARKS[:, :60]}, "68 iBUG points"),
         (tuned, {"landmarks": LANDMARKS + np.inf}, "must be finite, or NaN"),
-        (tuned, {"notes": {"kind": "x"}}, "the notes have their own kind"),
+        (tuned, {"notes": {"kind": "x"}}, "reserved keys in the notes: kind"),
         (tuned, {"notes": {"where": tmp_path}}, "notes must be JSON values"),
     ):
         with pytest.raises(AvatarError, match=message):
             save(path, avatar, **changes)
-    with pytest.raises(AvatarError, match=r"are named \.safetensors, but .*x\.npz"):
+    with pytest.raises(AvatarError, match=r"must end in \.safetensors, got .*x\.npz"):
         save(tmp_path / "x.npz", tuned)
     (tmp_path / "y.safetensors").mkdir()
     with pytest.raises(AvatarError, match="is a folder"):

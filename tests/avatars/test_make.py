@@ -84,7 +84,7 @@ def test_a_folder_and_its_consent(meta: MetaModel, tmp_path: Path, monkeypatch: 
     avatar: LoadedAvatar = th_jax.finetune(meta, str(tmp_path / "ada"), consent=path, train=False)
     assert asked == [(tmp_path / "ada", 16)]
     assert (avatar.provenance.consent, avatar.notes["consent"]["basis"]) == (record.digest, "self")
-    with pytest.raises(ValueError, match="a consent record names files"):
+    with pytest.raises(ValueError, match="covers files"):
         th_jax.finetune(meta, noise(), consent=path)
     revoke_consent(path)
     with pytest.raises(ConsentError, match="revoked"):

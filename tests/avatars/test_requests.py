@@ -26,9 +26,7 @@ def test_people_come_in_their_order(tmp_path: Path) -> None:
 
 def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
     for text in ("name,shots\nada,x\n", "name,shots,consent\neve,x,none\nada,x,\n"):
-        with pytest.raises(
-            ValueError, match=r"line [23]: there is no consent record: .* or add --consent none for all"
-        ):
+        with pytest.raises(ValueError, match=r"line [23]: there is no consent record: .*--consent none"):
             read_manifest(manifest(tmp_path, text))
         assert read_manifest(manifest(tmp_path, text), unrecorded=True)[-1] == PersonRequest("ada", tmp_path / "x")
 
@@ -36,22 +34,22 @@ def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"must begin with a header of the columns name,shots"),
-        ("name,photos\nada,x\n", r"but begins with 'name,photos'"),
-        ("name,shots\n", r"people.csv names nobody"),
-        ("name,shots\nada\n", r"line 2: 2 columns were expected, but 1 came"),
-        ("name,shots\nada,\n", r"line 2: the pictures are missing"),
-        ("name,shots,consent\nada,x,none\nADA,y,none\n", r"line 3: 'ADA' is already in line 2"),
-        ("name,shots,consent\nada,x,/ada.consent.json\n", r"line 2: '/ada.consent.json' lies outside of the manifest"),
-        ("name,shots,consent\nada,x,../ada.consent.json\n", r"lies outside of the manifest's folder"),
-        ("name,shots\n../ada,x\n", r"line 2: '../ada' cannot name an avatar"),
-        ("name,shots\nada,/etc\n", r"line 2: '/etc' lies outside of the manifest's folder"),
-        ("name,shots\nada,x\x1b[2Jy\n", r"line 2: 'x\\x1b\[2Jy' holds characters that cannot be shown"),
-        ("name,shots,landmarks\nada,x,y\u202etxt\n", r"line 2: 'y\\u202etxt' holds characters that cannot be shown"),
-        ("name,shots,consent\nada,x,\x9b2J\n", r"line 2: '\\x9b2J' holds characters that cannot be shown"),
-        ("name,shots\nada,x/../../y\n", r"lies outside of the manifest's folder"),
-        (b"name,shots\nM\xfcller,x\n", r"is no text in UTF-8 \(the first trouble is in line 2\): save it as UTF-8$"),
-        ('name,shots\nada,"x\n', r"is no CSV file"),
+        ("", r"must start with a header"),
+        ("name,photos\nada,x\n", r"starts with 'name,photos'"),
+        ("name,shots\n", r"people.csv has no entries"),
+        ("name,shots\nada\n", r"line 2: expected 2 columns, got 1"),
+        ("name,shots\nada,\n", r"line 2: the images are missing"),
+        ("name,shots,consent\nada,x,none\nADA,y,none\n", r"line 3: duplicate name 'ADA', first used in line 2"),
+        ("name,shots,consent\nada,x,/ada.consent.json\n", r"line 2: '/ada.consent.json' is outside the folder"),
+        ("name,shots,consent\nada,x,../ada.consent.json\n", r"is outside the folder"),
+        ("name,shots\n../ada,x\n", r"line 2: '../ada' is not a valid avatar name"),
+        ("name,shots\nada,/etc\n", r"line 2: '/etc' is outside the folder"),
+        ("name,shots\nada,x\x1b[2Jy\n", r"line 2: 'x\\x1b\[2Jy' has unprintable characters"),
+        ("name,shots,landmarks\nada,x,y\u202etxt\n", r"line 2: 'y\\u202etxt' has unprintable characters"),
+        ("name,shots,consent\nada,x,\x9b2J\n", r"line 2: '\\x9b2J' has unprintable characters"),
+        ("name,shots\nada,x/../../y\n", r"is outside the folder"),
+        (b"name,shots\nM\xfcller,x\n", r"is not valid UTF-8 \(first error in line 2\)"),
+        ('name,shots\nada,"x\n', r"not a valid CSV file"),
     ],
 )
 def test_manifests_that_cannot_be_used(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -62,13 +60,13 @@ def test_manifests_that_cannot_be_used(tmp_path: Path, text: str | bytes, messag
 def test_a_link_out_of_the_folder_is_no_way_out(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="outside the folder"):
         read_manifest(manifest(tmp_path / "inside", "name,shots\nada,link/secret\n"))
 
 
 def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_MANIFEST_BYTES", 10)
-    with pytest.raises(ValueError, match="no manifest of people"):
+    with pytest.raises(ValueError, match="limit of a people file"):
         read_manifest(manifest(tmp_path, "name,shots\nada,x\n"))
 
 
@@ -81,10 +79,10 @@ def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
         assert one_person(tmp_path / folder).name == folder
     (tmp_path / "ada.2023.mp4").touch()
     assert one_person(tmp_path / "ada.2023.mp4").name == "ada.2023"
-    with pytest.raises(ValueError, match=r"there are no pictures at .*nobody"):
+    with pytest.raises(ValueError, match=r"no images at .*nobody"):
         one_person(tmp_path / "nobody")
     for name in ("", ".hidden", "-o", "a/b", "a" * 101):
-        with pytest.raises(ValueError, match="cannot name an avatar"):
+        with pytest.raises(ValueError, match="not a valid avatar name"):
             check_name(name)
 
 
@@ -92,8 +90,6 @@ def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
 def test_a_name_that_would_lose_letters_is_asked_for(tmp_path: Path, called: str) -> None:
     """Two people may not become one name."""
     (tmp_path / called).mkdir()
-    with pytest.raises(
-        ValueError, match=r"cannot name an avatar whole: give a name of up to 100 letters .* with --name"
-    ):
+    with pytest.raises(ValueError, match=r"not a valid avatar name: .*--name"):
         one_person(tmp_path / called)
     assert one_person(tmp_path / called, name="anna").name == "anna"

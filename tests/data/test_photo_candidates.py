@@ -49,7 +49,7 @@ def test_a_lying_photo_is_stood_up(tmp_path: Path, turns: int, words: str) -> No
     (source,) = report.sources
     assert source.verdict is Verdict.USED
     assert f"found on a copy: turned by {words}°" in source.detail
-    assert source.detail.endswith(f"the picture is turned by {words}°")
+    assert source.detail.endswith(f"the image is rotated by {words}°")
     np.testing.assert_allclose(report.shots.landmarks, upright.landmarks, atol=0.02)
     assert np.abs(report.shots.frames.astype(int) - upright.frames).mean() < 12
 
@@ -74,7 +74,7 @@ def test_a_weak_hit_on_an_inverted_face_is_not_believed(monkeypatch: pytest.Monk
     monkeypatch.setattr(photo_candidates, "detect_faces", lambda frame: [alarm._replace(score=0.3)])
     (source,) = inspect_shots(saved(tmp_path, "inverted.png", picture), size=32).sources
     assert "found on a copy: turned by" in source.detail
-    assert source.detail.endswith("the picture is turned by 180°")
+    assert source.detail.endswith("the image is rotated by 180°")
 
 
 def test_copies_are_searched_only_while_photos_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,10 +120,10 @@ def test_by_hand_needs_no_detector(tmp_path: Path, points: np.ndarray) -> None:
 
 def test_landmarks_are_of_one_photo(tmp_path: Path, points: np.ndarray) -> None:
     file = marked(tmp_path, points)
-    with pytest.raises(ValueError, match=r"are those of one photo, but .* is a folder: name the photo itself"):
+    with pytest.raises(ValueError, match=r"single photo, but .* is a folder"):
         load_shots(tmp_path, landmarks=file)
     video = write_video(tmp_path / "a.mp4", [statue()], fps=25, provenance=RECORD)
-    with pytest.raises(ValueError, match=r"are those of one photo, but .* is a video: save one frame of it"):
+    with pytest.raises(ValueError, match=r"single photo, but .* is a video"):
         load_shots(video, landmarks=file)
     with pytest.raises(ValueError, match=r"missing\.txt does not exist"):
         load_shots(PORTRAIT, landmarks=tmp_path / "missing.txt")

@@ -90,11 +90,11 @@ def test_what_was_left_out_is_named_with_the_reason(album: Path) -> None:
         *("broken.jpg", "gif.jpg", "plain.png", "tiny.png", "two.png"), *("clip.mov", "more", "raw.dng"),
     ]  # fmt: skip
     said = dict(left_out)
-    assert said["broken.jpg"].startswith("is damaged or cut off")
-    assert said["gif.jpg"].startswith("is no picture that can be read")
-    assert (said["plain.png"], said["clip.mov"]) == ("no face", "a video among photos: name it itself")
+    assert said["broken.jpg"].startswith("is damaged or truncated")
+    assert said["gif.jpg"].startswith("is not a readable image")
+    assert (said["plain.png"], said["clip.mov"]) == ("no face", "a video among photos: to use it, give its path")
     assert said["tiny.png"].startswith("too small: the face is ")
-    assert said["raw.dng"].startswith("not read: .dng is none of .png, ")
+    assert said["raw.dng"].startswith("not read: .dng is not one of .png, ")
 
 
 def test_fewer_shots_are_the_most_varied(album: Path) -> None:
@@ -163,26 +163,24 @@ def test_nobody(tmp_path: Path) -> None:
     plain = np.full((80, 80, 3), 90, np.uint8)
     photo = write_image(tmp_path / "wall.png", plain, provenance=RECORD)
     video = write_video(tmp_path / "wall.mp4", [plain] * 10, fps=25, provenance=RECORD)
-    with pytest.raises(
-        ValueError, match=r"no face was found in .*wall.mp4: use pictures .* at least 80 px and 1/16 of"
-    ):
+    with pytest.raises(ValueError, match=r"no face was found in .*wall.mp4: .* at least 80 px and 1/16 of"):
         load_shots(video)
     tried = (
-        r"no face was found in .*wall.png, nor on contrast-stretched, enlarged or turned copies: .* at least 24 px wide"
+        r"no face was found in .*wall.png or in contrast-stretched, enlarged or rotated copies: .* at least 24 px wide"
     )
-    with pytest.raises(ValueError, match=tried + r'.*add --landmarks FILE .*a line "x y" in pixels.*docs/shots\.md'):
+    with pytest.raises(ValueError, match=tried + r'.*pass --landmarks FILE .*one line "x y" in pixels.*docs/shots\.md'):
         load_shots(photo)
 
 
 def test_two_people_on_the_only_photo(tmp_path: Path) -> None:
     path = write_image(tmp_path / "two.png", pair(), provenance=RECORD)
-    with pytest.raises(ValueError, match=r"several faces: 1; 2 of similar score and size: crop it to one person"):
+    with pytest.raises(ValueError, match=r"several faces: 1; 2 faces of similar score and size"):
         load_shots(path)
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
-    with pytest.raises(ValueError, match=r"holds no picture \(\.png, .*name a video itself; not looked at: clip.mp4$"):
+    with pytest.raises(ValueError, match=r"contains no images \(\.png, .*not read: clip.mp4$"):
         load_shots(tmp_path)
 
 
@@ -190,25 +188,25 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"ada does not exist"):
         load_shots(tmp_path / "ada")
     (tmp_path / "ada.mp4").write_text("text")
-    with pytest.raises(MediaError, match="no video that can be read"):
+    with pytest.raises(MediaError, match="not a readable video"):
         load_shots(tmp_path / "ada.mp4")
     (tmp_path / "ada.jpg").write_text("text")
-    with pytest.raises(MediaError, match="no picture that can be read"):
+    with pytest.raises(MediaError, match="not a readable image"):
         load_shots(tmp_path / "ada.jpg")
 
 
 def test_only_unreadable_photos(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("text")
-    with pytest.raises(ValueError, match=r"can be used \(unreadable: 1; a\.jpg: is no picture that can be read"):
+    with pytest.raises(ValueError, match=r"\(unreadable: 1; a\.jpg: is not a readable image"):
         load_shots(tmp_path)
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="size of shots must be 16 to 4096 px, but is 8"):
+    with pytest.raises(ValueError, match=r"size of shots .* got 8"):
         load_shots(PORTRAIT, size=8)
-    with pytest.raises(ValueError, match="shots must be 1 to 32, but is 33"):
+    with pytest.raises(ValueError, match="shots must be 1 to 32, got 33"):
         load_shots(PORTRAIT, shots=33)
-    with pytest.raises(ValueError, match="shots must be 1 to 32, but is 0"):
+    with pytest.raises(ValueError, match="shots must be 1 to 32, got 0"):
         load_shots(PORTRAIT, shots=0)
 
 

@@ -122,7 +122,7 @@ def test_stills_and_gifs(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> 
     # The pose before the gap lasts through it: GIF joins equal frames.
     np.testing.assert_allclose(times, [0.1 * n for n in range(15) if n not in (6, 7, 8)], atol=1e-6)
     assert read_sidecar(tmp_path / "a.gif")[1]
-    with pytest.raises(ValueError, match=r"driver.mp4 lasts .* s: there is no frame at 9 s"):
+    with pytest.raises(ValueError, match=r"driver.mp4 lasts .* no frame at 9 s"):
         animate(loaded, folder / "driver.mp4", tmp_path / "b.png", at=9.0)
 
 
@@ -161,21 +161,21 @@ def test_poses_repeat_adapt_and_start_with_the_first_face(folder: Path) -> None:
     [
         ({"--driver": "no.mp4"}, "no.mp4 does not exist"),
         ({"--driver": "nobody.mp4"}, "no face was found in"),
-        ({"--driver": "ada.safetensors"}, "is no video that can be read"),
-        ({"--driver": "camera:x"}, "a camera is named by its number"),
-        ({"--avatar": "driver.mp4"}, "is no readable safetensors file"),
+        ({"--driver": "ada.safetensors"}, "is not a readable video"),
+        ({"--driver": "camera:x"}, "a camera is given by its number"),
+        ({"--avatar": "driver.mp4"}, "is not a readable safetensors file"),
         ({"--avatar": "no.safetensors"}, "there is no avatar at"),
         ({"--out": "a.avi"}, "must end in .mp4, .gif, .png"),
-        ({"--out": "no/a.mp4"}, "no does not exist: make it first"),
-        ({"--layout": "avatar,face"}, "'face' is no panel of a layout; there are driver, landmarks, avatar"),
-        ({"--layout": "driver"}, "a layout shows the avatar and nothing twice"),
-        ({"--driver": "landmarks.npz", "--layout": "driver,avatar"}, "a file of landmarks has no pictures"),
+        ({"--out": "no/a.mp4"}, "no does not exist"),
+        ({"--layout": "avatar,face"}, "unknown panel 'face' in the layout; expected driver, landmarks, avatar"),
+        ({"--layout": "driver"}, "a layout must contain the avatar"),
+        ({"--driver": "landmarks.npz", "--layout": "driver,avatar"}, "a landmark file has no images"),
         ({"--avatar": "bare.safetensors", "--retargeting": "shape"}, "without the landmarks of its shots"),
         ({"--smoothing": "-1"}, "smoothing needs a positive cutoff"),
-        ({"--fps": "25"}, "fps is for a file of landmarks"),
+        ({"--fps": "25"}, "fps is only for landmark files"),
         ({"--seconds": "0"}, "seconds above 0"),
         ({"--seconds": "inf"}, "seconds above 0"),
-        ({"--at": "1"}, "at chooses the moment of a still"),
+        ({"--at": "1"}, "at selects the time of a still image"),
         ({"--driver": "landmarks.npz", "--chunk": "0"}, "a chunk needs at least 1 frame"),
     ],
 )
@@ -197,17 +197,17 @@ def test_files_of_landmarks_are_checked(folder: Path, tmp_path: Path, monkeypatc
     good = np.random.default_rng(0).uniform(0.2, 0.8, (4, 68, 2)).astype(np.float32)
     path = tmp_path / "a.npz"
     for arrays, message in (
-        ({"points": good}, "must hold an array called landmarks"),
-        ({"landmarks": good[0]}, r"of the shape \[S, 68 or 70, 2\], but are float32 of the shape \[68, 2\]"),
-        ({"landmarks": good[:0]}, r"but are float32 of the shape \[0, 68, 2\]"),
+        ({"points": good}, "must contain an array named landmarks"),
+        ({"landmarks": good[0]}, r"shape \[S, 68 or 70, 2\], got float32 \[68, 2\]"),
+        ({"landmarks": good[:0]}, r"got float32 \[0, 68, 2\]"),
         ({"landmarks": (good * 100).astype(int)}, "must be floating point"),
         ({"landmarks": good[:, :5]}, "landmarks must be 68 iBUG points"),
         ({"landmarks": good * np.inf}, "must be finite, or NaN"),
-        ({"landmarks": good * np.nan}, "no frame has all of its 68 landmarks"),
-        ({"landmarks": good * 256}, r"must lie in \[0, 1\] of the square frame, but reach .* divide pixels"),
+        ({"landmarks": good * np.nan}, "no frame has all 68 landmarks"),
+        ({"landmarks": good * 256}, r"must be in \[0, 1\] of the square frame, but extend .* divide pixel"),
         ({"landmarks": np.array([{"a": 1}])}, "landmarks.npy declares object"),
-        ({"landmarks": good, "fps": [25, 30]}, "fps must be one number"),
-        ({"landmarks": good, "fps": -1.0}, "fps must be above 0"),
+        ({"landmarks": good, "fps": [25, 30]}, "fps must be a single number"),
+        ({"landmarks": good, "fps": -1.0}, "fps must be at least 0.001"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(ValueError, match=message):
@@ -215,9 +215,9 @@ def test_files_of_landmarks_are_checked(folder: Path, tmp_path: Path, monkeypatc
     np.savez_compressed(path, landmarks=good)
     assert read_landmarks(path).fps == 25
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="is no npz file of landmarks that can be read"):
+    with pytest.raises(ValueError, match="not a readable landmark file"):
         read_landmarks(path)
-    with pytest.raises(ValueError, match="there is no file of landmarks at"):
+    with pytest.raises(ValueError, match="no landmark file at"):
         read_landmarks(tmp_path / "b.npz")
     monkeypatch.setattr("th_jax.driving.driver.NPZ_BYTES", 1000)
     with pytest.raises(ValueError, match=r"unpacks to .* bytes, over the limit of 1000"):
@@ -260,5 +260,5 @@ print("peak", *(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SE
 
 def test_layouts() -> None:
     assert parse_layout("driver, landmarks,avatar") == ("driver", "landmarks", "avatar")
-    with pytest.raises(ValueError, match="nothing twice"):
+    with pytest.raises(ValueError, match="no panel twice"):
         parse_layout("avatar,avatar")

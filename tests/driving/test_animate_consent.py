@@ -81,7 +81,7 @@ def test_an_end_of_consent_refuses_before_the_driver_is_looked_at(
     for driver, more in (("driver.mp4", film), ("landmarks.npz", film), ("camera:0", [])):
         for name, records, message in (
             ("ada", ["--consents", str(folder)], "this consent was revoked on"),
-            ("ada", ["--consents", str(folder / "out")], "does not hold this avatar's consent record"),
+            ("ada", ["--consents", str(folder / "out")], "this avatar's consent record"),
             ("late", [], "this consent expired on 2026-01-01T00:00:00+00:00"),
         ):
             command = ["--avatar", str(folder / f"{name}.safetensors"), "--driver", driver, *more, *records]

@@ -107,8 +107,8 @@ def test_refusals_leave_nothing_behind(
         ("no/a.onnx", [], "its folder does not exist"),
         ("a.onnx", ["--takes", "points"], "an ONNX model takes landmark images"),
         ("a.onnx", ["--batch", "0"], "a batch holds at least 1 frame"),
-        ("a.stablehlo", ["--batch", "2"], "batch is for ONNX"),
-        ("a.onnx", [], "ONNX needs the extra and a converter: pip install 'th_jax[onnx]'"),
+        ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
+        ("a.onnx", [], "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]'"),
     ):
         assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / name), *options]) == 1
         assert message in capsys.readouterr().err

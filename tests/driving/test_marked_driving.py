@@ -118,8 +118,6 @@ def test_a_run_that_is_ended_leaves_no_half_film(
 
 
 def test_a_digest_that_is_too_short_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"a message of 16 bits needs a digest of 4 hexadecimal digits, but 'abc' came"
-    ):
+    with pytest.raises(ValueError, match="4 hexadecimal digits, got 'abc'"):
         message_of("abc", bits=16)
     assert marking_of("f" * 64, size=32, kind="still") is None

@@ -133,9 +133,9 @@ def test_a_fixed_square_is_that_of_shots(face: np.ndarray) -> None:
     square = segment_square(pixels[10:], height=400, width=400)
     np.testing.assert_array_equal(squares[10:], np.tile(square, (10, 1)))
     np.testing.assert_allclose(landmarks[10:], to_crop(pixels[10:], square), atol=1e-6)
-    with pytest.raises(ValueError, match='follow must be "face" or "segment", but is \'head\''):
+    with pytest.raises(ValueError, match=r"follow .* got 'head'"):
         check_follow("head")
-    with pytest.raises(ValueError, match="context must be positive"):
+    with pytest.raises(ValueError, match="context"):
         place_segments(landmarks, segment, times, {}, context=0.0)
 
 
@@ -182,7 +182,7 @@ def test_the_command_says_it_or_refuses_it(
     assert main([*command, "--follow", "segment", "--strict"]) == 1
     printed = capsys.readouterr().err
     assert "frames beyond the training range" in printed
-    assert "choose another part or driver, or leave --strict away" in printed
+    assert "choose another part or driver, or omit --strict" in printed
     assert not (tmp_path / "a.mp4").exists()
     assert main(["--avatar", str(avatar), "--driver", "camera:0", "--strict"]) == 1
     assert "a camera's frames are not known beforehand" in capsys.readouterr().err

@@ -90,11 +90,11 @@ def test_the_order_of_frames_changes_nothing_and_seeds_repeat() -> None:
 
 
 def test_what_makes_no_interval_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs at least one person, but none came"):
+    with pytest.raises(ValueError, match="at least one person, got none"):
         bootstrap_mean(np.zeros((0, 3)))
-    with pytest.raises(ValueError, match=r"at least 1 resample and a confidence in \(0, 1\), but 0 and 0.95 came"):
+    with pytest.raises(ValueError, match=r"got 0 and 0.95"):
         bootstrap_mean(np.zeros((2, 3)), resamples=0)
-    with pytest.raises(ValueError, match="who is in each of 2 rows, but 3 came"):
+    with pytest.raises(ValueError, match="each of 2 rows, got 3"):
         bootstrap_mean(np.zeros((2, 3)), groups=np.arange(3))
-    with pytest.raises(ValueError, match="only equal frames can be paired"):
+    with pytest.raises(ValueError, match="same frames"):
         bootstrap_difference(np.zeros((2, 3)), np.zeros((2, 2)))

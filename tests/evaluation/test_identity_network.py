@@ -105,5 +105,5 @@ def test_five_points() -> None:
 
 def test_a_network_without_features(tmp_path: Path) -> None:
     write_network(tmp_path / "map.onnx", kind="map", size=112)
-    with pytest.raises(ValueError, match=r"the network arc gives \[1, 3, 112, 112\] for one picture"):
+    with pytest.raises(ValueError, match=r"network arc returns \[1, 3, 112, 112\]"):
         load_identity_network("arc", tmp_path / "map.onnx")

@@ -185,8 +185,8 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     arc, digest = str(folder / "arc.onnx"), "0" * 64
     for given, sentence in (
-        (["--identity-network", "arc"], "a network is given as NAME=FILE"),
-        (["--identity-network", f"a(b={arc}"], "a network is given as NAME=FILE"),
+        (["--identity-network", "arc"], "a network must be given as NAME=FILE"),
+        (["--identity-network", f"a(b={arc}"], "a network must be given as NAME=FILE"),
         (["--identity-network", f"dlib={arc}"], "the name 'dlib' is taken"),
         (["--features", f"vgg16={arc}"], "the name 'vgg16' is taken"),
         (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
@@ -194,8 +194,8 @@ def test_mistakes_are_one_sentence(
         (["--features", f"x={arc}"], "arc.onnx.json is missing"),
         (["--inception", arc], "--inception and --inception-sha256 go together"),
         (["--lpips-sha256", digest], "--lpips and --lpips-sha256 go together"),
-        (["--inception", arc, "--inception-sha256", digest], "it is another file"),
-        (["--lpips", arc, "--lpips-sha256", digest], "it is another file"),
+        (["--inception", arc, "--inception-sha256", digest], "it is a different file"),
+        (["--lpips", arc, "--lpips-sha256", digest], "it is a different file"),
         (["--no-faces", "--identity-network", f"x={arc}"], "leave --no-faces out"),
     ):
         assert evaluate(arguments(folder, "bad", *given)) == 1

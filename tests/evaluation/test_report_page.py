@@ -71,5 +71,5 @@ def test_pictures_are_stacked_whole() -> None:
     np.testing.assert_array_equal(stack[:2], wide)
     np.testing.assert_array_equal(stack[7:, :4], narrow)
     assert (stack[2:7] == 255).all()
-    with pytest.raises(ValueError, match="there are no pictures to stack"):
+    with pytest.raises(ValueError, match="no images to stack"):
         stacked_pictures([Section("none")])

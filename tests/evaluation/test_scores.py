@@ -98,9 +98,9 @@ def test_perceptual_distance_says_which_network(held: HeldOut, monkeypatch: pyte
 
 
 def test_wrong_frames(held: HeldOut) -> None:
-    with pytest.raises(ValueError, match=r"frames must be \(2, 2, 64, 64, 3\) like the targets, but are \(2, 1, 64"):
+    with pytest.raises(ValueError, match=r"\(2, 2, 64, 64, 3\) like the targets, got \(2, 1, 64"):
         heldout_table(held, held.target_frames[:, :1])
-    with pytest.raises(TypeError, match="frames must be uint8 RGB, but came as float64"):
+    with pytest.raises(TypeError, match="uint8 RGB, got float64"):
         heldout_table.__wrapped__(held, held.target_frames / 255.0)
 
 

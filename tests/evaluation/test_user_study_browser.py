@@ -158,7 +158,7 @@ def test_a_whole_study_by_keyboard(browser: Any, study: tuple[Path, StudyKey], t
             if number in (4, 5) or name in key.checks:
                 shot(page, tmp_path, f"desktop-{'check' if name in key.checks else number}")
             rate(page, key, number, choices[name])
-        page.get_by_text("Your answers have arrived").wait_for()
+        page.get_by_text("Your answers were received").wait_for()
         shot(page, tmp_path, "desktop-end")
         assert wrong == []
     assert len(choices) == 33
@@ -218,11 +218,11 @@ def test_answers_survive_the_servers_death(browser: Any, study: tuple[Path, Stud
                     server.wait()
                 until(page, f"state.answers.length === {number} && shownAt !== null")
                 rate(page, key, number, choose(key, shown(page)))
-        page.get_by_text("28 of your answers have not arrived").wait_for()
+        page.get_by_text("28 of your answers were not received").wait_for()
         port = address.rstrip("/").rsplit(":", 1)[1]
         with running(folder, port=port):
             page.locator("#send").click()
-            page.get_by_text("Your answers have arrived").wait_for()
+            page.get_by_text("Your answers were received").wait_for()
     assert report(folder)["raters"][0]["answers"] == 30
 
 

@@ -81,9 +81,9 @@ def test_one_video_is_enough_and_is_counted(tmp_path: Path) -> None:
 
 def test_impossible_numbers(frames: Path) -> None:
     index = read_study_frames(frames)
-    with pytest.raises(ValueError, match="2 triplets are too few: the index has 3 pairs of method and T"):
+    with pytest.raises(ValueError, match=r"2 triplets are too few: .* 3 pairs"):
         draw_triplets(index, triplets=2, checks=0, seed=0)
-    with pytest.raises(ValueError, match="'FF' with T = 1 has 18 frames, but 19 triplets are asked of it"):
+    with pytest.raises(ValueError, match="'FF' with T = 1 has 18 frames, but 19 triplets"):
         draw_triplets(index, triplets=55, checks=0, seed=0)
     with pytest.raises(ValueError, match="checks and seed must be 0 or more"):
         draw_triplets(index, triplets=3, checks=-1, seed=0)
@@ -147,7 +147,7 @@ def test_grain_is_of_the_study_and_of_the_picture() -> None:
     assert len({grain_digest(study, path=path) for study in "ab" for path in "cd"}) == 4
     picture = np.zeros((63, 63, 3), np.uint8)
     assert with_grain(picture, digest="0" * 64) is picture
-    with pytest.raises(ValueError, match="a message of 16 bits needs a digest of 4 hexadecimal digits"):
+    with pytest.raises(ValueError, match="4 hexadecimal digits"):
         with_grain(np.zeros((64, 64, 3), np.uint8), digest="0")
 
 
@@ -214,18 +214,18 @@ def test_refused_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "study"
     with pytest.raises(ValueError, match=r"\.png is 16x16 pixels, but the index says 32x32"):
         build_study(tmp_path / "frames", out, triplets=3)
-    with pytest.raises(ValueError, match="the consent text needs 1 to 10000 characters"):
+    with pytest.raises(ValueError, match="1 to 10000 characters"):
         build_study(tmp_path / "frames", out, consent=" ")
     assert [path.name for path in tmp_path.iterdir()] == ["frames"]
     out.mkdir()
-    with pytest.raises(FileExistsError, match="a study is made once"):
+    with pytest.raises(FileExistsError, match="already exists"):
         build_study(tmp_path / "frames", out)
     assert main(["build", "--frames", str(tmp_path), "--out", str(tmp_path / "new")]) == 1
     assert capsys.readouterr().err.startswith("th-jax study: ")
 
 
 def test_damaged_keys(study: tuple[Path, StudyKey], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is no user study: there is no key\.json"):
+    with pytest.raises(FileNotFoundError, match=r"not a user study: key\.json"):
         read_key(tmp_path)
     record = json.loads((study[0] / "key.json").read_text())
     broken = [

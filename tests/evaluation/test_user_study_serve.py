@@ -79,10 +79,10 @@ def test_answers_are_judged(study: tuple[Path, StudyKey]) -> None:
     assert post(sheet(key, rater, {one: 1})) == (201, {"new": 1})
     assert post(sheet(key, rater, {one: 1})) == (200, {"new": 0})
     status, body = post(sheet(key, rater, {one: 2}))
-    assert (status, body["error"]) == (409, f"rater {rater} has answered triplet {one} before, and differently")
+    assert (status, body["error"]) == (409, f"rater {rater} already answered triplet {one} differently")
     assert post(b"{")[0] == 400
-    assert post(sheet(key, rater, {two: 4})) == (400, {"error": "choice must be a whole number from 1 to 3"})
-    assert post(sheet(key, "b" * 32, {two: 1})) == (403, {"error": "this study takes 1 raters, and has them"})
+    assert post(sheet(key, rater, {two: 4})) == (400, {"error": "choice must be an integer from 1 to 3"})
+    assert post(sheet(key, "b" * 32, {two: 1})) == (403, {"error": "this study already has its 1 raters"})
     assert post(sheet(key, rater, {two: 1}), {"Content-Type": "text/plain"})[0] == 415
     assert client.post("/answers", data=b" " * 100_000, headers=JSON).status_code == 413
     assert client.get("/answers").status_code in (404, 405)
@@ -96,7 +96,7 @@ def test_a_disk_that_refuses_is_no_acknowledgement(study: tuple[Path, StudyKey])
         connection.execute("DROP TABLE answers")
     reply = client.post("/answers", data=sheet(key, "a" * 32, {next(iter(key.triplets)): 1}), headers=JSON)
     assert reply.status_code == 503
-    assert "the answer could not be kept" in reply.json["error"]
+    assert "cannot store the answer" in reply.json["error"]
 
 
 @contextmanager
@@ -213,9 +213,9 @@ def test_refused_commands_are_one_sentence(
     assert main(["serve", str(study[0])]) == 1
     lines = capsys.readouterr().err.splitlines()
     wanted = (
-        "cannot be served",
-        "a port is 0 to 65535",
-        "a..b:8000 cannot be served: no address is known by the host's name 'a..b'",
+        "cannot serve",
+        "a port must be 0 to 65535",
+        "cannot serve a..b:8000: unknown host name 'a..b'",
         "1 or more raters",
         "there is no key.json",
         "no page/index.html",

@@ -73,7 +73,7 @@ def test_context_widens_about_the_same_middle(landmarks: np.ndarray) -> None:
     one, wide = square_of(landmarks[None]), square_of(landmarks[None], context=1.5)
     assert wide.side == pytest.approx(1.5 * one.side, abs=2)
     assert wide.left + wide.side / 2 == pytest.approx(one.left + one.side / 2, abs=1)
-    with pytest.raises(ValueError, match="context must be positive, but is 0"):
+    with pytest.raises(ValueError, match=r"context .* got 0"):
         square_of(landmarks[None], context=0.0)
 
 
@@ -156,9 +156,9 @@ def test_points_there_and_back() -> None:
 
 
 def test_impossible_crops() -> None:
-    with pytest.raises(ValueError, match="lies outside of the frame of 256 x 256 px"):
+    with pytest.raises(ValueError, match="outside the frame of 256 x 256 px"):
         crop_frame(portrait(), Square(300, 0, 50), size=10)
-    with pytest.raises(ValueError, match="at least 1 px, but is 0"):
+    with pytest.raises(ValueError, match="at least 1 px, got 0"):
         crop_frame(portrait(), Square(0, 0, 50), size=0)
 
 
@@ -175,5 +175,5 @@ def test_segment_of_the_portrait(landmarks: np.ndarray) -> None:
 
 
 def test_segment_with_a_frame_missing(landmarks: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="2 sets of landmarks came for 1 frames"):
+    with pytest.raises(ValueError, match="got 2 and 1"):
         crop_segment([portrait()], np.stack([landmarks, landmarks]), size=64)

@@ -169,12 +169,12 @@ def test_segments_may_be_asked_to_be_long() -> None:
 
 def test_a_useless_landmark_model_is_no_missing_face(tmp_path: Path) -> None:
     (tmp_path / "my.dat").write_bytes(b"not a predictor")
-    with pytest.raises(ValueError, match="is no dlib shape predictor"):
+    with pytest.raises(ValueError, match="not a dlib shape predictor"):
         track_faces([portrait()], model=tmp_path / "my.dat")
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="detect_every must be at least 1"):
+    with pytest.raises(ValueError, match="detect_every"):
         track_faces([], detect_every=0)
-    with pytest.raises(ValueError, match="at least 0, but are 8, -1 and 0"):
+    with pytest.raises(ValueError, match="got 8, -1 and 0"):
         follow_face([], max_gap=-1)

@@ -96,14 +96,12 @@ def test_a_matrix_of_zeros_says_nothing(still: Path, with_matrix: Callable[..., 
     [
         ((46341, 46341, -46341, 46341), "about 45 degrees clockwise"),
         ((ONE, 0, ONE, ONE), "about 0 degrees"),
-        ((ONE, 0, 0, 0), "no picture at all"),
+        ((ONE, 0, 0, 0), "a singular matrix"),
         ((2**31 - 1, -(2**31), 1, 1), "about -45 degrees"),
     ],
 )
 def test_other_matrices_are_refused(with_matrix: Callable[..., Path], matrix: tuple[int, ...], what: str) -> None:
-    with pytest.raises(
-        MediaError, match=rf"turned or sheared \({what}.*: quarter turns and mirrors are possible, so turn"
-    ):
+    with pytest.raises(MediaError, match=rf"rotated or sheared frames \({what}"):
         open_video(with_matrix(*matrix))
 
 
@@ -134,9 +132,7 @@ def test_pixels_become_square_before_frames_are_turned(tmp_path: Path, still: Pa
 @pytest.mark.parametrize("aspect", [Fraction(20), Fraction(1, 17)])
 def test_pixels_that_no_film_means(tmp_path: Path, aspect: Fraction) -> None:
     path = write_film(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared={"sample_aspect_ratio": aspect})
-    with pytest.raises(
-        MediaError, match=f"declares pixels {float(aspect):g} times as wide as high, which no film means"
-    ):
+    with pytest.raises(MediaError, match=f"aspect ratio of {float(aspect):g}"):
         open_video(path)
 
 

@@ -128,7 +128,7 @@ def test_malformed_ingredients_are_refused() -> None:
 
 def test_too_much_is_refused() -> None:
     many = tuple(Ingredient(role=Role.SHOT, file=f"{i:064x}") for i in range(257))
-    with pytest.raises(ValueError, match="257 ingredients with 0 bytes of manifests came: at most 256"):
+    with pytest.raises(ValueError, match="257 ingredients with 0 bytes"):
         Provenance(kind=Kind.GENERATED, ingredients=many)
     large = Ingredient(role=Role.DRIVER, file="a" * 64, archive=bytes(MAX_ARCHIVES + 1))
     with pytest.raises(ValueError, match="1 ingredients with 16777217 bytes"):

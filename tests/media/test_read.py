@@ -112,7 +112,7 @@ def test_the_header_of_a_png_may_not_be_broken(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[29] ^= 1  # its checksum
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(MediaError, match="no picture that can be read"):
+    with pytest.raises(MediaError, match="not a readable image"):
         read_image(tmp_path / "a.png")
 
 
@@ -177,9 +177,7 @@ def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MediaError, match="120 x 160 pixels, over the limit of 19199"):
         read_image(photo, limits=Limits(pixels=120 * 160 - 1))
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(
-        MediaError, match=r"is a HEIC picture, which the package pi-heif reads: pip install 'th_jax\[video\]'"
-    ):
+    with pytest.raises(MediaError, match=r"requires the package pi-heif: pip install 'th_jax\[video\]'"):
         read_image(photo)
 
 
@@ -187,7 +185,7 @@ def test_heic_that_is_cut_off(tmp_path: Path) -> None:
     whole = (Path(__file__).parents[1] / "data" / "portrait.heic").read_bytes()
     for share in (0.02, 0.3, 0.6, 0.9):
         (tmp_path / "a.heic").write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(MediaError, match=r"damaged or cut off|no picture that can be read"):
+        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image"):
             read_image(tmp_path / "a.heic")
 
 
@@ -213,7 +211,7 @@ def test_loop_of_links(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["http://example.org/a.png", "rtsp://example.org/live", "file:///etc/hosts"])
 def test_addresses_are_refused(address: str) -> None:
-    with pytest.raises(MediaError, match="only local files are read"):
+    with pytest.raises(MediaError, match="only local files"):
         read_image(address)
 
 
@@ -230,20 +228,20 @@ def test_cut_off_anywhere(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / name).read_bytes()
     for share in (0.02, 0.3, 0.6, 0.8):
         (tmp_path / name).write_bytes(whole[: max(1, int(len(whole) * share))])
-        with pytest.raises(MediaError, match=r"damaged or cut off|no picture that can be read"):
+        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image"):
             read_image(tmp_path / name)
 
 
 def test_renamed_text(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("I am a letter.\n" * 100)
-    with pytest.raises(MediaError, match=r"no picture that can be read \(PNG, JPEG"):
+    with pytest.raises(MediaError, match=r"not a readable image \(supported: PNG, JPEG"):
         read_image(tmp_path / "a.png")
 
 
 def test_decoders_that_are_not_allowed(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.ppm")
     (tmp_path / "a.ppm").rename(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="no picture that can be read"):
+    with pytest.raises(MediaError, match="not a readable image"):
         read_image(tmp_path / "a.png")
 
 
@@ -264,7 +262,7 @@ def test_many_pixels_are_a_matter_of_limits_not_of_warnings(tmp_path: Path) -> N
         before = list(warnings.filters)
         with pytest.raises(MediaError, match="9500 x 9500 pixels, over the limit of 80000000"):
             read_image(tmp_path / "large.png")
-        with pytest.raises(MediaError, match="damaged or cut off"):
+        with pytest.raises(MediaError, match="damaged or truncated"):
             read_image(tmp_path / "large.png", limits=Limits(pixels=100_000_000))
         assert warned == []
         assert list(warnings.filters) == before

@@ -97,10 +97,10 @@ def test_one_process_serves_many_calls_and_is_replaced_when_it_dies(sandbox):
     ("function", "arguments", "within", "expected", "sentence"),
     [
         (time.sleep, (60,), {"seconds": 0.3}, MediaFault.OVER_LIMITS, "takes longer than 0.3 s, the limit"),
-        (spin, (), {"cpu_seconds": 1.0}, MediaFault.OVER_LIMITS, "more than 1 s of computing, the limit"),
+        (spin, (), {"cpu_seconds": 1.0}, MediaFault.OVER_LIMITS, "more than 1 s of CPU time, the limit"),
         (eat_memory, (), {"memory": 2**30}, MediaFault.OVER_LIMITS, "more than 1024 MiB of memory, the limit"),
-        (os.abort, (), {}, MediaFault.UNDECODABLE, r"reading it crashed \(SIGABRT\)"),
-        (os._exit, (3,), {}, MediaFault.UNDECODABLE, r"the process that read it ended \(3\)"),
+        (os.abort, (), {}, MediaFault.UNDECODABLE, r"the process that read it crashed \(SIGABRT\)"),
+        (os._exit, (3,), {}, MediaFault.UNDECODABLE, r"the process that read it exited with code 3"),
     ],
     ids=["waits", "spins", "eats memory", "crashes", "ends"],
 )
@@ -120,7 +120,7 @@ def test_an_answer_larger_than_the_memory_of_its_call_is_refused(sandbox):
     assert len(sandbox.run(answer_of, 2**26, within=QUICK._replace(memory=2**26))) == 2**26
     kind, message = fault(sandbox, answer_of, 2**26 + 1, memory=2**26)
     assert kind is MediaFault.UNDECODABLE
-    assert "went astray: arrays came that are larger than their limit" in message
+    assert "invalid answer: arrays exceed their size limit" in message
     assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
 
 
@@ -137,16 +137,16 @@ def test_usual_errors_come_as_they_are(sandbox, kind):
 def test_other_errors_are_named(sandbox):
     with pytest.raises(RuntimeError, match="ZeroDivisionError: what was wrong"):
         sandbox.run(raise_error, "ZeroDivisionError", within=QUICK)
-    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+    with pytest.raises(TypeError, match="can be sent"):
         sandbox.run(answer_nonsense, within=QUICK)
-    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+    with pytest.raises(TypeError, match="can be sent"):
         sandbox.run(abs, object(), within=QUICK)
 
 
 def test_what_cannot_be_called_there_is_refused_here(sandbox):
-    with pytest.raises(ValueError, match="stands in no module's top level"):
+    with pytest.raises(ValueError, match="top level of a module"):
         sandbox.run(lambda: 1)
-    with pytest.raises(ValueError, match="the limit seconds of a process must be positive, but is 0"):
+    with pytest.raises(ValueError, match="limit seconds must be positive, got 0"):
         sandbox.run(abs, -1, within=QUICK._replace(seconds=0.0))
 
 
@@ -183,7 +183,7 @@ def test_a_film_whose_frames_do_not_fit_is_refused(sandbox, tmp_path):
     assert sandbox.run(size_of_first, str(path), within=QUICK) == (7680, 4320)
     for memory in (400, 800):
         kind, message = fault(sandbox, size_of_first, str(path), memory=memory * 2**20)
-        told = (kind, "more memory than there is" in message, "no frame that can be decoded" in message)
+        told = (kind, "more memory than is available" in message, "no decodable frame" in message)
         assert told in ((MediaFault.OVER_LIMITS, True, False), (MediaFault.UNDECODABLE, False, True)), (memory, message)
 
 
@@ -227,12 +227,12 @@ with confined(ProcessLimits(seconds=0.2)):
 def test_an_exit_is_explained():
     limits = ProcessLimits(cpu_seconds=7.0)
     meaning = meaning_of_exit(-signal.SIGXCPU, limits)
-    assert (meaning.fault, str(meaning)) == (MediaFault.OVER_LIMITS, "it needs more than 7 s of computing, the limit")
+    assert (meaning.fault, str(meaning)) == (MediaFault.OVER_LIMITS, "it needs more than 7 s of CPU time, the limit")
     assert meaning_of_exit(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
     assert meaning_of_exit(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
     assert meaning_of_exit(None, limits).fault is MediaFault.UNDECODABLE
     with (
-        pytest.raises(ValueError, match="the limit memory of a process must be positive"),
+        pytest.raises(ValueError, match="limit memory must be positive"),
         confined(ProcessLimits(memory=0)),
     ):
         pass

@@ -117,12 +117,12 @@ def test_sound_comes_in_blocks_and_is_cut_off_with_its_file(tmp_path: Path) -> N
 
 def test_what_holds_no_usable_sound_is_refused(tmp_path: Path, make_video: Any, make_sound: Any) -> None:
     assert heard_apart(make_sound()).shape[1] == pytest.approx(RATE, abs=2048)
-    with pytest.raises(MediaError, match=r"silent\.mp4 holds no sound to keep"):
+    with pytest.raises(MediaError, match=r"silent\.mp4 has no audio track"):
         open_sound(make_video("silent.mp4", frames=3))
-    with pytest.raises(MediaError, match=r"a\.mkv holds sound that is coded as wavpack, .*not among the decoders"):
+    with pytest.raises(MediaError, match=r"a\.mkv .*codec wavpack.*not supported"):
         open_sound(film(tmp_path / "a.mkv", [(0.0, clicks(0.5))], codec="wavpack", pictures=10))
     broken = film(tmp_path / "b.mp4", [(0.0, clicks(0.5))], codec="aac", pictures=10, damaged=lambda _: True)
-    with pytest.raises(MediaError, match=r"b\.mp4 holds sound that cannot be decoded: leave it out"):
+    with pytest.raises(MediaError, match=r"b\.mp4 has audio that cannot be decoded"):
         open_sound(broken)
 
 
@@ -132,8 +132,8 @@ def test_what_holds_no_usable_sound_is_refused(tmp_path: Path, make_video: Any, 
         (bad_ends.is_killed, {}, "its process was killed"),
         (bad_ends.hangs, {"seconds": 0.3}, "takes longer than"),
         (bad_ends.eats_memory, {"memory": 2**30}, "MiB of memory"),
-        (bad_ends.lies, {}, "gave something else than sound"),
-        (bad_ends.sends_too_much, {}, "larger than their limit"),
+        (bad_ends.lies, {}, "returned something other than audio"),
+        (bad_ends.sends_too_much, {}, "exceed their size limit"),
     ],
 )
 def test_a_decoder_that_was_got_at(
@@ -142,7 +142,7 @@ def test_a_decoder_that_was_got_at(
     source = make_video("a.mp4", frames=3, sound="aac")
     monkeypatch.setattr(module, "decode_sound", function)
     monkeypatch.setattr(module, "SOUND_LIMITS", module.SOUND_LIMITS._replace(**within))
-    with pytest.raises(MediaError, match=rf"a\.mp4 cannot be used: .*{sentence}"):
+    with pytest.raises(MediaError, match=rf"a\.mp4: .*{sentence}"):
         heard_apart(source)
 
 
@@ -152,7 +152,7 @@ def tells_nothing(_: str) -> Any:
 
 def test_rate_and_channels_are_checked(make_video: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", tells_nothing)
-    with pytest.raises(MediaError, match=r"a\.mp4 cannot be used: its process told of no sound"):
+    with pytest.raises(MediaError, match=r"a\.mp4: .*no audio"):
         open_sound(make_video("a.mp4", frames=3, sound="aac"))
 
 
@@ -208,7 +208,7 @@ def test_want_of_memory_is_neither_the_end_of_a_film_nor_damage(
     if not share:  # else something was heard before
         reads.append(lambda: look_for_sound(path, seconds=None))
     for read in reads:
-        with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is") as caught:
+        with pytest.raises(MediaError, match=r"a\.mkv needs more memory") as caught:
             read()
         assert caught.value.fault is MediaFault.OVER_LIMITS
 
@@ -224,5 +224,5 @@ def test_sound_that_ends_for_want_of_memory_is_not_whole(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(containers, "Source", Short)
     blocks = decode_sound(str(path))
-    with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is"):
+    with pytest.raises(MediaError, match=r"a\.mkv needs more memory"):
         list(blocks)

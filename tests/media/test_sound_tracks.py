@@ -113,7 +113,7 @@ def test_a_cover_is_no_moving_picture(tmp_path: Path, moving: bool) -> None:
         with open_video(path) as video:
             assert video.size == (32, 32)
     else:
-        with pytest.raises(MediaError, match=r"a\.mp4 holds only sound"):
+        with pytest.raises(MediaError, match=r"a\.mp4 contains only audio"):
             open_video(path)
 
 
@@ -123,24 +123,24 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
     wanted = {
         None: film(tmp_path / "late.mkv", [(0.0, late)], codec="pcm_s16le"),
         "is missing": make_video("mute.mp4", frames=3),
-        "is coded as wavpack, which is not decoded here": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
-        "is silent throughout": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
+        "uses the unsupported codec wavpack": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
+        "is entirely silent": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
         "cannot be decoded": film(tmp_path / "c.mp4", [(0.0, late)], codec="aac", damaged=lambda _: True),
     }
     assert {missing_sound(path): path for path in wanted.values()} == wanted
-    assert missing_sound(wanted[None], seconds=1.4) == "is silent throughout"
+    assert missing_sound(wanted[None], seconds=1.4) == "is entirely silent"
     assert missing_sound(wanted[None], seconds=1.6) is None
 
 
 def test_a_coding_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", None)
     path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
-    assert look_for_sound(str(path), seconds=None) == "is coded as wavpack, which is not decoded here"
+    assert look_for_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
 
 
 def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
         missing_sound(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(MediaError, match=r"a\.mp4 is no video that can be read"):
+    with pytest.raises(MediaError, match=r"a\.mp4 is not a readable video"):
         missing_sound(tmp_path / "a.mp4")

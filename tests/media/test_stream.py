@@ -108,11 +108,11 @@ def test_the_clock_stands_still_while_the_reader_is_busy() -> None:
 @pytest.mark.parametrize(
     ("function", "within", "fault", "sentence"),
     [
-        (bad_ends.is_killed, {}, MediaFault.OVER_LIMITS, "its process was killed, most likely for want of memory"),
-        (bad_ends.crashes, {}, MediaFault.UNDECODABLE, r"reading it crashed \(SIGABRT\)"),
+        (bad_ends.is_killed, {}, MediaFault.OVER_LIMITS, "its process was killed, probably because memory ran out"),
+        (bad_ends.crashes, {}, MediaFault.UNDECODABLE, r"the process that read it crashed \(SIGABRT\)"),
         (bad_ends.hangs, {"seconds": 0.3}, MediaFault.OVER_LIMITS, r"takes longer than 0\.3 s, the limit"),
         (bad_ends.eats_memory, {"memory": 2**30}, MediaFault.OVER_LIMITS, "more than 1024 MiB of memory, the limit"),
-        (bad_ends.sends_too_much, {}, MediaFault.UNDECODABLE, "went astray: arrays came that are larger than"),
+        (bad_ends.sends_too_much, {}, MediaFault.UNDECODABLE, "invalid answer: arrays exceed their size limit"),
         (refuses, {}, MediaFault.UNSUPPORTED, "^what was wrong$"),
     ],
 )
@@ -129,17 +129,17 @@ def test_bad_ends_come_after_the_items_before(function, within, fault, sentence)
 def test_other_errors_are_passed_on() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         list(stream_limited(divides, within=QUICK))
-    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+    with pytest.raises(TypeError, match="can be sent"):
         list(stream_limited(gives_anything, within=QUICK))
-    with pytest.raises(ValueError, match="stands in no module's top level"):
+    with pytest.raises(ValueError, match="top level of a module"):
         next(stream_limited(lambda: iter([1])))
 
 
 def test_errors_are_given_the_name_of_their_file() -> None:
-    with pytest.raises(MediaError, match=r"^a\.mp4 cannot be used: it hangs$") as refused, naming("a.mp4"):
+    with pytest.raises(MediaError, match=r"^cannot read a\.mp4: it hangs$") as refused, naming("a.mp4"):
         raise MediaError(MediaFault.OVER_LIMITS, "it hangs")
     assert refused.value.fault is MediaFault.OVER_LIMITS
     with pytest.raises(MediaError, match=r"^a\.mp4 is empty$"), naming(Path("a.mp4")):
         raise MediaError(MediaFault.EMPTY, "a.mp4 is empty")
-    with pytest.raises(MediaError, match=r"^a\.mp4 cannot be used: ZeroDivisionError: .*zero"), naming("a.mp4"):
+    with pytest.raises(MediaError, match=r"^cannot read a\.mp4: ZeroDivisionError: .*zero"), naming("a.mp4"):
         list(stream_limited(divides, within=QUICK))

@@ -51,7 +51,7 @@ def test_layers_are_copied_whole_and_new_ones_keep_their_initial_values() -> Non
         ({"base_width": 8}, "base_width"),
         ({"pool": "sum"}, "pool"),
         ({"projection_spectral_norm": True}, "projection_spectral_norm"),
-        ({"image_size": 32, "embedder_size": 0}, "shrink"),
+        ({"image_size": 32, "embedder_size": 0}, "reduced"),
     ],
 )
 def test_networks_whose_parameters_mean_something_else_are_refused(changes: dict[str, object], said: str) -> None:

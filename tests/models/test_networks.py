@@ -102,7 +102,7 @@ def test_the_printed_table_counts_every_parameter(capsys: pytest.CaptureFixture[
 
 def test_the_table_refuses_an_unknown_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("summary")(["--image-size", "100"]) == 1
-    assert "image_size must be one of 256, 128, 64, 32, 16, but is 100" in capsys.readouterr().err
+    assert "image_size must be one of 256, 128, 64, 32, 16, got 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])

@@ -154,13 +154,13 @@ def test_odd_shapes_hold_nothing(shape: tuple[int, int]) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"in uint8 RGB pictures \[H, W, 3\], but float64 \[64, 64, 3\] came"):
+    with pytest.raises(ValueError, match=r"got float64 \[64, 64, 3\]"):
         detect(np.zeros((64, 64, 3)))
-    with pytest.raises(ValueError, match=r"but uint8 \[64, 64\] came"):
+    with pytest.raises(ValueError, match=r"got uint8 \[64, 64\]"):
         detect(np.zeros((64, 64), np.uint8))
-    with pytest.raises(ValueError, match=r"but uint8 \[0, 64, 3\] came"):
+    with pytest.raises(ValueError, match=r"got uint8 \[0, 64, 3\]"):
         detect(np.zeros((0, 64, 3), np.uint8))
-    with pytest.raises(ValueError, match="false_finds is a chance between 0 and 1, but is 0"):
+    with pytest.raises(ValueError, match=r"false_finds .* got 0"):
         detect(heads(64)[0], false_finds=0.0)
-    with pytest.raises(ValueError, match="the frames of a film have one size, but 32 x 64 follows 64 x 64"):
+    with pytest.raises(ValueError, match="same size, but 32 x 64 follows 64 x 64"):
         detect_film([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)])

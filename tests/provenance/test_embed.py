@@ -101,9 +101,9 @@ def test_network_images_get_the_same_mark() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="psnr must be 20 to 60 dB, but is 70"):
+    with pytest.raises(ValueError, match=r"psnr .* got 70"):
         make_mark(1, size=64, kind="still", psnr=70.0)
-    with pytest.raises(ValueError, match="at least 64 x 64 pixels, but these have 16 x 16"):
+    with pytest.raises(ValueError, match="got 16 x 16"):
         make_mark(1, size=16, kind="still")
     with pytest.raises(ValueError, match="a message of 32 bits"):
         make_mark(1 << 32, size=256, kind="still")

@@ -80,8 +80,8 @@ def test_equal_messages_of_a_contact_sheet_are_one_entry(tmp_path: Path, capsys:
     path = write_image(tmp_path / "sheet.png", sheet, provenance=Provenance(kind=Kind.COMPOSITE, watermark="beef"))
     assert main([str(path)]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "watermark" in line]
-    assert line.count("beef (3 times, chance of a false find 1e-") == 1
-    assert line.count("c0de (chance of a false find 1e-") == 1
+    assert line.count("beef (3 times, false-positive probability 1e-") == 1
+    assert line.count("c0de (false-positive probability 1e-") == 1
     assert main(["--json", str(path)]) == 0
     (found,) = (one["watermark"] for one in json.loads(capsys.readouterr().out)["files"])
     assert {group["message"]: group["count"] for group in found["messages"]} == {"beef": 3, "c0de": 1}
@@ -97,7 +97,7 @@ def test_so_are_those_of_a_film_with_panels(tmp_path: Path, capsys: pytest.Captu
     record = Provenance(kind=Kind.COMPOSITE, watermark="beef")
     path = write_video(tmp_path / "pair.mp4", [frame] * 5, fps=25, provenance=record)
     assert main([str(path)]) == 0
-    assert "watermark: beef (2 times, chance of a false find 1e-" in capsys.readouterr().out
+    assert "watermark: beef (2 times, false-positive probability 1e-" in capsys.readouterr().out
 
 
 def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,7 @@ def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.Cap
     assert "(trusted)" in capsys.readouterr().out
     roots.write_text("nothing")
     assert main([files["marked"], "--trust", str(roots)]) == 5
-    assert "holds no certificates as PEM" in capsys.readouterr().err
+    assert "contains no certificates in PEM" in capsys.readouterr().err
 
 
 def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,9 +120,11 @@ def test_seconds_in_which_nothing_could_be_found(seconds: float, capsys: pytest.
     """A film that was stripped would be said to bear no mark."""
     assert main(["film.mp4", "--seconds", str(seconds)]) == 5
     printed = capsys.readouterr()
-    assert printed.err == f"th-jax verify: seconds of a film to search must be above 0 and finite, but are {seconds}\n"
+    assert (
+        printed.err == f"th-jax verify: the seconds of a video to search must be positive and finite, got {seconds}\n"
+    )
     assert printed.out == ""
-    with pytest.raises(ValueError, match="must be above 0 and finite"):
+    with pytest.raises(ValueError, match="positive and finite"):
         verify_file("film.mp4", seconds=seconds)
 
 

@@ -32,8 +32,8 @@ def reasons(report: FileReport) -> str:
 def test_what_was_written_is_marked(tmp_path: Path, name: str) -> None:
     report = verify_file(write(tmp_path / name))
     assert report.verdict is Verdict.MARKED
-    assert f'C2PA: intact; signed by "{load_signer().name}" (vouched for by nobody' in reasons(report)
-    assert "record beside it: fits the file; generated" in reasons(report)
+    assert f'C2PA: intact; signed by "{load_signer().name}" (not verified' in reasons(report)
+    assert "provenance record: matches the file; generated" in reasons(report)
     assert report.seen.manifest["source_types"] == ("compositeWithTrainedAlgorithmicMedia",)
     assert report.seen.manifest["provenance"]["consent"] == "no consent recorded"
     json.dumps(report.to_dict())
@@ -73,7 +73,7 @@ def test_a_picture_saved_again_has_no_manifest(tmp_path: Path, name: str) -> Non
     shutil.copy(again, path)
     report = verify_file(path)  # which leaves the record beside it
     assert report.verdict is Verdict.ALTERED
-    assert "record beside it: is of other bytes" in reasons(report)
+    assert "provenance record: does not match the file" in reasons(report)
 
 
 def test_a_watermark_that_outlived_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_a_watermark_that_outlived_the_manifest(tmp_path: Path, monkeypatch: pyt
         path = alone(write(tmp_path / name, unmarked_for_research=True), tmp_path / "copy")
         report = verify_file(path, run=here)
         assert report.verdict is Verdict.STRIPPED
-        assert "watermark: 00af (chance of a false find 1e-12)" in reasons(report)
+        assert "watermark: 00af (false-positive probability 1e-12)" in reasons(report)
         place = {"left": 0.0, "top": 0.0, "side": 64.0}
         assert report.seen.pixels["marks"] == [{"message": "00af", "log10_chance": -12.3, "doubt": 0.0, **place}]
     assert verify_file(write(tmp_path / "a.png"), run=here).verdict is Verdict.MARKED
@@ -96,11 +96,8 @@ def test_a_message_that_is_hardly_readable_is_told_so(tmp_path: Path, monkeypatc
     monkeypatch.setattr(looks_module, "detectors", lambda: (lambda frame: found, lambda frames: found))
     report = verify_file(write(tmp_path / "a.png"), run=here)
     line = next(line for line in report.lines if line.startswith("watermark"))
-    assert (
-        "00af (2 times, chance of a false find 1e-12; hardly readable: perhaps another message, by a chance of 31%)"
-        in line
-    )
-    assert "0001 (chance of a false find 1e-12)" in line
+    assert "00af (2 times, false-positive probability 1e-12; barely readable: wrong with a probability of 31%)" in line
+    assert "0001 (false-positive probability 1e-12)" in line
     assert [group["doubt"] for group in report.to_dict()["watermark"]["messages"]] == [0.312346, 0.0001]
 
 
@@ -122,20 +119,20 @@ def test_without_a_detector_the_report_says_so(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(looks_module, "detectors", lambda: None)
     report = verify_file(write(tmp_path / "a.png"), run=here)
     assert report.verdict is Verdict.MARKED
-    assert "watermark: not looked for" in report.lines
+    assert "watermark: not checked" in report.lines
 
 
 def test_unmarked_for_research_is_not_found_and_says_why(tmp_path: Path) -> None:
     report = verify_file(write(tmp_path / "a.unmarked.png", unmarked_for_research=True), run=here)
     assert report.verdict is Verdict.NOT_FOUND
-    assert "record beside it: fits the file; generated, written without marks for research" in reasons(report)
+    assert "provenance record: matches the file; generated, written without marks for research" in reasons(report)
 
 
 @pytest.mark.parametrize("kind", [Kind.REAL_CROP, Kind.FIGURE, Kind.TRAINING_GRID])
 def test_a_record_that_names_no_generation_is_no_mark(tmp_path: Path, kind: Kind) -> None:
     report = verify_file(write(tmp_path / "a.png", provenance=Provenance(kind=kind)), run=here)
     assert report.verdict is Verdict.NOT_FOUND
-    assert f"record beside it: fits the file; {kind}" in reasons(report)
+    assert f"provenance record: matches the file; {kind}" in reasons(report)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"provenance": 7}', "x" * 2_000_000])
@@ -144,7 +141,7 @@ def test_a_broken_record_is_said_and_counts_for_nothing(tmp_path: Path, content:
     sidecar_path(path).write_text(content)
     report = verify_file(path, run=here)
     assert report.verdict is Verdict.MARKED
-    assert "record beside it: cannot be read" in reasons(report)
+    assert "provenance record: cannot be read" in reasons(report)
 
 
 def other_makers_picture(path: Path, *, term: str, remote: bool = False) -> Path:
@@ -173,7 +170,7 @@ def other_makers_picture(path: Path, *, term: str, remote: bool = False) -> Path
 def test_a_camera_s_manifest_is_no_mark_of_a_machine(tmp_path: Path) -> None:
     report = verify_file(other_makers_picture(tmp_path / "a.png", term="digitalCapture"), run=here)
     assert report.verdict is Verdict.NOT_FOUND
-    assert "made with ?[31mCamera 3: digitalCapture; it names no machine, so it is no mark" in reasons(report)
+    assert "made with ?[31mCamera 3: digitalCapture; it declares no machine-generated content" in reasons(report)
 
 
 def test_another_generator_s_manifest_is_one(tmp_path: Path) -> None:
@@ -186,7 +183,7 @@ def test_a_manifest_that_stands_elsewhere_is_not_fetched(tmp_path: Path) -> None
     path = other_makers_picture(tmp_path / "a.png", term="trainedAlgorithmicMedia", remote=True)
     report = verify_file(path, run=here)
     assert report.verdict is Verdict.NOT_FOUND
-    assert "C2PA: the manifest stands elsewhere, and nothing is fetched" in report.lines
+    assert "C2PA: the manifest is stored remotely and was not fetched" in report.lines
 
 
 def test_a_trusted_root(tmp_path: Path) -> None:
@@ -216,11 +213,11 @@ def test_a_wrong_ending_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_look_that_dies_is_unreadable(tmp_path: Path) -> None:
     def dies(function, *arguments, **options):
-        raise MediaError(MediaFault.UNDECODABLE, "reading it crashed (SIGABRT)")
+        raise MediaError(MediaFault.UNDECODABLE, "crashed (SIGABRT)")
 
     report = verify_file(write(tmp_path / "a.png"), run=dies)
     assert report.verdict is Verdict.UNREADABLE
-    assert "C2PA: cannot be read (reading it crashed (SIGABRT))" in report.lines
+    assert "C2PA: cannot be read (the process that read it crashed (SIGABRT))" in report.lines
 
 
 def test_what_is_too_large_to_decode_may_still_be_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,5 +225,5 @@ def test_what_is_too_large_to_decode_may_still_be_marked(tmp_path: Path, monkeyp
     monkeypatch.setattr(looks_module, "LIMITS", looks_module.LIMITS._replace(pixels=10_000))
     report = verify_file(large, run=here)
     assert report.verdict is Verdict.MARKED
-    assert "watermark: not looked for" in reasons(report)
+    assert "watermark: not checked" in reasons(report)
     assert "over the limit of 10000 pixels" in reasons(report)

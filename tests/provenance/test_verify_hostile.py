@@ -66,7 +66,7 @@ def test_garbage_is_unreadable_whatever_it_is_called(tmp_path: Path) -> None:
             path.write_bytes(start + random.bytes(2000))
             report = verify_file(path, run=here)
             assert report.verdict is Verdict.UNREADABLE
-            assert "is no picture and no film that can be decoded" in report.lines[1]
+            assert "is neither a decodable image nor a decodable video" in report.lines[1]
 
 
 def test_no_file_at_all(tmp_path: Path) -> None:
@@ -155,4 +155,4 @@ def test_trust_anchors_that_are_none(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     report = verify_file(path, trust_anchors="-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", run=here)
     assert report.verdict is Verdict.UNREADABLE
-    assert "these are no certificates to trust" in report.lines[0]
+    assert "invalid trust certificates" in report.lines[0]

@@ -83,11 +83,11 @@ def test_another_key_is_another_mark() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"a message of 16 bits must be 0 to 2\^16 - 1, but is 65536"):
+    with pytest.raises(ValueError, match=r"16 bits .* got 65536"):
         chips_of(1 << 16, layout=SMALL)
     with pytest.raises(ValueError, match="must be 0 to"):
         chips_of(-1, layout=STILL)
-    with pytest.raises(ValueError, match="at least 64 x 64 pixels, but these have 32 x 32"):
+    with pytest.raises(ValueError, match="got 32 x 32"):
         layout_of(32, "still")
 
 

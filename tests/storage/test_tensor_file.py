@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr(tensor_file, "save_file", half)
-    with pytest.raises(OSError, match=r"x\.safetensors cannot be written: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*x\.safetensors: No space left on device"):
         write_tensors(path, {"other": np.zeros(3)}, {"format": FORMAT})
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
     assert path.read_bytes() == before
@@ -87,9 +87,7 @@ def test_alterations_and_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
     _, metadata = read_tensors(path, file_format=FORMAT)
-    with pytest.raises(
-        OtherFormatError, match=r"x\.safetensors is of the format 'tests/1', but th_jax .* opens 'tests/2'"
-    ):
+    with pytest.raises(OtherFormatError, match=r"x\.safetensors has the format 'tests/1', .* expects 'tests/2'"):
         read_tensors(path, file_format="tests/2")
     for tensors, words in (
         (TENSORS | {"scalar": np.array(2.0, np.float32)}, metadata),
@@ -97,10 +95,10 @@ def test_alterations_and_other_formats(tmp_path: Path) -> None:
         (TENSORS, {"format": FORMAT}),
     ):
         write_tensors(path, tensors, words)
-        with pytest.raises(AlteredError, match=r"x\.safetensors does not match its checksum: it was altered"):
+        with pytest.raises(AlteredError, match=r"x\.safetensors does not match its checksum"):
             read_described(path, file_format=FORMAT)
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(OtherFormatError, match="is of the format None"):
+    with pytest.raises(OtherFormatError, match="has the format None"):
         read_tensors(path, file_format=FORMAT)
 
 
@@ -110,7 +108,7 @@ def test_what_is_no_tensor_file(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in (0, 4, 40, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(TensorFileError, match=r"x\.safetensors is no readable safetensors file, perhaps truncated"):
+        with pytest.raises(TensorFileError, match=r"x\.safetensors .* truncated"):
             read_tensors(path, file_format=FORMAT)
-    with pytest.raises(TensorFileError, match=r"none\.safetensors is no readable safetensors file"):
+    with pytest.raises(TensorFileError, match=r"none\.safetensors is not a readable safetensors file"):
         read_tensors(tmp_path / "none.safetensors", file_format=FORMAT)

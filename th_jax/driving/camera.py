@@ -66,7 +66,7 @@ def camera_number(driver: str) -> int | None:
     if not driver.startswith(CAMERA):
         return None
     if not re.fullmatch(r"\d{1,3}", driver.removeprefix(CAMERA)):
-        raise ValueError(f"a camera is named by its number, such as camera:0, but {driver!r} came")
+        raise ValueError(f"a camera is given by its number, such as camera:0, got {driver!r}")
     return int(driver.removeprefix(CAMERA))
 
 
@@ -74,7 +74,7 @@ def missing_window() -> str | None:
     """Return why no preview window can be opened here, or None if one can."""
     toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if toolkit is None or toolkit[1] == "NONE":
-        return "the installed OpenCV has no windows (opencv-python-headless); opencv-python in its place has"
+        return "the installed OpenCV (opencv-python-headless) has no window support; install opencv-python instead"
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "this session has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
     return None
@@ -108,11 +108,11 @@ def drive_with_camera(
         ValueError: if no window can be opened, or the camera does not exist.
     """
     if (reason := missing_window()) is not None:
-        raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
+        raise ValueError(f"a camera needs a preview window, but {reason}: or record a video and use it as the driver")
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
-            raise ValueError(f"camera {number} cannot be opened: is it plugged in, and free?")
+            raise ValueError(f"cannot open camera {number}: check that it is connected and not in use")
         frames = live_frames(
             loaded, _frames(camera), layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=follow
         )

@@ -134,7 +134,7 @@ class OutOfRange(NamedTuple):
 
     def __str__(self) -> str:
         """Format as, for example, "3 frames beyond the training range (2 by face size, 1 by profile)"."""
-        reasons = ((self.size, "face size"), (self.outside, "landmarks outside of the frame"), (self.turned, "profile"))
+        reasons = ((self.size, "face size"), (self.outside, "landmarks outside the frame"), (self.turned, "profile"))
         counted = ", ".join(f"{count} by {reason}" for count, reason in reasons if count)
         return f"{self.frames} frames beyond the training range" + (f" ({counted})" if counted else "")
 
@@ -159,7 +159,7 @@ def check_range(poses: Iterable[Float32[np.ndarray, "P 2"]], *, strict: bool) ->
     """
     counts = out_of_range(poses)
     if strict and counts.frames:
-        raise ValueError(f"the driver has {counts}: choose another part or driver, or leave --strict away")
+        raise ValueError(f"the driver has {counts}: choose another part or driver, or omit --strict")
     return counts
 
 
@@ -170,7 +170,7 @@ def check_follow(follow: str) -> None:
         ValueError: if it is neither "face" nor "segment".
     """
     if follow not in get_args(Follow):
-        raise ValueError(f'follow must be "face" or "segment", but is {follow!r}')
+        raise ValueError(f'follow must be "face" or "segment", got {follow!r}')
 
 
 def place_segments(
@@ -207,7 +207,7 @@ def place_segments(
     """
     check_follow(follow)
     if not context > 0:
-        raise ValueError(f"context must be positive, but is {context}")
+        raise ValueError(f"context must be positive, got {context}")
     segment = _without_flashes(landmarks, segment)
     counts = Counter(segment[segment >= 0].tolist())
     least = min(MIN_SEGMENT, max(counts.values(), default=0))
@@ -324,7 +324,7 @@ def track_driver(
         numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, rest=rest, context=context)
         if (numbers < 0).all():
             raise ValueError(
-                f"no face was found in {path}: a driver shows one face, rather from the front, {NEEDED_IN_FILM}"
+                f"no face was found in {path}: a driver must show one roughly frontal face, {NEEDED_IN_FILM}"
             )
         rate = output_rate(times, declared=Fraction(*video.fps))
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
@@ -354,23 +354,23 @@ def read_landmarks(
     landmarks = arrays.get("landmarks")
     if landmarks is None:
         raise ValueError(
-            f"{path} must hold an array called landmarks, but holds {', '.join(arrays) or 'none'}: save it with "
-            "numpy.savez(FILE, landmarks=...)"
+            f"{path} must contain an array named landmarks, but contains {', '.join(arrays) or 'none'}: save it "
+            "with numpy.savez(FILE, landmarks=...)"
         )
     if landmarks.dtype.kind != "f" or landmarks.ndim != 3 or landmarks.shape[2] != 2 or not len(landmarks):
-        came = f"{landmarks.dtype} of the shape {list(landmarks.shape)}"
-        raise ValueError(f"{path}: landmarks must be floating point of the shape [S, 68 or 70, 2], but are {came}")
+        came = f"{landmarks.dtype} {list(landmarks.shape)}"
+        raise ValueError(f"{path}: landmarks must be floating point of shape [S, 68 or 70, 2], got {came}")
     check_point_count(landmarks.shape[1])
     if np.isinf(landmarks).any():
-        raise ValueError(f"{path}: landmarks must be finite, or NaN where a point is unknown")
+        raise ValueError(f"{path}: landmarks must be finite, or NaN for unknown points")
     known = usable_faces(landmarks)
     if not known.any():
-        raise ValueError(f"{path}: no frame has all of its 68 landmarks, not all at one place")
+        raise ValueError(f"{path}: no frame has all 68 landmarks at distinct positions")
     reach = float(np.nanmax(np.abs(landmarks - 0.5)))
     if reach > NPZ_REACH:
         raise ValueError(
-            f"{path}: landmarks must lie in [0, 1] of the square frame, but reach {reach:g} from its middle: divide pixels "
-            "by the frame's side"
+            f"{path}: landmarks must be in [0, 1] of the square frame, but extend to {reach:g} from its center: "
+            "divide pixel coordinates by the frame's side"
         )
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
@@ -439,7 +439,7 @@ def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Follo
         or Path(out).stat().st_size != count * width
         or not ascending
     ):
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} cannot be used: what was read of it contradicts itself")
+        raise MediaError(MediaFault.UNDECODABLE, f"cannot use {path}: the values read from it contradict each other")
     return followed
 
 
@@ -455,7 +455,7 @@ class _Archive(io.BufferedReader):
         most = _NPZ_LIST + 1
         content = super().read(most if size is None or size < 0 else min(size, most))
         if len(content) == most:
-            raise ValueError(f"its list of files is longer than {_NPZ_LIST} bytes, the limit")
+            raise ValueError(f"its file list is larger than {_NPZ_LIST} bytes, the limit")
         return content
 
 
@@ -467,7 +467,7 @@ def is_landmark_file(path: str | Path) -> bool:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the required arrays; if there is no array called "landmarks", return all names in the file with empty arrays."""
     if not path.is_file():
-        raise ValueError(f"there is no file of landmarks at {path}")
+        raise ValueError(f"there is no landmark file at {path}")
     try:
         if (size := path.stat().st_size) > NPZ_BYTES + _NPZ_HEADERS:  # the member list alone could be that long
             raise ValueError(f"it has {size} bytes, over the limit of {NPZ_BYTES}")
@@ -478,7 +478,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with _Archive(path.open("rb", buffering=0)) as file, zipfile.ZipFile(file) as archive:
             file.opening = False
             if (count := len(archive.infolist())) > _NPZ_MEMBERS:
-                raise ValueError(f"it holds {count} files, over the limit of {_NPZ_MEMBERS}")
+                raise ValueError(f"it contains {count} files, over the limit of {_NPZ_MEMBERS}")
             members = {info.filename: info.file_size for info in archive.infolist()}
             if sum(members.values()) > NPZ_BYTES:
                 raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
@@ -491,7 +491,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                     arrays[name.removesuffix(".npy")] = _npy(member, name, members[name])
             return arrays
     except Exception as error:  # zipfile, zlib and numpy's header parser raise a dozen types for damaged files
-        raise ValueError(f"{path} is no npz file of landmarks that can be read: {error}") from error
+        raise ValueError(f"{path} is not a readable landmark file in npz format: {error}") from error
 
 
 def _shown(member: str) -> str:
@@ -505,7 +505,7 @@ def _npy(file: Any, name: str, size: int) -> np.ndarray:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, columns_first, dtype = header(file)
     if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
+        raise ValueError(f"{name} declares {dtype} {list(shape)}, which does not match its data")
     content = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
     return content.reshape(shape, order="F" if columns_first else "C")
 
@@ -514,10 +514,10 @@ def _rate(path: str | Path, stored: np.ndarray | None, asked: float | None) -> F
     value: Any = asked if asked is not None else 25.0
     if asked is None and stored is not None:
         if stored.size != 1 or stored.dtype.kind not in "iuf":
-            raise ValueError(f"{path}: fps must be one number, but is {stored.dtype} of the shape {list(stored.shape)}")
+            raise ValueError(f"{path}: fps must be a single number, got {stored.dtype} {list(stored.shape)}")
         value = float(stored.reshape(()))
     if not 1e-3 <= value <= 1000:  # a smaller one would be rounded to zero
-        raise ValueError(f"{path}: fps must be above 0 (at least 0.001) and at most 1000 frames/s, but is {value:g}")
+        raise ValueError(f"{path}: fps must be at least 0.001 and at most 1000 frames/s, got {value:g}")
     return Fraction(value).limit_denominator(1001)
 
 
@@ -557,16 +557,16 @@ def decided_sound(
         ImportError: if the extra `video` is not installed.
     """
     if require_audio and not sound:
-        raise ValueError("sound cannot be both left out and required: leave mute or require_audio away")
+        raise ValueError("audio cannot be both muted and required: omit mute or require_audio")
     points = is_landmark_file(driver)
     if require_audio and (points or out.suffix.lower() != ".mp4"):
-        without = f"{driver} is a file of landmarks" if points else f"{out} is no MP4"
-        raise ValueError(f"{without} and has no sound: leave require_audio away")
+        without = f"{driver} is a landmark file" if points else f"{out} is not an MP4 file"
+        raise ValueError(f"{without} and has no audio: omit require_audio")
     if points or not sound or out.suffix.lower() != ".mp4":
         return False, None
     reason = missing_sound(driver, seconds=seconds)
     if require_audio and reason is not None:
-        raise ValueError(f"the sound of {driver} {reason}: leave require_audio away to go on without it")
+        raise ValueError(f"the audio of {driver} {reason}: omit require_audio to continue without it")
     return reason is None, reason
 
 
@@ -586,14 +586,14 @@ def check_length(driver: Path, out: Path, *, at: float, seconds: float | None) -
             case (float(duration), float(fps)):
                 pass
             case _:
-                raise MediaError(MediaFault.UNDECODABLE, "its process told of no length")
+                raise MediaError(MediaFault.UNDECODABLE, "its decoder process reported no duration")
     if kind in STILLS and duration and at > duration + _INEXACT:
         raise ValueError(f"{driver} lasts {duration:.2f} s: there is no frame at {at:g} s")
     # A lower bound: the output follows the densest second, and a GIF shows faster drivers at no less than half its
     # maximum rate.
     frames = min(duration, math.inf if seconds is None else seconds) * min(fps, GIF_FPS / 2)
     if kind == ".gif" and frames > GIF_FRAMES:
-        raise ValueError(f"{frames:.0f} frames are too many for a GIF: write MP4, or fewer with seconds")
+        raise ValueError(f"{frames:.0f} frames are too many for a GIF: write MP4, or limit the length with seconds")
 
 
 def declared_length(path: str) -> tuple[float, float]:

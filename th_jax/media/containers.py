@@ -195,10 +195,11 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except (OSError, ValueError, MemoryError, av.error.FFmpegError) as error:
         if isinstance(error, MemoryError) or (file is not None and file.out_of_memory):
-            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available") from error
         raise MediaError(
             MediaFault.UNDECODABLE,
-            f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)",
+            f"{path} is not a readable video, or it is truncated (supported: MP4, MOV, MKV, WebM, AVI, GIF, MPEG, "
+            "OGV and FLV)",
         ) from error
 
 
@@ -226,18 +227,18 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
     """
     stream = best_stream(container, "video")
     if stream is None:
-        content = "only sound" if container.streams.audio else "no video stream"
-        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds {content}")
+        content = "only audio" if container.streams.audio else "no video track"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} contains {content}")
     context = stream.codec_context
     if context is None or context.name not in VIDEO_DECODERS:
-        coding = "an unknown codec" if context is None else context.name
+        coding = "(unknown)" if context is None else context.name
         raise MediaError(
             MediaFault.UNSUPPORTED,
-            f"{path} is coded as {coding}, which is not among the decoders that are allowed here",
+            f"{path} uses the codec {coding}, which is not supported",
         )
     if not (context.width and context.height):  # FFmpeg drops a size that it rejects
         raise MediaError(
-            MediaFault.UNDECODABLE, f"{path} declares no size, or one over the limit of {limits.pixels} pixels"
+            MediaFault.UNDECODABLE, f"{path} declares no frame size, or one over the limit of {limits.pixels} pixels"
         )
     check_pixels(path, context.width, context.height, limits)
     return stream
@@ -255,7 +256,7 @@ def video_decoder(stream: Any) -> Any:
 
 def _refuse_other_files(url: str, *_: Any) -> None:
     """Reject any file that FFmpeg would open because a container refers to it."""
-    raise PermissionError(f"the video refers to another file, which is never opened: {url}")
+    raise PermissionError(f"the video refers to another file, which is not allowed: {url}")
 
 
 Decoded = tuple[float, Any]

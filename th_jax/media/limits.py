@@ -67,7 +67,7 @@ def check_file(path: str | Path, limits: Limits) -> Path:
     """
     if _PROTOCOL.match(str(path)):
         raise MediaError(
-            MediaFault.UNSUPPORTED, f"{path} looks like a URL: only local files are read, download it first"
+            MediaFault.UNSUPPORTED, f"{path} looks like a URL, but only local files are supported: download it first"
         )
     path = Path(path)
     try:
@@ -94,7 +94,7 @@ def check_pixels(path: Path, width: int, height: int, limits: Limits) -> None:
         MediaError: if it is not; the message gives both numbers.
     """
     if width <= 0 or height <= 0:
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} declares a size of {width} x {height} pixels")
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} declares an invalid size of {width} x {height} pixels")
     if width * height > limits.pixels:
         sizes = f"{width} x {height} pixels, over the limit of {limits.pixels} pixels"
         raise MediaError(MediaFault.OVER_LIMITS, f"{path} declares {sizes}")

@@ -88,7 +88,7 @@ class Video:
         for count, (time, frame) in enumerate(self._decode()):
             if count >= self._limits.frames:
                 raise MediaError(
-                    MediaFault.OVER_LIMITS, f"{self.path} holds more than {self._limits.frames} frames, the limit"
+                    MediaFault.OVER_LIMITS, f"{self.path} has more than {self._limits.frames} frames, the limit"
                 )
             yield time, self._upright(frame)
 
@@ -108,7 +108,7 @@ class Video:
         previous = -np.inf
         for wanted in times:
             if not wanted >= previous:
-                raise ValueError(f"times must ascend, but {wanted} follows {previous}")
+                raise ValueError(f"times must be ascending, but {wanted} follows {previous}")
             previous = wanted
             if coming is not None and self._keyframe_between(coming[0], wanted):
                 shown, decoded = self._jump(wanted)
@@ -248,9 +248,7 @@ class Video:
         return Fraction(declared.numerator, declared.denominator) if declared and declared.denominator else None
 
     def _no_memory(self) -> MediaError:
-        return MediaError(MediaFault.OVER_LIMITS, f"{self.path} needs more memory than there is")
+        return MediaError(MediaFault.OVER_LIMITS, f"{self.path} needs more memory than is available")
 
     def _no_frame(self) -> MediaError:
-        return MediaError(
-            MediaFault.UNDECODABLE, f"{self.path} holds no frame that can be decoded: it is damaged or cut off"
-        )
+        return MediaError(MediaFault.UNDECODABLE, f"{self.path} has no decodable frame: it is damaged or truncated")

@@ -24,18 +24,18 @@ def check_picture(name: str, picture: Array, *, size: int) -> None:
     """
     shape = tuple(picture.shape)
     if len(shape) != 4 or shape[1:] != (size, size, 3):
-        raise ValueError(f"{name} must be [B, {size}, {size}, 3] for networks of {size} px, but has the shape {shape}")
+        raise ValueError(f"{name} must be [B, {size}, {size}, 3] for networks of {size} px, got {shape}")
     if not jnp.issubdtype(picture.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be floating point in [-1, 1], but came as {picture.dtype}; "
-            "th_jax.images.to_network_range converts uint8 frames"
+            f"{name} must be floating point in [-1, 1], got {picture.dtype}; th_jax.images.to_network_range "
+            "converts uint8 frames"
         )
     if isinstance(picture, jax.core.Tracer) or picture.size == 0:
         return
     values = np.asarray(picture)  # on the host, because a concrete array may be passed within a caller's trace
     low, high = float(values.min()), float(values.max())
     if not (low >= -1.0 - _SLACK and high <= 1.0 + _SLACK):  # written so that NaN fails, too
-        raise ValueError(f"{name} must lie in [-1, 1], but reaches from {low:g} to {high:g}")
+        raise ValueError(f"{name} must be in [-1, 1], but ranges from {low:g} to {high:g}")
 
 
 def check_vector(name: str, vector: Array, *, width: int) -> None:
@@ -46,7 +46,7 @@ def check_vector(name: str, vector: Array, *, width: int) -> None:
     """
     shape = tuple(vector.shape)
     if len(shape) != 2 or shape[1] != width:
-        raise ValueError(f"{name} must be [B, {width}] for these networks, but has the shape {shape}")
+        raise ValueError(f"{name} must be [B, {width}] for these networks, got {shape}")
 
 
 def check_same_tree(what: str, wanted: Mapping[str, object], came: Mapping[str, object]) -> None:
@@ -89,7 +89,7 @@ def check_setting_names(what: str, known: Iterable[str], came: Iterable[str]) ->
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{key!r} is no setting of {what}{hint} (known: {', '.join(known)})")
+            raise ValueError(f"{key!r} is not a setting of {what}{hint} (known: {', '.join(known)})")
 
 
 def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:

@@ -133,8 +133,8 @@ def find_manifests(path: str, role: str) -> tuple[str, np.ndarray] | None:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except library.C2paError as error:
-        raise ValueError(f"the manifests of {path} cannot be read: {error}") from error
+        raise ValueError(f"cannot read the manifests of {path}: {error}") from error
     small = archive.tell() <= MAX_ARCHIVES  # larger ones are not kept
     if small and refused_archives([archive.getvalue()]):
-        raise ValueError(f"the manifests of {path} cannot become part of another")
+        raise ValueError(f"the manifests of {path} cannot be included in another manifest")
     return digest, np.frombuffer(archive.getvalue(), np.uint8)

@@ -149,7 +149,9 @@ def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
         except MediaError as other:
             if other.fault not in _OTHER_FORMAT:
                 raise
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} is no picture and no film that can be decoded") from error
+        raise MediaError(
+            MediaFault.UNDECODABLE, f"{path} is neither a decodable image nor a decodable video"
+        ) from error
 
 
 def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndarray]], Any]] | None:
@@ -251,7 +253,7 @@ def verify_file(
         ImportError: if the extra `video` is not installed.
     """
     if not 0 < seconds < math.inf:  # also rejects NaN
-        raise ValueError(f"seconds of a film to search must be above 0 and finite, but are {seconds}")
+        raise ValueError(f"the seconds of a video to search must be positive and finite, got {seconds}")
     name = str(path)
     try:
         check_file(name, LIMITS)
@@ -282,21 +284,21 @@ def printable(text: str) -> str:
 def _lines(seen: Seen) -> list[str]:
     lines = [_manifest_line(seen)]
     if seen.pixels_fault is not None:
-        lines.append(f"watermark: not looked for ({seen.pixels_fault})")
+        lines.append(f"watermark: not checked ({seen.pixels_fault})")
     elif seen.pixels is None or not seen.pixels["looked_for"]:
-        lines.append("watermark: not looked for")
+        lines.append("watermark: not checked")
     else:
         messages = [_message_words(**group) for group in seen.pixels["messages"]]
         lines.append(f"watermark: {', '.join(messages) or 'none found'}")
     if seen.sidecar is not None:
-        lines.append(f"record beside it: {_sidecar_words(seen.sidecar)}")
+        lines.append(f"provenance record: {_sidecar_words(seen.sidecar)}")
     return lines
 
 
 def _message_words(*, message: str, count: int, log10_chance: float, doubt: float) -> str:
     often = f"{count} times, " if count > 1 else ""
-    unsure = f"; hardly readable: perhaps another message, by a chance of {doubt:.0%}" if doubt >= _DOUBT_TOLD else ""
-    return f"{message} ({often}chance of a false find 1e{log10_chance:.0f}{unsure})"
+    unsure = f"; barely readable: wrong with a probability of {doubt:.0%}" if doubt >= _DOUBT_TOLD else ""
+    return f"{message} ({often}false-positive probability 1e{log10_chance:.0f}{unsure})"
 
 
 def _manifest_line(seen: Seen) -> str:
@@ -306,14 +308,16 @@ def _manifest_line(seen: Seen) -> str:
     if found is None:
         return "C2PA: none"
     if found["elsewhere"]:
-        return "C2PA: the manifest stands elsewhere, and nothing is fetched"
+        return "C2PA: the manifest is stored remotely and was not fetched"
     faults = printable(", ".join(fault for fault in found["faults"] if fault != "signingCredential.untrusted"))
     if not found["intact"]:
-        return f"C2PA: does not fit the file ({faults})"
-    trust = "trusted" if found["trusted"] else "vouched for by nobody: anybody can sign with such a name"
-    expired = "; the certificate is not valid now, and nobody attests when it signed" if found["expired"] else ""
-    origin = printable(", ".join(found["source_types"])) or "does not say how it was made"
-    machine = "" if found["machine_made"] else "; it names no machine, so it is no mark"
+        return f"C2PA: does not match the file ({faults})"
+    trust = "trusted" if found["trusted"] else "not verified: anyone can create a certificate with this name"
+    expired = "; the certificate is not currently valid, and there is no trusted timestamp" if found["expired"] else ""
+    origin = printable(", ".join(found["source_types"])) or "no source type declared"
+    machine = (
+        "" if found["machine_made"] else "; it declares no machine-generated content, so it does not count as a mark"
+    )
     by = f'signed by "{printable(found["signer"])}" ({trust})'
     return f"C2PA: intact; {by}; made with {printable(found['generator'])}: {origin}{machine}{expired}"
 
@@ -321,6 +325,6 @@ def _manifest_line(seen: Seen) -> str:
 def _sidecar_words(sidecar: dict[str, Any]) -> str:
     if sidecar["fault"] is not None:
         return f"cannot be read ({printable(sidecar['fault'])})"
-    state = "fits the file" if sidecar["matches"] else "is of other bytes"
+    state = "matches the file" if sidecar["matches"] else "does not match the file"
     unmarked = ", written without marks for research" if sidecar["unmarked_for_research"] else ""
     return f"{state}; {sidecar['kind']}{unmarked}"

@@ -168,14 +168,14 @@ def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8
         path = place / person.name / frame_name(number)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: {folder} must have a picture of every target in chosen.json for T = {shots}"
+                f"{path} is missing: {folder} must contain an image of every target in chosen.json for T = {shots}"
             )
         try:
             frame = read_image(path)
         except MediaError as error:
-            raise ValueError(f"another system's picture cannot be read: {error}") from error
+            raise ValueError(f"cannot read a baseline image: {error}") from error
         if frame.shape != (size, size, 3):
             height, width = frame.shape[:2]
-            raise ValueError(f"{path} is {width}x{height} pixels, but everything is scored at {size}x{size}")
+            raise ValueError(f"{path} is {width}x{height} pixels, but expected {size}x{size}")
         frames.append(frame)
     return np.stack(frames)

@@ -85,8 +85,8 @@ class Faces:
         found = {name: faces.descriptors[np.isfinite(faces.descriptors).all(-1)] for name, faces in measured.items()}
         if not any(len(rows) for rows in found.values()):
             raise ValueError(
-                f"the detector found no face in any of {frames} real target frames: measures of faces would mean nothing; "
-                "check the data set, or give --no-faces"
+                f"the detector found no face in any of {frames} real target frames, so face metrics would be "
+                "meaningless: check the data set, or give --no-faces"
             )
         self.mean = np.mean([rows.mean(0, dtype=np.float64) for rows in found.values() if len(rows)], axis=0)
 

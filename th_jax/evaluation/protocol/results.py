@@ -87,7 +87,7 @@ def gather(
             there = [cell for cell in cells if cell is not None]
             if len(there) < len(cells):
                 raise ValueError(
-                    f"{len(cells) - len(there)} of {len(cells)} people have no scores of {group} at T = {count}"
+                    f"{len(cells) - len(there)} of {len(cells)} people have no scores for {group} at T = {count}"
                 )
             for method in there[0].tables:
                 names = there[0].tables[method]

@@ -132,7 +132,7 @@ def detect_film(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: 
 
 def _log_chance(false_finds: float) -> float:
     if not 0.0 < false_finds < 1.0:
-        raise ValueError(f"false_finds is a chance between 0 and 1, but is {false_finds}")
+        raise ValueError(f"false_finds must be a probability between 0 and 1, got {false_finds}")
     return math.log(false_finds)
 
 

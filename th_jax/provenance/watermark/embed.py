@@ -54,7 +54,9 @@ def make_mark(message: int, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY, p
     if psnr is None:
         psnr = default_psnr(size)
     if not 20 <= psnr <= 60:
-        raise ValueError(f"psnr must be 20 to 60 dB, but is {psnr:g}: below, a mark is seen; above, it is rounded away")
+        raise ValueError(
+            f"psnr must be 20 to 60 dB, got {psnr:g}: below, the watermark is visible; above, rounding removes it"
+        )
     return Mark(chips_of(message, layout=layout, key=key), np.array(psnr, np.float32))
 
 
