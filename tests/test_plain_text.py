@@ -7,7 +7,7 @@ from commands import study as user_study
 
 from th_jax.evaluation.judges.network_input import read_input
 from th_jax.evaluation.user_study.frames import INDEX_FILE, read_study_frames
-from th_jax.text import read_text
+from th_jax.text import escape_control_chars, read_text
 from th_jax.training.presets import read_settings
 
 
@@ -31,3 +31,8 @@ def test_settings_and_texts_in_another_encoding(tmp_path: Path, capsys: pytest.C
     out = ["--out", str(tmp_path / "study")]
     assert user_study(["build", "--frames", str(tmp_path), *out, "--consent", str(tmp_path / "consent.txt")]) == 1
     assert "consent.txt is not valid UTF-8 (first error in line 2)" in capsys.readouterr().err
+
+
+def test_text_for_a_terminal() -> None:
+    assert escape_control_chars("zwü\x1b[2J\n\x9b\u202e\udce9") == r"zwü\x1b[2J\n\x9b\u202e\udce9"
+    assert escape_control_chars("a" * 9, most=8) == "a" * 8 + "..."

@@ -104,7 +104,7 @@ def test_refusals_leave_nothing_behind(
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     for name, options, message in (
         ("a.txt", [], "is named .stablehlo or .onnx, but"),
-        ("no/a.onnx", [], "its folder does not exist"),
+        ("no/a.onnx", [], "the folder no does not exist"),
         ("a.onnx", ["--takes", "points"], "an ONNX model takes landmark images"),
         ("a.onnx", ["--batch", "0"], "a batch holds at least 1 frame"),
         ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),

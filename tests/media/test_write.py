@@ -182,11 +182,11 @@ def test_no_frames(tmp_path: Path) -> None:
 
 def test_wrong_targets_and_settings(tmp_path: Path) -> None:
     (frame,) = frames(1)
-    with pytest.raises(ValueError, match=r"must end in \.png or \.jpg or \.jpeg"):
+    with pytest.raises(ValueError, match=r"must end in \.png, \.jpg, \.jpeg"):
         write_image(tmp_path / "a.webp", frame, provenance=RECORD)
     with pytest.raises(ValueError, match=r"must end in \.mp4"):
         write_video(tmp_path / "a.avi", [frame], fps=25, provenance=RECORD)
-    with pytest.raises(ValueError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         write_image(tmp_path / "nowhere" / "a.png", frame, provenance=RECORD)
     with pytest.raises(ValueError, match=r"JPEG quality .* got 0"):
         write_image(tmp_path / "a.jpg", frame, provenance=RECORD, quality=0)

@@ -152,5 +152,5 @@ sys.exit(code)
         [sys.executable, "-c", program, str(odd)], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"\\xdcbung?[2J.png: marked" in done.stdout
+    assert b"\\xdcbung\\x1b[2J.png: marked" in done.stdout
     assert done.stdout.endswith(b"False\n")

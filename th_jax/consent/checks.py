@@ -26,9 +26,10 @@ from th_jax.consent.record import (
     write_consent,
 )
 from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError
-from th_jax.media.limits import check_file, spelt_out
+from th_jax.media.limits import check_file
 from th_jax.provenance import Person, Provenance
 from th_jax.provenance.c2pa_write import NO_CONSENT_RECORDED
+from th_jax.text import escape_control_chars
 
 NO_CONSENT = "none"
 """Placeholder for a consent record when there is none."""
@@ -97,7 +98,9 @@ def file_digest(path: Path) -> str:
         with check_file(path, DEFAULT_LIMITS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (MediaError, OSError) as error:
-        raise ConsentError(f"this image cannot be compared with a consent record: {spelt_out(str(error))}") from error
+        raise ConsentError(
+            f"this image cannot be compared with a consent record: {escape_control_chars(str(error))}"
+        ) from error
 
 
 def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
@@ -230,7 +233,7 @@ def _records(where: Path) -> Iterator[ConsentRecord]:
         try:
             yield read_consent(path)
         except ConsentError as error:
-            raise ConsentError(spelt_out(str(error))) from error
+            raise ConsentError(escape_control_chars(str(error))) from error
 
 
 def _check_expiry(expires: str | None, now: datetime | None) -> None:

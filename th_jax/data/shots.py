@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from th_jax.data.shot_selection import MIN_FACE, Candidate, Source, Verdict, candidates_of_photos, candidates_of_video
 from th_jax.faces import NEEDED_IN_FILM, crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
-from th_jax.media.limits import spelt_out
+from th_jax.text import escape_control_chars
 from th_jax.types import Shots
 
 __all__ = [
@@ -220,9 +220,11 @@ def _padded(frames: UInt8[np.ndarray, "C N N 3"], landmarks: Float[np.ndarray, "
 
 def _left_out(sources: Sequence[Source]) -> tuple[LeftOut, ...]:
     bad = [source for source in sources if source.verdict not in (Verdict.USED, Verdict.SPARE)]
-    photos = [LeftOut(spelt_out(s.path.name), spelt_out(_why(s))) for s in bad if s.time is None]
+    photos = [LeftOut(escape_control_chars(s.path.name), escape_control_chars(_why(s))) for s in bad if s.time is None]
     frames = Counter((s.path.name, s.verdict) for s in bad if s.time is not None)
-    of_video = [LeftOut(spelt_out(n), f"{v.value} in {count} frames") for (n, v), count in frames.most_common()]
+    of_video = [
+        LeftOut(escape_control_chars(n), f"{v.value} in {count} frames") for (n, v), count in frames.most_common()
+    ]
     return (*photos, *of_video)
 
 

@@ -45,7 +45,6 @@ from th_jax.provenance.signing_options import tried_signer
 from th_jax.provenance.watermark.messages import marking_of
 from th_jax.provenance.write import check_target
 from th_jax.render import CHUNK, draw_stream, render_stream
-from th_jax.storage.files import check_place
 
 _STILL_SECONDS = 1.0
 """Seconds of the driver tracked beyond the moment of a still."""
@@ -210,9 +209,6 @@ def _check(
     """Check the options before decoding, to raise errors that would otherwise come after it."""
     parse_layout(",".join(layout))
     points = is_landmark_file(driver)
-    if out.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
-    check_place(out)
     check_target(out, SUFFIXES, unmarked=unmarked)
     if out.exists() and driver.exists() and out.samefile(driver):
         raise ValueError(f"{out} is the driver itself and would be overwritten: choose another output")

@@ -27,6 +27,7 @@ from th_jax.avatars.file import LoadedAvatar
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count
 from th_jax.models.spectral import fold_spectral_norm
 from th_jax.provenance.record import sidecar_path, sidecar_text
+from th_jax.storage.files import check_place
 from th_jax.types import NetworkState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -145,16 +146,14 @@ def export_avatar(
         The path of the artifact.
 
     Raises:
-        ValueError: if the suffix is unknown, the folder is missing, or an option is invalid (see `to_stablehlo` and
-            `to_onnx`).
+        ValueError: if the suffix is unknown or an option is invalid (see `to_stablehlo` and `to_onnx`).
         ImportError: if the extra "onnx" is needed but not installed.
         OSError: if a file cannot be written; no partial file is left behind.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ValueError(f"the file name of an exported avatar must end in {' or '.join(SUFFIXES)}, got {out}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise ValueError(f"cannot write {out}: its folder does not exist, or it is a folder itself")
+    check_place(out)
     onnx = out.suffix == ".onnx"
     if onnx and takes == "points":
         raise ValueError(

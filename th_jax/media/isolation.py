@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from th_jax.media.limits import MediaError, MediaFault
+from th_jax.text import escape_control_chars
 
 
 class ProcessLimits(NamedTuple):
@@ -453,7 +454,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except MediaError as error:
-        if os.fspath(path) in str(error):
+        if escape_control_chars(os.fspath(path)) in str(error):
             raise
         raise MediaError(error.fault, f"cannot read {os.fspath(path)}: {error}") from error
     except RuntimeError as error:

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from th_jax.text import escape_control_chars
 
 
 class MediaFault(enum.StrEnum):
@@ -23,11 +23,6 @@ class MediaFault(enum.StrEnum):
     OVER_LIMITS = "over_limits"
 
 
-def spelt_out(message: str) -> str:
-    """Escape a message's control characters, which a terminal would obey: file names may come from untrusted sources."""
-    return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], message)
-
-
 class MediaError(ValueError):
     """A file is not a usable image or video; the message is one sentence for the person who named the file."""
 
@@ -35,7 +30,7 @@ class MediaError(ValueError):
 
     def __init__(self, fault: MediaFault, message: str) -> None:
         """Create the error; both values are exception arguments, so that it can be sent between processes."""
-        super().__init__(fault, spelt_out(message))
+        super().__init__(fault, escape_control_chars(message))
         self.fault = fault
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ from th_jax.media.limits import check_file
 from th_jax.provenance.c2pa_read import read_manifest
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.watermark.layout import hexadecimal
+from th_jax.text import escape_control_chars
 
 
 class Verdict(enum.StrEnum):
@@ -276,9 +277,8 @@ def verify_file(
 
 
 def printable(text: str) -> str:
-    """Make untrusted text safe for a terminal: at most 200 characters, without control sequences."""
-    cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+    """Make untrusted text safe for a terminal: at most 200 characters, with control characters escaped."""
+    return escape_control_chars(text, most=_SHOWN)
 
 
 def _lines(seen: Seen) -> list[str]:

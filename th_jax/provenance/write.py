@@ -26,6 +26,7 @@ from th_jax.optional import pillow
 from th_jax.provenance.c2pa_write import check_signing, embed_manifest
 from th_jax.provenance.record import Kind, Provenance, sidecar_path, sidecar_text
 from th_jax.provenance.signing import Signer, load_signer
+from th_jax.storage.files import check_place
 
 Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
@@ -245,19 +246,17 @@ def check_target(path: str | Path, suffixes: tuple[str, ...], *, unmarked: bool 
         unmarked: whether the file is written without marks, which its name must say.
 
     Raises:
-        ValueError: if the name or folder is invalid; the message says what is wrong.
+        ValueError: if the name is invalid.
+        OSError: if the file cannot be created there (`check_place`).
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+        raise ValueError(f"{path} must end in {', '.join(suffixes)}")
     try:
         path.name.encode()
     except UnicodeEncodeError as error:  # a name from another system; the record beside the file needs it as text
         raise ValueError(f"the output name {path.name!a} is not valid UTF-8: choose another name") from error
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: create it first")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file")
+    check_place(path)
     if unmarked and path != unmarked_path(path):
         raise ValueError(
             f"the name of a file without marks must say so: use {unmarked_path(path).name} instead of {path.name}"
