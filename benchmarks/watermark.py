@@ -29,7 +29,7 @@ from benchmarks.watermark_hosts import Film, generated, rendered, seconds_of
 from benchmarks.watermark_report import Key, report, rows_of
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.watermark import detect as detection
-from th_jax.provenance.watermark.detect import Findings, detect, detect_film
+from th_jax.provenance.watermark.detect import Findings, detect, detect_video
 from th_jax.provenance.watermark.embed import default_psnr, embed, make_mark
 from th_jax.provenance.watermark.layout import Layout, chips_of, layout_of
 from th_jax.provenance.watermark.search import Place, Size, read_chips
@@ -91,7 +91,7 @@ def measure(film: np.ndarray, size: int, psnr: float, rng: np.random.Generator) 
     reached = _psnr(frames, marked)
     for crf in CRFS:
         shown = [Changed(frame, 0.0, 0.0, float(size)) for frame in through_h264(marked, crf)]
-        found = detect_film(one.picture for one in shown)
+        found = detect_video(one.picture for one in shown)
         yield f"film, CRF {crf}", judged(found, shown, message=message, layout=layout, psnr=reached)
 
 

@@ -85,7 +85,7 @@ def test_one_person_and_many(folder: Path) -> None:
     with (folder / "people.csv").open("w", newline="") as file:
         rows = [["wall", "photos/wall", "none"], *([n, f"photos/{n}", f"{n}.consent.json"] for n in ("ada", "bob"))]
         csv.writer(file).writerows([["name", "shots", "consent"], *rows])
-    many = [*meta, "--manifest", str(folder / "people.csv"), "--out", str(folder / "many")]
+    many = [*meta, "--people-file", str(folder / "people.csv"), "--out", str(folder / "many")]
     code, said, err = run(folder, *many)
     assert code == 1
     assert said.startswith("2 finished, 1 failed\n  wall: no face was found")
@@ -133,10 +133,10 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
-        (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
+        (["--shots", "x", "--people-file", "y"], "give either --shots, for one person, or --people-file, for many"),
+        (["--people-file", "y", "--name", "z"], "--name and --landmarks are for one person"),
         (["--shots", "nowhere"], "th-jax finetune: there are no images at nowhere"),
-        (["--manifest", "nowhere.csv"], "there is no people file at nowhere.csv"),
+        (["--people-file", "nowhere.csv"], "there is no people file at nowhere.csv"),
         (
             ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
             "the config has no setting epoch; configs/finetune.py lists them. Did you mean",
@@ -164,7 +164,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--shots", "docs", "--name", "../up"], "'../up' is not a valid avatar name"),
         (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
         (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
-        (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
+        (["--people-file", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
         (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
         (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
     ],
@@ -241,7 +241,7 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
         raise finetune.Interrupted
         yield
 
-    monkeypatch.setattr(finetune, "enrol", stopped)
+    monkeypatch.setattr(finetune, "enroll", stopped)
     weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
     assert main_code(["--meta", weights, *arguments]) == 75

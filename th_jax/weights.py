@@ -314,9 +314,9 @@ def _rounded(state: NetworkState, dtype: str) -> NetworkState:
 
 def _table_tensors(rows: Any, ids: Sequence[str] | None, width: int, dtype: str) -> dict[str, np.ndarray]:
     if rows is None or ids is None or len(rows) != len(ids) or rows.shape[1] != width:
-        came = "no rows" if rows is None else f"rows of {list(rows.shape)}"
+        found = "no rows" if rows is None else f"rows of {list(rows.shape)}"
         raise PretrainedError(
-            f"a table needs one ID per row and rows of {width} numbers, got {came} and {len(ids or ())} IDs"
+            f"a table needs one ID per row and rows of {width} numbers, got {found} and {len(ids or ())} IDs"
         )
     if not all(re.fullmatch(r"[0-9a-f]{64}", row_id) for row_id in ids):
         raise PretrainedError("a row's ID must be the SHA-256 of its video ID, in hexadecimal")
@@ -352,9 +352,9 @@ def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -
     return jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(leaves))
 
 
-def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> None:
+def _check_shapes(what: str, found: Mapping[str, Any], networks: Networks) -> None:
     wanted = leaves_by_name(networks.shapes())
-    for name in [*wanted, *came]:
-        want, have = (list(tree[name].shape) if name in tree else "missing" for tree in (wanted, came))
+    for name in [*wanted, *found]:
+        want, have = (list(tree[name].shape) if name in tree else "missing" for tree in (wanted, found))
         if want != have:
             raise PretrainedError(f"{what} do not fit {networks}: {name[:100]!r} must be {want}, but is {have}")

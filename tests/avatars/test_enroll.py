@@ -12,9 +12,9 @@ import pytest
 from tiny_enrollment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
 
 from th_jax.avatars import enroll as enrolling
-from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
+from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.file import load_avatar
-from th_jax.avatars.output import EnrolmentError, Report, Saving, read_report, unfinished
+from th_jax.avatars.output import EnrollmentError, Report, Saving, read_report, unfinished
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
@@ -63,7 +63,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
     asked.append(PersonRequest("bob", Path("bob")))
     saving = Saving(tmp_path / "out")
-    done = {o.name: o for o in enrol(meta(), asked, saving, how=None, report=Report(tmp_path / "out"))}
+    done = {o.name: o for o in enroll(meta(), asked, saving, finetuning=None, report=Report(tmp_path / "out"))}
     assert (done["ada"].status, done["bob"].status, done["eve"].status) == ("finished", "finished", "failed")
     assert "1 of 2 files in" in done["eve"].reason
     assert not saving.avatar("eve").exists()
@@ -74,7 +74,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
     assert unfinished(asked, saving) == [asked[1]]
     for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
-        with pytest.raises(EnrolmentError, match="another consent record"):
+        with pytest.raises(EnrollmentError, match="another consent record"):
             unfinished([other], saving)
     facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
     shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
@@ -84,17 +84,17 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert (read_sidecar(drawn)[0].consent, read_sidecar(drawn)[0].ingredients) == (record.digest, signed)
     revoke_consent(tmp_path / "ada.consent.json")
     assert unfinished([asked[0]], saving) == []
-    again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))
+    again = list(enroll(meta(), [asked[0]], Saving(tmp_path / "new"), finetuning=None, report=Report(tmp_path / "new")))
     assert [(o.status, o.reason.split(" on ")[0]) for o in again] == [("failed", "this consent was revoked")]
 
 
 def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
     report = Report(tmp_path)
-    everybody = enrol(
+    everybody = enroll(
         meta(),
         people("ada", "bob", "eve"),
         Saving(tmp_path),
-        how=HOW,
+        finetuning=HOW,
         report=report,
         stop=lambda: bool(report.outcomes),
     )
@@ -107,7 +107,7 @@ def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -> None:
-    fast = make(tmp_path / "fast", "ada", how=None)["ada"]
+    fast = make(tmp_path / "fast", "ada", finetuning=None)["ada"]
     assert (fast.status, fast.steps) == ("finished", 0)
     assert load_avatar(tmp_path / "fast" / "ada.safetensors", meta=meta()).kind == "feed_forward"
     assert (tmp_path / "fast" / "ada.safetensors").stat().st_size < 100_000
@@ -126,15 +126,19 @@ def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
     write_image(shots / "0.png", frame, provenance=Provenance(kind=Kind.GENERATED))
     write_image(shots / "1.png", frame, provenance=Provenance(kind=Kind.REAL_CROP))
     asked = [PersonRequest("eve", shots)]
-    assert [o.status for o in enrol(meta(), asked, Saving(tmp_path), how=None, report=Report(tmp_path))] == ["finished"]
+    assert [o.status for o in enroll(meta(), asked, Saving(tmp_path), finetuning=None, report=Report(tmp_path))] == [
+        "finished"
+    ]
     (kept,) = load_avatar(tmp_path / "eve.safetensors", meta=meta()).provenance.ingredients
     assert (kept.role, kept.file) == (Role.SHOT, hashlib.sha256((shots / "0.png").read_bytes()).hexdigest())
     assert kept.archive is not None
 
 
-@pytest.mark.parametrize("how", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"])
+@pytest.mark.parametrize(
+    "finetuning", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"]
+)
 def test_memory_does_not_grow_with_the_people(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finetuning | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finetuning: Finetuning | None
 ) -> None:
     """Nobody's pictures are read more than one person ahead, and nobody's are kept when the avatar is written."""
     reader: list[Any] = []
@@ -152,7 +156,9 @@ def test_memory_does_not_grow_with_the_people(
 
     monkeypatch.setattr(enrolling, "_Reader", Watched)
     most = alive = 0
-    for number, _ in enumerate(enrol(meta(), people(*"abcdefgh"), Saving(tmp_path), how=how, report=Report(tmp_path))):
+    for number, _ in enumerate(
+        enroll(meta(), people(*"abcdefgh"), Saving(tmp_path), finetuning=finetuning, report=Report(tmp_path))
+    ):
         gc.collect()
         most = max(most, len(reader[0].read))
         alive = max(alive, sum(frames() is not None for frames in split))
@@ -178,8 +184,8 @@ def test_without_face_models_nothing_is_begun(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(enrolling, "check_face_models", missing)
     with pytest.raises(FileNotFoundError, match="not installed"):
-        make(tmp_path, "ada", "bob", how=None)
+        make(tmp_path, "ada", "bob", finetuning=None)
     assert not list(tmp_path.glob("*"))
     marked = [PersonRequest("mona", Path("mona"), landmarks=Path("mona.txt"))]
-    (done,) = enrol(meta(), marked, Saving(tmp_path), how=None, report=Report(tmp_path))
+    (done,) = enroll(meta(), marked, Saving(tmp_path), finetuning=None, report=Report(tmp_path))
     assert done.status == "finished"

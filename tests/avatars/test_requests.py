@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from th_jax.avatars import requests
-from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_manifest
+from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 
 
 def manifest(folder: Path, text: str | bytes) -> Path:
@@ -17,7 +17,7 @@ def manifest(folder: Path, text: str | bytes) -> Path:
 def test_people_come_in_their_order(tmp_path: Path) -> None:
     text = "\ufeffname,shots,landmarks,consent\nada,photos/ada,,ada.consent.json\n\n bob , bob.mp4,, none\n"
     text += "mona,mona.jpg,mona.txt,none\n"
-    assert read_manifest(manifest(tmp_path, text)) == [
+    assert read_people_file(manifest(tmp_path, text)) == [
         PersonRequest("ada", tmp_path / "photos/ada", None, tmp_path / "ada.consent.json"),
         PersonRequest("bob", tmp_path / "bob.mp4"),
         PersonRequest("mona", tmp_path / "mona.jpg", tmp_path / "mona.txt"),
@@ -27,8 +27,8 @@ def test_people_come_in_their_order(tmp_path: Path) -> None:
 def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
     for text in ("name,shots\nada,x\n", "name,shots,consent\neve,x,none\nada,x,\n"):
         with pytest.raises(ValueError, match=r"line [23]: there is no consent record: .*--consent none"):
-            read_manifest(manifest(tmp_path, text))
-        assert read_manifest(manifest(tmp_path, text), unrecorded=True)[-1] == PersonRequest("ada", tmp_path / "x")
+            read_people_file(manifest(tmp_path, text))
+        assert read_people_file(manifest(tmp_path, text), unrecorded=True)[-1] == PersonRequest("ada", tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -54,20 +54,20 @@ def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
 )
 def test_manifests_that_cannot_be_used(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_manifest(manifest(tmp_path, text))
+        read_people_file(manifest(tmp_path, text))
 
 
 def test_a_link_out_of_the_folder_is_no_way_out(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="outside the folder"):
-        read_manifest(manifest(tmp_path / "inside", "name,shots\nada,link/secret\n"))
+        read_people_file(manifest(tmp_path / "inside", "name,shots\nada,link/secret\n"))
 
 
 def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MAX_MANIFEST_BYTES", 10)
+    monkeypatch.setattr(requests, "MAX_PEOPLE_FILE_BYTES", 10)
     with pytest.raises(ValueError, match="limit of a people file"):
-        read_manifest(manifest(tmp_path, "name,shots\nada,x\n"))
+        read_people_file(manifest(tmp_path, "name,shots\nada,x\n"))
 
 
 def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from th_jax.avatars import enroll as enrolling
-from th_jax.avatars.enroll import Finetuning, enrol
+from th_jax.avatars.enroll import Finetuning, enroll
 from th_jax.avatars.output import Outcome, Report, Saving
 from th_jax.avatars.requests import PersonRequest
 from th_jax.data.shots import LeftOut, Pictures
@@ -80,7 +80,7 @@ def people(*names: str) -> list[PersonRequest]:
     return [PersonRequest(name, Path(name)) for name in names]
 
 
-def make(folder: Path, *names: str, how: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
+def make(folder: Path, *names: str, finetuning: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
     """Enrol people by name."""
-    done = enrol(meta(), people(*names), Saving(folder, **settings), how=how, report=Report(folder))
+    done = enroll(meta(), people(*names), Saving(folder, **settings), finetuning=finetuning, report=Report(folder))
     return {outcome.name: outcome for outcome in done}

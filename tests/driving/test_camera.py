@@ -15,7 +15,7 @@ from th_jax.avatars.file import LoadedAvatar, load_avatar, save_avatar
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.driving import camera
 from th_jax.faces import face_size
-from th_jax.provenance.watermark.detect import detect_film
+from th_jax.provenance.watermark.detect import detect_video
 from th_jax.provenance.watermark.messages import message_of
 from th_jax.training.finetune import avatar_from_embedding
 
@@ -54,10 +54,10 @@ def test_live_frames_wait_for_a_face_and_repeat_without_one(shown: np.ndarray) -
 
 
 def test_live_frames_carry_the_avatars_mark(loaded: LoadedAvatar, shown: np.ndarray) -> None:
-    (mark,) = detect_film(shown).marks
+    (mark,) = detect_video(shown).marks
     assert mark.message == message_of(loaded.digest, bits=16)
     assert abs(mark.left - 2 * SIZE) < 2
-    assert not detect_film(shown[:, :, : 2 * SIZE]).marks, "a driver is no generated picture"
+    assert not detect_video(shown[:, :, : 2 * SIZE]).marks, "a driver is no generated picture"
 
 
 def test_live_frames_are_labeled_below_the_avatar(shown: np.ndarray) -> None:

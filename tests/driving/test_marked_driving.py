@@ -22,7 +22,7 @@ from th_jax.media import open_video
 from th_jax.provenance import Kind, read_sidecar
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.verify import Verdict, verify_file
-from th_jax.provenance.watermark.detect import detect_film
+from th_jax.provenance.watermark.detect import detect_video
 from th_jax.provenance.watermark.messages import marking_of, message_of
 from th_jax.render import render
 from th_jax.training.finetune import avatar_from_embedding
@@ -61,7 +61,7 @@ def test_a_film_beside_its_driver_is_marked(folder: Path, loaded: LoadedAvatar, 
     record, _ = read_sidecar(out)
     assert (record.kind, record.watermark) == (Kind.COMPOSITE, loaded.digest[:4])
     with open_video(out) as video:
-        (mark,) = detect_film(frame for _, frame in video.frames()).marks
+        (mark,) = detect_video(frame for _, frame in video.frames()).marks
     assert mark.message == message_of(loaded.digest, bits=16)
     assert abs(mark.left - 64) < 2
     assert verify_file(out).verdict is Verdict.MARKED
@@ -76,7 +76,7 @@ def test_unmarked_output_says_so_in_name_record_and_log(folder: Path, loaded: Lo
     record = open_sidecar(out)
     assert (record.unmarked_for_research, record.marks) == (True, ())
     with open_video(out) as video:
-        assert not detect_film(frame for _, frame in video.frames()).marks
+        assert not detect_video(frame for _, frame in video.frames()).marks
     log = unmarked_log(folder / "ada.safetensors")
     (line,) = map(json.loads, log.read_text().splitlines())
     assert (line["file"], line["avatar"]) == ("ada.unmarked.mp4", loaded.digest)

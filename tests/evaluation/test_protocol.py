@@ -185,7 +185,7 @@ def test_it_goes_on_to_the_same_numbers(
 def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of ours under another name get our numbers; a T that it lacks, or has no more, is left out."""
     copy_of(done, folder, name="other", like="FT")
-    theirs = ["--theirs", f"other={folder / 'other'}"]
+    theirs = ["--baseline", f"other={folder / 'other'}"]
     assert evaluate(arguments(folder, "done", "--curve", *theirs)) == 0
     assert measured(done)["other", 2] == measured(done)["FT", 2]
     kept = sorted((done / "study" / "other-2").rglob("*.png"))
@@ -207,7 +207,7 @@ def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) 
     copy_of(done, folder, name="flat", like="FT")
     for path in (folder / "flat" / "T3").rglob("*.png"):
         write_image(path, np.full((SIZE, SIZE, 3), 90, np.uint8), provenance=Provenance(kind=Kind.FIGURE))
-    assert evaluate(arguments(folder, "done", "--curve", "--theirs", f"flat={folder / 'flat'}")) == 0
+    assert evaluate(arguments(folder, "done", "--curve", "--baseline", f"flat={folder / 'flat'}")) == 0
     results, cells = read(done / "results.json"), measured(done)
     flat = cells["flat", 3]
     assert (flat["pose_error"]["value"], flat["pose_error"]["frames"], flat["pose_error"]["failures"]) == (None, 0, 16)
@@ -270,9 +270,9 @@ def test_weights_and_names_that_are_not_there(folder: Path, capsys: pytest.Captu
     given = arguments(folder, "bad")
     given[1] = str(folder / "nothing.safetensors")
     assert "there are no released weights at" in refused(capsys, given)
-    assert "does not exist" in refused(capsys, arguments(folder, "bad2", "--theirs", f"x={folder / 'nowhere'}"))
+    assert "does not exist" in refused(capsys, arguments(folder, "bad2", "--baseline", f"x={folder / 'nowhere'}"))
     for text in ("FT=x", "x", "a/b=c"):
-        said = refused(capsys, arguments(folder, "bad2", "--theirs", text))
+        said = refused(capsys, arguments(folder, "bad2", "--baseline", text))
         assert "is taken" in said or "is given as NAME=FOLDER" in said
     assert "omit --no-faces" in refused(capsys, arguments(folder, "bad2", "--no-faces", protocol="cross"))
 
@@ -281,7 +281,7 @@ def test_pictures_of_mixed_sizes_and_missing_ones(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     copy_of(done, tmp_path, name="theirs", like="FF")
-    given = arguments(folder, "done", "--curve", "--theirs", f"theirs={tmp_path / 'theirs'}")
+    given = arguments(folder, "done", "--curve", "--baseline", f"theirs={tmp_path / 'theirs'}")
     first = sorted((tmp_path / "theirs").rglob("*.png"))[0]
     write_image(first, np.zeros((32, 32, 3), np.uint8), provenance=Provenance(kind=Kind.FIGURE))
     assert f"{first.name} is 32x32 pixels, but expected 16x16" in refused(capsys, given)

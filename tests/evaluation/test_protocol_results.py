@@ -7,7 +7,7 @@ import numpy as np
 
 from th_jax.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from th_jax.evaluation.protocol import results
-from th_jax.evaluation.protocol.cells import Cell
+from th_jax.evaluation.protocol.score_store import Cell
 
 gather = results.gather.__wrapped__  # stand-ins take the place of the run's files and of its people
 

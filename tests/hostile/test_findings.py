@@ -19,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.hostile import valid_files
 from th_jax.avatars.file import AvatarError, load_avatar, write_tensors
-from th_jax.avatars.requests import read_manifest
+from th_jax.avatars.requests import read_people_file
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import jpeg_sides, parse, serialise
 from th_jax.data.tfrecord import INDEX_SUFFIX, DamagedIndex, load_index
@@ -68,7 +68,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_description(tmp_path / "a.safetensors", file_format="tests/1")
     os.mkfifo(tmp_path / "people.csv")
     with pytest.raises(ValueError, match="not a regular file: a people file"):
-        read_manifest(tmp_path / "people.csv")
+        read_people_file(tmp_path / "people.csv")
 
 
 AVATARS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -268,4 +268,4 @@ def test_names_in_a_manifest_that_lead_in_circles(tmp_path: Path) -> None:
     for shots in ("loop/a.jpg", "a" * 300, "ada/" * 2000):
         (tmp_path / "people.csv").write_text(f"name,shots,consent\nada,{shots},none\n")
         with contextlib.suppress(ValueError):  # by the version of Python
-            assert read_manifest(tmp_path / "people.csv")[0].shots.is_relative_to(tmp_path)
+            assert read_people_file(tmp_path / "people.csv")[0].shots.is_relative_to(tmp_path)

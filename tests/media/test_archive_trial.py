@@ -11,7 +11,7 @@ from signed_files import picture, store_of
 from th_jax.provenance import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
 from th_jax.provenance import ingredients as module
 from th_jax.provenance.c2pa_write import c2pa, offline_context
-from th_jax.provenance.ingredients import refused_archives, usable_ingredients
+from th_jax.provenance.ingredients import rejected_archives, usable_ingredients
 from th_jax.provenance.signing import throwaway_signer
 
 GENERATED = Provenance(kind=Kind.GENERATED)
@@ -61,7 +61,7 @@ def test_what_cannot_be_signed_is_left_out(good: Ingredient, tmp_path: Path) -> 
 
 def test_what_c2pa_takes_but_cannot_sign_is_left_out(good: Ingredient, tmp_path: Path) -> None:
     added = [archive for archive in altered_archives(good.archive) if can_be_added(archive, tmp_path)]
-    late = next(archive for archive in added if refused_archives([archive]))
+    late = next(archive for archive in added if rejected_archives([archive]))
     assert usable_ingredients([good, of(late)]) == (good, of(None))
 
 
@@ -70,7 +70,7 @@ def crashes(_: list[bytes]) -> list[int]:
 
 
 def test_a_process_that_dies_of_them_leaves_all_out(good: Ingredient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "refused_archives", crashes)
+    monkeypatch.setattr(module, "rejected_archives", crashes)
     assert usable_ingredients([good, of(None)]) == (dataclasses.replace(good, archive=None), of(None))
 
 
@@ -82,5 +82,5 @@ def test_without_archives_no_process_is_started(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_trial_uses_no_key_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: Ingredient) -> None:
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(tmp_path / "missing.pem"))
-    assert refused_archives([good.archive, b"x"]) == [1]
+    assert rejected_archives([good.archive, b"x"]) == [1]
     assert throwaway_signer().key != throwaway_signer().key

@@ -17,7 +17,7 @@ from PIL import Image
 
 from th_jax.data.shots import load_shots
 from th_jax.media import Limits, MediaError, MediaFault, open_video, read_image
-from th_jax.media.isolation import ProcessLimits, Sandbox, confined, meaning_of_exit, run_limited
+from th_jax.media.isolation import ProcessLimits, Sandbox, confined, exit_error, run_limited
 
 PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
 QUICK = ProcessLimits(memory=3 * 2**30, cpu_seconds=20.0, seconds=20.0)
@@ -226,11 +226,11 @@ with confined(ProcessLimits(seconds=0.2)):
 
 def test_an_exit_is_explained():
     limits = ProcessLimits(cpu_seconds=7.0)
-    meaning = meaning_of_exit(-signal.SIGXCPU, limits)
+    meaning = exit_error(-signal.SIGXCPU, limits)
     assert (meaning.fault, str(meaning)) == (MediaFault.OVER_LIMITS, "it needs more than 7 s of CPU time, the limit")
-    assert meaning_of_exit(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
-    assert meaning_of_exit(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
-    assert meaning_of_exit(None, limits).fault is MediaFault.UNDECODABLE
+    assert exit_error(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
+    assert exit_error(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
+    assert exit_error(None, limits).fault is MediaFault.UNDECODABLE
     with (
         pytest.raises(ValueError, match="limit memory must be positive"),
         confined(ProcessLimits(memory=0)),

@@ -16,7 +16,7 @@ from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 from tests.hostile import bad_ends
 from th_jax.media import MediaError, MediaFault, containers, open_video
 from th_jax.media import audio as module
-from th_jax.media.audio import BLOCK, decode_sound, look_for_sound, open_sound
+from th_jax.media.audio import BLOCK, decode_sound, find_missing_sound, open_sound
 from th_jax.provenance import Kind, Provenance, write_video
 
 RECORD = Provenance(kind=Kind.REAL_CROP)
@@ -206,7 +206,7 @@ def test_want_of_memory_is_neither_the_end_of_a_film_nor_damage(
     monkeypatch.setattr(Path, "open", small)
     reads: list[Callable[[], object]] = [lambda: list(decode_sound(path)), lambda: list(frames_of(path))]
     if not share:  # else something was heard before
-        reads.append(lambda: look_for_sound(path, seconds=None))
+        reads.append(lambda: find_missing_sound(path, seconds=None))
     for read in reads:
         with pytest.raises(MediaError, match=r"a\.mkv needs more memory") as caught:
             read()

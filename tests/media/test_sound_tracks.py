@@ -12,7 +12,7 @@ from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from th_jax.media import MediaError, open_video
 from th_jax.media import audio as module
-from th_jax.media.audio import look_for_sound, missing_sound
+from th_jax.media.audio import find_missing_sound, missing_sound
 from th_jax.media.containers import AUDIO_DECODERS
 
 NONE = Disposition(0)
@@ -31,7 +31,7 @@ LIGHT, LOUD = (40, 200), (2000, 12000)
 def test_plain_codings_are_decoded(tmp_path: Path, codec: str, name: str, rate: int) -> None:
     source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
     np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
-    assert look_for_sound(str(source), seconds=None) == ""
+    assert find_missing_sound(str(source), seconds=None) == ""
 
 
 def test_decoders_are_those_of_ffmpeg() -> None:
@@ -135,7 +135,7 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
 def test_a_coding_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", None)
     path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
-    assert look_for_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
+    assert find_missing_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
 
 
 def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:

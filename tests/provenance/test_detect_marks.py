@@ -13,7 +13,7 @@ from marked_heads import cropped, heads, jpeg, marked, message_for, resized
 
 from th_jax.media import open_video
 from th_jax.provenance import Kind, Provenance, write_video
-from th_jax.provenance.watermark.detect import FALSE_FINDS, Findings, detect, detect_film
+from th_jax.provenance.watermark.detect import FALSE_FINDS, Findings, detect, detect_video
 
 SIZES = (64, 128, 256)
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -79,7 +79,7 @@ def test_films_are_read_after_h264(size: int, bits: int, tmp_path: Path) -> None
     # A figure: what is generated would get another mark on its way out.
     write_video(path, frames, fps=25, provenance=Provenance(kind=Kind.FIGURE), crf=23)
     with open_video(path) as video:
-        findings = detect_film(frame for _, frame in video.frames())
+        findings = detect_video(frame for _, frame in video.frames())
     assert messages(findings) == [message]
     assert findings.marks[0].bits == bits
 
@@ -94,15 +94,15 @@ def test_films_are_taken_no_further_than_needed() -> None:
             taken.append(index)
             yield plain if index < 25 else signed
 
-    assert messages(detect_film(film())) == [message]
+    assert messages(detect_video(film())) == [message]
     assert len(taken) == 50
 
 
 def test_long_films_without_a_mark_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("th_jax.provenance.watermark.detect.LOOKS", 2)
     plain = heads(64)[0]
-    assert detect_film(itertools.repeat(plain)) == Findings((), False)
-    assert detect_film(itertools.repeat(plain, 50)) == Findings((), True)
+    assert detect_video(itertools.repeat(plain)) == Findings((), False)
+    assert detect_video(itertools.repeat(plain, 50)) == Findings((), True)
 
 
 def test_sizes_over_the_budget_are_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,9 @@ def test_sizes_over_the_budget_are_left_out_and_told(monkeypatch: pytest.MonkeyP
 def test_short_films_and_none() -> None:
     message = message_for(64, "film")
     frames = marked(heads(64)[:1], message, kind="film")
-    assert messages(detect_film(iter(frames))) == [message]
-    assert detect_film([]) == Findings((), True)
-    assert detect_film(heads(64)[:3]).marks == ()
+    assert messages(detect_video(iter(frames))) == [message]
+    assert detect_video([]) == Findings((), True)
+    assert detect_video(heads(64)[:3]).marks == ()
 
 
 def test_other_pictures_hold_nothing() -> None:
@@ -163,4 +163,4 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"false_finds .* got 0"):
         detect(heads(64)[0], false_finds=0.0)
     with pytest.raises(ValueError, match="same size, but 32 x 64 follows 64 x 64"):
-        detect_film([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)])
+        detect_video([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)])

@@ -5,7 +5,7 @@ import pytest
 from marked_heads import heads, marked
 
 from th_jax.provenance.watermark import detect as detection
-from th_jax.provenance.watermark.detect import detect, detect_film
+from th_jax.provenance.watermark.detect import detect, detect_video
 from th_jax.provenance.watermark.layout import SMALL, STILL, Layout, chips_of, decode
 from th_jax.provenance.watermark.search import Place, Size, read_chips
 from th_jax.provenance.watermark.view import view_of
@@ -47,7 +47,7 @@ def test_the_bound_counts_refinements_sizes_and_looks(monkeypatch: pytest.Monkey
     film = [marked(heads(64)[:1], 5, kind="film")[0]]
 
     def log10_chances() -> np.ndarray:
-        return np.array([detect(canvas).marks[0].log10_chance, detect_film(film).marks[0].log10_chance])
+        return np.array([detect(canvas).marks[0].log10_chance, detect_video(film).marks[0].log10_chance])
 
     before = log10_chances()
     for name, value, rises in (

@@ -78,10 +78,12 @@ def save_compact(
         raise AvatarError(
             "landmarks are needed to measure the loss of quality, and the avatar has none: pass `landmarks`"
         )
-    made_from = meta_reference("this avatar", loaded.description)
-    if made_from is not None and made_from[1] != meta.digest:
-        wanted, came = (f"{name!r} ({digest})" for name, digest in (made_from, (meta.description["name"], meta.digest)))
-        raise AvatarError(f"this avatar was made from the meta weights {wanted}, but got {came}")
+    reference = meta_reference("this avatar", loaded.description)
+    if reference is not None and reference[1] != meta.digest:
+        expected, given = (
+            f"{name!r} ({digest})" for name, digest in (reference, (meta.description["name"], meta.digest))
+        )
+        raise AvatarError(f"this avatar was made from the meta weights {expected}, but got {given}")
     start = named_leaves(feed_forward_with(meta, np.asarray(loaded.avatar.adain)))
     check_avatar("the avatar of these meta weights", start, loaded.networks)
     leaves = named_leaves(loaded.avatar)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from th_jax.consent import NO_CONSENT
 from th_jax.text import read_text
 
-MANIFEST_COLUMNS = ("name", "shots", "landmarks", "consent")
+PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "consent")
 """`landmarks` is optional: a file of 68 hand-marked points for a single photo. `consent` is the path of a consent
 record, or "none"."""
 
-MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_PEOPLE_FILE_BYTES = 64 * 2**20
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that move a terminal's cursor, end a line or change the text direction; names with them would be displayed
@@ -73,7 +73,7 @@ def one_person(
     return PersonRequest(check_name(name), shots, landmarks, consent)
 
 
-def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
+def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
     """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks and consent.
 
     Paths are relative to the file's folder and may not leave it, so that a file from another source can only read the
@@ -93,15 +93,15 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is not a regular file: a people file is a CSV file")
-    if status.st_size > MAX_MANIFEST_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB, the limit of a people file")
+    if status.st_size > MAX_PEOPLE_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_PEOPLE_FILE_BYTES // 2**20} MiB, the limit of a people file")
     text = read_text(path)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         raise ValueError(f"{path} is not a valid CSV file: {error}") from error
     header = [column.strip() for column in rows[0]] if rows else []
-    if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):
+    if not {"name", "shots"} <= set(header) <= set(PEOPLE_FILE_COLUMNS) or len(set(header)) < len(header):
         raise ValueError(
             f"{path} must start with a header of the columns name and shots (optionally also landmarks and "
             f"consent), but starts with {','.join(header)[:100]!r}"

@@ -43,7 +43,7 @@ SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
 
 
 def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
-    """Write the shots, their consent records, the manifest and the driving film; returns manifest and film."""
+    """Write the shots, their consent records, the people file and the driving video; returns both."""
     records = VideoRecords(bundled_heads(), "heldout")
     head = folder / "head"
     head.mkdir(parents=True)
@@ -124,8 +124,8 @@ def run(options: argparse.Namespace) -> int:
     signer = tried_signer(options.signing_key, options.signing_certificate)
     out = options.out
     shutil.rmtree(out / "demo", ignore_errors=True)
-    manifest, film = gather(out / "demo" / "people", signer=signer)
-    command = ["--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo"), "--preview"]
+    people_file, film = gather(out / "demo" / "people", signer=signer)
+    command = ["--meta", "heads", "--people-file", str(people_file), "--out", str(out / "demo"), "--preview"]
     named = {"--signing-key": options.signing_key, "--signing-certificate": options.signing_certificate}
     command += [part for name, file in named.items() if file is not None for part in (name, str(file.resolve()))]
     print(f"$ th-jax finetune {shlex.join(command)}", flush=True)

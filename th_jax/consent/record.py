@@ -122,14 +122,14 @@ class ConsentRecord:
             ConsentError: if the schema version is another one, or fields are missing, unknown or malformed.
         """
         if not isinstance(record, Mapping):
-            _refuse(f"expected a JSON object, got {type(record).__name__}")
+            _invalid(f"expected a JSON object, got {type(record).__name__}")
         schema = record.get("schema")
         if type(schema) is not int or schema != CONSENT_SCHEMA:  # JSON's true is not 1
-            _refuse(f"expected schema {CONSENT_SCHEMA}, got another one")
+            _invalid(f"expected schema {CONSENT_SCHEMA}, got another one")
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(record) - {"schema"}:
             wrong = ", ".join(sorted(names ^ (set(record) - {"schema"})))
-            _refuse(f"missing or unknown fields: {wrong[:200]!a}")
+            _invalid(f"missing or unknown fields: {wrong[:200]!a}")
         return cls(**_checked({name: record[name] for name in names}))
 
 
@@ -158,7 +158,7 @@ def parse_consent(content: bytes) -> ConsentRecord:
         ConsentError: if the record is malformed; nothing is repaired or ignored.
     """
     if len(content) > MAX_RECORD_BYTES:
-        _refuse(f"it has more than {MAX_RECORD_BYTES} bytes")
+        _invalid(f"it has more than {MAX_RECORD_BYTES} bytes")
     try:
         record = json.loads(utf8(content, name="its content"), object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError as error:
@@ -208,16 +208,16 @@ def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     created = parse_time("created", fields["created"])
     expires, revoked = fields["expires"], fields["revoked"]
     if expires is not None and parse_time("expires", expires) <= created:
-        _refuse(f"expires ({expires}) must be later than created ({fields['created']})")
+        _invalid(f"expires ({expires}) must be later than created ({fields['created']})")
     if revoked is not None and parse_time("revoked", revoked) < created:
-        _refuse(f"revoked ({revoked}) must not be earlier than created ({fields['created']})")
+        _invalid(f"revoked ({revoked}) must not be earlier than created ({fields['created']})")
     uses = _each("uses", fields["uses"], len(Use), lambda use: _member("uses", Use, use))
     shots = _each("shots", fields["shots"], MAX_SHOTS, lambda digest: _matching("a shot", DIGEST, digest))
     lists = {"uses": tuple(sorted(uses)), "shots": tuple(sorted(shots))}
     return {**fields, "basis": _member("basis", Basis, fields["basis"]), **lists}
 
 
-def _refuse(reason: str) -> NoReturn:
+def _invalid(reason: str) -> NoReturn:
     raise ConsentError(f"invalid consent record: {reason}")
 
 
@@ -229,38 +229,38 @@ def _text(name: str, value: Any, least: int, most: int) -> None:
         or not value.isprintable()
         or value != value.strip()
     ):
-        _refuse(
+        _invalid(
             f"{name} must be {least} to {most} printable characters on one line, without leading or trailing spaces"
         )
 
 
 def _member(name: str, kinds: type[enum.StrEnum], value: Any) -> Any:
     if not isinstance(value, str) or value not in list(kinds):
-        _refuse(f"{name} must be one of {', '.join(kinds)}")
+        _invalid(f"{name} must be one of {', '.join(kinds)}")
     return kinds(value)
 
 
 def _matching(name: str, pattern: str, value: Any, wanted: str = "") -> str:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        _refuse(f"{name} must be {wanted or 'lowercase hexadecimal digits of the right length'}")
+        _invalid(f"{name} must be {wanted or 'lowercase hexadecimal digits of the right length'}")
     return value
 
 
 def _each(name: str, values: Any, most: int, check: Any) -> list[Any]:
     if not isinstance(values, list | tuple) or not 1 <= len(values) <= most:
-        _refuse(f"{name} must be a list of 1 to {most} entries")
+        _invalid(f"{name} must be a list of 1 to {most} entries")
     checked = [check(value) for value in values]
     if len(set(checked)) < len(checked):
-        _refuse(f"{name} has duplicate entries")
+        _invalid(f"{name} has duplicate entries")
     return checked
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Reject duplicate keys: JSON allows them, and readers differ in which one they use."""
     if len({name for name, _ in pairs}) < len(pairs):
-        _refuse("a field occurs twice")
+        _invalid("a field occurs twice")
     return dict(pairs)
 
 
 def _no_number(constant: str) -> NoReturn:
-    _refuse(f"{constant} is not valid JSON")
+    _invalid(f"{constant} is not valid JSON")

@@ -240,8 +240,8 @@ def _check_points(record: VideoRecord) -> None:
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:
     if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
-        came = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else repr(array)
-        raise ValueError(f"{name} must be a {np.dtype(dtype)} array {list(shape)}, got {came}")
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else repr(array)
+        raise ValueError(f"{name} must be a {np.dtype(dtype)} array {list(shape)}, got {found}")
 
 
 def _check_landmarks(name: str, landmarks: Any, frames: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from th_jax.data.shot_selection import MIN_FACE, Candidate, Source, Verdict, candidates_of_photos, candidates_of_video
-from th_jax.faces import NEEDED_IN_FILM, crop_segment, face_size
+from th_jax.faces import NEEDED_IN_VIDEO, crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
 from th_jax.text import escape_control_chars
 from th_jax.types import Shots
@@ -242,9 +242,9 @@ def _nothing_usable(path: Path, sources: list[Source]) -> str:
         copies = "contrast-stretched, enlarged or rotated copies"
         return f"no face was found in {path} or in {copies}: {_ADVICE} {_IN_PHOTO}, or {_BY_HAND}"
     if set(counts) <= {Verdict.NO_FACE}:
-        return f"no face was found in {path}: {_ADVICE} {NEEDED_IN_FILM}"
+        return f"no face was found in {path}: {_ADVICE} {NEEDED_IN_VIDEO}"
     reasons = ", ".join(f"{verdict.value}: {number}" for verdict, number in counts.most_common())
-    needed = _IN_PHOTO if sources[0].time is None else NEEDED_IN_FILM
+    needed = _IN_PHOTO if sources[0].time is None else NEEDED_IN_VIDEO
     details = [next((s.detail for s in sources if s.detail), "")]
     if path.is_dir():
         left = _left_out(sources)

@@ -235,8 +235,8 @@ def _label(size: int, *, panels: int, avatar: int) -> Shown:
 
 def _frames(camera: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     while True:
-        came, frame = camera.read()
-        if not came:
+        ok, frame = camera.read()
+        if not ok:
             return
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 
 from th_jax.faces import (
-    NEEDED_IN_FILM,
+    NEEDED_IN_VIDEO,
     TRAINING_PLACEMENT,
     Placement,
     face_size,
@@ -324,7 +324,7 @@ def track_driver(
         numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, rest=rest, context=context)
         if (numbers < 0).all():
             raise ValueError(
-                f"no face was found in {path}: a driver must show one roughly frontal face, {NEEDED_IN_FILM}"
+                f"no face was found in {path}: a driver must show one roughly frontal face, {NEEDED_IN_VIDEO}"
             )
         rate = output_rate(times, declared=Fraction(*video.fps))
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
@@ -358,8 +358,8 @@ def read_landmarks(
             "with numpy.savez(FILE, landmarks=...)"
         )
     if landmarks.dtype.kind != "f" or landmarks.ndim != 3 or landmarks.shape[2] != 2 or not len(landmarks):
-        came = f"{landmarks.dtype} {list(landmarks.shape)}"
-        raise ValueError(f"{path}: landmarks must be floating point of shape [S, 68 or 70, 2], got {came}")
+        found = f"{landmarks.dtype} {list(landmarks.shape)}"
+        raise ValueError(f"{path}: landmarks must be floating point of shape [S, 68 or 70, 2], got {found}")
     check_point_count(landmarks.shape[1])
     if np.isinf(landmarks).any():
         raise ValueError(f"{path}: landmarks must be finite, or NaN for unknown points")

@@ -29,7 +29,7 @@ _EXTRA_HINT = "pip install 'th_jax[video]'"
 SEARCH_SIDE = 1280
 """Larger frames are first searched on a reduced copy: HOG finds faces from 80 px on, and takes 0.1 s per million pixels."""
 
-NEEDED_IN_FILM = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
+NEEDED_IN_VIDEO = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
 """Description of the minimum size of a face in a video; in photos, enlarged copies show smaller ones."""
 
 ENLARGED_SIDE = 1024

@@ -82,11 +82,11 @@ def missing_sound(path: str | Path, *, seconds: float | None = None) -> str | No
     """
     checked = check_file(path, DEFAULT_LIMITS)
     with naming(checked):
-        reason = run_limited(look_for_sound, str(checked), seconds=seconds, within=SOUND_LIMITS)
+        reason = run_limited(find_missing_sound, str(checked), seconds=seconds, within=SOUND_LIMITS)
     return str(reason) if reason else None
 
 
-def look_for_sound(path: str, *, seconds: float | None) -> str:
+def find_missing_sound(path: str, *, seconds: float | None) -> str:
     """Return the result of `missing_sound`, with "" for None; runs in a sandbox.
 
     Raises:

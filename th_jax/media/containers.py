@@ -189,7 +189,7 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
     try:
         # PyAV gets an open file, never a name, so that no name can select a network protocol.
         file = resources.enter_context(Source(path.open("rb", buffering=0)))
-        container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
+        container = av.open(file, "r", options=options, io_open=_reject_other_files, **lenient)
         return resources.enter_context(container), file
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
@@ -254,7 +254,7 @@ def video_decoder(stream: Any) -> Any:
     return knowing
 
 
-def _refuse_other_files(url: str, *_: Any) -> None:
+def _reject_other_files(url: str, *_: Any) -> None:
     """Reject any file that FFmpeg would open because a container refers to it."""
     raise PermissionError(f"the video refers to another file, which is not allowed: {url}")
 
@@ -286,7 +286,7 @@ class IntactFrames:
         self._awaited.discard(packet)
         return 1 + self._damage(packet)
 
-    def came(self, packet: int, decoded: Decoded, *, key: bool = False) -> int:
+    def received(self, packet: int, decoded: Decoded, *, key: bool = False) -> int:
         """Record a packet's frame from the decoder; returns the number of frames dropped because of it.
 
         `key` marks a frame that depends on no other, for decoders that do not flag it in the frame.

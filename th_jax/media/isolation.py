@@ -57,7 +57,7 @@ _MIB = 2**20
 def confined(limits: ProcessLimits) -> Iterator[None]:
     """Context manager that applies limits to this process; when time is up, the system kills it, without core dumps.
 
-    Use it in the main thread of a process that may die; `meaning_of_exit` interprets its exit code. Running out of
+    Use it in the main thread of a process that may die; `exit_error` interprets its exit code. Running out of
     memory is an error, which some decoders mistake for damage of the file. The previous limits are restored afterwards.
     Requires POSIX; macOS does not limit memory.
 
@@ -114,7 +114,7 @@ def check_process_limits(limits: ProcessLimits) -> None:
             raise ValueError(f"the process limit {name} must be positive, got {value}")
 
 
-def meaning_of_exit(exit_code: int | None, limits: ProcessLimits) -> MediaError:
+def exit_error(exit_code: int | None, limits: ProcessLimits) -> MediaError:
     """Convert the exit code of a process that ended within `confined` to an error; negative codes are signals."""
     if exit_code == -signal.SIGXCPU:
         return MediaError(MediaFault.OVER_LIMITS, f"it needs more than {limits.cpu_seconds:g} s of CPU time, the limit")
@@ -360,7 +360,7 @@ class Sandbox:
                 case _:
                     raise ValueError("a message is not a valid answer")
         except EOFError:
-            raise meaning_of_exit(self._end(wait=_GRACE), within) from None
+            raise exit_error(self._end(wait=_GRACE), within) from None
         except ValueError as nonsense:
             self._end()
             raise MediaError(

@@ -184,7 +184,7 @@ class Video:
                     seconds = f"{self._limits.seconds:.0f} s"
                     raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} lasts longer than {seconds}, the limit")
                 source, key = frame.opaque or (number, False)
-                self.damaged_frames += intact.came(source, (float(time), frame), key=key)
+                self.damaged_frames += intact.received(source, (float(time), frame), key=key)
             yield from intact.ready()
         yield from intact.rest()
 

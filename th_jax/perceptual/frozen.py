@@ -145,8 +145,8 @@ def save_weights(
     tensors = {}
     for layer, shape in kernel_shapes(network).items():
         if layer not in layers or layers[layer]["kernel"].shape != shape or layers[layer]["bias"].shape != shape[-1:]:
-            came = layers[layer]["kernel"].shape if layer in layers else "missing"
-            raise WeightsError(f"layer {layer} of {network} must have a kernel of shape {list(shape)}, got {came}")
+            found = layers[layer]["kernel"].shape if layer in layers else "missing"
+            raise WeightsError(f"layer {layer} of {network} must have a kernel of shape {list(shape)}, got {found}")
         for part in ("kernel", "bias"):
             tensor = np.ascontiguousarray(layers[layer][part], dtype)
             if not np.isfinite(tensor).all():

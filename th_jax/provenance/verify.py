@@ -95,7 +95,7 @@ LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, se
 _OTHER_FORMAT = (MediaFault.UNDECODABLE, MediaFault.UNSUPPORTED)
 
 
-def look_for_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] | None:
+def inspect_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] | None:
     """Return the fields of the file's `ManifestReport`, or None if it has no manifest.
 
     Raises:
@@ -104,7 +104,7 @@ def look_for_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any]
     return read_manifest(path, trust_anchors=trust_anchors, limits=LIMITS)
 
 
-def look_beside(path: str) -> dict[str, Any] | None:
+def inspect_sidecar(path: str) -> dict[str, Any] | None:
     """Check the record beside the file: None if there is none, and its fault if it cannot be read.
 
     Raises:
@@ -129,7 +129,7 @@ def look_beside(path: str) -> dict[str, Any] | None:
     }
 
 
-def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
+def search_pixels(path: str, *, seconds: float) -> dict[str, Any]:
     """Search an image, or the first seconds of a video, for watermarks; `looked_for` is False if the detector is missing.
 
     Raises:
@@ -137,7 +137,7 @@ def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
         ImportError: if the extra `video` is not installed.
     """
     checked = check_file(path, LIMITS)
-    looks = [_look_at_picture, _look_at_film]
+    looks = [_search_image, _search_video]
     if checked.suffix.lower() in VIDEO_SUFFIXES:
         looks.reverse()
     try:
@@ -161,16 +161,16 @@ def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndar
         package = importlib.import_module("th_jax.provenance.watermark.detect")
     except ImportError:
         return None
-    return package.detect, package.detect_film
+    return package.detect, package.detect_video
 
 
-def _look_at_picture(path: Path, _: float) -> dict[str, Any]:
+def _search_image(path: Path, _: float) -> dict[str, Any]:
     picture = read_image(path, limits=LIMITS)
     found = detectors()
     return _marks(None if found is None else found[0](picture))
 
 
-def _look_at_film(path: Path, seconds: float) -> dict[str, Any]:
+def _search_video(path: Path, seconds: float) -> dict[str, Any]:
     found = detectors()
     with open_video(path, limits=LIMITS) as video:  # decodes the first frame
         return _marks(None if found is None else found[1](_first_frames(video.frames(), seconds)))
@@ -198,7 +198,7 @@ def _marks(findings: Any) -> dict[str, Any]:
     return {"looked_for": findings is not None, "marks": marks, "messages": list(messages.values())}
 
 
-FILM_SECONDS = 120.0
+SEARCH_SECONDS = 120.0
 """Duration of a video searched for watermarks, in seconds."""
 
 PROCESS_LIMITS = ProcessLimits(memory=6 * 2**30, cpu_seconds=1800.0, seconds=3600.0)
@@ -206,7 +206,7 @@ PROCESS_LIMITS = ProcessLimits(memory=6 * 2**30, cpu_seconds=1800.0, seconds=360
 
 _SHOWN = 200
 
-_DOUBT_TOLD = 0.005
+_DOUBT_REPORTED = 0.005
 """Doubt about a message from which on it is reported."""
 
 
@@ -238,7 +238,7 @@ def verify_file(
     path: str | Path,
     *,
     trust_anchors: str | None = None,
-    seconds: float = FILM_SECONDS,
+    seconds: float = SEARCH_SECONDS,
     run: Callable[..., Any] = run_limited,
 ) -> FileReport:
     """Verify a file, which may be anything.
@@ -267,9 +267,9 @@ def verify_file(
         except (MediaError, OSError, ValueError, TypeError, RuntimeError) as error:
             return None, printable(str(error))
 
-    manifest, manifest_fault = look(look_for_manifest, trust_anchors=trust_anchors)
-    pixels, pixels_fault = look(look_at_pixels, seconds=seconds)
-    sidecar, sidecar_fault = look(look_beside)
+    manifest, manifest_fault = look(inspect_manifest, trust_anchors=trust_anchors)
+    pixels, pixels_fault = look(search_pixels, seconds=seconds)
+    sidecar, sidecar_fault = look(inspect_sidecar)
     if sidecar_fault is not None:
         sidecar = {"fault": sidecar_fault}
     seen = Seen(manifest, manifest_fault, pixels, pixels_fault, sidecar)
@@ -297,7 +297,7 @@ def _lines(seen: Seen) -> list[str]:
 
 def _message_words(*, message: str, count: int, log10_chance: float, doubt: float) -> str:
     often = f"{count} times, " if count > 1 else ""
-    unsure = f"; barely readable: wrong with a probability of {doubt:.0%}" if doubt >= _DOUBT_TOLD else ""
+    unsure = f"; barely readable: wrong with a probability of {doubt:.0%}" if doubt >= _DOUBT_REPORTED else ""
     return f"{message} ({often}false-positive probability 1e{log10_chance:.0f}{unsure})"
 
 

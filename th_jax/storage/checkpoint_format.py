@@ -147,11 +147,11 @@ def check_fingerprints(leaves: Mapping[str, Array | np.ndarray], record: Mapping
     Raises:
         ValueError: naming the first leaf that differs.
     """
-    came = fingerprints(leaves)
-    altered = [name for name, value in came.items() if record["leaves"][name]["fingerprint"] != value]
+    found = fingerprints(leaves)
+    altered = [name for name, value in found.items() if record["leaves"][name]["fingerprint"] != value]
     if altered:
         raise ValueError(
-            f"its leaf {altered[0]} does not match its checksum ({len(altered)} of {len(came)} leaves do not)"
+            f"its leaf {altered[0]} does not match its checksum ({len(altered)} of {len(found)} leaves do not)"
         )
 
 

@@ -85,8 +85,8 @@ def read_tensors(path: Path, *, file_format: str) -> tuple[dict[str, np.ndarray]
             tensors = {name: file.get_tensor(name) for name in names}
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if (came := metadata.get("format")) != file_format:
-        raise OtherFormatError(f"{path} has the format {came!r}, but th_jax {__version__} expects {file_format!r}")
+    if (found := metadata.get("format")) != file_format:
+        raise OtherFormatError(f"{path} has the format {found!r}, but th_jax {__version__} expects {file_format!r}")
     return tensors, metadata
 
 
@@ -140,8 +140,8 @@ def read_description(path: Path, *, file_format: str) -> dict[str, Any]:
             metadata: dict[str, str] = file.metadata() or {}
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if (came := metadata.get("format")) != file_format:
-        raise OtherFormatError(f"{path} has the format {came!r}, but th_jax {__version__} expects {file_format!r}")
+    if (found := metadata.get("format")) != file_format:
+        raise OtherFormatError(f"{path} has the format {found!r}, but th_jax {__version__} expects {file_format!r}")
     return _description(path, metadata.get("description", ""))
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
 from th_jax.evaluation.people import HeldOut
-from th_jax.evaluation.protocol.cells import Table
 from th_jax.evaluation.protocol.plan import Person
+from th_jax.evaluation.protocol.score_store import Table
 from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
 from th_jax.perceptual.frozen import PerceptualWeights
 

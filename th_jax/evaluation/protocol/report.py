@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.evaluation.heldout import baseline_frames
-from th_jax.evaluation.protocol.cells import REAL
 from th_jax.evaluation.protocol.expectations import in_words
 from th_jax.evaluation.protocol.measure import TITLES, higher_is_better, title_of
 from th_jax.evaluation.protocol.plan import Person
@@ -25,6 +24,7 @@ from th_jax.evaluation.protocol.results import (
     shown_measure,
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
+from th_jax.evaluation.protocol.score_store import REAL
 from th_jax.evaluation.report_page import (
     Plot,
     Point,
@@ -81,7 +81,7 @@ def write_report(
     write_page(folder / REPORT_FILE, report_page(title, sections), provenance=record)
     write_whole(str(folder / PLOTS_FILE), plots_drawing(sections).encode())
     people = dataclasses.replace(record, kind=Kind.COMPOSITE, notes="best, median and worst person of an evaluation")
-    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.kept.signer)
+    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.store.signer)
     return REPORT_FILE, PLOTS_FILE, PICTURES_FILE
 
 
@@ -177,7 +177,7 @@ def _against_steps(evaluation: Evaluation) -> list[Section]:
     for name in ("l1/frame", "ssim"):
         series: dict[str, list[Point]] = {}
         for count in evaluation.protocol.shots:
-            cells = [evaluation.kept.read(OURS, count, person) for person in evaluation.people]
+            cells = [evaluation.store.read(OURS, count, person) for person in evaluation.people]
             curves = [cell.about["curve"] for cell in cells if cell is not None and cell.about.get("curve")]
             if curves:
                 points = [
@@ -250,18 +250,20 @@ def _pictures(
     real = loaded.frames
     if person.driver is not None:
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
-        real = evaluation.kept.read_pictures(REAL, 0, driver)
-    kept = {
+        real = evaluation.store.read_pictures(REAL, 0, driver)
+    frames_by_method = {
         method: baseline_frames(loaded.held(count), method)[0]
         if method in COPIES
-        else evaluation.kept.read_pictures(method, count, person)
+        else evaluation.store.read_pictures(method, count, person)
         for method in methods
     }
     networks = evaluation.meta.networks
     drawn = list(draw_stream(loaded.landmarks, networks=networks, chunk=len(loaded.landmarks)))
     shot = np.asarray(loaded.shots.frames)[0]
     chosen = np.linspace(0, len(real) - 1, min(_TARGETS_SHOWN, len(real))).round().astype(int)
-    grid = [[_enlarged(x) for x in (shot, drawn[t], real[t], *(kept[m][t] for m in methods))] for t in chosen]
+    grid = [
+        [_enlarged(x) for x in (shot, drawn[t], real[t], *(frames_by_method[m][t] for m in methods))] for t in chosen
+    ]
     whose = "real" if person.driver is None else "driver, real"
     return ["shot", "landmarks", whose, *methods], picture_grid(grid)
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from th_jax.evaluation.protocol.cells import REAL, STUDY_FOLDER, Kept
 from th_jax.evaluation.protocol.plan import Person, frame_name
+from th_jax.evaluation.protocol.score_store import REAL, STUDY_FOLDER, ScoreStore
 from th_jax.evaluation.user_study.frames import INDEX_FILE, INDEX_SCHEMA
 from th_jax.storage.run_folder import write_whole
 
@@ -14,7 +14,7 @@ _LEAST_REAL = 3
 
 
 def write_study(
-    kept: Kept,
+    store: ScoreStore,
     people: Sequence[Person],
     *,
     cells: Sequence[tuple[str, int]],
@@ -25,7 +25,7 @@ def write_study(
     """Write OUT/study/study_frames.json.
 
     Args:
-        kept: files of the run, including all images.
+        store: files of the run, including all images.
         people: people of the run. A person with several videos is one person in the study.
         cells: methods and T whose images raters may see.
         name: name of the run, shown in the study's report.
@@ -58,7 +58,7 @@ def write_study(
     index: dict[str, Any] = {
         "schema": INDEX_SCHEMA, "name": name, "size": size, "real": real, "generated": generated, "weights": dict(weights),
     }  # fmt: skip
-    path = kept.folder / STUDY_FOLDER / INDEX_FILE
+    path = store.folder / STUDY_FOLDER / INDEX_FILE
     write_whole(str(path), (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode())
     return True
 

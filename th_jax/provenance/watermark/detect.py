@@ -109,7 +109,7 @@ def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_
     return _search(view, key, _log_chance(false_finds))
 
 
-def detect_film(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
+def detect_video(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
     """Detect the marks of a video, pooled over 25 frames, and if there are none, over the next 25, 50, and so on up to 400.
 
     Frames are consumed one by one, and no more than needed; memory does not grow with their number. A video without

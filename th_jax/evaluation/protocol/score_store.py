@@ -38,7 +38,7 @@ class Cell(NamedTuple):
     """JSON values: steps, seconds, the fine-tuning curve."""
 
 
-class Kept:
+class ScoreStore:
     """The files of a run: OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
 
     def __init__(self, folder: Path, *, signer: Signer | None = None) -> None:
@@ -142,12 +142,12 @@ class Kept:
         return self.folder / FACE_FOLDER / f"{person.name}.npz"
 
 
-def their_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
+def baseline_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
     """Return those of the requested T that another system's folder contains now."""
     return tuple(count for count in shots if (folder / f"T{count}").is_dir())
 
 
-def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
+def read_baseline(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
     """Read another system's images of a person: FOLDER/T8/PERSON/0008.png and so on; None if it lacks this T.
 
     Args:
@@ -161,7 +161,7 @@ def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8
         ValueError: if an image has another size or is damaged.
     """
     place = folder / f"T{shots}"
-    if not their_shots(folder, [shots]):
+    if not baseline_shots(folder, [shots]):
         return None
     frames = []
     for number in person.driving:
