@@ -10,7 +10,7 @@ from driver_clips import swaying, write_uneven
 
 from th_jax.avatars.file import load_avatar, save_avatar
 from th_jax.driving.animate import animate
-from th_jax.driving.driver import SYNC, frames_on_screen, output_rate
+from th_jax.driving.rates import SYNC, frames_on_screen, output_rate
 from th_jax.media import open_video
 from th_jax.media.audio import decode_sound
 from th_jax.models.networks import Networks

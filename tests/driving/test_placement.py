@@ -15,7 +15,8 @@ from th_jax.avatars.file import load_avatar, save_avatar
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.driving import animate as script
 from th_jax.driving.animate import animate
-from th_jax.driving.driver import check_follow, check_range, out_of_range, place_segments, read_landmarks
+from th_jax.driving.driver import read_landmarks
+from th_jax.driving.placement import check_follow, check_range, out_of_range, place_segments
 from th_jax.driving.poses import driving_poses
 from th_jax.faces import face_size, following_squares, head_center, in_squares, segment_square, to_crop
 from th_jax.faces.follow import FACE_SHARE, HEAD_X, HEAD_Y

@@ -9,7 +9,8 @@ import pytest
 
 from tests.hostile import valid_files
 from th_jax.driving import driver as landmark_source
-from th_jax.driving.driver import follow_driver, frames_on_screen, track_driver
+from th_jax.driving.driver import follow_driver, track_driver
+from th_jax.driving.rates import frames_on_screen
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault
 
 FRAME_BYTES = 68 * 2 * 4

@@ -23,9 +23,10 @@ from th_jax.cli.options import DONE, new_parser
 from th_jax.data.episodes import decode_frame
 from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 from th_jax.data.shots import load_shots
-from th_jax.driving.driver import frames_on_screen, track_driver
+from th_jax.driving.driver import track_driver
 from th_jax.driving.panels import driver_crops
 from th_jax.driving.poses import driving_poses, target_shape
+from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.figures import landmark_pictures, picture_grid
 from th_jax.landmarks.smooth import OneEuro

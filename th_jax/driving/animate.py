@@ -24,19 +24,17 @@ from th_jax.driving.driver import (
     STILLS,
     SUFFIXES,
     Driving,
-    Follow,
-    OutOfRange,
     check_length,
-    check_range,
     decided_sound,
-    frames_on_screen,
     is_landmark_file,
     read_landmarks,
     track_driver,
 )
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.driving.placement import Follow, OutOfRange, check_range
 from th_jax.driving.poses import driving_poses, target_shape, wants_pupils
+from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.landmarks.retarget import Retargeting
 from th_jax.landmarks.smooth import OneEuro

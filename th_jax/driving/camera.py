@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from th_jax.avatars.file import LoadedAvatar
-from th_jax.driving.driver import Follow, check_follow
 from th_jax.driving.panels import Panel
+from th_jax.driving.placement import Follow, check_follow
 from th_jax.faces import (
     Placement,
     Square,

@@ -1,4 +1,4 @@
-"""Driving landmarks and their timing: tracked videos, landmark files, squares, frame rates, range and sound checks.
+"""Driving landmarks: tracked videos and landmark files, and the checks of a driver's sound and length.
 
 A video is read once before anything is generated, in an isolated process with limits. Only its landmarks are kept, in a
 temporary file. The squares can thus be computed from all frames, and hours of video need no memory.
@@ -10,241 +10,31 @@ import math
 import tempfile
 import zipfile
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, UInt8
+from jaxtyping import Float32, Float64, Int, UInt8
 
+from th_jax.driving.placement import Follow, check_follow, place_segments
+from th_jax.driving.rates import output_rate
 from th_jax.faces import (
     NEEDED_IN_VIDEO,
     TRAINING_PLACEMENT,
     Placement,
-    face_size,
     follow_face,
     following_squares,
     in_squares,
-    segment_square,
     usable_faces,
 )
-from th_jax.faces.follow import FACE_SHARE, YAW
-from th_jax.faces.pose import yaw
 from th_jax.faces.pupils import with_pupils
 from th_jax.faces.track import FLASH_SECONDS
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS, check_point_count
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.audio import missing_sound
 from th_jax.media.isolation import ProcessLimits, naming, run_limited
-
-MOST_FPS = 60
-"""Maximum frame rate of the output, in frames per second; faster drivers are shown at an integer fraction of their rate."""
-
-SYNC = 0.02
-"""Maximum time in seconds by which a frame may be shown early or late relative to the sound."""
-
-USUAL_FPS = (*(Fraction(1000 * n, 1001) for n in (24, 30, 48, 60)), *(Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25)))
-
-USUAL_FPS += tuple(Fraction(n) for n in (30, 48, 50, 60))
-
-"""Common frame rates, to which measured rates are rounded."""
-
-_SLACK = 0.005
-"""Tolerance in seconds: stored times are rounded, and phone clocks jitter."""
-
-_LEAST = 0.5
-"""Minimum time in seconds over which a rate is measured; two frames in quick succession do not define one."""
-
-
-def output_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Fraction:
-    """Compute the frame rate of the driver's densest second, so that no motion is lost; elsewhere frames repeat.
-
-    The declared rate, an average over the file, is kept if it agrees, and common rates are preferred to the measured
-    one. If the frames do not lie on that rate's grid, the rate is multiplied until each frame is shown within `SYNC` of
-    its time.
-
-    Args:
-        times: times of the decoded frames, in seconds, ascending.
-        declared: frame rate declared in the file's headers, in frames per second.
-
-    Returns:
-        The output's frame rate, above 0 and at most `MOST_FPS`.
-    """
-    rate = _densest(times, declared)
-    if rate > MOST_FPS:
-        return rate / math.ceil(rate / MOST_FPS)
-    ticks = np.ceil(times * float(rate) - 0.5) / float(rate)
-    if 2 * SYNC * rate < 1 and np.abs(ticks - times).max() > SYNC:
-        return rate * math.ceil(1 / (2 * SYNC * float(rate)))
-    return rate
-
-
-def frames_on_screen(times: Float64[np.ndarray, " S"], fps: Fraction) -> Int[np.ndarray, " F"]:
-    """Return the decoded frame on screen at each tick of a constant rate, so that uneven frames stay in sync with sound."""
-    count = round(float(times[-1]) * fps) + 1
-    ticks = (np.arange(count) + 0.5) / float(fps)  # half a frame later: stored times are rounded
-    return np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
-
-
-def _densest(times: Float64[np.ndarray, " S"], declared: Fraction) -> Fraction:
-    if len(times) < 2 or times[-1] <= times[0]:
-        return declared
-    last = np.searchsorted(times, times + 1 + _SLACK, side="right") - 1
-    counts = last - np.arange(len(times))
-    densest = np.flatnonzero(counts == counts.max())
-    if counts.max():
-        # The median over equally dense seconds, because each of them starts and ends at rounded times.
-        span = float(np.median(times[last[densest]] - times[densest]))
-        measured = int(counts.max()) / max(span, min(_LEAST, float(times[-1] - times[0])))
-    else:
-        measured = 1 / float(np.diff(times).min())
-    if abs(float(declared) / measured - 1) < 2e-3:
-        return declared
-    nearest = min(USUAL_FPS, key=lambda usual: abs(float(usual) - measured))
-    if abs(float(nearest) / measured - 1) < 1e-2:
-        return nearest
-    return max(Fraction(measured).limit_denominator(1001), Fraction(1, 1001))
-
-
-Follow = Literal["face", "segment"]
-
-MIN_SEGMENT = 3
-"""Faces followed for fewer frames count as false detections, unless all segments are that short."""
-
-SQUARE_SAMPLES = 10_000
-"""Maximum number of frames of a segment from which its fixed square is computed; longer segments are sampled evenly."""
-
-_BLOCK = 10_000
-_ROUNDING = 5e-4
-"""Rounding tolerance relative to the limits of `th_jax.faces.follow`, which a following square may reach exactly."""
-
-
-class OutOfRange(NamedTuple):
-    """Number of frames whose landmarks lie outside the range of the bundled training records; categories may overlap."""
-
-    frames: int
-    size: int
-    """Frames in which the face is smaller or larger in the square than any in training."""
-    outside: int
-    """Frames with landmarks outside the square."""
-    turned: int
-    """Frames in which the head is turned further than any in training."""
-
-    def __str__(self) -> str:
-        """Format as, for example, "3 frames beyond the training range (2 by face size, 1 by profile)"."""
-        reasons = ((self.size, "face size"), (self.outside, "landmarks outside the frame"), (self.turned, "profile"))
-        counted = ", ".join(f"{count} by {reason}" for count, reason in reasons if count)
-        return f"{self.frames} frames beyond the training range" + (f" ({counted})" if counted else "")
-
-
-def out_of_range(poses: Iterable[Float32[np.ndarray, "P 2"]]) -> OutOfRange:
-    """Count the frames outside the range of the training data, given driving landmarks in [0, 1]."""
-    counts = np.zeros(4, np.int64)
-    for pose in poses:
-        face = pose[:IBUG_POINTS].astype(np.float64)
-        size = not FACE_SHARE.least - _ROUNDING <= face_size(face) <= FACE_SHARE.most + _ROUNDING
-        outside = bool((face < 0).any() or (face > 1).any())
-        turned = not YAW.least <= yaw(face[None])[0] <= YAW.most
-        counts += (size or outside or turned, size, outside, turned)
-    return OutOfRange(*counts.tolist())
-
-
-def check_range(poses: Iterable[Float32[np.ndarray, "P 2"]], *, strict: bool) -> OutOfRange:
-    """Count frames as `out_of_range` does; with `strict`, raise an error if there are any.
-
-    Raises:
-        ValueError: if `strict` is True and at least one frame is out of range.
-    """
-    counts = out_of_range(poses)
-    if strict and counts.frames:
-        raise ValueError(f"the driver has {counts}: choose another part or driver, or omit --strict")
-    return counts
-
-
-def check_follow(follow: str) -> None:
-    """Check the name of a square placement mode.
-
-    Raises:
-        ValueError: if it is neither "face" nor "segment".
-    """
-    if follow not in get_args(Follow):
-        raise ValueError(f'follow must be "face" or "segment", got {follow!r}')
-
-
-def place_segments(
-    landmarks: Float[np.ndarray, "S P 2"],
-    segment: Int[np.ndarray, " S"],
-    times: Float64[np.ndarray, " S"],
-    sizes: Mapping[int, tuple[int, int]],
-    *,
-    follow: Follow = "face",
-    rest: Placement = TRAINING_PLACEMENT,
-    context: float = 1.0,
-) -> tuple[Int[np.ndarray, " S"], Float64[np.ndarray, "S 3"]]:
-    """Compute a square for each frame, segment by segment, and convert the landmarks in place to coordinates relative to it.
-
-    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are that short. So do segments
-    inside another one, for which `follow_face` found a face during a flash.
-
-    Args:
-        landmarks: landmarks in pixels; NaN without a face.
-        segment: segment number of each frame, -1 without a face.
-        times: times of the frames, in seconds, ascending.
-        sizes: height and width of each segment's frames, in pixels.
-        follow: "face" for squares that follow the face (`following_squares`), "segment" for one fixed square per
-            segment (`segment_square`).
-        rest: placement of a resting head in a following square: `placement_of` the avatar's shots.
-        context: scale of the square; values above 1 show more around the head.
-
-    Returns:
-        New segment numbers from 0 on, -1 without a face; and left, top and side of each frame's square, in pixels, NaN
-        outside all segments.
-
-    Raises:
-        ValueError: if `follow` is unknown or the context is not positive.
-    """
-    check_follow(follow)
-    if not context > 0:
-        raise ValueError(f"context must be positive, got {context}")
-    segment = _without_flashes(landmarks, segment)
-    counts = Counter(segment[segment >= 0].tolist())
-    least = min(MIN_SEGMENT, max(counts.values(), default=0))
-    numbers, squares = np.full(len(segment), -1), np.full((len(segment), 3), np.nan)
-    for old in sorted(counts):
-        frames = np.flatnonzero(segment == old)
-        if counts[old] < least:
-            landmarks[frames] = np.nan
-            continue
-        # Includes gaps, whose landmarks are NaN, to avoid a copy of hours of landmarks.
-        stretch = slice(int(frames[0]), int(frames[-1]) + 1)
-        if follow == "face":
-            own = following_squares(landmarks[stretch], times[stretch], rest=rest)
-            own[:, :2] -= (context - 1) / 2 * own[:, 2:]
-            own[:, 2] *= context
-        else:
-            height, width = sizes[old]
-            sample = frames[:: math.ceil(len(frames) / SQUARE_SAMPLES)]
-            own = np.array([segment_square(landmarks[sample], height=height, width=width, context=context)], np.float64)
-        squares[stretch] = own
-        for start in range(stretch.start, stretch.stop, _BLOCK):
-            block = slice(start, min(start + _BLOCK, stretch.stop))
-            landmarks[block] = in_squares(landmarks[block], squares[block])
-        numbers[frames] = numbers.max() + 1
-    return numbers, squares
-
-
-def _without_flashes(landmarks: Float[np.ndarray, "S P 2"], segment: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
-    outer = segment.copy()
-    for number in np.unique(segment[segment >= 0]):
-        frames = np.flatnonzero(outer == number)
-        if len(frames):
-            stretch = np.arange(frames[0], frames[-1] + 1)
-            inner = stretch[(outer[stretch] >= 0) & (outer[stretch] != number)]
-            outer[inner], landmarks[inner] = -1, np.nan
-    return outer
-
 
 DRIVER_LIMITS = ProcessLimits(cpu_seconds=48 * 3600.0, seconds=24 * 3600.0)
 """Limits of a process that decodes a driver's frames: hours of video on a slow machine."""
