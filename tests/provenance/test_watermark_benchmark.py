@@ -29,7 +29,7 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     film = Film("ada", make)
     first = measured(film, (256, 64), (0.0,), tmp_path)
     assert {(size, psnr) for size, psnr, _ in first} == {(64, 37.0)}, "no film is enlarged"
-    assert [way for _, _, way in first] == ["clean", "JPEG 75", "film, CRF 23"]
+    assert [way for _, _, way in first] == ["clean", "JPEG 75", "video, CRF 23"]
     assert all(outcome.read and outcome.psnr >= 37 and outcome.chips_wrong < 0.4 for outcome in first.values())
     assert measured(film, (256, 64), (0.0,), tmp_path) == first
     assert len(made) == 1
@@ -53,6 +53,6 @@ def test_tables_say_what_was_missed() -> None:
     text = report("Heads", rows)
     assert "| clean | 30 % | 50 % |" in text
     assert "- 64 px, clean: missed bob" in text
-    assert "Found messages that were never embedded: 2." in text
-    assert "| 64 px, marks read at | 37 dB | 39 dB (of 1) |" in text
+    assert "Messages found that were never embedded: 2." in text
+    assert "| 64 px, detected at | 37 dB | 39 dB (of 1) |" in text
     assert "| clean | 50 % | 100 % |" in text
