@@ -53,7 +53,7 @@ def test_matching() -> None:
     assert_golden("losses", "matching", for_the_discriminator, gradients_of={"video_vector"})
 
 
-def test_pixels_count_by_each_pictures_own_emphasis() -> None:
+def test_pixels_count_by_each_images_own_emphasis() -> None:
     """By hand: one place of four off by a half, three times as heavy as the others; and a half everywhere."""
     made, real = jnp.zeros((2, 2, 2, 3)), np.zeros((2, 2, 2, 3), np.float32)
     real[0, 0, 0], real[1] = 1.0, -1.0

@@ -1,4 +1,4 @@
-"""Text files from people: another encoding is said to be one, in every file that somebody may hand in."""
+"""Text files from users: wrong encodings are reported by every reader, and text for terminals is escaped."""
 
 from pathlib import Path
 

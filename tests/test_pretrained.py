@@ -81,7 +81,7 @@ def leaves_of(weights: MetaWeights) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_released_weights_come_back(tmp_path: Path, dtype: str) -> None:
+def test_released_weights_round_trip(tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "new" / "tiny.safetensors"
     digest = save(path, dtype=dtype, table_rows=table(), row_ids=ROW_IDS)
     meta = load_meta(path)
@@ -152,7 +152,7 @@ def test_a_run_gives_its_averaged_weights(run: Path) -> None:
             np.testing.assert_array_equal(again[name], leaf)
 
 
-def test_a_runs_digest_is_that_of_what_is_stored(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runs_digest_is_that_of_its_weights(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """u and v are computed when it is opened, a little otherwise on each device: the avatars that name it fit on all."""
     here = load_meta(run)
     monkeypatch.setattr(pretrained, "power_iterate", lambda params, stats, **_: jax.tree.map(lambda x: x + 1e-3, stats))
@@ -161,7 +161,7 @@ def test_a_runs_digest_is_that_of_what_is_stored(run: Path, monkeypatch: pytest.
     assert not np.array_equal(*(jax.tree.leaves(one.weights.synthesis.spectral_stats)[0] for one in (here, there)))
 
 
-def test_what_is_no_run(tmp_path: Path, run: Path) -> None:
+def test_invalid_run_folders(tmp_path: Path, run: Path) -> None:
     with pytest.raises(PretrainedError, match=r"nowhere is neither .*: there are no checkpoints"):
         load_meta(tmp_path / "nowhere")
     with pytest.raises(PretrainedError, match="no checkpoint of step 15; it has 10, 20"):
@@ -245,7 +245,7 @@ def test_files_of_other_formats_and_networks(released: Path) -> None:
         load_meta(released.with_name("other.safetensors"))
 
 
-def test_saving_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
+def test_saving_rejects_what_could_not_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     weights = moved_weights()
     huge = jax.tree.map(lambda x: x * 1e6, weights.synthesis.params)

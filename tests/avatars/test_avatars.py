@@ -1,4 +1,4 @@
-"""Avatars as files: they come back to the bit, the small kinds only with their own meta weights, and never altered."""
+"""Avatar files: bit-exact round trips, compact kinds bound to their meta weights, and detection of modified files."""
 
 import dataclasses
 import functools
@@ -55,7 +55,7 @@ def feed_forward_avatar() -> Avatar:
 
 @functools.cache
 def tuned_avatar() -> Avatar:
-    """As fine-tuning leaves it: parameters moved a little, u and v behind them."""
+    """A fine-tuned avatar: slightly changed parameters, with u and v not updated."""
     rng = np.random.default_rng(0)
     start = feed_forward_avatar()
     params = jax.tree.map(lambda x: x + 0.02 * rng.normal(size=x.shape).astype(np.float32), start.generator_params)
@@ -81,7 +81,7 @@ def assert_equal_bits(one: Avatar, other: Avatar) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
 
 
-def test_a_full_avatar_comes_back_to_the_bit(tmp_path: Path) -> None:
+def test_a_full_avatar_round_trips_bit_exactly(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ada.safetensors"
     digest = save(path, tuned_avatar(), notes={"finetune": {"steps": 40}})
     loaded = load_avatar(str(path))
@@ -95,7 +95,7 @@ def test_a_full_avatar_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["ada.safetensors"]
 
 
-def test_what_is_generated_says_who_it_shows(saved: Path) -> None:
+def test_provenance_of_generated_frames(saved: Path) -> None:
     loaded = load_avatar(saved)
     kept = Provenance.from_dict(loaded.description["provenance"])
     assert kept == dataclasses.replace(record(), created=kept.created)
@@ -126,14 +126,14 @@ def test_a_feed_forward_avatar_is_its_adain(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_feed_forward_avatar_of_paper_size_is_small(tmp_path: Path) -> None:
-    """What a tiny one's file holds beside its numbers, and the numbers of the paper's networks with 32 shots."""
+    """Metadata size of a tiny file, plus the numbers of the paper's networks with 32 shots."""
     save(tmp_path / "a.safetensors", feed_forward_avatar(), kind="feed_forward")
     beside = (tmp_path / "a.safetensors").stat().st_size - 4 * NETWORKS.plan.adain_size - LANDMARKS.nbytes
     assert 0 < beside < 10_000
     assert beside + 4 * Networks().plan.adain_size + 4 * 32 * 70 * 2 < 100_000
 
 
-def test_small_avatars_refuse_other_meta_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_avatars_reject_other_meta_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ada.safetensors"
     save(path, feed_forward_avatar(), kind="feed_forward")
     other = save_tiny(tmp_path / "tiny.safetensors", seed=1)
@@ -170,7 +170,7 @@ def test_a_compact_avatar_is_smaller_and_nearly_the_same(
     assert path.stat().st_size < share * saved.stat().st_size + 40_000  # the header weighs in these tiny networks
 
 
-def test_quantised_differences_are_within_half_a_step() -> None:
+def test_quantized_differences_are_within_half_a_step() -> None:
     rng = np.random.default_rng(0)
     base = {"a/kernel": rng.normal(size=(3, 3, 8, 4)).astype(np.float32), "a/bias": np.zeros(4, np.float32)}
     change = rng.normal(size=(3, 3, 8, 4)) * np.array([1, 10, 100, 0])
@@ -233,7 +233,7 @@ def test_missing_truncated_and_altered_files(saved: Path) -> None:
 
 
 def rewrite(path: Path, *, format_: str = "th_jax.avatar/1", **changes: object) -> None:
-    """Change the file's description, with a checksum that fits, as another program might."""
+    """Change the file's description with a matching checksum, as another program might."""
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -260,7 +260,7 @@ def test_files_of_other_formats_kinds_and_networks(saved: Path) -> None:
             load_avatar(saved, meta=meta())
 
 
-def test_saving_refuses_what_could_not_be_opened(tmp_path: Path) -> None:
+def test_saving_rejects_what_could_not_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     tuned = tuned_avatar()
     for avatar, changes, message in (

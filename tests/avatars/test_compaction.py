@@ -1,4 +1,4 @@
-"""Avatars that somebody else made are made compact, or refused in one sentence."""
+"""`th-jax compress` on avatars from elsewhere: compact files, or one-line errors."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, nam
 
 
 def full_avatar(folder: Path, **changes: Any) -> Path:
-    """An avatar of noise with a generator of its own, whose description says something else; `...` leaves a field out."""
+    """A random full avatar with a changed description; `...` removes a field."""
     meta = valid_files.meta()
     read = load_avatar(valid_files.avatar(folder), meta=meta)
     tensors = named_leaves(feed_forward_with(meta, read.avatar.adain)) | {"landmarks": read.landmarks}
@@ -32,7 +32,7 @@ def full_avatar(folder: Path, **changes: Any) -> Path:
         *(({"provenance": provenance}, "no valid provenance record") for provenance in (..., None, [], "abc", {})),
     ],
 )
-def test_an_avatar_that_does_not_say_what_it_is(
+def test_an_avatar_without_valid_provenance(
     tmp_path: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, meta = full_avatar(tmp_path, **changes), valid_files.meta_weights(tmp_path)
@@ -53,7 +53,7 @@ def test_meta_weights_that_are_not_named_may_be_any_that_fit(tmp_path: Path) -> 
 
 
 def test_a_small_avatar_is_not_made_compact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A feed-forward one would become 100 times as large, and a compact one's loss would be measured on what is lost."""
+    """A feed-forward one would become 100 times as large, and a compact one has already lost quality."""
     weights = str(valid_files.meta_weights(tmp_path))
     fast, small, again = valid_files.avatar(tmp_path), tmp_path / "small.safetensors", tmp_path / "again.safetensors"
     full = full_avatar(tmp_path, meta={"name": "tiny", "digest": valid_files.meta().digest})
@@ -64,8 +64,8 @@ def test_a_small_avatar_is_not_made_compact(tmp_path: Path, capsys: pytest.Captu
         assert not again.exists()
 
 
-def test_a_place_where_nothing_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Found before weights are asked for."""
+def test_an_output_that_cannot_be_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before weights are needed."""
     for out, message in (
         ("/dev/null/x.safetensors", "cannot create /dev/null/x.safetensors: /dev/null is not a folder"),
         (str(tmp_path / "no" / "x.safetensors"), "no does not exist"),

@@ -1,4 +1,4 @@
-"""People to avatars on disk: one alone is as one of many, failures stay with whom they concern, nothing finished is lost."""
+"""Fine-tuning of many people: equal to one at a time, isolated failures, and no loss of finished avatars."""
 
 import gc
 import hashlib
@@ -23,7 +23,7 @@ from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance.record import read_sidecar
 
 
-def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) -> None:
+def test_one_equals_one_of_many_and_failures_are_isolated(tmp_path: Path) -> None:
     many = make(tmp_path / "many", "faceless", "ada", "broken", "bob", "unlucky", preview=True)
     alone = make(tmp_path / "alone", "bob")
     assert many["bob"].digest == alone["bob"].digest
@@ -52,8 +52,8 @@ def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) 
     assert len(loaded.provenance.inputs) == 3
 
 
-def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
-    """Record to avatar, a picture too many is that person's failure, no record is said, and a change of mind is noticed."""
+def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
+    """From record to avatar; an extra image fails only that person, a missing record is stated, and revocation is noticed."""
     for name in ("ada", "eve"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg").write_bytes(name.encode())
@@ -88,7 +88,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert [(o.status, o.reason.split(" on ")[0]) for o in again] == [("failed", "this consent was revoked")]
 
 
-def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
     report = Report(tmp_path)
     everybody = enroll(
         meta(),
@@ -140,7 +140,7 @@ def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finetuning: Finetuning | None
 ) -> None:
-    """Nobody's pictures are read more than one person ahead, and nobody's are kept when the avatar is written."""
+    """Images are read one person ahead at most, and released when the avatar is written."""
     reader: list[Any] = []
     split: list[Any] = []
     original = enrolling._Reader
@@ -167,8 +167,8 @@ def test_memory_does_not_grow_with_the_people(
     assert alive <= 1
 
 
-def test_whoever_waits_shares_the_meta_weights_generator() -> None:
-    """Many people may wait in a round: a start is as large as its AdaIN parameters."""
+def test_waiting_people_share_the_meta_generator() -> None:
+    """Many people may wait in a round: a starting avatar is as large as its AdaIN parameters."""
     shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
@@ -176,8 +176,8 @@ def test_whoever_waits_shares_the_meta_weights_generator() -> None:
     assert np.abs(np.asarray(start.adain)).max() > 0
 
 
-def test_without_face_models_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no failure of the people; whoever has landmarks by hand needs no models."""
+def test_missing_face_models_are_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not reported as the people's failure; hand-marked landmarks need no models."""
 
     def missing() -> None:
         raise FileNotFoundError("dlib's models are not installed")

@@ -1,4 +1,4 @@
-"""Who has an avatar already: of the same pictures and settings it is skipped, of others refused, in pieces made again."""
+"""Existing avatars: skipped if made with the same inputs, rejected if made with others, rebuilt if damaged."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def enrolled(saving: Saving, person: PersonRequest, *, max_shots: int | None = N
     ] == ["finished"]
 
 
-def test_what_is_finished_is_skipped_and_what_is_other_is_refused(tmp_path: Path) -> None:
+def test_finished_people_are_skipped_and_other_settings_rejected(tmp_path: Path) -> None:
     notes = {"request": request_digest(meta(), {"epochs": 3})}
     saving = Saving(tmp_path, notes=notes)
     make(tmp_path, "ada", notes=notes, finetuning=None)
@@ -46,8 +46,8 @@ def test_what_is_finished_is_skipped_and_what_is_other_is_refused(tmp_path: Path
         unfinished(people("ada"), other)
 
 
-def test_nobody_gets_somebody_elses_avatar(tmp_path: Path) -> None:
-    """Two folders of the same name, a picture more, a picture changed: each time the avatar is one of other pictures."""
+def test_no_person_gets_another_persons_avatar(tmp_path: Path) -> None:
+    """Another folder of the same name, an added image, and a changed image are all other images."""
     first, second = photos(tmp_path / "x" / "photos", "a", "b"), photos(tmp_path / "y" / "photos", "c")
     saving = Saving(tmp_path / "out")
     enrolled(saving, PersonRequest("photos", first))
@@ -87,7 +87,7 @@ def test_another_storage_is_another_avatar_and_32_shots_are_the_default(tmp_path
         unfinished([person], saving._replace(compact="int8"))
 
 
-def test_an_avatar_in_pieces_is_made_again_and_another_kind_of_file_is_not_touched(tmp_path: Path) -> None:
+def test_a_damaged_avatar_is_rebuilt_and_other_files_are_kept(tmp_path: Path) -> None:
     saving = Saving(tmp_path)
     make(tmp_path, "ada", "bob", finetuning=None)
     whole = saving.avatar("ada").read_bytes()
@@ -100,8 +100,8 @@ def test_an_avatar_in_pieces_is_made_again_and_another_kind_of_file_is_not_touch
         unfinished(people("eve"), saving)
 
 
-def test_a_line_that_a_kill_kept_from_the_report_is_written(tmp_path: Path) -> None:
-    """Between an avatar and its line a run can be killed; a later run says what became of the person."""
+def test_a_report_line_missing_after_a_kill_is_added(tmp_path: Path) -> None:
+    """A run can be killed between writing an avatar and its report line; a later run adds the line."""
     saving, made = Saving(tmp_path), make(tmp_path, "ada", "bob", "eve", finetuning=None)
     lines = (tmp_path / REPORT_FILE).read_text().splitlines(keepends=True)
     (tmp_path / REPORT_FILE).write_text(lines[1])

@@ -1,4 +1,4 @@
-"""Who is asked for: names that may be files, manifests that stay in their folder, mistakes with their line."""
+"""Requests: valid names, people files restricted to their folder, and errors with line numbers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def manifest(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_people_come_in_their_order(tmp_path: Path) -> None:
+def test_people_keep_their_order(tmp_path: Path) -> None:
     text = "\ufeffname,shots,landmarks,consent\nada,photos/ada,,ada.consent.json\n\n bob , bob.mp4,, none\n"
     text += "mona,mona.jpg,mona.txt,none\n"
     assert read_people_file(manifest(tmp_path, text)) == [
@@ -24,7 +24,7 @@ def test_people_come_in_their_order(tmp_path: Path) -> None:
     ]
 
 
-def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
+def test_every_person_needs_a_consent_entry(tmp_path: Path) -> None:
     for text in ("name,shots\nada,x\n", "name,shots,consent\neve,x,none\nada,x,\n"):
         with pytest.raises(ValueError, match=r"line [23]: there is no consent record: .*--consent none"):
             read_people_file(manifest(tmp_path, text))
@@ -52,25 +52,25 @@ def test_nobody_is_taken_without_a_word_on_consent(tmp_path: Path) -> None:
         ('name,shots\nada,"x\n', r"not a valid CSV file"),
     ],
 )
-def test_manifests_that_cannot_be_used(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_invalid_people_files(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_people_file(manifest(tmp_path, text))
 
 
-def test_a_link_out_of_the_folder_is_no_way_out(tmp_path: Path) -> None:
+def test_links_out_of_the_folder_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="outside the folder"):
         read_people_file(manifest(tmp_path / "inside", "name,shots\nada,link/secret\n"))
 
 
-def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_people_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_PEOPLE_FILE_BYTES", 10)
     with pytest.raises(ValueError, match="limit of a people file"):
         read_people_file(manifest(tmp_path, "name,shots\nada,x\n"))
 
 
-def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
+def test_one_person_is_named_after_the_images(tmp_path: Path) -> None:
     (tmp_path / "Ada L. (1840)").mkdir()
     assert one_person(tmp_path / "Ada L. (1840)").name == "Ada_L._1840_"
     assert one_person(tmp_path / "Ada L. (1840)", name="ada").name == "ada"
@@ -87,8 +87,8 @@ def test_one_person_is_called_after_the_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("called", ["Анна", "Пётр", "ad\u00e0", "ada\u0300", "...", "a" * 101])
-def test_a_name_that_would_lose_letters_is_asked_for(tmp_path: Path, called: str) -> None:
-    """Two people may not become one name."""
+def test_a_name_that_would_lose_letters_is_rejected(tmp_path: Path, called: str) -> None:
+    """Two people must not get the same name."""
     (tmp_path / called).mkdir()
     with pytest.raises(ValueError, match=r"not a valid avatar name: .*--name"):
         one_person(tmp_path / called)

@@ -1,4 +1,4 @@
-"""Enrolment small enough for every test: networks of 16 px, pictures of noise, one compiled program for all."""
+"""A small enrollment for tests: networks of 16 px, noise images, one compiled program for all."""
 
 import functools
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def meta() -> MetaModel:
 
 
 def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """In the place of `read_shots`: everybody's own noise; there are people whose pictures cannot be used."""
+    """Replaces `read_shots`: noise that depends on the person; some people have unusable images."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     if path.name == "broken":
@@ -59,7 +59,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
 
 @pytest.fixture(scope="module", autouse=True)
 def pictures(quickly_compiled: None) -> Iterator[None]:
-    """Noise for pictures, no dlib, and what `HOW` compiles kept from one enrolment to the next, not much optimised."""
+    """Noise images, no dlib, and the programs of `HOW` cached between enrollments, with little optimization."""
     compiled: dict[Any, Any] = {}
     original = many._programs
 
@@ -81,6 +81,6 @@ def people(*names: str) -> list[PersonRequest]:
 
 
 def make(folder: Path, *names: str, finetuning: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
-    """Enrol people by name."""
+    """Enroll people by name."""
     done = enroll(meta(), people(*names), Saving(folder, **settings), finetuning=finetuning, report=Report(folder))
     return {outcome.name: outcome for outcome in done}

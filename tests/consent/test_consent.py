@@ -1,4 +1,4 @@
-"""Consent as people use it: made of pictures, checked, revoked; an avatar refuses by what its file and the records say."""
+"""Consent commands and checks: records are created, checked and revoked, and avatars are checked by file and record."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ BEFORE, AFTER = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2099, 1
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three pictures, two of them equal, beside what is no picture. A record never looks into pictures."""
+    """Three images, two of them identical, and another file. Records never decode images."""
     folder = tmp_path / "ada"
     folder.mkdir()
     for name, content in (("a.jpg", b"one"), ("b.PNG", b"two"), ("c.jpg", b"one"), ("x.txt", b"-"), (".d.jpg", b"-")):
@@ -49,7 +49,7 @@ def made(photos: Path, name: str = "ada", **changes: Any) -> Path:
 
 
 def description(facts: ConsentFacts | None, **changes: Any) -> dict[str, Any]:
-    """Of an avatar, as enrolment writes it."""
+    """An avatar's description, as enrollment writes it."""
     record = with_consent(Provenance(kind=Kind.GENERATED), facts)
     stated = None if facts is None else facts.to_dict() | changes
     # Through JSON, as it comes back from a file.
@@ -83,14 +83,14 @@ def test_make_check_and_revoke(photos: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["properties"]["schema"] == {"const": 1}
 
 
-def test_a_clock_that_is_behind_keeps_nobody_from_revoking(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revocation_works_with_a_late_clock(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(photos)
     monkeypatch.setattr(checks, "_now", lambda: "1999-01-01T00:00:00+00:00")
     assert revoke_consent(path).revoked == read_consent(path).created
 
 
 def test_a_record_behind_a_link_is_revoked(photos: Path, tmp_path: Path) -> None:
-    """What others look up is what the link leads to; a loop of links is no record."""
+    """Other programs look up the link's target; a loop of links is not a record."""
     path = made(photos)
     link = tmp_path / "link.consent.json"
     link.symlink_to(path)
@@ -116,7 +116,7 @@ def test_a_record_behind_a_link_is_revoked(photos: Path, tmp_path: Path) -> None
         ({"--out": "ada/a.jpg/ada.consent.json"}, "ada/a.jpg is not a folder"),
     ],
 )
-def test_mistakes_of_make_are_one_sentence(
+def test_invalid_options_give_one_sentence(
     photos: Path,
     changes: dict[str, str],
     message: str,
@@ -133,7 +133,7 @@ def test_mistakes_of_make_are_one_sentence(
     assert not list(Path().glob("*.json*"))
 
 
-def test_every_picture_must_be_the_records(photos: Path) -> None:
+def test_every_image_must_be_in_the_record(photos: Path) -> None:
     record = read_consent(made(photos))
     check_shots(record, photos)
     check_shots(record, photos / "c.jpg")
@@ -148,7 +148,7 @@ def test_every_picture_must_be_the_records(photos: Path) -> None:
         check_shots(record, photos)
 
 
-def test_a_record_that_does_not_hold_is_not_learned_by(photos: Path) -> None:
+def test_invalid_records_stop_fine_tuning(photos: Path) -> None:
     path = made(photos, expires="2099-01-01T00:00:00+00:00")
     facts = consent_to(path, photos)
     assert facts == (read_consent(path).digest, "self", "2099-01-01T00:00:00+00:00")
@@ -160,7 +160,7 @@ def test_a_record_that_does_not_hold_is_not_learned_by(photos: Path) -> None:
         consent_to(path, photos)
 
 
-def test_provenance_names_the_record_or_says_that_there_is_none(photos: Path) -> None:
+def test_provenance_names_the_record_or_its_absence(photos: Path) -> None:
     facts = ConsentFacts.of(read_consent(made(photos)))
     plain = Provenance(kind=Kind.GENERATED, notes="at noon")
     assert with_consent(plain, facts).consent == facts.digest
@@ -179,7 +179,7 @@ def test_an_avatar_expires_by_its_own_file(photos: Path) -> None:
     check_driving({}, now=AFTER)  # made by a program that knows no consent
 
 
-def test_the_end_of_the_record_counts_where_the_avatar_names_none(photos: Path) -> None:
+def test_the_records_expiry_applies_to_avatars_without_one(photos: Path) -> None:
     path = made(photos, expires="2099-01-01T00:00:00+00:00")
     endless = description(ConsentFacts.of(read_consent(path)), expires=None)
     check_driving(endless, now=AFTER)  # by its own file alone
@@ -189,7 +189,7 @@ def test_the_end_of_the_record_counts_where_the_avatar_names_none(photos: Path) 
 
 
 @pytest.mark.parametrize("found", ["the record", "the folder", "the environment"])
-def test_revocation_is_found_where_the_record_is(photos: Path, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revocation_is_found_in_the_record(photos: Path, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path, other = made(photos), made(photos, "eve", subject="Eve")
     known, where = description(ConsentFacts.of(read_consent(path))), path if found == "the record" else path.parent
     given = {} if found == "the environment" else {"consents": where}
@@ -240,7 +240,7 @@ def test_a_revocation_counts_wherever_it_is_found(
         check_driving(known, consents=path)
 
 
-def test_names_in_folders_do_not_speak_to_a_terminal(photos: Path, tmp_path: Path) -> None:
+def test_file_names_are_escaped_for_terminals(photos: Path, tmp_path: Path) -> None:
     record = read_consent(path := made(photos))
     (photos / "\x1b[2J.png").write_bytes(b"three")
     with pytest.raises(ConsentError, match=r"'\\x1b\[2J.png'"):
@@ -253,7 +253,7 @@ def test_names_in_folders_do_not_speak_to_a_terminal(photos: Path, tmp_path: Pat
         check_driving(description(ConsentFacts.of(read_consent(path))), consents=tmp_path)
 
 
-def test_where_records_are_asked_for_not_knowing_is_no(photos: Path, tmp_path: Path) -> None:
+def test_unknown_revocation_status_is_rejected(photos: Path, tmp_path: Path) -> None:
     path = made(photos)
     known = description(ConsentFacts.of(read_consent(path)))
     stranger = made(photos, "eve", subject="Eve")
@@ -269,7 +269,7 @@ def test_where_records_are_asked_for_not_knowing_is_no(photos: Path, tmp_path: P
         check_driving(known, consents=tmp_path)
 
 
-def test_an_avatar_that_contradicts_itself_is_refused(photos: Path) -> None:
+def test_contradictory_consent_facts_are_rejected(photos: Path) -> None:
     facts = ConsentFacts.of(read_consent(made(photos, expires="2099-01-01T00:00:00+00:00")))
     changes: list[dict[str, Any]] = [
         {"digest": "0" * 64}, {"digest": 7}, {"basis": "hearsay"}, {"basis": ["self"]}, {"expires": "never"},

@@ -1,4 +1,4 @@
-"""A consent record is read with distrust, agrees with its published schema, and keeps its digest when it is revoked."""
+"""Consent records: strict parsing, agreement with the published schema, and a digest that survives revocation."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def text(**changes: Any) -> bytes:
     return json.dumps(record().to_dict() | changes).encode()
 
 
-def test_a_record_comes_back_from_its_file_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_record_round_trips_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "ada.consent.json"
     write_consent(path, record())
     assert read_consent(path) == record()
@@ -57,8 +57,8 @@ def test_a_record_comes_back_from_its_file_for_its_owner_alone(tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["ada.consent.json"]
 
 
-def test_the_digest_is_that_of_what_was_agreed_to() -> None:
-    """Order and layout of the JSON are not; taking it back does not change it, so a revoked record is still found."""
+def test_the_digest_covers_what_was_agreed_to() -> None:
+    """It ignores order and layout of the JSON; revocation does not change it, so that a revoked record is still found."""
     digest = record().digest
     assert re.fullmatch(DIGEST, digest)
     assert parse_consent(json.dumps(record().to_dict(), indent=7, sort_keys=True).encode()).digest == digest
@@ -122,7 +122,7 @@ def test_the_digest_is_that_of_what_was_agreed_to() -> None:
         (text(nonce=""), "nonce must be lowercase hexadecimal"),
     ],
 )
-def test_what_is_no_record_is_refused_in_one_sentence(content: bytes, message: str) -> None:
+def test_invalid_records_give_one_sentence(content: bytes, message: str) -> None:
     with pytest.raises(ConsentError, match=message) as refused:
         parse_consent(content)
     assert len(str(refused.value).splitlines()) == 1
@@ -130,8 +130,8 @@ def test_what_is_no_record_is_refused_in_one_sentence(content: bytes, message: s
 
 
 @pytest.mark.slow
-def test_whatever_comes_is_a_record_or_one_sentence() -> None:
-    """Records with bytes changed, cut out and repeated; what is still read is whole, and is written as it was read."""
+def test_mutated_records_are_valid_or_give_one_sentence() -> None:
+    """Records with changed, removed and repeated bytes; those still accepted are complete and round-trip."""
     rng, whole, taken, said = np.random.default_rng(0), text(), 0, ""
     for _ in range(20_000):
         content = bytearray(whole)
@@ -185,7 +185,7 @@ def test_the_largest_record_fits(tmp_path: Path) -> None:
         record(shots=tuple(f"{n:064x}" for n in range(MAX_SHOTS + 1)))
 
 
-def test_a_disk_that_refuses_leaves_the_record_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.consent.json"
     write_consent(path, record())
 
@@ -199,7 +199,7 @@ def test_a_disk_that_refuses_leaves_the_record_that_was_there(tmp_path: Path, mo
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_published_schema_says_what_the_reader_does() -> None:
+def test_the_published_schema_agrees_with_the_reader() -> None:
     schema = json.loads(SCHEMA_FILE.read_text())
     fields = {"schema"} | {field.name for field in dataclasses.fields(ConsentRecord)}
     properties = schema["properties"]

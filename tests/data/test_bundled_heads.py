@@ -1,4 +1,4 @@
-"""The bundled heads are whole, small, and what the constants beside them say."""
+"""The bundled heads are complete, small, and consistent with their constants."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Episodes depend on seed and global step alone, miss no video in an epoch, and never show the target as a source."""
+"""Episodes depend only on seed and global step, cover all videos in an epoch, and never show the target as a source."""
 
 import numpy as np
 import pytest
@@ -224,7 +224,7 @@ def test_pupils_are_dropped_in_the_stated_share(records):
 
 
 def test_targets_are_drawn_on_another_persons_face(make_data_set, make_record):
-    """Two faces that only turn, grow and move: the outline of the other one then stands where the own one stood."""
+    """Two faces that differ by a similarity: the other one's outline is mapped onto the own one."""
     rng = np.random.default_rng(0)
     shapes = rng.uniform(-1, 1, (2, 68)) + 1j * rng.uniform(-1, 1, (2, 68))
     shapes -= shapes.mean(1, keepdims=True)
@@ -327,7 +327,7 @@ def test_a_damaged_record_stops_or_is_replaced(data_set):
         Episodes(VideoRecords(data_set, on_damage="skip"), **SMALL).batch(0)
 
 
-def test_a_frame_that_is_no_picture_is_damage(make_data_set, make_record):
+def test_an_undecodable_frame_is_damage(make_data_set, make_record):
     broken = make_record(0)._replace(frames=(b"\xff\xd8\xff nothing \xff\xd9",) * 5)
     records = VideoRecords(make_data_set({"train": [broken]}))
     with pytest.raises(DamagedRecord, match=r"record 0 of .* \(video 'video0'\) is damaged: .*JPEG"):

@@ -1,4 +1,4 @@
-"""The index knows every record of a shard, and no byte of shard or index changes unseen."""
+"""The index lists every record of a shard, and any changed byte of shard or index is detected."""
 
 import struct
 
@@ -117,7 +117,7 @@ def test_a_lying_length_is_never_allocated(tmp_path):
         scan(str(path))
 
 
-def test_an_index_of_another_version_is_refused(shard):
+def test_an_index_of_another_version_is_rejected(shard):
     path = shard.with_name(shard.name + ".index")
     body = b"THJXIDX9" + path.read_bytes()[8:-4]
     path.write_bytes(body + struct.pack("<I", google_crc32c.value(body)))

@@ -1,4 +1,4 @@
-"""Landmarks made by hand are read from text, and refused with the reason where they cannot be a face's."""
+"""Hand-marked landmarks are read from text, and rejected with a reason if they cannot be a face's."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_pupils_may_follow(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, lines(points)), points, atol=1e-4)
 
 
-def test_a_face_that_lies_or_is_cut_off_is_a_face(tmp_path: Path) -> None:
+def test_rotated_and_cropped_faces_are_valid(tmp_path: Path) -> None:
     lying = np.stack([face()[:, 1], 256 - face()[:, 0]], -1)
     np.testing.assert_allclose(read(tmp_path, lines(lying)), lying, atol=1e-4)
     np.testing.assert_allclose(read(tmp_path, lines(face()), side=150), face(), atol=1e-4)
@@ -103,7 +103,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_refused(tmp_path: Path, name: str) -> None:
+def test_invalid_landmark_files(tmp_path: Path, name: str) -> None:
     suffix, content, message = BAD[name]
     with pytest.raises(ValueError, match=message) as raised:
         read(tmp_path, content, suffix=suffix)

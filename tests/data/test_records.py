@@ -1,4 +1,4 @@
-"""Records come back by number, from any place, checked to the last byte; what is damaged is named."""
+"""Records are read by index, from any storage, with checksums; damaged ones are named."""
 
 import logging
 import pickle
@@ -15,7 +15,7 @@ from th_jax.data.tfrecord import DamagedIndex, DamagedRecord, pack, write_index
 from th_jax.data.video_list import load_video_list, save_video_list
 
 
-def test_records_come_back_as_they_were_written(data_set, make_record):
+def test_records_round_trip(data_set, make_record):
     records = VideoRecords(data_set)
     assert len(records) == 11
     for number in range(11):
@@ -33,7 +33,7 @@ def test_memory_and_local_give_the_same(data_set):
 
 
 def test_flipped_bytes_are_found_and_named(data_set):
-    """At random places over all shards: lengths, their CRCs, data, the CRCs of the data."""
+    """At random positions in all shards: lengths, their CRCs, data, the CRCs of the data."""
     rng = np.random.default_rng(0)
     records = VideoRecords(data_set)
     frames = [(0, 8, "length"), (8, 12, "its CRC"), (12, -4, "data"), (-4, None, "CRC of the data")]
@@ -109,7 +109,7 @@ def test_a_record_in_anothers_place_is_damage(data_set, make_record):
         VideoRecords(data_set)[1]
 
 
-def test_shards_of_another_data_set_are_refused(data_set, make_record):
+def test_shards_of_another_data_set_are_rejected(data_set, make_record):
     path = data_set / "test-train.tfrecord-00003-of-00004"
     path.write_bytes(pack(serialise(make_record(9))))
     write_index(path)
@@ -117,7 +117,7 @@ def test_shards_of_another_data_set_are_refused(data_set, make_record):
         VideoRecords(data_set)
 
 
-def test_bytes_that_are_no_record_are_damage(data_set):
+def test_invalid_bytes_are_damage(data_set):
     path = data_set / "test-train.tfrecord-00003-of-00004"
     path.write_bytes(pack(b"\xff\xff\xff") * 2)
     write_index(path)
@@ -125,7 +125,7 @@ def test_bytes_that_are_no_record_are_damage(data_set):
         VideoRecords(data_set)[9]
 
 
-def test_forgotten_videos_are_not_read_and_move_nobody(data_set):
+def test_removed_videos_are_not_read_and_keep_all_rows(data_set):
     save_video_list(load_video_list(data_set).forget(["video1", "video6"]), data_set)
     records = VideoRecords(data_set)
     assert len(records) == 9

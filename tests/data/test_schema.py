@@ -1,4 +1,4 @@
-"""The record survives its journey to bytes and back, and nothing invalid is written or read."""
+"""Records survive serialization, and invalid ones are neither written nor read."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def assert_same(a: VideoRecord, b: VideoRecord) -> None:
 
 @pytest.mark.parametrize("points", [68, 70])
 @pytest.mark.parametrize("true_landmarks", [True, False])
-def test_a_record_comes_back_as_it_was(make_record, points, true_landmarks):
+def test_a_record_round_trips(make_record, points, true_landmarks):
     record = make_record(3, points=points, true_landmarks=true_landmarks)
     assert_same(parse(serialise(record)), record)
 
@@ -103,7 +103,7 @@ def _edited(record, edit) -> bytes:
     return example.SerializeToString()
 
 
-def test_bytes_that_are_no_record_are_refused(make_record):
+def test_invalid_bytes_are_rejected(make_record):
     record = make_record(2)
     with pytest.raises(ValueError, match=r"tf.train.Example"):
         parse(b"\xff\xffnothing of the kind")

@@ -1,4 +1,4 @@
-"""One person's photos or video become padded shots, and what cannot be used is said."""
+"""Photos or a video of one person become padded shots, and unusable files are reported."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ RECORD = Provenance(kind=Kind.REAL_CROP)
 
 
 def turned(degrees: float, *, x: float = 0.0) -> np.ndarray:
-    """The portrait turned about its middle, and moved."""
+    """The portrait rotated about its center, and moved."""
     matrix = cv2.getRotationMatrix2D((128, 128), degrees, 1.0) + np.array([[0, 0, x], [0, 0, 0]])
     return cv2.warpAffine(
         read_image(PORTRAIT), matrix, (256, 256), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
@@ -80,8 +80,8 @@ def test_a_folder(album: Path) -> None:
     assert np.isfinite(report.shots.landmarks).all()
 
 
-def test_what_was_left_out_is_named_with_the_reason(album: Path) -> None:
-    """As a process with limits sends it; a GIF that is called a JPEG is no JPEG."""
+def test_skipped_files_are_reported_with_reasons(album: Path) -> None:
+    """As a limited process returns it; a GIF named as a JPEG is not a JPEG."""
     Image.fromarray(read_image(PORTRAIT)).save(album / "gif.jpg", format="GIF")
     _, pictures = run_limited(shots_and_pictures, album, size=64, shots=3)
     looked_at, spare, left_out = pictures
@@ -131,7 +131,7 @@ def test_neighbours_of_chosen_poses_are_left_out() -> None:
     assert chosen[3] == 5
 
 
-def test_identical_pictures_are_chosen_once_each() -> None:
+def test_identical_images_are_chosen_once_each() -> None:
     faces = np.repeat(np.random.default_rng(0).uniform(0, 1, (1, 68, 2)).astype(np.float32), 5, axis=0)
     assert sorted(varied_poses(faces, count=5)) == [0, 1, 2, 3, 4]
 
@@ -159,7 +159,7 @@ def test_padding_to_32(tmp_path: Path) -> None:
     assert shots.mask.sum() == 12
 
 
-def test_nobody(tmp_path: Path) -> None:
+def test_no_face_in_any_image(tmp_path: Path) -> None:
     plain = np.full((80, 80, 3), 90, np.uint8)
     photo = write_image(tmp_path / "wall.png", plain, provenance=RECORD)
     video = write_video(tmp_path / "wall.mp4", [plain] * 10, fps=25, provenance=RECORD)
@@ -178,7 +178,7 @@ def test_two_people_on_the_only_photo(tmp_path: Path) -> None:
         load_shots(path)
 
 
-def test_a_folder_without_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
     with pytest.raises(ValueError, match=r"contains no images \(\.png, .*not read: clip.mp4$"):
         load_shots(tmp_path)
@@ -210,7 +210,7 @@ def test_settings_are_checked() -> None:
         load_shots(PORTRAIT, shots=0)
 
 
-def test_a_phones_photo_that_lies_on_its_side(tmp_path: Path) -> None:
+def test_a_rotated_phone_photo(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = np.rot90(read_image(PORTRAIT))

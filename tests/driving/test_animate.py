@@ -1,4 +1,4 @@
-"""Driving: the film has the driver's rate, length and sound; gaps repeat; bad input is one sentence and no file."""
+"""Driving: the output has the driver's rate, length and audio; gaps repeat frames; bad input gives one sentence, no file."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ NETWORKS = Networks(image_size=16, base_width=4)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An avatar and its drivers: a film with sound and a gap, one without a face, and a file of landmarks."""
+    """An avatar and its drivers: a video with audio and a gap, one without a face, and a landmark file."""
     folder = tmp_path_factory.mktemp("driving")
     embedding = jax.random.normal(jax.random.key(1), (NETWORKS.plan.embedding,))
     avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), embedding)
@@ -64,7 +64,7 @@ def read(path: Path) -> np.ndarray:
         return np.stack([frame for _, frame in video.frames()]).astype(int)
 
 
-def test_a_film_has_the_drivers_rate_length_and_sound(
+def test_a_video_has_the_drivers_rate_length_and_sound(
     folder: Path, loaded: LoadedAvatar, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "ada.mp4"
@@ -127,7 +127,7 @@ def test_stills_and_gifs(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> 
 
 
 def test_each_segment_has_its_own_square(tmp_path: Path) -> None:
-    """A cut to a face elsewhere: the landmarks of both lie in the same place of their squares."""
+    """A cut to a face elsewhere: both have their landmarks at the same place in their squares."""
     frames = swaying(5, amplitude=0.0)
     wide = [np.pad(f, ((0, 0), (0, 256), (0, 0)), constant_values=60) for f in frames]
     write_clip(tmp_path / "a.mp4", wide + [np.ascontiguousarray(np.roll(f, 230, axis=1)) for f in wide])
@@ -239,7 +239,7 @@ def test_an_interrupt_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_film(folder: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_video(folder: Path, tmp_path: Path) -> None:
     code = """
 import resource, sys
 from commands import animate as main

@@ -1,4 +1,4 @@
-"""A camera drives live: it waits for a face, follows it, marks and labels what it shows, and needs a window."""
+"""Live driving by a camera: waiting for a face, following, marks and labels, and the need for a window."""
 
 import dataclasses
 import sys
@@ -75,7 +75,7 @@ def test_live_frames_are_labeled_below_the_avatar(shown: np.ndarray) -> None:
 
 @pytest.mark.parametrize("follow", ["face", "segment"])
 def test_the_square_follows_a_camera_s_face(loaded: LoadedAvatar, follow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head that walks by its own width: what the generator is shown stays in its place, but not with a fixed square."""
+    """A head that moves by its own width: the generator's input stays in place, unlike with a fixed square."""
     wide = np.full((256, 900, 3), 90, np.uint8)
     frames = []
     for index in range(40):

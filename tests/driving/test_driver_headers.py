@@ -1,4 +1,4 @@
-"""What headers of a driver decide is decided before its face is followed, and the last line says what became of its sound."""
+"""Checks that need only a driver's headers run before tracking, and the last line reports on its audio."""
 
 import io
 import os
@@ -26,7 +26,7 @@ FRAMES = 4
 
 
 def recoded(source: Path, path: Path, codec: str) -> Path:
-    """The film with sound of another coding."""
+    """The video with another audio codec."""
     with av.open(str(source)) as film, av.open(str(path), "w") as container:
         picture = container.add_stream_from_template(film.streams.video[0])
         sound = container.add_stream(codec, rate=16000, layout="mono")
@@ -78,7 +78,7 @@ def command(folder: Path, driver: str, out: Path, *more: str) -> list[str]:
         ("landmarks.npz", [], "without sound"),
     ],
 )
-def test_the_last_line_says_what_became_of_the_sound(
+def test_the_last_line_reports_on_the_audio(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], driver: str, options: list[str], sentence: str
 ) -> None:
     assert main(command(folder, driver, tmp_path / "a.mp4", *options)) == 0
@@ -104,7 +104,7 @@ def test_the_last_line_says_what_became_of_the_sound(
         ("heard.mp4", "no/a.mp4", [], "does not exist"),
     ],
 )
-def test_what_headers_tell_is_refused_before_the_face_is_followed(
+def test_header_errors_are_found_before_tracking(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     driver: str, out: str, options: list[str], sentence: str,
 ) -> None:  # fmt: skip
@@ -123,17 +123,17 @@ def test_what_headers_tell_is_refused_before_the_face_is_followed(
 def test_too_many_frames_for_a_gif(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the headers have it; and the number is counted again when it is known."""
+    """From the headers, and checked again when the number is known."""
     monkeypatch.setattr("th_jax.driving.driver.GIF_FRAMES", 3)
     monkeypatch.setattr(script, "track_driver", None)
     assert main(command(folder, "heard.mp4", tmp_path / "a.gif")) == 1
     assert "4 frames are too many for a GIF" in capsys.readouterr().err
 
 
-def test_a_film_that_cannot_be_told_of_is_a_film(
+def test_unknown_durations_are_accepted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A terminal that lacks the letter of its name, with a reader that is gone."""
+    """A terminal that does not support a character of the name, and a closed pipe."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as pipe:

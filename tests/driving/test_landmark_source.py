@@ -1,4 +1,4 @@
-"""Archives of driving landmarks: what is well formed opens, and a list of members costs nothing before it is looked at."""
+"""Landmark archives: well-formed ones open, and long member lists are rejected before they are read."""
 
 import struct
 import zipfile
@@ -28,7 +28,7 @@ def test_well_formed_archives_open(tmp_path: Path, save, comment: bytes) -> None
 
 
 def test_an_array_alone_is_the_landmarks(tmp_path: Path) -> None:
-    """In an npy file, and in one that is only called npz."""
+    """In an npy file, and in one named npz."""
     for name, save in (("a.npy", np.save), ("b.npz", np.save)):
         with (tmp_path / name).open("wb") as file:
             save(file, LANDMARKS)
@@ -55,7 +55,7 @@ def test_arrays_of_other_names_are_listed(tmp_path: Path) -> None:
 
 
 def many_members(count: int, *, zip64: bool, declared: int) -> bytes:
-    """A list of members without their contents; zipfile goes by its length, whatever number is declared."""
+    """A member list without contents; zipfile trusts its length, not the declared number."""
     names = (b"%07d" % number for number in range(count))
     entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
     members = b"".join(entry + name for name in names)

@@ -1,4 +1,4 @@
-"""Networks by path: what goes in is what their JSON says, one picture at a time, and every mistake is one sentence."""
+"""Networks given by path: input as described by their JSON, one image at a time, and one-sentence errors."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ def pictures(*, count: int = 3, size: int = 16) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["pooled", "pooled_map"])
-def test_pictures_go_in_as_the_json_says(tmp_path: Path, kind: str) -> None:
+def test_images_are_fed_as_the_json_describes(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "means.onnx"
     digest = write_network(path, kind=kind)
     write_settings(path, size=16, mean=[10, 20, 30], deviation=2.0)
@@ -137,7 +137,7 @@ def test_tflite_needs_its_runtime_and_uses_it(tmp_path: Path, monkeypatch: pytes
         load_network("x", path, default=NetworkInput(16))
 
     class Interpreter:
-        """Means of a batch of two, as files for telephones have it."""
+        """Means of a batch of two, as mobile networks have it."""
 
         def __init__(self, model_content: bytes) -> None:
             if model_content != b"tflite":
@@ -169,7 +169,7 @@ def test_tflite_needs_its_runtime_and_uses_it(tmp_path: Path, monkeypatch: pytes
         load_network("x", path, default=NetworkInput(16))
 
 
-def test_distances_of_sets_say_which_features_and_how_many(tmp_path: Path) -> None:
+def test_distances_of_sets_name_features_and_counts(tmp_path: Path) -> None:
     path = tmp_path / "means.onnx"
     write_network(path)
     write_settings(path, size=16, mean=0, deviation=255)
@@ -196,7 +196,7 @@ def test_only_the_vouched_inception_is_called_fid(tmp_path: Path) -> None:
 
 
 def test_vgg16_features_are_means_of_its_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pyramid itself is proven elsewhere; compiled, it would take most of this file's time."""
+    """The pyramid is tested elsewhere; compiling it would take most of this file's time."""
     network = vgg16_network()
     assert (network.name, network.width, len(network.about["sha256"])) == ("vgg16", 512, 64)
 
@@ -212,7 +212,7 @@ def test_vgg16_features_are_means_of_its_last_layer(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(vgg16_network().features(frames), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_digest_is_of_what_was_read(tmp_path: Path) -> None:
+def test_the_digest_covers_the_bytes_read(tmp_path: Path) -> None:
     path = tmp_path / "n.onnx"
     write_network(path)
     assert load_network("x", path, default=NetworkInput(16)).digest == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Held-out people through tiny networks and baselines: each person by themselves, whatever the chunk."""
+"""Held-out people with tiny networks and baselines: each person independently, for any chunk size."""
 
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, got -3"),
     ],
 )
-def test_command_line_says_what_is_wrong(
+def test_command_line_errors(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,4 @@
-"""LPIPS: equal to PyTorch on the same random weights, bounded and blind to the batch, and refused without its own weights."""
+"""LPIPS: equal to PyTorch for the same random weights, bounded, independent of the batch, and only with its own weights."""
 
 import hashlib
 from pathlib import Path

@@ -88,7 +88,7 @@ def test_subsets() -> None:
 
 
 def test_subsets_are_drawn_from_all_rows_of_the_longer_set() -> None:
-    """Nine tenths of the longer set lie far away, none of them among its first rows."""
+    """Nine tenths of the longer set lie far away, but none of its first rows."""
     rng = np.random.default_rng(0)
     near, far = rng.normal(size=(2, 20, 4)), rng.normal(5.0, 1.0, (180, 4))
     longer = np.concatenate([near[1], far])

@@ -1,4 +1,4 @@
-"""Identity, landmark error, pose and expression on constructed faces, and failures that are counted."""
+"""Identity, landmark error, pose and expression on constructed faces, and counted failures."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_pose_error_on_rendered_heads() -> None:
     assert np.abs(true - measured).mean() < 4.0
 
 
-def test_expressions_are_told_apart() -> None:
+def test_expressions_are_distinguished() -> None:
     face = random_landmarks(4, count=1)
     face[0, 36], face[0, 45] = (0.3, 0.4), (0.8, 0.4)
     face[0, [62, 66]] = (0.5, 0.7), (0.5, 0.75)

@@ -1,4 +1,4 @@
-"""Metrics of pictures: equal to scikit-image and PyTorch, true to their definitions, and blind to the batch."""
+"""Image metrics: equal to scikit-image and PyTorch, consistent with their definitions, and independent of the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_identity_symmetry_and_bounds(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.permutations(range(4)))
-def test_every_picture_is_measured_by_itself(seed: int, order: list[int]) -> None:
+def test_every_image_is_measured_by_itself(seed: int, order: list[int]) -> None:
     a, b = pictures(seed, count=4)
     landmarks = np.random.default_rng(seed).uniform(0.1, 0.9, (4, 5, 2))
     for name, measure in PAIRWISE.items():
@@ -107,7 +107,7 @@ def test_l1_and_psnr_of_known_differences() -> None:
     np.testing.assert_allclose(psnr(255 * a, 255 * b, data_range=255.0), [20.0, 20 * np.log10(5)])
 
 
-def test_ssim_of_plain_pictures_is_the_luminance_term() -> None:
+def test_ssim_of_plain_images_is_the_luminance_term() -> None:
     a, b = np.full((1, 11, 11, 1), 0.2), np.full((1, 11, 11, 1), 0.6)
     np.testing.assert_allclose(ssim(a, b), (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4))
 
@@ -152,7 +152,7 @@ def test_flicker_of_constructed_sequences() -> None:
     np.testing.assert_allclose(temporal_flicker(frozen, reference=real), temporal_flicker(real))
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_incomparable_inputs_are_rejected() -> None:
     a, b = pictures(6)
     with pytest.raises(ValueError, match=r"same shape, got \[3, 16, 19, 3\] and \[2, 16, "):
         l1.__wrapped__(a, b[:2])
@@ -173,7 +173,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         perceptual_distance([], [])
 
 
-def test_what_the_annotations_would_refuse_is_refused_without_their_check() -> None:
+def test_shapes_are_checked_without_type_checking() -> None:
     a, _ = pictures(7)
     with pytest.raises(TypeError, match=r"floating point, got uint8; divide"):
         l1.__wrapped__(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Held-out frames: chosen the same way every time, sources apart from targets, and refused in one sentence."""
+"""Held-out frames: a deterministic choice, sources separate from targets, and one-sentence errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole protocol with tiny networks: what comes out, that it goes on, other systems, and mistakes in one sentence."""
+"""The whole protocol with tiny networks: outputs, resuming, baselines, and one-sentence errors."""
 
 import json
 from pathlib import Path
@@ -79,8 +79,8 @@ def test_every_number_has_its_n_interval_and_failures(done: Path) -> None:
     assert "| – | real | 4 | 16 |" in table
 
 
-def test_numbers_are_those_of_the_pictures(done: Path) -> None:
-    """The mean L1 of table and pictures agree: what is kept is what was scored."""
+def test_numbers_are_those_of_the_images(done: Path) -> None:
+    """The mean L1 of table and images agree: the stored images are those scored."""
     chosen = read(done / "chosen.json")
     assert (chosen["data"]["name"], chosen["data"]["split"], chosen["shots"]) == ("heads", "heldout", [2, 3])
     distances: list[float] = []
@@ -112,7 +112,7 @@ def test_fine_tuning_changes_frames_and_all_shots_are_trained_on(done: Path) -> 
     assert cell["about"]["curve"][-1]["l1/frame"] == pytest.approx(np.mean(cell["tables"]["FT"]["l1/frame"]))
 
 
-def test_the_page_loads_nothing_and_says_what_was_not_seen(done: Path) -> None:
+def test_the_page_loads_nothing_and_lists_unconfirmed_expectations(done: Path) -> None:
     page = (done / "report.html").read_text()
     for part in ("best:", "median:", "worst:", "Quality against T", "against fine-tuning steps", "nearest_copy"):
         assert part in page, part
@@ -146,10 +146,10 @@ def test_a_user_study_can_be_built_of_it(done: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_it_goes_on_to_the_same_numbers(
+def test_a_resumed_run_gives_the_same_numbers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run that is stopped after its first person, damaged, and begun again ends as one that was not."""
+    """A run stopped after its first person, damaged and restarted ends like an uninterrupted one."""
     scored = 0
 
     def stop_after(evaluation: Any, progress: Any) -> Any:
@@ -183,7 +183,7 @@ def test_it_goes_on_to_the_same_numbers(
 
 
 def test_another_system_on_the_same_frames(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames of ours under another name get our numbers; a T that it lacks, or has no more, is left out."""
+    """Our frames under another name get our numbers; a missing or removed T is skipped."""
     copy_of(done, folder, name="other", like="FT")
     theirs = ["--baseline", f"other={folder / 'other'}"]
     assert evaluate(arguments(folder, "done", "--curve", *theirs)) == 0
@@ -234,7 +234,7 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], given: list[str]) -> str:
-    """The one sentence."""
+    """The one-sentence error."""
     assert evaluate(given) == 1
     said = capsys.readouterr().err
     assert said.startswith("th-jax evaluate: ")
@@ -277,7 +277,7 @@ def test_weights_and_names_that_are_not_there(folder: Path, capsys: pytest.Captu
     assert "omit --no-faces" in refused(capsys, arguments(folder, "bad2", "--no-faces", protocol="cross"))
 
 
-def test_pictures_of_mixed_sizes_and_missing_ones(
+def test_images_of_mixed_sizes_and_missing_ones(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     copy_of(done, tmp_path, name="theirs", like="FF")
@@ -294,7 +294,7 @@ def test_pictures_of_mixed_sizes_and_missing_ones(
 
 @pytest.mark.slow
 def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dlib's faces and the networks that come with the package, on fewer people than the protocol's."""
+    """With dlib and the bundled networks, on fewer people than the protocol's."""
     monkeypatch.undo()
     given = ["--meta", "heads", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
     assert evaluate([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0

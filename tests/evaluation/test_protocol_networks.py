@@ -1,4 +1,4 @@
-"""Networks by path in the protocol: what they say of a run that is over, named, counted, kept, and refused in one sentence."""
+"""Networks given by path in the protocol: scores of a finished run, names, counts, storage, and one-sentence errors."""
 
 import json
 import math
@@ -77,7 +77,7 @@ def pictures(out: Path, method: str) -> np.ndarray:
     return np.stack([read_image(path) for path in sorted((out / "study" / method).glob("*/*.png"))])
 
 
-def test_distances_say_whose_features_and_how_many_frames(done: Path) -> None:
+def test_distances_name_features_and_frame_counts(done: Path) -> None:
     cells = by_cell(done)
     assert cells["real", 0]["distances"] == {}
     for (_, count), cell in cells.items():
@@ -97,7 +97,7 @@ def test_distances_say_whose_features_and_how_many_frames(done: Path) -> None:
     assert cells["FF", 2]["distances"]["FID"]["dimensions"] == 2048
 
 
-def test_table_and_page_say_it_too(done: Path) -> None:
+def test_table_and_page_name_them_too(done: Path) -> None:
     table, page = (done / "table.md").read_text(), (done / "report.html").read_text()
     for head in (
         "Fréchet(vgg16), N = 16 < 24 dimensions: biased", "Fréchet(means), N = 16, 3 dimensions", "FID, N = 16 < 2048",
@@ -147,9 +147,7 @@ def test_charges_of_named_networks() -> None:
     assert not measure.higher_is_better("identity/l2(arc)")
 
 
-def test_no_network_is_asked_twice(
-    done: Path, folder: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_runs_twice(done: Path, folder: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     original = network_file.FeatureNetwork.features
 
@@ -206,7 +204,7 @@ def test_mistakes_are_one_sentence(
     assert not (folder / "bad").exists(), "nothing is begun"
 
 
-def test_a_picture_that_is_gone(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sorted((done / "study" / "FF-2").glob("*/*.png"))[0]
     content = path.read_bytes()
     path.unlink()

@@ -1,4 +1,4 @@
-"""Who is judged on which frames: the same draw every time, nested shots, everybody once before anybody twice."""
+"""The choice of people and frames: deterministic, nested shots, each person once before any person twice."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def records() -> VideoRecords:
 
 
 class Listed(VideoRecords):
-    """A split of videos of which nothing but the list is there."""
+    """A split of which only the list exists."""
 
     def __init__(self, videos: list[tuple[str, str, int]]) -> None:
         self._entries: Any = [VideoEntry(row_key(video), video, person, frames) for video, person, frames in videos]
@@ -59,7 +59,7 @@ def test_the_seed_decides_and_people_do_not_move_each_other(records: VideoRecord
     }
 
 
-def test_everybody_comes_once_before_anybody_comes_twice() -> None:
+def test_each_person_is_drawn_once_before_any_twice() -> None:
     videos = [(f"v{number}", f"p{number % 3}", 40) for number in range(30)] + [("short", "p9", 11)]
     drawn = choose_people(Listed(videos), Protocol(people=4, targets=4, shots=(8,)))
     assert sorted(person.identity for person in drawn)[-1] != "p9", "one frame too few for 8 shots and 4 targets"
@@ -67,8 +67,8 @@ def test_everybody_comes_once_before_anybody_comes_twice() -> None:
     assert len({person.video_id for person in drawn}) == 4
 
 
-def test_nobody_is_driven_by_another_video_of_themselves() -> None:
-    """Also where few people have many videos; up to half of them may be of one."""
+def test_no_person_is_driven_by_another_of_their_videos() -> None:
+    """Also if few people have many videos; up to half may show one person."""
     videos = [(f"v{number}", f"p{max(0, number - 4)}", 40) for number in range(10)]
     cross = Protocol(people=10, targets=4, shots=(1,), crossed=True)
     for seed in range(30):
@@ -102,7 +102,7 @@ def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
 
 
 def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
-    """Bundled weights that are given by their file are fine-tuned as under their name; other presets are asked for."""
+    """Bundled weights given by file use the same preset as by name; others need --settings."""
     released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads.safetensors"
     for more, preset in (([], "heads"), (["--settings", "paper"], "paper")):
         given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no-faces"]

@@ -1,4 +1,4 @@
-"""How cells become numbers: whose frames count together, and what goes into the interval."""
+"""From stored scores to numbers: which frames count together, and what the interval covers."""
 
 from types import SimpleNamespace
 from typing import Any

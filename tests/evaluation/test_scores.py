@@ -62,7 +62,7 @@ def test_frames_without_faces_are_counted(held: HeldOut, real: scores.RealFaces)
     assert means["landmark_error/with_failures"] == pytest.approx(half)
 
 
-def test_no_face_at_all_is_a_number_that_says_so(held: HeldOut, real: scores.RealFaces) -> None:
+def test_frames_without_any_face_are_scored(held: HeldOut, real: scores.RealFaces) -> None:
     found = heldout_scores(held, noise(held), real=real, identity=False)
     assert found["faces/undetected"] == 1
     assert np.isnan(found["pose_error"])
@@ -82,7 +82,7 @@ def test_descriptors_can_be_left_out(held: HeldOut, monkeypatch: pytest.MonkeyPa
     assert set(table) == PIXELS | FACES
 
 
-def test_perceptual_distance_says_which_network(held: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perceptual_distance_names_its_network(held: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
     def two_layers(weights, images):
         return {name: (images * layers["top"]["scale"], images[:, ::2, ::2]) for name, layers in weights.items()}
 

@@ -1,4 +1,4 @@
-"""Sheets of answers are read with distrust, and the store keeps each answer once, whatever comes twice or at once."""
+"""Answer sheets are parsed strictly, and the store keeps each answer once despite repetition and concurrency."""
 
 import json
 import sqlite3
@@ -85,7 +85,7 @@ def test_malformed_sheets(fields: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\xfd", b"[" * 2000, b"null", b'{"schema": NaN}'])
-def test_what_is_no_sheet_at_all(content: bytes) -> None:
+def test_invalid_sheets(content: bytes) -> None:
     with pytest.raises(MalformedSheet, match="answer sheet"):
         read_sheet(content, KEY)
 

@@ -69,7 +69,7 @@ def shot(page: Any, tmp_path: Path, name: str) -> None:
 
 
 def watched(context: Any) -> tuple[Any, list[str]]:
-    """A page, and the list of what goes wrong on it."""
+    """A page, and the list of its errors."""
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -256,7 +256,7 @@ def test_every_rater_has_an_order_of_their_own(browser: Any, study: tuple[Path, 
     assert all(sorted(order) == sorted(key.triplets) for order in orders)
 
 
-def test_a_missing_picture_can_be_tried_again(browser: Any, study: tuple[Path, StudyKey]) -> None:
+def test_a_missing_image_can_be_tried_again(browser: Any, study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     hidden = folder / "away"
     (folder / "page/pictures").rename(hidden)

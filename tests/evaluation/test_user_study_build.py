@@ -1,4 +1,4 @@
-"""The page of a user study: fair draws, pictures as they were, and nothing in the raters' folder that tells the fake."""
+"""The page of a user study: fair draws, unchanged images, and no hint at the fake in the raters' folder."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def study(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, build_study(frames, out, triplets=9, checks=3, seed=1)
 
 
-def test_draws_are_fair(frames: Path) -> None:
+def test_draws_are_uniform(frames: Path) -> None:
     index = read_study_frames(frames)
     drawn = draw_triplets(index, triplets=30, checks=4, seed=0)
     assert drawn == draw_triplets(index, triplets=30, checks=4, seed=0)
@@ -103,7 +103,7 @@ def test_every_tile_of_an_obvious_fake_moves(size: int) -> None:
         assert (np.sort(scattered.ravel()) == np.sort(frame.ravel())).all()
 
 
-def test_pictures_are_those_that_were_drawn(frames: Path, study: tuple[Path, StudyKey]) -> None:
+def test_images_are_those_that_were_drawn(frames: Path, study: tuple[Path, StudyKey]) -> None:
     out, key = study
     assert read_key(out) == key
     for name, triplet in key.triplets.items():
@@ -115,7 +115,7 @@ def test_pictures_are_those_that_were_drawn(frames: Path, study: tuple[Path, Stu
             assert (shown == drawn).all() != obvious, (triplet, side)
 
 
-def test_all_three_pictures_have_as_much_grain(tmp_path: Path) -> None:
+def test_all_three_images_have_as_much_grain(tmp_path: Path) -> None:
     size, frames = 64, tmp_path / "frames"
     index = write_frames(frames, people=1, real=3, generated=1, size=size)
     ramp = np.tile(np.linspace(40, 200, size), (size, 1))
@@ -143,7 +143,7 @@ def test_all_three_pictures_have_as_much_grain(tmp_path: Path) -> None:
     assert len(set(real.values())) == len(real) == 3, "equal grain of two pictures would tell the third"
 
 
-def test_grain_is_of_the_study_and_of_the_picture() -> None:
+def test_grain_is_of_the_study_and_of_the_image() -> None:
     assert len({grain_digest(study, path=path) for study in "ab" for path in "cd"}) == 4
     picture = np.zeros((63, 63, 3), np.uint8)
     assert with_grain(picture, digest="0" * 64) is picture
@@ -151,7 +151,7 @@ def test_grain_is_of_the_study_and_of_the_picture() -> None:
         with_grain(np.zeros((64, 64, 3), np.uint8), digest="0")
 
 
-def test_the_raters_folder_does_not_tell(frames: Path, study: tuple[Path, StudyKey]) -> None:
+def test_the_raters_folder_does_not_reveal_the_fake(frames: Path, study: tuple[Path, StudyKey]) -> None:
     out, key = study
     page = out / "page"
     names = sorted(key.triplets)
@@ -208,7 +208,7 @@ def test_consent_and_question_are_the_callers(frames: Path, tmp_path: Path) -> N
     assert data["consent"] == hashlib.sha256(text.read_bytes()).hexdigest() == read_key(tmp_path / "s").consent
 
 
-def test_refused_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = write_frames(tmp_path / "frames")
     write_index(tmp_path / "frames", index | {"size": 32})
     out = tmp_path / "study"

@@ -1,4 +1,4 @@
-"""study_frames.json: read when it is whole, refused in a sentence when a path leaves the folder or too little is listed."""
+"""study_frames.json: valid files are read; paths outside the folder and incomplete lists are rejected."""
 
 import json
 import os
@@ -132,7 +132,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("edit", "message"), WRONG, ids=[message[:45] for _, message in WRONG])
-def test_wrong_indexes_are_refused(
+def test_wrong_indexes_are_rejected(
     folder: Path, index: dict[str, Any], edit: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     write_index(folder, edit(index))

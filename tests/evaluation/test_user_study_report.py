@@ -1,4 +1,4 @@
-"""USER, its interval, agreement and exclusions: against published numbers, SciPy, and studies counted by hand."""
+"""USER, its interval, agreement and exclusions, against published numbers, SciPy, and hand-counted studies."""
 
 import json
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_numbers_are_those_of_the_answers() -> None:
         report_study(STUDY_KEY, [], allowed_failures=-1)
 
 
-def test_nobody_is_a_report_too() -> None:
+def test_an_empty_report() -> None:
     report = report_study(STUDY_KEY, [])
     assert [cell.user for cell in report.cells] == [None, None]
     assert "| FF | 1 | – | – | 0 | 0 | 0 | 0 | – | – |" in report_markdown(report)
@@ -128,7 +128,7 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_posted_and_downloaded_answers_come_together(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_posted_and_downloaded_answers_are_merged(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheets = collect_sheets(study, files=[study / "a.json", study / "a.json", study / "b.json"])
     assert [len(one.answers) for one in sheets] == [6, 6]
     files = [str(study / name) for name in ("a.json", "b.json")]

@@ -1,4 +1,4 @@
-"""The server of a user study: says what is wrong with a 4xx, and has every acknowledged answer after a real kill -9."""
+"""The study server: 4xx responses with reasons, and every acknowledged answer after a real kill -9."""
 
 import functools
 import json
@@ -89,7 +89,7 @@ def test_answers_are_judged(study: tuple[Path, StudyKey]) -> None:
     assert post(sheet(key, rater, {two: 1})) == (201, {"new": 1}), "after all of that"
 
 
-def test_a_disk_that_refuses_is_no_acknowledgement(study: tuple[Path, StudyKey]) -> None:
+def test_write_errors_are_not_acknowledged(study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     client = make_app(folder).test_client()
     with closing(sqlite3.connect(folder / "answers.sqlite")) as connection:
@@ -101,7 +101,7 @@ def test_a_disk_that_refuses_is_no_acknowledgement(study: tuple[Path, StudyKey])
 
 @contextmanager
 def running(study: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command `serve` in a process of its own, and its address."""
+    """The command `serve` in a separate process, and its address."""
     command = [sys.executable, "-m", "th_jax.cli.main", "study", "serve", str(study), "--port", port]
     # A shell's background job, which the tests may be, ignores Ctrl-C, and so would its children.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -126,7 +126,7 @@ def post(address: str, content: bytes) -> int:
 
 
 def hang_up(address: str, content: bytes, *, read: int) -> None:
-    """Send that, read a few bytes of what comes back, and reset the connection while the rest lies unread."""
+    """Send the request, read a few bytes of the response, and reset the connection with the rest unread."""
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as client:
         client.sendall(content)
@@ -135,8 +135,8 @@ def hang_up(address: str, content: bytes, *, read: int) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def test_raters_who_hang_up_leave_no_word(study: tuple[Path, StudyKey]) -> None:
-    """Amid a request, amid its body, and while a picture of 4 MB, more than sockets hold, is on its way."""
+def test_disconnected_raters_leave_no_log(study: tuple[Path, StudyKey]) -> None:
+    """During a request, during its body, and during the transfer of a 4 MB image, more than sockets buffer."""
     folder, key = study
     picture = folder / "page" / "pictures" / f"{next(iter(key.triplets))}.png"
     picture.write_bytes(bytes(4 * 2**20))
@@ -153,7 +153,7 @@ def test_raters_who_hang_up_leave_no_word(study: tuple[Path, StudyKey]) -> None:
     assert errors.splitlines() == [f"answers: {folder / 'answers.sqlite'}"]
 
 
-def test_killed_servers_have_what_they_acknowledged(study: tuple[Path, StudyKey]) -> None:
+def test_killed_servers_keep_acknowledged_answers(study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     names = list(key.triplets)
     acknowledged: list[tuple[str, str]] = []
@@ -199,7 +199,7 @@ def test_killed_servers_have_what_they_acknowledged(study: tuple[Path, StudyKey]
         assert server.stderr.read() == f"answers: {folder / 'answers.sqlite'}\n"
 
 
-def test_refused_commands_are_one_sentence(
+def test_rejected_commands_are_one_sentence(
     study: tuple[Path, StudyKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running(study[0]) as (_, address):

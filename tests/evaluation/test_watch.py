@@ -1,4 +1,4 @@
-"""Watching a run: nothing is measured before the first look, and what cannot change is measured once."""
+"""Held-out measurement during a run: lazy, and constants are measured once."""
 
 import importlib
 from pathlib import Path
@@ -23,7 +23,7 @@ CHOSEN = {"image_size": 32, "people": 1, "sources": 2, "targets": 1}
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was measured, in turn; generated frames are the first sources."""
+    """The measurements in order; generated frames are the first sources."""
     calls: list[str] = []
 
     def real(held):

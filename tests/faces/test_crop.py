@@ -1,4 +1,4 @@
-"""One square holds the head, does not move for outliers, and crops, points and pixels agree."""
+"""One square contains the head, is robust to outliers, and crops, points and pixels agree."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def landmarks() -> np.ndarray:
 
 
 def square_of(landmarks: np.ndarray, **settings: float) -> Square:
-    """In a frame that never limits it."""
+    """In a frame large enough never to limit it."""
     return segment_square(landmarks + 2000, height=9000, width=9000, **settings)
 
 
@@ -150,7 +150,7 @@ def test_points_and_pixels_agree(size: int) -> None:
     np.testing.assert_allclose(found, to_crop(np.array([84.0, 64.0]), square), atol=0.003)
 
 
-def test_points_there_and_back() -> None:
+def test_points_round_trip() -> None:
     points = np.random.default_rng(0).uniform(0, 500, (5, 68, 2)).astype(np.float32)
     np.testing.assert_allclose(from_crop(to_crop(points, Square(-7, 31, 123)), Square(-7, 31, 123)), points, atol=1e-3)
 

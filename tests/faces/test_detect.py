@@ -1,4 +1,4 @@
-"""The portrait's face is found at any size, its landmarks lie where they should, and missing parts are named."""
+"""Detection at any size, landmark positions, and errors for missing parts."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ def test_found_at_any_size(side: int) -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    """dlib's models keep state: unguarded, this test crashes the process or mixes the pictures."""
+    """dlib's models keep state: without a lock, this test crashes or mixes the images."""
     pictures = [portrait(), np.ascontiguousarray(portrait()[:, ::-1]), cv2.resize(portrait(), (200, 200))]
 
     def look(number: int) -> tuple[Box, np.ndarray, np.ndarray]:
@@ -132,7 +132,7 @@ def test_pixels_are_counted_from_the_frames_edge() -> None:
     np.testing.assert_allclose((large - small).mean(0), 0, atol=0.2)
 
 
-def test_landmarks_move_with_the_picture() -> None:
+def test_landmarks_move_with_the_image() -> None:
     picture = portrait()
     still = settled_landmarks(picture, detect_faces(picture)[0].box)
     shifted = moved(picture, x=20, y=-12)

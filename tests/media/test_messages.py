@@ -1,4 +1,4 @@
-"""What goes through the pipe of a sandbox: plain values survive, others are not sent, and a liar is refused."""
+"""Messages through a sandbox's pipe: plain values survive, other types are rejected, forged messages are detected."""
 
 from multiprocessing import Pipe
 from pathlib import Path
@@ -69,14 +69,14 @@ def test_other_values_are_not_sent(value):
         (b"\x80\x04N.", "can.t decode"),
     ],
 )
-def test_a_lying_child_is_refused_before_anything_is_allocated(header, match):
+def test_forged_headers_are_rejected_before_allocation(header, match):
     here, there = Pipe()
     here.send_bytes(header)
     with pytest.raises(ValueError, match=match):
         receive_plain(there, most=10**6)
 
 
-def test_an_array_must_come_whole_and_no_longer():
+def test_an_array_must_have_exactly_its_declared_length():
     here, there = Pipe()
     here.send_bytes(b'{"array": ["|u1", [8]]}')
     here.send_bytes(b"1234")

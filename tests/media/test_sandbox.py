@@ -1,4 +1,4 @@
-"""Work in a sandbox may hang, crash, eat memory or lie, and costs its own call alone."""
+"""A sandboxed call may hang, crash, exhaust memory or lie; only that call fails."""
 
 import builtins
 import os
@@ -36,7 +36,7 @@ def compute(seconds: float) -> bool:
 
 
 def answer_of(size: int) -> np.ndarray:
-    """Takes no memory here: every number is the same one."""
+    """A broadcast array, which takes no memory here."""
     return np.broadcast_to(np.uint8(7), size)
 
 
@@ -73,7 +73,7 @@ def fault(sandbox, function, *arguments, **within):
     return refused.value.fault, str(refused.value)
 
 
-def test_shots_come_as_arrays_equal_to_those_of_this_process():
+def test_shots_equal_those_of_this_process():
     expected = load_shots(PORTRAIT, size=64)
     came = run_limited(load_shots, PORTRAIT, size=64, within=QUICK)
     assert isinstance(came, tuple)
@@ -111,12 +111,12 @@ def test_bad_ends_are_faults_of_the_file(sandbox, function, arguments, within, e
     assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
 
 
-def test_computing_of_earlier_calls_does_not_count(sandbox):
+def test_cpu_time_of_earlier_calls_does_not_count(sandbox):
     assert sandbox.run(compute, 2.5, within=QUICK)
     assert sandbox.run(compute, 0.2, within=QUICK._replace(cpu_seconds=1.0))
 
 
-def test_an_answer_larger_than_the_memory_of_its_call_is_refused(sandbox):
+def test_an_answer_larger_than_the_memory_of_its_call_is_rejected(sandbox):
     assert len(sandbox.run(answer_of, 2**26, within=QUICK._replace(memory=2**26))) == 2**26
     kind, message = fault(sandbox, answer_of, 2**26 + 1, memory=2**26)
     assert kind is MediaFault.UNDECODABLE
@@ -124,12 +124,12 @@ def test_an_answer_larger_than_the_memory_of_its_call_is_refused(sandbox):
     assert sandbox.run(abs, -1, within=QUICK) == 1, "and the next call is served"
 
 
-def test_a_refusal_keeps_its_fault_and_sentence(sandbox, tmp_path):
+def test_a_media_error_keeps_its_fault_and_message(sandbox, tmp_path):
     assert fault(sandbox, read_image, tmp_path / "a.png") == (MediaFault.MISSING, f"{tmp_path}/a.png does not exist")
 
 
 @pytest.mark.parametrize("kind", [ValueError, ImportError, FileNotFoundError, TypeError])
-def test_usual_errors_come_as_they_are(sandbox, kind):
+def test_builtin_errors_are_passed_on(sandbox, kind):
     with pytest.raises(kind, match="what was wrong"):
         sandbox.run(raise_error, kind.__name__, within=QUICK)
 
@@ -143,7 +143,7 @@ def test_other_errors_are_named(sandbox):
         sandbox.run(abs, object(), within=QUICK)
 
 
-def test_what_cannot_be_called_there_is_refused_here(sandbox):
+def test_uncallable_functions_are_rejected_here(sandbox):
     with pytest.raises(ValueError, match="top level of a module"):
         sandbox.run(lambda: 1)
     with pytest.raises(ValueError, match="limit seconds must be positive, got 0"):
@@ -162,8 +162,8 @@ def test_calls_from_threads_wait_in_line(sandbox):
     assert sorted(results) == list(range(6))
 
 
-def test_a_picture_that_unfolds_into_more_memory_than_allowed(sandbox, tmp_path):
-    """70 KB in the file, 216 MB as pixels: within the limits of a picture, over those of the process."""
+def test_an_image_that_decodes_to_too_much_memory(sandbox, tmp_path):
+    """70 KB on disk, 216 MB as pixels: within the image limits, over the process limit."""
     Image.new("RGB", (9000, 8000)).save(tmp_path / "bomb.png")
     assert (tmp_path / "bomb.png").stat().st_size < 300_000
     kind, message = fault(sandbox, read_image, tmp_path / "bomb.png", memory=600 * 2**20)
@@ -171,8 +171,8 @@ def test_a_picture_that_unfolds_into_more_memory_than_allowed(sandbox, tmp_path)
     assert "memory" in message
 
 
-def test_a_film_whose_frames_do_not_fit_is_refused(sandbox, tmp_path):
-    """Where its decoder calls want of memory damage, so must we."""
+def test_a_video_whose_frames_do_not_fit_is_rejected(sandbox, tmp_path):
+    """Decoders may report out-of-memory as damage."""
     path = tmp_path / "8k.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

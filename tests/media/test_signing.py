@@ -1,4 +1,4 @@
-"""The local key is made once and kept safe; a key that cannot be used is refused with one sentence."""
+"""The local key is created once with safe permissions; unusable keys are rejected with one sentence."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ GENERATED = Provenance(kind=Kind.GENERATED)
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of settings of its own, which does not exist yet."""
+    """A separate config folder, which does not exist yet."""
     folder = tmp_path / "config"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     return folder
@@ -108,7 +108,7 @@ def test_another_process_that_was_first_wins(config: Path, monkeypatch: pytest.M
     assert signing.load_signer() == first
 
 
-def test_without_a_setting_the_home_folder_holds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_is_in_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "relative/folder"):
         monkeypatch.setenv("XDG_CONFIG_HOME", value)
@@ -116,7 +116,7 @@ def test_without_a_setting_the_home_folder_holds_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_user_without_a_home_folder(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As any user id in a container: a key, or a folder for one, from the environment is enough."""
+    """As any user ID in a container: a key or a folder from the environment suffices."""
     load_signer()
     made = local_signer_path()
     monkeypatch.delenv("HOME", raising=False)
@@ -153,7 +153,7 @@ def test_a_mounted_secret_may_be_readable_by_the_reader_s_group(
     assert "is accessible to other users" in refusal(key=path), "its owner can close it"
 
 
-def test_a_folder_that_cannot_be_made(config: Path) -> None:
+def test_a_folder_that_cannot_be_created(config: Path) -> None:
     config.write_text("a file is in the way")
     assert "cannot create a local signing key at" in refusal()
     assert "TH_JAX_SIGNING_KEY" in refusal()
@@ -197,7 +197,7 @@ def test_the_key_is_not_shown() -> None:
     assert "key=" not in repr(signer)
 
 
-def test_unusable_keys_are_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_unusable_keys_give_one_sentence(tmp_path: Path) -> None:
     key, certificate, _ = make_identity()
     chain = write_private(tmp_path / "chain.pem", certificate)
     cases = {
@@ -225,7 +225,7 @@ def test_unusable_keys_are_refused_with_a_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
+def test_keys_that_others_can_read_are_rejected(tmp_path: Path) -> None:
     key, certificate, _ = make_identity()
     path = write_private(tmp_path / "key.pem", key + certificate)
     for mode in (0o640, 0o604, 0o622):
@@ -233,7 +233,7 @@ def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
         assert f"is accessible to other users (mode {mode:04o})" in refusal(key=path)
 
 
-def test_places_that_hold_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"the signing key {tmp_path} is not a regular file" in refusal(key=tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert "is not a regular file" in refusal(key=tmp_path / "pipe")
@@ -263,7 +263,7 @@ def test_a_key_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "is owned by user 4321" in refusal(key=path)
 
 
-def test_an_expired_local_key_says_how_to_get_another(config: Path) -> None:
+def test_an_expired_local_key_gives_instructions(config: Path) -> None:
     load_signer()
     path = local_signer_path()
     write_private(path, b"".join(make_identity(start=-9.0, days=3.0)))
@@ -282,7 +282,7 @@ def test_anchors_are_certificates(tmp_path: Path) -> None:
             load_anchors(path)
 
 
-def test_without_the_extra_the_hint_comes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_a_hint_is_given(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.x509", None)
     with pytest.raises(ImportError, match=r"signing the output requires the module.*th_jax\[video\]"):
         load_signer()

@@ -1,4 +1,4 @@
-"""Which track is played, which codings of sound are decoded, and when sound counts as missing: by headers where they tell."""
+"""Which track is used, which codecs are decoded, and when audio counts as missing."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_decoders_are_those_of_ffmpeg() -> None:
 
 
 def two_tracks(path: Path, *, default: tuple[int | None, int | None]) -> Path:
-    """A dark and small, and a light and large picture; a low and a loud sound; which of them are marked as default."""
+    """A dark small and a light large video track, a quiet and a loud audio track, and which are marked as default."""
     with av.open(str(path), "w") as container:
         pictures: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
         sounds: list[Any] = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
@@ -84,7 +84,7 @@ def test_the_default_tracks_are_played_as_ffmpeg_does(tmp_path: Path, default: t
 
 
 @pytest.mark.parametrize("moving", [True, False])
-def test_a_cover_is_no_moving_picture(tmp_path: Path, moving: bool) -> None:
+def test_a_cover_image_is_not_a_video_track(tmp_path: Path, moving: bool) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("png", rate=1)
@@ -132,13 +132,13 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
     assert missing_sound(wanted[None], seconds=1.6) is None
 
 
-def test_a_coding_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coding_is_rejected_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", None)
     path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
     assert find_missing_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
 
 
-def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
         missing_sound(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"no film")

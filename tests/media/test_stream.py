@@ -1,4 +1,4 @@
-"""A stream from a sandbox comes whole and in order, waits for its reader, and ends with it."""
+"""Streams from a sandbox are complete and in order, wait for their reader, and end with it."""
 
 import os
 import time
@@ -67,7 +67,7 @@ def test_items_come_in_order() -> None:
     assert list(stream_limited(squares, 0, size=1, within=QUICK)) == []
 
 
-def test_a_film_streams_as_it_is_decoded_here(make_video) -> None:
+def test_a_video_streams_as_it_is_decoded_here(make_video) -> None:
     path = make_video(frames=30)
     with open_video(path) as video:
         expected = [frame for _, frame in video.frames()]
@@ -75,7 +75,7 @@ def test_a_film_streams_as_it_is_decoded_here(make_video) -> None:
 
 
 def test_the_process_waits_for_its_reader(tmp_path: Path) -> None:
-    """At most one item in work and one on its way: so a film of any length needs the memory of a few frames."""
+    """At most one item in progress and one in transit, so that a video of any length needs the memory of a few frames."""
     tally = tmp_path / "tally"
     with closing(stream_limited(endless, str(tally), within=QUICK)) as items:
         for _ in range(3):
@@ -99,7 +99,7 @@ def test_streams_and_calls_do_not_wait_for_each_other() -> None:
         assert len({next(one), next(other), run_limited(os.getpid, within=QUICK)}) == 3
 
 
-def test_the_clock_stands_still_while_the_reader_is_busy() -> None:
+def test_the_clock_is_paused_while_the_reader_is_busy() -> None:
     items = stream_limited(squares, 3, size=400, within=QUICK._replace(seconds=0.5))
     for _ in items:
         time.sleep(0.6)
@@ -116,7 +116,7 @@ def test_the_clock_stands_still_while_the_reader_is_busy() -> None:
         (refuses, {}, MediaFault.UNSUPPORTED, "^what was wrong$"),
     ],
 )
-def test_bad_ends_come_after_the_items_before(function, within, fault, sentence) -> None:
+def test_errors_follow_the_items_before_them(function, within, fault, sentence) -> None:
     items = stream_limited(function, within=QUICK._replace(**within), most=1000)
     next(items)
     with pytest.raises(MediaError, match=sentence) as refused:

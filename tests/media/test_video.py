@@ -1,4 +1,4 @@
-"""Videos come upright, at their real times, whole or with their damage counted, or are refused with a sentence."""
+"""Videos are read upright, at their real times, intact or with damage counted, or rejected with one sentence."""
 
 import itertools
 import sys
@@ -90,7 +90,7 @@ def test_frames_may_be_read_again(make_video: MakeVideo) -> None:
         assert [index_of(frame) for _, frame in video.frames()] == [0, 1, 2, 3, 4]
 
 
-def test_descending_times_are_refused(make_video: MakeVideo) -> None:
+def test_descending_times_are_rejected(make_video: MakeVideo) -> None:
     with (
         open_video(make_video(frames=5)) as video,
         pytest.raises(ValueError, match=r"times must be ascending, but 0\.0"),
@@ -98,14 +98,14 @@ def test_descending_times_are_refused(make_video: MakeVideo) -> None:
         list(video.frames_at([0.1, 0.0]))
 
 
-def test_cut_off_without_its_index(make_video: MakeVideo) -> None:
+def test_truncated_without_its_index(make_video: MakeVideo) -> None:
     path = make_video(frames=30)  # the index of an MP4 stands at its end
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(MediaError, match="not a readable video"):
         open_video(path)
 
 
-def test_cut_off_after_its_index(make_video: MakeVideo) -> None:
+def test_truncated_after_its_index(make_video: MakeVideo) -> None:
     path = make_video(frames=30, container_options={"movflags": "+faststart"})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * 0.6)])
@@ -175,7 +175,7 @@ def test_only_sound(make_sound: Callable[[], Path]) -> None:
 
 
 @pytest.mark.parametrize("address", ["http://example.org/a.mp4", "rtmp://example.org/a", "concat:/a.mp4|b.mp4"])
-def test_addresses_are_refused(address: str) -> None:
+def test_addresses_are_rejected(address: str) -> None:
     with pytest.raises(MediaError, match="only local files"):
         open_video(address)
 

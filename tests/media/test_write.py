@@ -1,4 +1,4 @@
-"""What is written comes back, whole, with its provenance; and after any error nothing is left in the folder."""
+"""Written media can be read back with their provenance, and errors leave no files behind."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ RECORD = Provenance(kind=Kind.GENERATED)
 
 
 def frames(count: int, *, height: int = 48, width: int = 64) -> Iterator[np.ndarray]:
-    """A coloured ramp under a square that moves."""
+    """A color ramp under a moving square."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([3 * x, 4 * y, 200 - x - y], -1).astype(np.uint8)
     for index in range(count):
@@ -109,7 +109,7 @@ def test_video_is_a_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
-def test_sound_is_kept_and_cut_to_the_pictures(tmp_path: Path, make_video, sound: str) -> None:
+def test_sound_is_kept_and_cut_to_the_images(tmp_path: Path, make_video, sound: str) -> None:
     driver = make_video("driver.mp4" if sound == "aac" else "driver.mkv", frames=50, sound=sound)
     path = write_video(tmp_path / "out.mp4", frames(30), fps=25, provenance=RECORD, audio_from=driver)
     with av.open(str(path)) as container, av.open(str(driver)) as original:
@@ -200,7 +200,7 @@ def test_wrong_targets_and_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Jos\udce9.png", "Jos\udce9.mp4", "Jos\udce9.gif", "Jos\udce9.html"])
-def test_a_name_that_is_no_text_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+def test_a_name_that_is_not_utf8_is_rejected_before_any_work(tmp_path: Path, name: str) -> None:
     def asked() -> Iterator[np.ndarray]:
         raise AssertionError("a frame was asked for")
         yield
@@ -264,7 +264,7 @@ except OSError as error:
     assert is_empty(tmp_path)
 
 
-def test_a_page_comes_with_its_provenance(tmp_path: Path) -> None:
+def test_a_page_has_its_provenance(tmp_path: Path) -> None:
     path = write_page(tmp_path / "a.html", "<p>ünï</p>", provenance=RECORD)
     assert path.read_text(encoding="utf-8") == "<p>ünï</p>"
     assert read_sidecar(path) == (RECORD, True)

@@ -1,4 +1,4 @@
-"""What the networks refuse, each with its sentence."""
+"""Invalid inputs and settings of the networks, each with its error."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def adain() -> jax.Array:
     return jnp.ones((1, NETWORKS.plan.adain_size))
 
 
-def test_wrong_picture_size(generator) -> None:
+def test_wrong_image_size(generator) -> None:
     with pytest.raises(ValueError, match=r"landmark_image must be \[B, 16, 16, 3\] .* got \(1, 32, 32, 3\)"):
         NETWORKS.generate(generator, jnp.zeros((1, 32, 32, 3)), adain())
 
@@ -46,7 +46,7 @@ def test_wrong_number_of_adain_parameters(generator) -> None:
         NETWORKS.generate(generator, jnp.zeros((1, 16, 16, 3)), jnp.ones((1, 7)))
 
 
-def test_shape_errors_come_inside_jit_too(generator) -> None:
+def test_shape_errors_occur_inside_jit_too(generator) -> None:
     with pytest.raises(ValueError, match="landmark_image must be"):
         jax.jit(lambda y: NETWORKS.generate(generator, y, adain()))(jnp.zeros((1, 8, 8, 3)))
 

@@ -1,4 +1,4 @@
-"""Means instead of sums: embeddings a sixteenth, AdaIN parameters the same."""
+"""Mean instead of sum pooling: embeddings a sixteenth as large, AdaIN parameters the same."""
 
 import jax
 import numpy as np

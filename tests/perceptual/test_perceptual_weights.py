@@ -1,4 +1,4 @@
-"""Weight files: whole, truncated, altered, of another network, or missing, each with its sentence."""
+"""Weight files: valid, truncated, modified, of another network, or missing, each with its error."""
 
 import json
 import struct
@@ -39,7 +39,7 @@ def test_a_folder_wins_over_the_bundled_file(tiny, saved: Path) -> None:
     assert loaded["vgg16"]["block1_conv1"]["kernel"].shape == (3, 3, 3, 2)
 
 
-def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
+def test_missing_weights_give_instructions(tmp_path: Path) -> None:
     command = "create them with `th-jax prepare convert-weights vgg19 FILE` from Keras' vgg19_weights"
     with pytest.raises(WeightsError, match=rf"weights of vgg19 are missing at .*{command}"):
         load_perceptual(["vgg19"], folder=tmp_path)
@@ -79,7 +79,7 @@ def test_any_altered_tensor_byte_is_found(saved: Path) -> None:
 
 
 def test_any_altered_header_byte_is_found(saved: Path) -> None:
-    """A changed header never loads as something else: either it loads the same tensors, or it is refused."""
+    """A changed header either loads the same tensors or is rejected."""
     content = saved.read_bytes()
     whole = {name: layer["kernel"] for name, layer in load_weights(saved, network="vgg16").items()}
     (header,) = struct.unpack("<Q", content[:8])
@@ -116,13 +116,13 @@ def test_a_network_that_does_not_exist() -> None:
         load_perceptual(["resnet"])
 
 
-def test_saving_refuses_wrong_layers(tiny, tmp_path: Path) -> None:
+def test_saving_rejects_wrong_layers(tiny, tmp_path: Path) -> None:
     tiny["block3_conv2"]["kernel"] = tiny["block3_conv2"]["kernel"][:, :, :-1]
     with pytest.raises(WeightsError, match=r"block3_conv2 of vgg16 .* \[3, 3, 4, 4\]"):
         save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN)
 
 
-def test_saving_refuses_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
+def test_saving_rejects_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
     tiny["block1_conv1"]["bias"] = np.full(2, 1e6, np.float32)
     with (
         np.errstate(over="ignore"),

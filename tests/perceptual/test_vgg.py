@@ -1,4 +1,4 @@
-"""VGG pyramids: against PyTorch with seeded weights, and the bundled VGG16 against ONNX Runtime on a photo."""
+"""VGG pyramids against PyTorch with seeded weights, and the bundled VGG16 against ONNX Runtime on a photo."""
 
 import os
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_bfloat16_features_stay_within_two_percent(photo) -> None:
         assert float(error) < 0.02, f"relu{level}_1"
 
 
-def test_errors_name_what_is_wrong() -> None:
+def test_error_messages() -> None:
     picture = jnp.zeros((1, 32, 32, 3))
     with pytest.raises(ValueError, match="unknown VGG network 'vgg11'"):
         feature_pyramid({}, picture, network="vgg11")

@@ -1,4 +1,4 @@
-"""What has a scheme is an address; everything else is a path."""
+"""Paths with a scheme are addresses; all others are local paths."""
 
 from pathlib import Path
 

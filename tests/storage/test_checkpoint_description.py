@@ -1,4 +1,4 @@
-"""Fingerprints and the list of videos, by themselves: the rest of the description is tested through checkpoints."""
+"""Fingerprints and the video list; the rest of the description is tested through checkpoints."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, whole or not at all, and never silently wrong."""
+"""Checkpoints: atomic saves, exact restores, and no silent corruption."""
 
 import gc
 import json
@@ -22,7 +22,7 @@ def three(tmp_path: Path) -> Path:
     return three_in(tmp_path)
 
 
-def test_state_and_description_come_back(three: Path) -> None:
+def test_state_and_description_round_trip(three: Path) -> None:
     with Checkpoints(three) as checkpoints:
         assert checkpoints.steps() == [1, 2, 3]
         assert checkpoints.latest_step() == 3
@@ -60,7 +60,7 @@ def test_saved_state_may_be_donated_at_once(tmp_path: Path) -> None:
 
 
 def alterations(folder: Path, places: int, seed: int) -> list[tuple[Path, bytes | None]]:
-    """Files with flipped bytes, cut short, emptied, and missing (None)."""
+    """Files with flipped bytes, truncated, emptied, and missing (None)."""
     rng = np.random.default_rng(seed)
     found: list[tuple[Path, bytes | None]] = []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -211,7 +211,7 @@ def test_half_written_checkpoints_are_invisible_and_cleaned(three: Path) -> None
     assert not half.exists()
 
 
-def test_what_is_no_state_or_description(tmp_path: Path) -> None:
+def test_invalid_states_and_descriptions(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         for leaf, what in ((3, "int"), ("x", "str")):
             with pytest.raises(CheckpointError, match=f"its leaf a/b is a {what}"):
@@ -230,7 +230,7 @@ def test_what_is_no_state_or_description(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_disk_that_refuses(tmp_path: Path, asynchronous: bool) -> None:
+def test_write_errors(tmp_path: Path, asynchronous: bool) -> None:
     checkpoints = Checkpoints(tmp_path / "folder", asynchronous=asynchronous)
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").write_text("in the way")

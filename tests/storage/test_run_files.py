@@ -1,4 +1,4 @@
-"""config.json and metrics.jsonl: whole or not there, and what differs is named."""
+"""config.json and metrics.jsonl: atomic writes, and differences are named."""
 
 from pathlib import Path
 

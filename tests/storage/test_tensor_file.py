@@ -1,4 +1,4 @@
-"""Files of tensors: exact, whole or not there, read only as the format they are, and every alteration found."""
+"""Tensor files: exact, atomic, format-checked, and every modification is detected."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ TENSORS = {
 }
 
 
-def test_tensors_and_words_come_back_exactly(tmp_path: Path) -> None:
+def test_tensors_and_metadata_round_trip_exactly(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.safetensors"
     digest = write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
     tensors, description, read_digest = read_described(path, file_format=FORMAT)
@@ -43,7 +43,7 @@ def test_tensors_and_words_come_back_exactly(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_digests_stay_what_they_are_in_released_files() -> None:
+def test_digests_match_released_files() -> None:
     assert tensors_digest(TENSORS) == "197fdec7126632d266463bfda94908630a03384c9ec764dd387a0f570cf9f416"
     assert checksum(FORMAT, "{}", "00") == "741960068a39899646271446abb50e09dd1c53cae1900e36cc45a457f7f2a390"
 
@@ -57,7 +57,7 @@ def test_digest_sees_names_types_shapes_and_values() -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS, {"format": FORMAT})
     before = path.read_bytes()
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stops after the renaming must not leave a file in pieces under the right name."""
+    """A machine that stops after the rename must not leave a partial file under the final name."""
     happened: list[str] = []
     replace = Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: happened.append(f"{os.fstat(number).st_size} bytes kept"))
@@ -102,7 +102,7 @@ def test_alterations_and_other_formats(tmp_path: Path) -> None:
         read_tensors(path, file_format=FORMAT)
 
 
-def test_what_is_no_tensor_file(tmp_path: Path) -> None:
+def test_invalid_tensor_files(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS, {"format": FORMAT})
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A place where nothing can be made is refused before any work, with what stands in the way."""
+"""Locations where nothing can be created are rejected before any work, with the reason."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from th_jax.storage.files import check_place, whole_file
 
 
-def test_places_where_files_and_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("")
     for path in ("new", "there", str(tmp_path / "new")):
@@ -20,7 +20,7 @@ def test_places_where_files_and_folders_can_be_made(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "no").exists(), "it only looks"
 
 
-def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocked_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
@@ -38,8 +38,8 @@ def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         check_place("folder")
 
 
-def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A superuser may write everywhere, so the answer of the system is put in its place."""
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A superuser may write everywhere, so the system call is patched."""
     closed = tmp_path / "closed"
     closed.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
