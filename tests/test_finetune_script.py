@@ -78,7 +78,7 @@ def test_one_person_and_many(folder: Path) -> None:
         "--out", str(folder / "one"), "--preview",
     )  # fmt: skip
     assert (code, said.splitlines()) == (
-        0, ["1 finished", f"  ada: {folder}/one/ada.safetensors, from 3 of 3 pictures"],
+        0, ["1 finished", f"  ada: {folder}/one/ada.safetensors, from 3 of 3 images"],
     ), err  # fmt: skip
     assert "person" not in err, "a bar belongs on a terminal"
     assert (folder / "one" / "previews" / "ada" / "000002.png").exists()
@@ -119,9 +119,9 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     why = dict(read_report(out)["robert"].left_out)
     assert said.splitlines() == [
         "1 finished",
-        f"  robert: {out}/robert.safetensors, from 3 of 4 pictures",
-        f"    left out: half.jpg: {why['half.jpg']}",
-        f"    left out: zw\\xfc.dng: {why['zwü.dng']}",
+        f"  robert: {out}/robert.safetensors, from 3 of 4 images",
+        f"    skipped: half.jpg: {why['half.jpg']}",
+        f"    skipped: zw\\xfc.dng: {why['zwü.dng']}",
     ]
     assert why["half.jpg"].startswith("is damaged or truncated")
     assert why["zwü.dng"].startswith("not read: .dng is not one of .png, ")
@@ -163,7 +163,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--shots", "docs", "extra"], "unrecognized arguments: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' is not a valid avatar name"),
         (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
-        (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
+        (["--shots", "docs", "--consent", "nowhere.json"], "invalid consent record: nowhere.json does not exist"),
         (["--people-file", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
         (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
         (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
@@ -237,7 +237,7 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
     asked: list[Any] = []
 
     def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:
-        asked.append(settings["how"])
+        asked.append(settings["finetuning"])
         raise finetune.Interrupted
         yield
 

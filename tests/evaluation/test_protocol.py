@@ -289,7 +289,7 @@ def test_images_of_mixed_sizes_and_missing_ones(
     assert f"{first.name} is missing" in refused(capsys, given)
     (tmp_path / "theirs").joinpath("T2").rename(tmp_path / "theirs" / "T1")
     (tmp_path / "theirs").joinpath("T3").rename(tmp_path / "theirs" / "T4")
-    assert "none of the folders T2, T3 is there" in refused(capsys, given)
+    assert "none of the folders T2, T3 exists" in refused(capsys, given)
 
 
 @pytest.mark.slow

@@ -263,7 +263,7 @@ def test_a_missing_image_can_be_tried_again(browser: Any, study: tuple[Path, Stu
     with browser.new_context(**DESKTOP) as context:
         page, _ = watched(context)
         page.goto((folder / "page/index.html").as_uri())
-        page.get_by_text("A picture could not be loaded").wait_for()
+        page.get_by_text("An image could not be loaded").wait_for()
         hidden.rename(folder / "page/pictures")
         page.locator("#retry").click()
         begin(page)

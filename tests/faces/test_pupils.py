@@ -7,7 +7,7 @@ from portrait import portrait
 
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.faces import Box, landmarks_in_box
-from th_jax.faces.pupils import EYES, eye_opening, find_pupils, find_pupils_in_crop, with_pupils
+from th_jax.faces.pupils import EYES, eye_opening, find_pupils, with_pupils
 
 SKIN, WHITE, IRIS, PUPIL = (190, 140, 120), (225, 220, 215), (110, 75, 50), (15, 15, 15)
 SHAPE = np.array([(0, 0.5), (0.27, 0.3), (0.7, 0.3), (1, 0.5), (0.7, 0.68), (0.27, 0.68)])
@@ -60,12 +60,6 @@ def test_a_moved_frame_moves_the_pupils_along():
     wide[40:280, 110:350] = frame
     moved = np.float32([110, 40])
     np.testing.assert_allclose(find_pupils(wide, landmarks + moved), found + moved, atol=0.05)
-
-
-def test_a_crop_counts_in_shares_of_its_side():
-    frame, landmarks, _ = drawn((0.1, 0.0))
-    found = find_pupils_in_crop(frame, landmarks / np.float32(240))
-    np.testing.assert_allclose(found * 240, find_pupils(frame, landmarks), atol=1e-3)
 
 
 def test_with_pupils_there_are_seventy_points():
@@ -130,7 +124,7 @@ def test_rendered_gaze(size):
     for seed in (2, 3, 5):
         pair = [render_head(draw_identity(seed), head_state(gaze_yaw=yaw), size=size) for yaw in (-0.3, 0.3)]
         moved.append((pair[1].landmarks - pair[0].landmarks)[68:, 0])
-        found.append(np.subtract(*(find_pupils_in_crop(r.frame, r.landmarks[:68])[:, 0] for r in pair[::-1])))
+        found.append(np.subtract(*(find_pupils(r.frame, size * r.landmarks[:68])[:, 0] / size for r in pair[::-1])))
     assert np.isfinite(found).all()
     assert np.abs(np.array(found) / np.array(moved) - 1).mean() < 0.12
 

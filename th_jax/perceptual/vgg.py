@@ -22,7 +22,6 @@ VggWeights = Mapping[str, Mapping[str, Array]]
 Pyramid = tuple[Float[Array, "B _ _ _"], ...]
 """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
 
-PYRAMID_LEVELS = 5
 CHANNELS = (64, 128, 256, 512, 512)
 
 
