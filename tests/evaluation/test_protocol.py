@@ -230,7 +230,7 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cells["nearest_copy", 3]["identity/lost"]["value"] < 0.5
     assert "l1/frame" not in cells["FT", 3]
     assert not (folder / "cross" / "study" / "study_frames.json").exists()
-    assert "Where pictures" not in (folder / "cross" / "report.html").read_text()
+    assert "L1, face" not in (folder / "cross" / "report.html").read_text()
 
 
 def refused(capsys: pytest.CaptureFixture[str], given: list[str]) -> str:

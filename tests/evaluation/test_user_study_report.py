@@ -95,7 +95,7 @@ def test_numbers_are_those_of_the_answers() -> None:
     assert sum(report.sides) == 14
     text = report_markdown(report)
     assert "| FF | 1 | 0.750 | [0.409, 0.929] | 8 | 2 | 4 | 4 | 0.500 |" in text
-    assert "Raters: 4, of whom 2 count." in text
+    assert "Raters: 4, of whom 2 are included." in text
     assert "- cccccccc, 7 answers: failed 1 of 2 attention checks" in text
 
     lenient = report_study(STUDY_KEY, [found_all, one_check_wrong], allowed_failures=1)

@@ -103,7 +103,7 @@ def _sections(
         Section("Quality against T", plots=_against_shots(scores)),
         *_against_steps(evaluation),
         Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
-        Section("Pictures", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
+        Section("Images", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
     ]
 
 
