@@ -213,7 +213,7 @@ def test_a_wrong_ending_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_crashed_check_is_unreadable(tmp_path: Path) -> None:
     def dies(function, *arguments, **options):
-        raise MediaError(MediaFault.UNDECODABLE, "crashed (SIGABRT)")
+        raise MediaError(MediaFault.UNDECODABLE, "the process that read it crashed (SIGABRT)")
 
     report = verify_file(write(tmp_path / "a.png"), run=dies)
     assert report.verdict is Verdict.UNREADABLE
