@@ -245,7 +245,7 @@ def _load_file(path: Path) -> MetaModel:
         raise PretrainedError(
             f"{path} has the invalid name {str(description['name'])[:100]!a}: expected up to 200 printable characters"
         )
-    networks = _networks(path, description)
+    networks = networks_of(path, description)
     rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
     weights = _weights(f"the weights in {path}", tensors, networks)
     _check_table(path, rows, ids, networks.plan.embedding)
@@ -271,7 +271,7 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
     config = record.get("config")
     if not isinstance(config, dict) or not {"networks", "perceptual"} <= set(config):
         raise PretrainedError(f"{workdir} was saved without the config sections networks and perceptual")
-    networks = _networks(workdir, config)
+    networks = networks_of(workdir, config)
     named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
     averaged, discriminator = _weights(f"the weights of the checkpoint in {workdir}", named, networks)
     with jax.default_matmul_precision("highest"):  # whatever the caller's precision: each sigma must fit its kernel
@@ -336,9 +336,14 @@ def _check_table(path: Path, rows: np.ndarray | None, ids: np.ndarray | None, wi
         )
 
 
-def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
+def networks_of(path: str | Path, description: Mapping[str, Any]) -> Networks:
+    """Build the networks that a file's description names.
+
+    Raises:
+        PretrainedError: if this version does not support them.
+    """
     try:
-        networks = Networks.from_settings(settings["networks"])
+        networks = Networks.from_settings(description["networks"])
         networks.shapes()  # settings of the right types but invalid values fail here
         return networks
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

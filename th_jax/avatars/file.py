@@ -39,7 +39,7 @@ from th_jax.storage.tensors import (
 from th_jax.storage.tensors import read_description as read_file_description
 from th_jax.types import AnyArray, Avatar
 from th_jax.version import __version__
-from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained
+from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained, networks_of
 
 FORMAT = "th_jax.avatar/1"
 
@@ -404,11 +404,9 @@ def feed_forward_with(meta: MetaModel, adain: AnyArray) -> Avatar:
 
 def _networks(path: Path, description: Mapping[str, Any]) -> Networks:
     try:
-        networks = Networks.from_settings(description["networks"])
-        networks.shapes()  # fails for settings that are numbers but do not describe networks
-        return networks
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise AvatarError(f"{path} needs networks that th_jax {__version__} does not support: {error}") from error
+        return networks_of(path, description)
+    except PretrainedError as error:
+        raise AvatarError(str(error)) from error
 
 
 def _meta_of(path: Path, wanted: tuple[str, str] | None, meta: MetaModel | str | Path | None) -> MetaModel:

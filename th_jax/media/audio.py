@@ -13,7 +13,7 @@ from jaxtyping import Int16
 
 from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, Source, best_stream, open_container
 from th_jax.media.isolation import ProcessLimits, naming, run_limited, stream_limited
-from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
+from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file, no_memory
 from th_jax.optional import pyav
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -188,7 +188,7 @@ def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fractio
                 # Later times cannot be right, and the silence up to them would be endless.
                 yield (time if time is None or abs(time) <= DEFAULT_LIMITS.seconds else None), frame
     if source.out_of_memory:  # PyAV mistook it for the end of the file or damage
-        raise _no_memory(path)
+        raise no_memory(path)
 
 
 @contextlib.contextmanager
@@ -197,13 +197,9 @@ def _damage_left_out(path: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:  # not damage: skipping this packet would be wrong
-        raise _no_memory(path) from error
+        raise no_memory(path) from error
     except damage:
         pass
-
-
-def _no_memory(path: str) -> MediaError:
-    return MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available")
 
 
 class _Resampler:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
 from th_jax.media.containers import Decoded
-from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
+from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
 
 
@@ -176,7 +176,7 @@ def _through(path: Path, graph: FilterGraph, frame: Any, waiting: deque[float]) 
     except (av.error.BlockingIOError, av.error.EOFError):
         pass
     except MemoryError as error:
-        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available") from error
+        raise no_memory(path) from error
     except av.error.FFmpegError as error:
         raise MediaError(
             MediaFault.UNDECODABLE, f"{path} has interlaced frames that cannot be converted: {error}"
@@ -290,7 +290,7 @@ class Colors:
                 return _over_white(frame.to_ndarray(format=form))
             return _over_white(frame.to_ndarray(format=form, width=size[0], height=size[1], interpolation="BICUBIC"))
         except MemoryError as error:
-            raise MediaError(MediaFault.OVER_LIMITS, f"{self._path} needs more memory than is available") from error
+            raise no_memory(self._path) from error
         except (pyav().error.FFmpegError, OSError, ValueError) as error:
             kind = f"matrix {frame.colorspace}, transfer {frame.color_trc}, primaries {frame.color_primaries} of H.273"
             raise MediaError(

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
+from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
 
 _MOST_BOXES = 4096
@@ -195,7 +195,7 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except (OSError, ValueError, MemoryError, av.error.FFmpegError) as error:
         if isinstance(error, MemoryError) or (file is not None and file.out_of_memory):
-            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available") from error
+            raise no_memory(path) from error
         raise MediaError(
             MediaFault.UNDECODABLE,
             f"{path} is not a readable video, or it is truncated (supported: MP4, MOV, MKV, WebM, AVI, GIF, MPEG, "

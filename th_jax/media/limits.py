@@ -38,6 +38,11 @@ class MediaError(ValueError):
         return str(self.args[1])
 
 
+def no_memory(path: str | Path) -> MediaError:
+    """Create the error for a file that cannot be decoded in the available memory."""
+    return MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available")
+
+
 class Limits(NamedTuple):
     """Limits checked on declared sizes, before memory is allocated for them, and again while decoding."""
 

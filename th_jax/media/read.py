@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels
+from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels, no_memory
 from th_jax.media.video import Video
 from th_jax.optional import EXTRA_HINT, load_backend, pillow
 
@@ -71,7 +71,7 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
             f"{path} is not a readable image (supported: PNG, JPEG, WebP, BMP, TIFF, AVIF and HEIC)",
         ) from error
     except MemoryError as error:
-        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available") from error
+        raise no_memory(path) from error
     except Exception as error:  # Pillow's plugins raise almost any exception for damaged files
         raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or truncated ({error})") from error
 
