@@ -49,7 +49,7 @@ _FLASH = 9
 
 _BAR = 0.12
 """Height of the label's bar, as a share of a panel's side."""
-_LEAST_BAR = 12
+_MIN_BAR = 12
 
 _WINDOW = "th_jax"
 _ESCAPE, _QUIT = 27, ord("q")
@@ -223,7 +223,7 @@ def _within(landmarks: Float[np.ndarray, "68 2"], square: Float64[np.ndarray, "3
 
 def _label(size: int, *, panels: int, avatar: int) -> Shown:
     """Draw a black bar as wide as the panels, with the largest white label that fits below the avatar's panel."""
-    height = max(_LEAST_BAR, round(_BAR * size))
+    height = max(_MIN_BAR, round(_BAR * size))
     bar, font = np.zeros((height, panels * size, 3), np.uint8), cv2.FONT_HERSHEY_SIMPLEX
     (width, rise), drop = cv2.getTextSize(LABEL, font, 1.0, 1)
     scale = min(0.92 * size / width, 0.8 * height / (rise + drop))

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64, Int
 
-MOST_FPS = 60
+MAX_FPS = 60
 """Maximum frame rate of the output, in frames per second; faster drivers are shown at an integer fraction of their rate."""
 
 SYNC = 0.02
@@ -21,7 +21,7 @@ USUAL_FPS = (
 _SLACK = 0.005
 """Tolerance in seconds: stored times are rounded, and phone clocks jitter."""
 
-_LEAST = 0.5
+_MIN_SECONDS = 0.5
 """Minimum time in seconds over which a rate is measured; two frames in quick succession do not define one."""
 
 
@@ -37,11 +37,11 @@ def output_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Frac
         declared: frame rate declared in the file's headers, in frames per second.
 
     Returns:
-        The output's frame rate, above 0 and at most `MOST_FPS`.
+        The output's frame rate, above 0 and at most `MAX_FPS`.
     """
     rate = _densest(times, declared)
-    if rate > MOST_FPS:
-        return rate / math.ceil(rate / MOST_FPS)
+    if rate > MAX_FPS:
+        return rate / math.ceil(rate / MAX_FPS)
     ticks = np.ceil(times * float(rate) - 0.5) / float(rate)
     if 2 * SYNC * rate < 1 and np.abs(ticks - times).max() > SYNC:
         return rate * math.ceil(1 / (2 * SYNC * float(rate)))
@@ -64,7 +64,7 @@ def _densest(times: Float64[np.ndarray, " S"], declared: Fraction) -> Fraction:
     if counts.max():
         # The median over equally dense seconds, because each of them starts and ends at rounded times.
         span = float(np.median(times[last[densest]] - times[densest]))
-        measured = int(counts.max()) / max(span, min(_LEAST, float(times[-1] - times[0])))
+        measured = int(counts.max()) / max(span, min(_MIN_SECONDS, float(times[-1] - times[0])))
     else:
         measured = 1 / float(np.diff(times).min())
     if abs(float(declared) / measured - 1) < 2e-3:

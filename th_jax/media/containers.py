@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
 
-_MOST_BOXES = 4096
+_MAX_BOXES = 4096
 """Maximum number of child boxes read in a box. Real videos have a few dozen."""
 
 _ENTRY = 78
@@ -96,7 +96,7 @@ def _boxes(file: BinaryIO, spans: list[tuple[int, int]], *kinds: bytes) -> list[
 
 def _inside(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
     """Yield the boxes between two file positions: their types, and the byte ranges of their contents."""
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
         file.seek(start)

@@ -282,7 +282,7 @@ def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
 _GRACE = 5.0
 """Seconds after which a process that should have exited is killed."""
 
-MOST_OF_AN_ITEM = 2**28
+MAX_ITEM_BYTES = 2**28
 """Default maximum size of a stream's item, in bytes: a frame of 80 million pixels."""
 
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -416,7 +416,7 @@ def stream_limited(
     function: Callable[..., Iterator[Any]],
     *arguments: Any,
     within: ProcessLimits = DEFAULT_PROCESS_LIMITS,
-    most: int = MOST_OF_AN_ITEM,
+    most: int = MAX_ITEM_BYTES,
     **options: Any,
 ) -> Generator[Any, None, None]:
     """Run a function that returns an iterator in an isolated process, and yield its items as they are produced.

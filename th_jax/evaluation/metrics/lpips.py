@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from th_jax.evaluation.metrics.pairs import AnyArray, Values, comparable, mean_of_each
 
-_LEAST_LENGTH = 1e-10
+_MIN_LENGTH = 1e-10
 """Added to the norm of a position's features, so that zeros remain zeros; the value of the published code."""
 
 
@@ -46,4 +46,4 @@ def lpips(
 
 
 def _unit(xp: Any, layer: Any) -> Any:
-    return layer / (xp.sqrt(xp.square(layer).sum(-1, keepdims=True)) + _LEAST_LENGTH)
+    return layer / (xp.sqrt(xp.square(layer).sum(-1, keepdims=True)) + _MIN_LENGTH)

@@ -26,7 +26,7 @@ NAMED_CHARGES: Mapping[str, float] = {"identity/l2": math.sqrt(2.0), "identity/c
 HIGHER_IS_BETTER = frozenset({"ssim", "psnr", "ms_ssim", "identity/centred_cosine"})
 
 FLICKER = "flicker"
-PSNR_MOST = 10.0 * math.log10(12.0 * 255.0**2)
+MAX_PSNR = 10.0 * math.log10(12.0 * 255.0**2)
 """Maximum PSNR in decibels, that of rounding to 8 bits; identical frames would be infinite."""
 
 TITLES = {
@@ -126,7 +126,7 @@ def own_table(
 
 def _pixel_table(frames: np.ndarray, wanted: np.ndarray) -> Table:
     made, real = frames / 255.0, wanted / 255.0
-    table = {"psnr": np.minimum(metrics.psnr(made, real), PSNR_MOST)}
+    table = {"psnr": np.minimum(metrics.psnr(made, real), MAX_PSNR)}
     if min(frames.shape[1:3]) >= metrics.MS_SSIM_SMALLEST:
         table["ms_ssim"] = metrics.ms_ssim(made, real)
     if len(frames) > 1:

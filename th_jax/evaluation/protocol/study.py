@@ -9,7 +9,7 @@ from th_jax.evaluation.protocol.score_store import REAL, STUDY_FOLDER, ScoreStor
 from th_jax.evaluation.user_study.frames import INDEX_FILE, INDEX_SCHEMA
 from th_jax.storage.run_folder import write_whole
 
-_LEAST_REAL = 3
+_MIN_REAL = 3
 """Minimum number of real frames of a person for a triplet."""
 
 
@@ -44,7 +44,7 @@ def write_study(
             {"path": _path(REAL, 0, person, number), "video": person.video_id} for number in person.targets
         )
     crossed = any(person.driver is not None for person in people)
-    if crossed or min(map(len, real.values())) < _LEAST_REAL:
+    if crossed or min(map(len, real.values())) < _MIN_REAL:
         return False
     generated = []
     for method, count in cells:

@@ -8,7 +8,7 @@ from th_jax.evaluation.user_study.answer_key import StudyKey
 from th_jax.text import utf8
 
 SHEET_SCHEMA = 1
-MOST_MILLISECONDS = 24 * 60 * 60 * 1000
+MAX_MILLISECONDS = 24 * 60 * 60 * 1000
 
 _RATER = re.compile(r"[0-9a-f]{32}")
 _BYTES_AN_ANSWER = 200
@@ -80,7 +80,7 @@ def _answer(entry: Any, key: StudyKey) -> Answer:
     _fields(entry, "an answer", set(Answer._fields))
     if not isinstance(entry["triplet"], str) or entry["triplet"] not in key.triplets:
         raise MalformedSheet("an answer refers to a triplet that is not in this study")
-    ranges = {"choice": (1, 3), "milliseconds": (0, MOST_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
+    ranges = {"choice": (1, 3), "milliseconds": (0, MAX_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
     for name, (least, most) in ranges.items():
         # bool is an int, and JSON's true is not 1.
         if type(entry[name]) is not int or not least <= entry[name] <= most:
