@@ -176,7 +176,7 @@ def test_poses_repeat_adapt_and_start_with_the_first_face(folder: Path) -> None:
         ({"--seconds": "0"}, "seconds above 0"),
         ({"--seconds": "inf"}, "seconds above 0"),
         ({"--at": "1"}, "at selects the time of a still image"),
-        ({"--driver": "landmarks.npz", "--chunk": "0"}, "a chunk needs at least 1 frame"),
+        ({"--driver": "landmarks.npz", "--chunk": "0"}, "chunk must be at least 1 frame"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

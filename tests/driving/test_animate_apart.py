@@ -124,7 +124,7 @@ def test_failing_decoders(
     monkeypatch.setattr(module, decoder, function)
     monkeypatch.setattr(module, limits, getattr(module, limits)._replace(**within))
     printed = animate_badly(folder, tmp_path, capsys)
-    assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")
+    assert printed.endswith(f"driver.mp4: {sentence}")
 
 
 def test_a_chunk_without_frames_is_rejected_before_the_driver_is_followed(

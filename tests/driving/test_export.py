@@ -103,10 +103,10 @@ def test_refusals_leave_nothing_behind(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     for name, options, message in (
-        ("a.txt", [], "is named .stablehlo or .onnx, but"),
-        ("no/a.onnx", [], "the folder no does not exist"),
+        ("a.txt", [], "must end in .stablehlo or .onnx"),
+        ("no/a.onnx", [], "no does not exist: create it first"),
         ("a.onnx", ["--takes", "points"], "an ONNX model takes landmark images"),
-        ("a.onnx", ["--batch", "0"], "a batch holds at least 1 frame"),
+        ("a.onnx", ["--batch", "0"], "batch must be at least 1 frame, got 0"),
         ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
         ("a.onnx", [], "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]'"),
     ):

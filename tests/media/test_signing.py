@@ -239,14 +239,14 @@ def test_keys_that_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "is not a regular file" in refusal(key=tmp_path / "pipe")
     assert "there is no signing key at" in refusal(key=tmp_path / "nothing")
     (tmp_path / "loop").symlink_to("loop")
-    assert "cannot be read: " in refusal(key=tmp_path / "loop")
-    assert "cannot be read: " in refusal(key="a\0b")
+    assert "cannot read the signing key" in refusal(key=tmp_path / "loop")
+    assert "cannot read the signing key" in refusal(key="a\0b")
 
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", forbidden)
-    assert f"the signing key {tmp_path}/a.pem cannot be read: Permission denied" in refusal(key=tmp_path / "a.pem")
+    assert f"cannot read the signing key {tmp_path}/a.pem: Permission denied" in refusal(key=tmp_path / "a.pem")
 
 
 def test_a_key_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

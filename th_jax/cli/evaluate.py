@@ -91,7 +91,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     protocol = protocol._replace(shots=tuple(sorted(set(protocol.shots))))
     baselines = _baselines(options.baseline)
     if protocol.crossed and options.no_faces:
-        raise ValueError("the protocol cross measures nothing but faces: leave --no-faces out")
+        raise ValueError("the protocol cross measures only faces: omit --no-faces")
     named = None if options.settings is None else read_settings(options.settings)
     if named is not None:
         check_settings(named)

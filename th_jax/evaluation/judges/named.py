@@ -25,6 +25,6 @@ def named_files(given: Sequence[str], *, taken: Collection[str] = ()) -> dict[st
                 f"a network must be given as NAME=FILE, with a NAME of letters, digits, _, . and -, got {text!r}"
             )
         if name in taken or name in files:
-            raise ValueError(f"duplicate network name {name!r}: choose another one")
+            raise ValueError(f"the network name {name!r} is already used: choose another one")
         files[name] = Path(file)
     return files
