@@ -1,7 +1,7 @@
 """Images of a new person to their avatar (paper, section 3.3): `th-jax finetune` from a checkout.
 
 python finetune.py --meta heads --shots photos/ada --consent ada.consent.json --out avatars
-python finetune.py --meta runs/voxceleb2 --manifest people.csv --out avatars
+python finetune.py --meta runs/voxceleb2 --people-file people.csv --out avatars
 """
 
 import sys

@@ -24,8 +24,10 @@ import th_jax
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.data.episodes import decode_frame
 from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
-from th_jax.driving.driver import Follow, frames_on_screen, track_driver
+from th_jax.driving.driver import track_driver
+from th_jax.driving.placement import Follow
 from th_jax.driving.poses import driving_poses
+from th_jax.driving.rates import frames_on_screen
 from th_jax.evaluation.metrics.faces import landmark_error
 from th_jax.faces import detect_faces, face_size, head_center, placement_of, settled_landmarks, yaw
 from th_jax.landmarks.retarget import face_shape

@@ -1,15 +1,15 @@
-"""What the watermark survives, against its strength: `python -m benchmarks.watermark --generated 100 --clips FILE...`.
+"""Robustness of the watermark by strength: `python -m benchmarks.watermark --generated 100 --clips FILE...`.
 
-Three kinds of films of 25 frames are marked, changed, and searched, as stills (the first frame) and through H.264: rendered
-heads of people that nothing was chosen on (256 px and less), what the bundled avatars generate of them (64 px), and seconds
-of real films, cut to their middle square; `--faces FILE...` keeps those that show a talking face in a table of their own.
+Three kinds of videos of 25 frames are marked, changed, and searched, as stills (the first frame) and through H.264: rendered
+heads of people on whom no setting was chosen (up to 256 px), what the bundled avatars generate from them (64 px), and seconds
+of real videos, cropped to their middle square; `--faces FILE...` puts those with a talking face into a separate table.
 
-"Chips wrong" is the share of chips that are wrong before decoding, at the true place; "marks" is the share of pictures or
-films in which exactly the one right message was found, which is after decoding. "bits", in the JSON, is the share of right
-bits, a message that was not found having none; "wrong" counts found messages that were never embedded.
+"Chip errors" is the fraction of wrong chips before error correction, at the true position. "Detected" is the fraction of
+images or videos in which exactly the right message was found, after error correction. In the JSON, "bits" is the fraction of
+correct bits (none for an undetected message), and "wrong" counts messages found that were never embedded.
 
-It writes watermark.json and watermark.md. What was measured of a film stays in OUT/films, and the same command goes on where
-it was stopped; after a change of the watermark or of what is measured it begins anew. It uses one core.
+It writes watermark.json and watermark.md. Measurements are stored in OUT/films, so that the same command resumes; after a
+change of the watermark or of the measurements it starts over. It uses one core.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.watermark_hosts import Film, generated, rendered, seconds_of
 from benchmarks.watermark_report import Key, report, rows_of
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.watermark import detect as detection
-from th_jax.provenance.watermark.detect import Findings, detect, detect_film
+from th_jax.provenance.watermark.detect import Findings, detect, detect_video
 from th_jax.provenance.watermark.embed import default_psnr, embed, make_mark
 from th_jax.provenance.watermark.layout import Layout, chips_of, layout_of
 from th_jax.provenance.watermark.search import Place, Size, read_chips
@@ -91,8 +91,8 @@ def measure(film: np.ndarray, size: int, psnr: float, rng: np.random.Generator) 
     reached = _psnr(frames, marked)
     for crf in CRFS:
         shown = [Changed(frame, 0.0, 0.0, float(size)) for frame in through_h264(marked, crf)]
-        found = detect_film(one.picture for one in shown)
-        yield f"film, CRF {crf}", judged(found, shown, message=message, layout=layout, psnr=reached)
+        found = detect_video(one.picture for one in shown)
+        yield f"video, CRF {crf}", judged(found, shown, message=message, layout=layout, psnr=reached)
 
 
 def _psnr(frames: np.ndarray, others: np.ndarray) -> float:
@@ -173,7 +173,7 @@ def main() -> None:
         "Rendered heads": rendered(options.people),
         "Generated frames": generated(options.generated) if options.generated else (),
         "Talking faces": seconds_of(options.faces),
-        "Real films": seconds_of(options.clips),
+        "Real videos": seconds_of(options.clips),
     }
     tables: dict[str, list[dict[str, object]]] = {}
     for name, films in hosts.items():

@@ -73,7 +73,7 @@ CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], Changed]] = {
     "cropped by 10 %": crop,
     "cropped by 10 %, JPEG 75": cropped_jpeg,
     "contrast 0.8, brightness +20": levels(factor=0.8, shift=20.0, noise=0.0),
-    "noise of 5 levels": levels(factor=1.0, shift=0.0, noise=5.0),
+    "noise, 5 gray levels": levels(factor=1.0, shift=0.0, noise=5.0),
 }
 
 

@@ -41,7 +41,7 @@ def report(hosts: str, rows: Sequence[Row]) -> str:
     at = {(row["size"], row["psnr"], row["way"]): row for row in rows}
     count = max(row["n"] for row in rows)
     lines = [f"### {hosts}: {count}\n"]
-    usual = [f"{size} px, {default_psnr(size):g} dB: chips wrong | marks" for size in sizes]
+    usual = [f"{size} px, {default_psnr(size):g} dB: chip errors | detected" for size in sizes]
     lines += _table(
         ["", *usual],
         [
@@ -49,7 +49,7 @@ def report(hosts: str, rows: Sequence[Row]) -> str:
             for way in ways
         ],
     )
-    lines.append(f"Found messages that were never embedded: {sum(row['wrong'] for row in rows)}.\n")
+    lines.append(f"Messages found that were never embedded: {sum(row['wrong'] for row in rows)}.\n")
     for size in sizes:
         missed = {way: at[size, default_psnr(size), way]["missed"] for way in ways}
         lines += [f"- {size} px, {way}: missed {', '.join(names)}" for way, names in missed.items() if names]
@@ -58,7 +58,7 @@ def report(hosts: str, rows: Sequence[Row]) -> str:
         if len(strengths) > 1:
             films = {psnr: at[size, psnr, ways[0]]["n"] for psnr in strengths}
             of = {psnr: "" if n == count else f" (of {n})" for psnr, n in films.items()}
-            heads = [f"{size} px, marks read at", *(f"{psnr:g} dB{of[psnr]}" for psnr in strengths)]
+            heads = [f"{size} px, detected at", *(f"{psnr:g} dB{of[psnr]}" for psnr in strengths)]
             lines += ["", *_table(heads, [[w, *(_shares(at[size, p, w], "marks") for p in strengths)] for w in ways])]
     return "\n".join(lines) + "\n"
 

@@ -61,7 +61,7 @@ def add_steps(pipeline: beam.Pipeline, work: Work) -> None:
         | "batch them" >> beam.BatchElements(min_batch_size=VIDEOS_AT_ONCE, max_batch_size=VIDEOS_AT_ONCE)
         | "prepare them" >> beam.ParDo(_Prepare(work)).with_outputs("lines", main="records")
     )
-    # Kept by the runner: the most expensive step must not run again for each use of its results.
+    # ScoreStore by the runner: the most expensive step must not run again for each use of its results.
     records = prepared.records | "keep the records" >> beam.Reshuffle()
     where = (
         records

@@ -18,6 +18,7 @@ from data_prep.forget_traces import check_request, complete_stopped, find_traces
 from data_prep.sources import read_names
 from th_jax.consent import read_consent
 from th_jax.console import check_printed, forgiving_output
+from th_jax.text import escape_control_chars
 
 __all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("nobody was named: give a person or a video, or --takedown with a list")
         done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
     except (ValueError, OSError) as error:
-        print(f"th-jax prepare forget: {_printable(str(error))}", file=sys.stderr)
+        print(f"th-jax prepare forget: {escape_control_chars(str(error))}", file=sys.stderr)
         return 1
     videos = sum(len(part.row_keys) for part in done)
     shards = len({shard for part in done for shard in part.shards})
@@ -57,19 +58,14 @@ def _everywhere(options: argparse.Namespace, names: frozenset[str]) -> None:
     lines = traces.lines()
     # Before anything is removed: if that fails half-way, or nobody can be told, it is known what was about to go.
     for line in lines:
-        print(_printable(line))
+        print(escape_control_chars(line))
     for path, why in traces.doubts.items():
-        print(_printable(f"stays: {path} {why}"))
+        print(escape_control_chars(f"stays: {path} {why}"))
     if not options.dry_run:
         check_printed()
         remove_traces(traces)
     done = "would be removed, and nothing was" if options.dry_run else "removed"
-    print(f"{_printable(str(options.folder))}: {len(lines)} traces {done}")
-
-
-def _printable(text: str) -> str:
-    """A text with escapes for what is no letter: names of files may hold what moves a cursor, or is no text at all."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    print(f"{escape_control_chars(str(options.folder))}: {len(lines)} traces {done}")
 
 
 def _folder(written: str) -> Path:

@@ -15,7 +15,7 @@ from data_prep.staging import Outcome, Staged, has_record, write_outcome
 from data_prep.workers import Died, run_in_processes
 from th_jax.data.schema import serialise
 from th_jax.media import Limits, MediaError
-from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, confined, meaning_of_exit
+from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, confined, exit_error
 
 _TIME_IS_UP = {-signal.SIGXCPU, -signal.SIGALRM}
 
@@ -87,7 +87,7 @@ def _stage(
     for place, result in run_in_processes(prepare_job, [jobs[number] for number in numbers], workers=workers):
         job = jobs[numbers[place]]
         if isinstance(result, Died):
-            reason, detail = reason_of(meaning_of_exit(result.exit_code, job.limits), job.video.path)
+            reason, detail = reason_of(exit_error(result.exit_code, job.limits), job.video.path)
             drop = _dropped(job.video, reason, detail)
             if result.exit_code in _TIME_IS_UP:
                 write_outcome(job.target, Outcome((drop.line(),), None))

@@ -56,7 +56,7 @@ def closed_pipe() -> int:
     return writer
 
 
-def test_letters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+def test_unsupported_characters_are_escaped(tmp_path: Path) -> None:
     code, output, errors = run(tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert code == 0
     assert b"zw\\xfc\\udcff.mp4: written" in output
@@ -65,7 +65,7 @@ def test_letters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")])
-def test_a_reader_that_is_gone(tmp_path: Path, streams: tuple[str, ...], unbuffered: str) -> None:
+def test_a_closed_pipe(tmp_path: Path, streams: tuple[str, ...], unbuffered: str) -> None:
     pipe = closed_pipe()
     code, output, errors = run(tmp_path, env={"PYTHONUNBUFFERED": unbuffered}, **dict.fromkeys(streams, pipe))
     os.close(pipe)
@@ -79,14 +79,14 @@ def test_streams_that_are_closed_from_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
-def test_a_full_disk_is_said_where_it_can_be(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         code, _, errors = run(tmp_path, stdout=full)
     assert code == 0
-    assert errors.decode() == "zwü.mp4: a note\nthe output could not be written: [Errno 28] No space left on device\n"
+    assert errors.decode() == "zwü.mp4: a note\ncannot write the output: [Errno 28] No space left on device\n"
 
 
-def test_what_must_be_printed_first_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_required_output_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(io.StringIO):
         def flush(self) -> None:
             raise BrokenPipeError("nobody reads")
@@ -95,14 +95,14 @@ def test_what_must_be_printed_first_is_checked(monkeypatch: pytest.MonkeyPatch) 
         print("fine")
         check_printed()
     monkeypatch.setattr(sys, "stdout", Gone())
-    with forgiving_output(), pytest.raises(OSError, match="the output could not be written: nobody reads"):
+    with forgiving_output(), pytest.raises(OSError, match="cannot write the output: nobody reads"):
         check_printed()
     monkeypatch.setattr(sys, "stdout", None)
-    with forgiving_output(), pytest.raises(OSError, match="there is no standard output"):
+    with forgiving_output(), pytest.raises(OSError, match="no standard output"):
         check_printed()
 
 
-def test_errors_pass_and_streams_come_back() -> None:
+def test_errors_propagate_and_streams_are_restored() -> None:
     before = sys.stdout, sys.stderr
     with pytest.raises(KeyError, match="a"), forgiving_output():
         raise KeyError("a")

@@ -15,7 +15,7 @@ from th_jax.models.networks import Networks
 from th_jax.provenance.record import read_sidecar
 
 
-def test_grid_places_every_picture() -> None:
+def test_grid_places_every_image() -> None:
     rng = np.random.default_rng(0)
     rows = [[rng.integers(0, 255, (4, 6, 3), dtype=np.uint8) for _ in range(3)] for _ in range(2)]
     grid = picture_grid(rows, gap=2)
@@ -24,10 +24,10 @@ def test_grid_places_every_picture() -> None:
     assert (grid[4:6] == 255).all()
 
 
-def test_uneven_grids_are_refused() -> None:
+def test_uneven_grids_are_rejected() -> None:
     a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)
     for rows in ([[a], [a, a]], [[a, b]], []):
-        with pytest.raises(ValueError, match="rows of equal length and pictures of one size"):
+        with pytest.raises(ValueError, match="rows of equal length"):
             picture_grid(rows)
 
 
@@ -41,7 +41,7 @@ def test_a_person_goes_through_all_four_networks() -> None:
     assert np.isfinite(score)
 
 
-def test_the_first_look_has_people_beside_their_landmarks() -> None:
+def test_the_first_samples_show_people_with_their_landmarks() -> None:
     people = [record for _, record in itertools.islice(read_videos(bundled_heads(), "heldout"), 2)]
     grid = first_look.first_look_grid(people)
     assert grid.shape == (2 * 130 - 2, 6 * 130 - 2, 3)
@@ -49,7 +49,7 @@ def test_the_first_look_has_people_beside_their_landmarks() -> None:
     assert 0.7 < (drawn.sum(-1) == 0).mean() < 0.99  # lines on black
 
 
-def test_command_line_writes_a_picture_with_its_record(
+def test_command_line_writes_a_image_with_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first_look, "Networks", lambda image_size: Networks(image_size=32, base_width=4))
@@ -62,7 +62,7 @@ def test_command_line_writes_a_picture_with_its_record(
     assert "untrained, so it is noise" in capsys.readouterr().out
 
 
-def test_command_line_refuses_an_unknown_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_rejects_an_unknown_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         first_look.main(["--out", str(tmp_path), "--image-size", "100"])
     assert "image_size must be one of" in capsys.readouterr().err

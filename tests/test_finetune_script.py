@@ -78,14 +78,14 @@ def test_one_person_and_many(folder: Path) -> None:
         "--out", str(folder / "one"), "--preview",
     )  # fmt: skip
     assert (code, said.splitlines()) == (
-        0, ["1 finished", f"  ada: {folder}/one/ada.safetensors, from 3 of 3 pictures"],
+        0, ["1 finished", f"  ada: {folder}/one/ada.safetensors, from 3 of 3 images"],
     ), err  # fmt: skip
     assert "person" not in err, "a bar belongs on a terminal"
     assert (folder / "one" / "previews" / "ada" / "000002.png").exists()
     with (folder / "people.csv").open("w", newline="") as file:
         rows = [["wall", "photos/wall", "none"], *([n, f"photos/{n}", f"{n}.consent.json"] for n in ("ada", "bob"))]
         csv.writer(file).writerows([["name", "shots", "consent"], *rows])
-    many = [*meta, "--manifest", str(folder / "people.csv"), "--out", str(folder / "many")]
+    many = [*meta, "--people-file", str(folder / "people.csv"), "--out", str(folder / "many")]
     code, said, err = run(folder, *many)
     assert code == 1
     assert said.startswith("2 finished, 1 failed\n  wall: no face was found")
@@ -98,7 +98,7 @@ def test_one_person_and_many(folder: Path) -> None:
     assert (ada.notes["consent"]["basis"], ada.provenance.notes) == ("synthetic", "")
     code, said, _ = run(folder, *many)
     assert code == 1
-    assert said.startswith("0 finished, 2 were finished before, 1 failed")
+    assert said.startswith("0 finished, 2 were already finished, 1 failed")
     code, _, err = run(folder, *many, "--config.epochs=3")
     assert code == 1
     assert "ada.safetensors was made with other meta weights or settings: remove it, or choose another folder" in err
@@ -119,12 +119,12 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     why = dict(read_report(out)["robert"].left_out)
     assert said.splitlines() == [
         "1 finished",
-        f"  robert: {out}/robert.safetensors, from 3 of 4 pictures",
-        f"    left out: half.jpg: {why['half.jpg']}",
-        f"    left out: zw\\xfc.dng: {why['zwü.dng']}",
+        f"  robert: {out}/robert.safetensors, from 3 of 4 images",
+        f"    skipped: half.jpg: {why['half.jpg']}",
+        f"    skipped: zw\\xfc.dng: {why['zwü.dng']}",
     ]
-    assert why["half.jpg"].startswith("is damaged or cut off")
-    assert why["zwü.dng"].startswith("not read: .dng is none of .png, ")
+    assert why["half.jpg"].startswith("is damaged or truncated")
+    assert why["zwü.dng"].startswith("not read: .dng is not one of .png, ")
     assert (out / "robert.safetensors").stat().st_size < 100_000
     robert = load_avatar(out / "robert.safetensors", meta=tiny)
     assert (robert.provenance.consent, robert.provenance.notes) == (None, NOT_RECORDED)
@@ -133,10 +133,10 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
-        (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
-        (["--shots", "nowhere"], "th-jax finetune: there are no pictures at nowhere"),
-        (["--manifest", "nowhere.csv"], "there is no manifest at nowhere.csv"),
+        (["--shots", "x", "--people-file", "y"], "give either --shots, for one person, or --people-file, for many"),
+        (["--people-file", "y", "--name", "z"], "--name and --landmarks are for one person"),
+        (["--shots", "nowhere"], "th-jax finetune: there are no images at nowhere"),
+        (["--people-file", "nowhere.csv"], "there is no people file at nowhere.csv"),
         (
             ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
             "the config has no setting epoch; configs/finetune.py lists them. Did you mean",
@@ -150,21 +150,21 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--shots", "docs", "--set", "seed"], "a setting is changed by KEY=VALUE, not by 'seed'"),
         (
             ["--shots", "docs", *QUICK, "--config.early_stopping.from_shots=-1"],
-            "early stopping needs from_shots of at ",
+            "early stopping needs from_shots",
         ),
         (["--shots", "docs", "--max-shots", "0"], "argument --max-shots: must be 1 to 32, but is 0"),
         (["--shots", "docs", "--max-shots", "33"], "argument --max-shots: must be 1 to 32, but is 33"),
         (["--shots", "docs", "--feed-forward", "--compact", "int8"], "--compact is for what was trained"),
         (
             ["--shots", "docs", "--out", "/dev/null/x"],
-            "/dev/null/x cannot be made: /dev/null is no folder; choose another",
+            "cannot create /dev/null/x: /dev/null is not a folder",
         ),
-        (["--shots", "docs", "--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
+        (["--shots", "docs", "--out", "setup.cfg"], "cannot create setup.cfg: setup.cfg is not a folder"),
         (["--shots", "docs", "extra"], "unrecognized arguments: extra"),
-        (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
+        (["--shots", "docs", "--name", "../up"], "'../up' is not a valid avatar name"),
         (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
-        (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
-        (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
+        (["--shots", "docs", "--consent", "nowhere.json"], "invalid consent record: nowhere.json does not exist"),
+        (["--people-file", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
         (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
         (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
     ],
@@ -200,12 +200,12 @@ def test_configs_that_fit_no_fine_tuning() -> None:
     finetune.check_config(changed("early_stopping", from_shots=0))
     for config, message in (
         (changed("", adversary=-1.0), "'adversary' must be a number of at least 0, but is -1.0"),
-        (changed("losses", pixel=-1.0), "the loss weight pixel must be a finite number"),
+        (changed("losses", pixel=-1.0), "the loss weight pixel must be finite"),
         (changed("rounds", width=2), "at_once must be a multiple of width"),
-        (changed("early_stopping", held_out=1.5), "early stopping needs .* are 8, 1.5 and 3"),
-        (changed("early_stopping", patience=0), "early stopping needs .* are 8, 0.25 and 0"),
-        (changed("early_stopping", patient=1), "'patient' is no setting of the section early_stopping; did you mean"),
-        (changed("", note="x"), "'note' is no setting of a config of fine-tuning"),
+        (changed("early_stopping", held_out=1.5), "early stopping .* got 8, 1.5 and 3"),
+        (changed("early_stopping", patience=0), "early stopping .* got 8, 0.25 and 0"),
+        (changed("early_stopping", patient=1), "'patient' is not a setting of .*early_stopping; did you mean"),
+        (changed("", note="x"), "'note' is not a setting of"),
     ):
         with pytest.raises(ValueError, match=message):
             finetune.check_config(config)
@@ -237,11 +237,11 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
     asked: list[Any] = []
 
     def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:
-        asked.append(settings["how"])
+        asked.append(settings["finetuning"])
         raise finetune.Interrupted
         yield
 
-    monkeypatch.setattr(finetune, "enrol", stopped)
+    monkeypatch.setattr(finetune, "enroll", stopped)
     weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
     assert main_code(["--meta", weights, *arguments]) == 75

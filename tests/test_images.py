@@ -15,7 +15,7 @@ def test_every_byte_survives_the_round_trip() -> None:
     np.testing.assert_allclose(images.to_byte_scale(values), frames.astype(jnp.float32), atol=1e-4)
 
 
-def test_what_lies_outside_is_clipped() -> None:
+def test_out_of_range_values_are_clipped() -> None:
     extremes = jnp.array([-2.0, 2.0]).reshape(1, 1, 2, 1).repeat(3, -1)
     assert images.to_uint8(extremes)[0, 0, :, 0].tolist() == [0, 255]
 
@@ -25,6 +25,6 @@ def test_unit_range() -> None:
     assert images.unit_to_network_range(unit).ravel().tolist() == [-1.0, 0.0, 1.0]
 
 
-def test_float_frames_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"frames must be uint8 RGB in 0\.\.255, but came as float32"):
+def test_float_frames_are_rejected() -> None:
+    with pytest.raises(TypeError, match=r"uint8 RGB in 0\.\.255, got float32"):
         images.to_network_range.__wrapped__(jnp.zeros((1, 4, 4, 3)))

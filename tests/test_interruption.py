@@ -10,7 +10,7 @@ from th_jax.signals import StopRequest, interrupting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_handlers_come_back(number: signal.Signals) -> None:
+def test_a_signal_is_recorded_and_handlers_are_restored(number: signal.Signals) -> None:
     before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     with StopRequest() as stop:
         assert not stop.agreed(0)

@@ -48,7 +48,7 @@ def close(one: Any, other: Any) -> None:
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), one, other)
 
 
-def test_fine_tuning_within_somebodys_jit_and_vmap(weights: MetaWeights) -> None:
+def test_fine_tuning_inside_a_callers_jit_and_vmap(weights: MetaWeights) -> None:
     """Two people at once do not touch each other: who the second one is changes nothing of the first."""
     chunk = make_finetune_chunk(NETWORKS, LossWeights({}, pixel=1.0), OPTIMIZERS, steps=1)
 
@@ -64,7 +64,7 @@ def test_fine_tuning_within_somebodys_jit_and_vmap(weights: MetaWeights) -> None
     assert not all(np.allclose(leaf[0], leaf[1], atol=1e-3) for leaf in jax.tree.leaves(first))
 
 
-def test_rendering_within_somebodys_vmap_and_shard_map(weights: MetaWeights) -> None:
+def test_rendering_inside_a_callers_vmap_and_shard_map(weights: MetaWeights) -> None:
     shots = noise(2)
     points = np.random.default_rng(1).uniform(0.2, 0.8, (3, 68, 2)).astype(np.float32)
     avatars = jax.jit(jax.vmap(lambda one: feed_forward(NETWORKS, weights, one)))(shots)

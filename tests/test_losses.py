@@ -53,7 +53,7 @@ def test_matching() -> None:
     assert_golden("losses", "matching", for_the_discriminator, gradients_of={"video_vector"})
 
 
-def test_pixels_count_by_each_pictures_own_emphasis() -> None:
+def test_pixels_count_by_each_images_own_emphasis() -> None:
     """By hand: one place of four off by a half, three times as heavy as the others; and a half everywhere."""
     made, real = jnp.zeros((2, 2, 2, 3)), np.zeros((2, 2, 2, 3), np.float32)
     real[0, 0, 0], real[1] = 1.0, -1.0
@@ -101,12 +101,12 @@ def test_targets_pass_no_gradient() -> None:
 
 
 def test_a_weighted_network_without_features_is_named() -> None:
-    with pytest.raises(ValueError, match="gives vggface a weight, but its features were not given"):
+    with pytest.raises(ValueError, match="vggface, but its features are missing"):
         losses.content_loss({}, {}, weights={"vggface": 1.0})
 
 
 def test_layers_that_differ_are_named() -> None:
-    with pytest.raises(ValueError, match="must have the same layers on both sides"):
+    with pytest.raises(ValueError, match="same layers on both sides"):
         losses.feature_matching_loss([jnp.ones((1, 2, 2, 3))], [jnp.ones((1, 4, 4, 3))])
 
 
@@ -120,5 +120,5 @@ def test_presets_hold_the_published_numbers() -> None:
         10,
     )
     assert (embedded.content, embedded.feature_matching, embedded.matching) == ({"vgg16": 0.15}, 10, 10)
-    with pytest.raises(ValueError, match="no loss weights called 'icvc'; there are arxiv_v1, iccv, embedded"):
+    with pytest.raises(ValueError, match=r"unknown loss weights 'icvc'; .*arxiv_v1, iccv, embedded"):
         losses.loss_preset("icvc")

@@ -133,9 +133,9 @@ def test_landmark_images_to_look_at() -> None:
 @pytest.mark.parametrize(
     ("landmarks", "message"),
     [
-        (np.zeros((3, 68, 3), np.float32), r"must be \[P, 2\], but have the shape \[68, 3\]"),
-        (np.zeros((3, 5, 2), np.float32), "landmarks must be 68 iBUG points, or 70"),
-        ([np.zeros((68, 2), np.float32), np.zeros((70, 2), np.float32)], "one number of landmarks, but 68 and 70 came"),
+        (np.zeros((3, 68, 3), np.float32), r"must be \[P, 2\], got \[68, 3\]"),
+        (np.zeros((3, 5, 2), np.float32), "68 iBUG points"),
+        ([np.zeros((68, 2), np.float32), np.zeros((70, 2), np.float32)], "same number of landmarks, got 68 and 70"),
     ],
 )
 def test_landmarks_of_other_shapes(landmarks: Any, message: str) -> None:
@@ -144,5 +144,5 @@ def test_landmarks_of_other_shapes(landmarks: Any, message: str) -> None:
 
 
 def test_chunks_hold_a_frame() -> None:
-    with pytest.raises(ValueError, match="a chunk needs at least 1 frame, but chunk is 0"):
+    with pytest.raises(ValueError, match="chunk must be at least 1 frame, got 0"):
         render(NETWORKS, avatar(), points(2), chunk=0)

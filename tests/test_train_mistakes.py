@@ -119,8 +119,8 @@ def test_configs_that_fit_no_run(script: Any) -> None:
         (changed("", health_every=-1), "health_every must be at least 0, but is -1"),
         (changed("", epochs=-1.0), "a run needs steps or epochs above 0, but steps is 0 and epochs is -1.0"),
         (changed("episodes", batch_size=0), r"episodes\.batch_size must be at least 1, but is 0"),
-        (changed("episodes", flipp=True), "'flipp' is no setting of the section episodes; did you mean 'flip'"),
-        (changed("", log_evry=5), "'log_evry' is no setting of a config of meta-learning; did you mean 'log_every'"),
+        (changed("episodes", flipp=True), "'flipp' is not a setting of the section episodes; did you mean 'flip'"),
+        (changed("", log_evry=5), "'log_evry' is not a setting of a config of meta-learning; did you mean 'log_every'"),
         (changed("", step=3), "step is a section of settings in configs/defaults.py, but is 3"),
         (
             {"seed": 0},

@@ -165,8 +165,8 @@ def test_dry_run_tells_what_would_run(folder: Path) -> None:
     [
         ("data.folder=nowhere", "nowhere"),
         ("networks.pool=max", "pool must be one of sum, mean"),
-        ("losses.preset=best", "there are no loss weights called 'best'"),
-        ("start_from=nobody", "nobody is neither released weights nor a run"),
+        ("losses.preset=best", "unknown loss weights 'best'"),
+        ("start_from=nobody", "nobody is neither a file of released weights nor a readable run"),
     ],
 )
 def test_settings_that_cannot_be_had_are_one_sentence(argument: str, message: str, folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_release_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 def test_another_network_does_not_go_on_from_a_run(folder: Path, whole_run: Path) -> None:
     code, _, err = run(folder, "--workdir", str(whole_run), "--config.networks.base_width=8", "--config.steps=8")
     assert code == 1
-    assert "is of another state" in err
+    assert "belongs to a different state" in err
     assert json.loads((whole_run / "config.json").read_text())["networks"]["base_width"] == 4
 
 

@@ -57,7 +57,7 @@ def forgiving_output() -> Iterator[None]:
         if output is not None:
             output.flush()
             if output.error is not None and not isinstance(output.error, BrokenPipeError):
-                print(f"the output could not be written: {output.error}", file=sys.stderr)
+                print(f"cannot write the output: {output.error}", file=sys.stderr)
         if errors is not None:
             errors.flush()
         sys.stdout, sys.stderr = before
@@ -73,4 +73,4 @@ def check_printed() -> None:
         raise OSError("there is no standard output to print to")
     sys.stdout.flush()
     if (error := getattr(sys.stdout, "error", None)) is not None:
-        raise OSError(f"the output could not be written: {error}")
+        raise OSError(f"cannot write the output: {error}")

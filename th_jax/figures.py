@@ -18,7 +18,7 @@ def picture_grid(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], *, gap: i
     shapes = {picture.shape for row in rows for picture in row}
     if len(shapes) != 1 or len({len(row) for row in rows}) != 1:
         raise ValueError(
-            f"a grid needs rows of equal length and pictures of one size, but has rows of {[len(row) for row in rows]} "
+            f"a grid needs rows of equal length and images of one size, got rows of {[len(row) for row in rows]} "
             f"with sizes {sorted(shapes)}"
         )
     height, width, _ = shapes.pop()

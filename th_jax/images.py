@@ -13,8 +13,8 @@ def to_network_range(frames: UInt8[Array, "*batch H W 3"]) -> Float[Array, "*bat
     """
     if frames.dtype != jnp.uint8:
         raise TypeError(
-            f"frames must be uint8 RGB in 0..255, but came as {frames.dtype}; convert float pictures with "
-            "`np.rint(255 * picture).astype(np.uint8)` first"
+            f"frames must be uint8 RGB in 0..255, got {frames.dtype}; convert float images with `np.rint(255 * "
+            "image).astype(np.uint8)` first"
         )
     return frames.astype(jnp.float32) * (2.0 / 255.0) - 1.0
 

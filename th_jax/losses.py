@@ -37,7 +37,7 @@ def content_loss(
     total = jnp.zeros((), jnp.float32)
     for network, weight in weights.items():
         if network not in generated or network not in real:
-            raise ValueError(f"the content loss gives {network} a weight, but its features were not given")
+            raise ValueError(f"the content loss has a weight for {network}, but its features are missing")
         total += weight * sum(_layer_distances(generated[network], real[network], f"features of {network}"))
     return total
 
@@ -108,9 +108,7 @@ def matching_loss(moving: Float[Array, "B N"], target: Float[Array, "B N"]) -> S
 
 def _layer_distances(moving: Features, target: Features, what: str) -> list[Scalar]:
     if len(moving) != len(target) or any(a.shape != b.shape for a, b in zip(moving, target, strict=False)):
-        raise ValueError(
-            f"{what} must have the same layers on both sides, but have {_shapes(moving)} and {_shapes(target)}"
-        )
+        raise ValueError(f"{what} must have the same layers on both sides, got {_shapes(moving)} and {_shapes(target)}")
     return [
         jnp.mean(jnp.abs(a.astype(jnp.float32) - jax.lax.stop_gradient(b).astype(jnp.float32)))
         for a, b in zip(moving, target, strict=True)
@@ -152,11 +150,11 @@ class LossWeights:
         numbers = {**self.content, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "content"}}
         for name, weight in numbers.items():
             if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"the loss weight {name} must be a finite number of at least 0, but is {weight}")
+                raise ValueError(f"the loss weight {name} must be finite and at least 0, got {weight}")
         for name, least in (("face_size", 16), ("content_size", 0)):
             size = getattr(self, name)
             if not isinstance(size, int) or size < least or size % 16:
-                raise ValueError(f"{name} must be a multiple of 16 of at least {least} pixels, but is {size}")
+                raise ValueError(f"{name} must be a multiple of 16 and at least {least} pixels, got {size}")
 
 
 LOSS_PRESETS: dict[str, LossWeights] = {
@@ -176,7 +174,7 @@ def loss_preset(preset: str, **changes: Any) -> LossWeights:
         ValueError: if the preset or a weight is unknown, or a weight is negative or not finite.
     """
     if preset not in LOSS_PRESETS:
-        raise ValueError(f"there are no loss weights called {preset!r}; there are {', '.join(LOSS_PRESETS)}")
+        raise ValueError(f"unknown loss weights {preset!r}; expected one of {', '.join(LOSS_PRESETS)}")
     return changed_losses(LOSS_PRESETS[preset], changes)
 
 
@@ -188,8 +186,8 @@ def changed_losses(weights: LossWeights, changes: Mapping[str, Any]) -> LossWeig
     """
     known = [entry.name for entry in fields(LossWeights)]
     if unknown := sorted(set(changes) - set(known)):
-        raise ValueError(f"there is no loss weight called {unknown[0]!r}; there are {', '.join(known)}")
+        raise ValueError(f"unknown loss weight {unknown[0]!r}; expected {', '.join(known)}")
     try:
         return replace(weights, **changes)
     except TypeError as error:
-        raise ValueError(f"loss weights must be numbers, and content one for each network: {error}") from error
+        raise ValueError(f"loss weights must be numbers, and content must have one per network: {error}") from error

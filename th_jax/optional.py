@@ -19,7 +19,7 @@ def load_backend(module: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{purpose} needs the package of the module {module!r}: {EXTRA_HINT}") from error
+        raise ImportError(f"{purpose} requires the module {module!r}: {EXTRA_HINT}") from error
 
 
 def pillow() -> ModuleType:
@@ -28,7 +28,7 @@ def pillow() -> ModuleType:
     Raises:
         ImportError: if the extra `video` is not installed.
     """
-    return load_backend("PIL.Image", "reading pictures and writing GIF")
+    return load_backend("PIL.Image", "reading images and writing GIF")
 
 
 def pyav() -> ModuleType:

@@ -124,7 +124,7 @@ def _in_chunks(
     program: Callable[[Float32[np.ndarray, "B P 2"]], Array], landmarks: Iterable[AnyArray], chunk: int
 ) -> Iterator[np.ndarray]:
     if chunk < 1:
-        raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
+        raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
     return _generated(program, _padded(landmarks, chunk))
 
 
@@ -148,9 +148,11 @@ def _padded(landmarks: Iterable[AnyArray], chunk: int) -> Iterator[tuple[np.ndar
     while taken := [np.asarray(points, np.float32) for points in itertools.islice(rest, chunk)]:
         for points in taken:
             if points.ndim != 2 or points.shape[1] != 2:
-                raise ValueError(f"landmarks of a frame must be [P, 2], but have the shape {list(points.shape)}")
+                raise ValueError(f"landmarks of a frame must be [P, 2], got {list(points.shape)}")
             check_point_count(len(points))
             shape = shape or points.shape
             if points.shape != shape:
-                raise ValueError(f"a clip has one number of landmarks, but {shape[0]} and {len(points)} came")
+                raise ValueError(
+                    f"all frames of a clip need the same number of landmarks, got {shape[0]} and {len(points)}"
+                )
         yield np.stack(taken + taken[-1:] * (chunk - len(taken))), len(taken)

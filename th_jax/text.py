@@ -1,4 +1,4 @@
-"""Decoding of user-provided text files: UTF-8 with or without a byte-order mark."""
+"""Text from untrusted sources: UTF-8 files with or without a byte-order mark, and characters that terminals interpret."""
 
 import os
 from pathlib import Path
@@ -28,6 +28,15 @@ def utf8(content: bytes, *, name: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{name} is no text in UTF-8 (the first trouble is in line {line}): save it as UTF-8"
-        ) from None
+        raise ValueError(f"{name} is not valid UTF-8 (first error in line {line}): save it as UTF-8") from None
+
+
+def escape_control_chars(text: str, *, most: int | None = None) -> str:
+    """Escape unprintable characters as in Python literals, so that text from a file cannot control a terminal.
+
+    Args:
+        text: untrusted text, such as a file name; line breaks are escaped too.
+        most: maximum number of characters before escaping, by default unlimited; longer text ends in "...".
+    """
+    cut = text if most is None or len(text) <= most else text[:most] + "..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)

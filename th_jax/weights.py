@@ -54,7 +54,7 @@ def with_mean_pooling(networks: Networks, weights: MetaWeights) -> tuple[Network
         ValueError: if the networks already pool by mean.
     """
     if networks.pool == "mean":
-        raise ValueError("these networks pool by mean already")
+        raise ValueError("these networks already use mean pooling")
     synthesis, discriminator = weights
     dense = dict(synthesis.params["projection"]["dense"])
     kernel = dense["kernel"]
@@ -137,8 +137,8 @@ def load_pretrained(name: str, *, perceptual: Path | None = None, only_generate:
     """
     if name not in bundled_names():
         raise PretrainedError(
-            f"no pretrained weights are called {name!r}; bundled are: {', '.join(bundled_names()) or 'none'}; "
-            "th_jax.load_meta opens a file or a run's folder"
+            f"unknown pretrained weights {name!r}; bundled weights: {', '.join(bundled_names()) or 'none'}; "
+            "th_jax.load_meta opens a file or a run folder"
         )
     return load_meta(_PRETRAINED / f"{name}.safetensors", perceptual=perceptual, only_generate=only_generate)
 
@@ -161,7 +161,7 @@ def load_meta(
     """
     if str(path).endswith(".safetensors") or Path(path).is_file():
         if step is not None:
-            raise PretrainedError(f"{path} is one file: only a run's folder has steps to choose from")
+            raise PretrainedError(f"{path} is a single file: only a run folder has steps to choose from")
         meta = _load_file(Path(path))
     elif str(path) in bundled_names() and not Path(path).exists():
         meta = _load_file(_PRETRAINED / f"{path}.safetensors")
@@ -172,7 +172,7 @@ def load_meta(
     names = meta.description.get("perceptual")
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name in NETWORKS for name in names):
         raise PretrainedError(
-            f"{path} must name perceptual networks of {', '.join(NETWORKS)}, but names {str(names)[:80]!r}"
+            f"{path} must list perceptual networks out of {', '.join(NETWORKS)}, got {str(names)[:80]!r}"
         )
     return dataclasses.replace(meta, perceptual=load_perceptual(names, folder=perceptual))
 
@@ -207,9 +207,9 @@ def save_meta(
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise PretrainedError(f"released weights are named .safetensors, but {path} was asked for")
+        raise PretrainedError(f"the file name of released weights must end in .safetensors, got {path}")
     text = _description_text(networks, perceptual, description, dtype)
-    _check_shapes("these weights are", leaves_by_name(weights), networks)
+    _check_shapes("these weights", leaves_by_name(weights), networks)
     rounded = MetaWeights(*(_rounded(state, dtype) for state in weights))
     tensors = {
         name: np.asarray(leaf, np.float32 if _STATS in name else dtype)
@@ -219,7 +219,7 @@ def save_meta(
         tensors |= _table_tensors(table_rows, row_ids, networks.plan.embedding, dtype)
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise PretrainedError(f"{name} is not finite in {tensor.dtype.name}: nothing was written")
+            raise PretrainedError(f"{name} is not finite in {tensor.dtype.name}; nothing was written")
     return write_described(path, tensors, text, file_format=FORMAT)
 
 
@@ -234,16 +234,20 @@ def _load_file(path: Path) -> MetaModel:
     try:
         tensors, description, digest = read_described(path, file_format=FORMAT)
     except AlteredError as error:
-        raise PretrainedError(f"{error}; fetch it again") from error
+        raise PretrainedError(f"{error}; download it again") from error
     except TensorFileError as error:
         raise PretrainedError(str(error)) from error
     if missing := [key for key in ("name", "perceptual") if key not in description]:
-        raise PretrainedError(f"{path} does not say its {' and '.join(missing)}: these are no released weights")
+        raise PretrainedError(
+            f"{path} is not a file of released weights: {' and '.join(missing)} missing in its description"
+        )
     if not _NAME.fullmatch(str(description["name"])):
-        raise PretrainedError(f"{path} is called {str(description['name'])[:100]!a}: use up to 200 characters of text")
-    networks = _networks(path, description)
+        raise PretrainedError(
+            f"{path} has the invalid name {str(description['name'])[:100]!a}: expected up to 200 printable characters"
+        )
+    networks = networks_of(path, description)
     rows, ids = tensors.pop(_TABLE_ROWS, None), tensors.pop(_TABLE_IDS, None)
-    weights = _weights(f"{path} holds", tensors, networks)
+    weights = _weights(f"the weights in {path}", tensors, networks)
     _check_table(path, rows, ids, networks.plan.embedding)
     return MetaModel(
         networks=networks,
@@ -261,15 +265,15 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
         with Checkpoints(f"{os.fspath(workdir)}/checkpoints", read_only=True) as checkpoints:
             leaves, record = checkpoints.read(["averaged/", "weights/discriminator/"], step=step)
     except CheckpointError as error:
-        bundled = f"; bundled weights are: {', '.join(bundled_names()) or 'none'}" if "/" not in str(workdir) else ""
-        message = f"{workdir} is neither released weights nor a run that can be opened: {error}{bundled}"
+        bundled = f"; bundled weights: {', '.join(bundled_names()) or 'none'}" if "/" not in str(workdir) else ""
+        message = f"{workdir} is neither a file of released weights nor a readable run folder: {error}{bundled}"
         raise PretrainedError(message) from error
     config = record.get("config")
     if not isinstance(config, dict) or not {"networks", "perceptual"} <= set(config):
         raise PretrainedError(f"{workdir} was saved without the config sections networks and perceptual")
-    networks = _networks(workdir, config)
+    networks = networks_of(workdir, config)
     named = {re.sub("^averaged/", "synthesis/", name.removeprefix("weights/")): leaf for name, leaf in leaves.items()}
-    averaged, discriminator = _weights(f"the checkpoint in {workdir} holds", named, networks)
+    averaged, discriminator = _weights(f"the weights of the checkpoint in {workdir}", named, networks)
     with jax.default_matmul_precision("highest"):  # whatever the caller's precision: each sigma must fit its kernel
         settled = power_iterate(averaged.params, averaged.spectral_stats, iterations=POWER_ITERATIONS)
     weights = MetaWeights(NetworkState(averaged.params, settled), discriminator)
@@ -286,13 +290,13 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
 
 def _description_text(networks: Networks, perceptual: Sequence[str], description: Mapping[str, Any], dtype: str) -> str:
     if missing := [key for key in _REQUIRED if not description.get(key)]:
-        raise PretrainedError(f"released weights must be described; {', '.join(missing)} is missing")
+        raise PretrainedError(f"the description of released weights is incomplete: {', '.join(missing)} missing")
     if not _NAME.fullmatch(str(description["name"])):
-        raise PretrainedError(f"a name must be up to 200 characters of text, but is {str(description['name'])[:100]!a}")
+        raise PretrainedError(f"a name must be up to 200 printable characters, got {str(description['name'])[:100]!a}")
     if taken := sorted(set(description) & set(_OWN_KEYS)):
-        raise PretrainedError(f"the description has its own {', '.join(taken)}: use another name")
+        raise PretrainedError(f"reserved keys in the description: {', '.join(taken)}; rename them")
     if unknown := [name for name in perceptual if name not in NETWORKS]:
-        raise PretrainedError(f"there is no perceptual network called {unknown[0]!r}; there are {', '.join(NETWORKS)}")
+        raise PretrainedError(f"unknown perceptual network {unknown[0]!r}; expected one of {', '.join(NETWORKS)}")
     own = {
         "version": __version__, "networks": dataclasses.asdict(networks), "perceptual": list(perceptual), "dtype": dtype
     }  # fmt: skip
@@ -310,12 +314,12 @@ def _rounded(state: NetworkState, dtype: str) -> NetworkState:
 
 def _table_tensors(rows: Any, ids: Sequence[str] | None, width: int, dtype: str) -> dict[str, np.ndarray]:
     if rows is None or ids is None or len(rows) != len(ids) or rows.shape[1] != width:
-        came = "no rows" if rows is None else f"rows of {list(rows.shape)}"
+        found = "no rows" if rows is None else f"rows of {list(rows.shape)}"
         raise PretrainedError(
-            f"a table needs one id a row and rows of {width} numbers, but {came} and {len(ids or ())} ids came"
+            f"a table needs one ID per row and rows of {width} numbers, got {found} and {len(ids or ())} IDs"
         )
     if not all(re.fullmatch(r"[0-9a-f]{64}", row_id) for row_id in ids):
-        raise PretrainedError("a row's id must be the SHA-256 of its video id, in hexadecimal")
+        raise PretrainedError("a row's ID must be the SHA-256 of its video ID, in hexadecimal")
     digests = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(len(ids), 32)
     with np.errstate(over="ignore"):
         return {_TABLE_ROWS: np.asarray(rows).astype(dtype), _TABLE_IDS: digests}
@@ -327,16 +331,23 @@ def _check_table(path: Path, rows: np.ndarray | None, ids: np.ndarray | None, wi
         return
     whole = rows is not None and rows.dtype.kind == "f" and rows.ndim == 2 and rows.shape[1] == width
     if not whole or ids is None or ids.dtype != np.uint8 or rows is None or ids.shape != (len(rows), 32):
-        raise PretrainedError(f"{path} holds a table of videos that is none: rows of {width} numbers, ids of 32 bytes")
+        raise PretrainedError(
+            f"{path} has an invalid video table: expected rows of {width} numbers and IDs of 32 bytes"
+        )
 
 
-def _networks(path: str | Path, settings: Mapping[str, Any]) -> Networks:
+def networks_of(path: str | Path, description: Mapping[str, Any]) -> Networks:
+    """Build the networks that a file's description names.
+
+    Raises:
+        PretrainedError: if this version does not support them.
+    """
     try:
-        networks = Networks.from_settings(settings["networks"])
-        networks.shapes()  # settings of the right types but invalid values fail here
+        networks = Networks.from_settings(description["networks"])
+        networks.shapes_of("generator")  # settings of the right types but invalid values fail here
         return networks
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise PretrainedError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
+        raise PretrainedError(f"{path} needs networks that th_jax {__version__} does not support: {error}") from error
 
 
 def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -> MetaWeights:
@@ -346,9 +357,9 @@ def _weights(what: str, tensors: Mapping[str, np.ndarray], networks: Networks) -
     return jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(leaves))
 
 
-def _check_shapes(what: str, came: Mapping[str, Any], networks: Networks) -> None:
+def _check_shapes(what: str, found: Mapping[str, Any], networks: Networks) -> None:
     wanted = leaves_by_name(networks.shapes())
-    for name in [*wanted, *came]:
-        want, have = (list(tree[name].shape) if name in tree else "not there" for tree in (wanted, came))
+    for name in [*wanted, *found]:
+        want, have = (list(tree[name].shape) if name in tree else "missing" for tree in (wanted, found))
         if want != have:
-            raise PretrainedError(f"{what} not those of {networks}: {name[:100]!r} must be {want}, but is {have}")
+            raise PretrainedError(f"{what} do not fit {networks}: {name[:100]!r} must be {want}, but is {have}")

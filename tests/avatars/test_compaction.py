@@ -1,4 +1,4 @@
-"""Avatars that somebody else made are made compact, or refused in one sentence."""
+"""`th-jax compress` on avatars from elsewhere: compact files, or one-line errors."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, nam
 
 
 def full_avatar(folder: Path, **changes: Any) -> Path:
-    """An avatar of noise with a generator of its own, whose description says something else; `...` leaves a field out."""
+    """A random full avatar with a changed description; `...` removes a field."""
     meta = valid_files.meta()
     read = load_avatar(valid_files.avatar(folder), meta=meta)
     tensors = named_leaves(feed_forward_with(meta, read.avatar.adain)) | {"landmarks": read.landmarks}
@@ -26,16 +26,13 @@ def full_avatar(folder: Path, **changes: Any) -> Path:
     ("changes", "message"),
     [
         *(
-            ({"meta": meta}, "does not name the meta weights that it needs or was made from: it was changed")
+            ({"meta": meta}, "does not name the meta weights")
             for meta in ("abc", [], {"name": "tiny"}, {"name": 1, "digest": 2}, {"name": "tiny", "digest": "a"}, ...)
         ),
-        *(
-            ({"provenance": provenance}, "this avatar does not say what it was made of")
-            for provenance in (..., None, [], "abc", {})
-        ),
+        *(({"provenance": provenance}, "no valid provenance record") for provenance in (..., None, [], "abc", {})),
     ],
 )
-def test_an_avatar_that_does_not_say_what_it_is(
+def test_an_avatar_without_valid_provenance(
     tmp_path: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, meta = full_avatar(tmp_path, **changes), valid_files.meta_weights(tmp_path)
@@ -51,27 +48,27 @@ def test_meta_weights_that_are_not_named_may_be_any_that_fit(tmp_path: Path) -> 
         assert save_compact(tmp_path / "small.safetensors", loaded, meta=meta).frames == 1
         assert load_avatar(tmp_path / "small.safetensors", meta=meta).made_of == loaded.made_of
     other = load_avatar(full_avatar(tmp_path, meta={"name": "tiny", "digest": "0" * 64}))
-    with pytest.raises(AvatarError, match=r"was made from the meta weights 'tiny' \(0{64}\), but 'tiny' \("):
+    with pytest.raises(AvatarError, match=r"meta weights 'tiny' \(0{64}\), but got 'tiny' \("):
         save_compact(tmp_path / "small.safetensors", other, meta=meta)
 
 
 def test_a_small_avatar_is_not_made_compact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A feed-forward one would become 100 times as large, and a compact one's loss would be measured on what is lost."""
+    """A feed-forward one would become 100 times as large, and a compact one has already lost quality."""
     weights = str(valid_files.meta_weights(tmp_path))
     fast, small, again = valid_files.avatar(tmp_path), tmp_path / "small.safetensors", tmp_path / "again.safetensors"
     full = full_avatar(tmp_path, meta={"name": "tiny", "digest": valid_files.meta().digest})
     assert main([str(full), "--meta", weights, "--out", str(small)]) == 0
     for path, kind in ((fast, "feed_forward"), (small, "compact")):
         assert main([str(path), "--meta", weights, "--out", str(again)]) == 1
-        assert f"this is a {kind} avatar, which is small already" in capsys.readouterr().err
+        assert f"expected a full avatar, got a {kind} one" in capsys.readouterr().err
         assert not again.exists()
 
 
-def test_a_place_where_nothing_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Found before weights are asked for."""
+def test_an_output_that_cannot_be_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before weights are needed."""
     for out, message in (
-        ("/dev/null/x.safetensors", "/dev/null/x.safetensors cannot be made: /dev/null is no folder"),
-        (str(tmp_path / "no" / "x.safetensors"), "no does not exist: make it first"),
+        ("/dev/null/x.safetensors", "cannot create /dev/null/x.safetensors: /dev/null is not a folder"),
+        (str(tmp_path / "no" / "x.safetensors"), "no does not exist"),
     ):
         assert main(["a.safetensors", "--meta", "nowhere", "--out", out]) == 1
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""People to avatars on disk: one alone is as one of many, failures stay with whom they concern, nothing finished is lost."""
+"""Fine-tuning of many people: equal to one at a time, isolated failures, and no loss of finished avatars."""
 
 import gc
 import hashlib
@@ -12,9 +12,9 @@ import pytest
 from tiny_enrollment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
 
 from th_jax.avatars import enroll as enrolling
-from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
+from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.file import load_avatar
-from th_jax.avatars.output import EnrolmentError, Report, Saving, read_report, unfinished
+from th_jax.avatars.output import EnrollmentError, Report, Saving, read_report, unfinished
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
@@ -23,7 +23,7 @@ from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance.record import read_sidecar
 
 
-def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) -> None:
+def test_one_equals_one_of_many_and_failures_are_isolated(tmp_path: Path) -> None:
     many = make(tmp_path / "many", "faceless", "ada", "broken", "bob", "unlucky", preview=True)
     alone = make(tmp_path / "alone", "bob")
     assert many["bob"].digest == alone["bob"].digest
@@ -43,7 +43,7 @@ def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) 
     assert drawn == ["000000.png", "000002.png", "000003.png"]
     shown, _ = read_sidecar(tmp_path / "many" / "previews" / "ada" / "000002.png")
     assert (shown.kind, shown.weights, len(shown.inputs)) == (Kind.COMPOSITE, {"tiny": "0" * 64}, 3)
-    assert shown.notes == f"ada after 2 steps of fine-tuning, beside pictures of them; {NOT_RECORDED}"
+    assert shown.notes == f"ada after 2 fine-tuning steps, next to the source images; {NOT_RECORDED}"
     assert read_report(tmp_path / "many") == many
     loaded = load_avatar(tmp_path / "many" / "ada.safetensors")
     assert loaded.notes["steps"] == 3
@@ -52,8 +52,8 @@ def test_one_alone_is_as_one_of_many_and_failures_are_their_own(tmp_path: Path) 
     assert len(loaded.provenance.inputs) == 3
 
 
-def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
-    """Record to avatar, a picture too many is that person's failure, no record is said, and a change of mind is noticed."""
+def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
+    """From record to avatar; an extra image fails only that person, a missing record is stated, and revocation is noticed."""
     for name in ("ada", "eve"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg").write_bytes(name.encode())
@@ -63,9 +63,9 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
     asked.append(PersonRequest("bob", Path("bob")))
     saving = Saving(tmp_path / "out")
-    done = {o.name: o for o in enrol(meta(), asked, saving, how=None, report=Report(tmp_path / "out"))}
+    done = {o.name: o for o in enroll(meta(), asked, saving, finetuning=None, report=Report(tmp_path / "out"))}
     assert (done["ada"].status, done["bob"].status, done["eve"].status) == ("finished", "finished", "failed")
-    assert "1 of 2 files of" in done["eve"].reason
+    assert "1 of 2 files in" in done["eve"].reason
     assert not saving.avatar("eve").exists()
     ada, bob = (load_avatar(saving.avatar(name), meta=meta()) for name in ("ada", "bob"))
     record = read_consent(tmp_path / "ada.consent.json")
@@ -74,7 +74,7 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
     assert unfinished(asked, saving) == [asked[1]]
     for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
-        with pytest.raises(EnrolmentError, match=r"was made with another consent record, or with none: remove it"):
+        with pytest.raises(EnrollmentError, match="another consent record"):
             unfinished([other], saving)
     facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
     shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
@@ -84,17 +84,17 @@ def test_each_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert (read_sidecar(drawn)[0].consent, read_sidecar(drawn)[0].ingredients) == (record.digest, signed)
     revoke_consent(tmp_path / "ada.consent.json")
     assert unfinished([asked[0]], saving) == []
-    again = list(enrol(meta(), [asked[0]], Saving(tmp_path / "new"), how=None, report=Report(tmp_path / "new")))
+    again = list(enroll(meta(), [asked[0]], Saving(tmp_path / "new"), finetuning=None, report=Report(tmp_path / "new")))
     assert [(o.status, o.reason.split(" on ")[0]) for o in again] == [("failed", "this consent was revoked")]
 
 
-def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
     report = Report(tmp_path)
-    everybody = enrol(
+    everybody = enroll(
         meta(),
         people("ada", "bob", "eve"),
         Saving(tmp_path),
-        how=HOW,
+        finetuning=HOW,
         report=report,
         stop=lambda: bool(report.outcomes),
     )
@@ -107,7 +107,7 @@ def test_who_asks_to_stop_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -> None:
-    fast = make(tmp_path / "fast", "ada", how=None)["ada"]
+    fast = make(tmp_path / "fast", "ada", finetuning=None)["ada"]
     assert (fast.status, fast.steps) == ("finished", 0)
     assert load_avatar(tmp_path / "fast" / "ada.safetensors", meta=meta()).kind == "feed_forward"
     assert (tmp_path / "fast" / "ada.safetensors").stat().st_size < 100_000
@@ -126,17 +126,21 @@ def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:
     write_image(shots / "0.png", frame, provenance=Provenance(kind=Kind.GENERATED))
     write_image(shots / "1.png", frame, provenance=Provenance(kind=Kind.REAL_CROP))
     asked = [PersonRequest("eve", shots)]
-    assert [o.status for o in enrol(meta(), asked, Saving(tmp_path), how=None, report=Report(tmp_path))] == ["finished"]
+    assert [o.status for o in enroll(meta(), asked, Saving(tmp_path), finetuning=None, report=Report(tmp_path))] == [
+        "finished"
+    ]
     (kept,) = load_avatar(tmp_path / "eve.safetensors", meta=meta()).provenance.ingredients
     assert (kept.role, kept.file) == (Role.SHOT, hashlib.sha256((shots / "0.png").read_bytes()).hexdigest())
     assert kept.archive is not None
 
 
-@pytest.mark.parametrize("how", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"])
+@pytest.mark.parametrize(
+    "finetuning", [None, pytest.param(HOW, marks=pytest.mark.slow)], ids=["feed_forward", "fine_tuned"]
+)
 def test_memory_does_not_grow_with_the_people(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finetuning | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finetuning: Finetuning | None
 ) -> None:
-    """Nobody's pictures are read more than one person ahead, and nobody's are kept when the avatar is written."""
+    """Images are read one person ahead at most, and released when the avatar is written."""
     reader: list[Any] = []
     split: list[Any] = []
     original = enrolling._Reader
@@ -152,7 +156,9 @@ def test_memory_does_not_grow_with_the_people(
 
     monkeypatch.setattr(enrolling, "_Reader", Watched)
     most = alive = 0
-    for number, _ in enumerate(enrol(meta(), people(*"abcdefgh"), Saving(tmp_path), how=how, report=Report(tmp_path))):
+    for number, _ in enumerate(
+        enroll(meta(), people(*"abcdefgh"), Saving(tmp_path), finetuning=finetuning, report=Report(tmp_path))
+    ):
         gc.collect()
         most = max(most, len(reader[0].read))
         alive = max(alive, sum(frames() is not None for frames in split))
@@ -161,8 +167,8 @@ def test_memory_does_not_grow_with_the_people(
     assert alive <= 1
 
 
-def test_whoever_waits_shares_the_meta_weights_generator() -> None:
-    """Many people may wait in a round: a start is as large as its AdaIN parameters."""
+def test_waiting_people_share_the_meta_generator() -> None:
+    """Many people may wait in a round: a starting avatar is as large as its AdaIN parameters."""
     shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
@@ -170,16 +176,16 @@ def test_whoever_waits_shares_the_meta_weights_generator() -> None:
     assert np.abs(np.asarray(start.adain)).max() > 0
 
 
-def test_without_face_models_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no failure of the people; whoever has landmarks by hand needs no models."""
+def test_missing_face_models_are_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not reported as the people's failure; hand-marked landmarks need no models."""
 
     def missing() -> None:
         raise FileNotFoundError("dlib's models are not installed")
 
     monkeypatch.setattr(enrolling, "check_face_models", missing)
-    with pytest.raises(FileNotFoundError, match="models are not installed"):
-        make(tmp_path, "ada", "bob", how=None)
+    with pytest.raises(FileNotFoundError, match="not installed"):
+        make(tmp_path, "ada", "bob", finetuning=None)
     assert not list(tmp_path.glob("*"))
     marked = [PersonRequest("mona", Path("mona"), landmarks=Path("mona.txt"))]
-    (done,) = enrol(meta(), marked, Saving(tmp_path), how=None, report=Report(tmp_path))
+    (done,) = enroll(meta(), marked, Saving(tmp_path), finetuning=None, report=Report(tmp_path))
     assert done.status == "finished"

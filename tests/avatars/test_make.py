@@ -1,4 +1,4 @@
-"""The library's short way: images to an avatar that saves and renders itself, by the preset of its meta weights."""
+"""The short API: images to an avatar that saves and renders itself, with the preset of its meta weights."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def noise(*, size: int = 16, count: int = 2) -> Shots:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that need no frozen networks in place of the preset."""
+    """Settings without frozen networks, instead of the preset."""
     monkeypatch.setattr(make, "finetune_settings", lambda meta: dict(QUICK))
 
 
@@ -84,7 +84,7 @@ def test_a_folder_and_its_consent(meta: MetaModel, tmp_path: Path, monkeypatch: 
     avatar: LoadedAvatar = th_jax.finetune(meta, str(tmp_path / "ada"), consent=path, train=False)
     assert asked == [(tmp_path / "ada", 16)]
     assert (avatar.provenance.consent, avatar.notes["consent"]["basis"]) == (record.digest, "self")
-    with pytest.raises(ValueError, match="a consent record names files"):
+    with pytest.raises(ValueError, match="covers files"):
         th_jax.finetune(meta, noise(), consent=path)
     revoke_consent(path)
     with pytest.raises(ConsentError, match="revoked"):

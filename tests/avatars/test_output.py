@@ -1,4 +1,4 @@
-"""Who has an avatar already: of the same pictures and settings it is skipped, of others refused, in pieces made again."""
+"""Existing avatars: skipped if made with the same inputs, rejected if made with others, rebuilt if damaged."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_enrollment import make, meta, people, pictures  # noqa: F401 - a fixture
 
-from th_jax.avatars.enroll import enrol
+from th_jax.avatars.enroll import enroll
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import (
     REPORT_FILE,
-    EnrolmentError,
+    EnrollmentError,
     Outcome,
     Report,
     Saving,
@@ -31,23 +31,23 @@ def photos(folder: Path, *names: str) -> Path:
 
 def enrolled(saving: Saving, person: PersonRequest, *, max_shots: int | None = None) -> None:
     report = Report(saving.folder)
-    assert [o.status for o in enrol(meta(), [person], saving, how=None, max_shots=max_shots, report=report)] == [
-        "finished"
-    ]
+    assert [
+        o.status for o in enroll(meta(), [person], saving, finetuning=None, max_shots=max_shots, report=report)
+    ] == ["finished"]
 
 
-def test_what_is_finished_is_skipped_and_what_is_other_is_refused(tmp_path: Path) -> None:
+def test_finished_people_are_skipped_and_other_settings_rejected(tmp_path: Path) -> None:
     notes = {"request": request_digest(meta(), {"epochs": 3})}
     saving = Saving(tmp_path, notes=notes)
-    make(tmp_path, "ada", notes=notes, how=None)
+    make(tmp_path, "ada", notes=notes, finetuning=None)
     assert unfinished(people("ada", "bob"), saving) == people("bob")
     other = Saving(tmp_path, notes={"request": request_digest(meta(), {"epochs": 4})})
-    with pytest.raises(EnrolmentError, match=r"ada.safetensors was made with other meta weights or settings"):
+    with pytest.raises(EnrollmentError, match=r"ada.safetensors .* other meta weights or settings"):
         unfinished(people("ada"), other)
 
 
-def test_nobody_gets_somebody_elses_avatar(tmp_path: Path) -> None:
-    """Two folders of the same name, a picture more, a picture changed: each time the avatar is one of other pictures."""
+def test_no_person_gets_another_persons_avatar(tmp_path: Path) -> None:
+    """Another folder of the same name, an added image, and a changed image are all other images."""
     first, second = photos(tmp_path / "x" / "photos", "a", "b"), photos(tmp_path / "y" / "photos", "c")
     saving = Saving(tmp_path / "out")
     enrolled(saving, PersonRequest("photos", first))
@@ -56,17 +56,17 @@ def test_nobody_gets_somebody_elses_avatar(tmp_path: Path) -> None:
     for name, content in (("1", b"b"), ("2", b"a")):
         (renamed / f"{name}.jpg").write_bytes(content)
     assert unfinished([PersonRequest("photos", renamed)], saving) == [], "the same bytes are the same pictures"
-    refused = r"photos.safetensors was made from other pictures than those at .*: remove it, or choose another folder, or give"
+    refused = r"photos.safetensors was made from images other than those at .*: remove it, or choose another folder"
     for changed in (PersonRequest("photos", second), PersonRequest("photos", first, landmarks=second / "c.jpg")):
-        with pytest.raises(EnrolmentError, match=refused):
+        with pytest.raises(EnrollmentError, match=refused):
             unfinished([changed], saving)
     photos(first, "d")
-    with pytest.raises(EnrolmentError, match=refused):
+    with pytest.raises(EnrollmentError, match=refused):
         unfinished([PersonRequest("photos", first)], saving)
     (first / "d.jpg").unlink()
     assert unfinished([PersonRequest("photos", first)], saving) == []
     (first / "a.jpg").write_bytes(b"retouched")
-    with pytest.raises(EnrolmentError, match=refused):
+    with pytest.raises(EnrollmentError, match=refused):
         unfinished([PersonRequest("photos", first)], saving)
 
 
@@ -75,7 +75,7 @@ def test_another_number_of_shots_is_another_avatar(tmp_path: Path, made: int | N
     person, saving = PersonRequest("ada", photos(tmp_path / "ada", "a")), Saving(tmp_path / "out")
     enrolled(saving, person, max_shots=made)
     assert unfinished([person], saving, max_shots=made) == []
-    with pytest.raises(EnrolmentError, match="was made with another --max-shots or --compact"):
+    with pytest.raises(EnrollmentError, match="another --max-shots"):
         unfinished([person], saving, max_shots=asked)
 
 
@@ -83,28 +83,26 @@ def test_another_storage_is_another_avatar_and_32_shots_are_the_default(tmp_path
     person, saving = PersonRequest("ada", photos(tmp_path / "ada", "a")), Saving(tmp_path / "out")
     enrolled(saving, person)
     assert unfinished([person], saving, max_shots=32) == []
-    with pytest.raises(EnrolmentError, match="was made with another --max-shots or --compact"):
+    with pytest.raises(EnrollmentError, match="another --max-shots"):
         unfinished([person], saving._replace(compact="int8"))
 
 
-def test_an_avatar_in_pieces_is_made_again_and_another_kind_of_file_is_not_touched(tmp_path: Path) -> None:
+def test_a_damaged_avatar_is_rebuilt_and_other_files_are_kept(tmp_path: Path) -> None:
     saving = Saving(tmp_path)
-    make(tmp_path, "ada", "bob", how=None)
+    make(tmp_path, "ada", "bob", finetuning=None)
     whole = saving.avatar("ada").read_bytes()
     for left in (b"", b"not tensors", whole[: len(whole) // 2]):
         saving.avatar("ada").write_bytes(left)
         assert unfinished(people("ada", "bob"), saving) == people("ada")
-    assert make(tmp_path, "ada", how=None)["ada"].status == "finished"
+    assert make(tmp_path, "ada", finetuning=None)["ada"].status == "finished"
     write_described(saving.avatar("eve"), {"x": np.zeros(1)}, "{}", file_format="th_jax.meta/1")
-    with pytest.raises(
-        EnrolmentError, match=r"eve.safetensors is of the format 'th_jax.meta/1'.*choose another folder"
-    ):
+    with pytest.raises(EnrollmentError, match=r"eve.safetensors has the format 'th_jax.meta/1'.*choose another folder"):
         unfinished(people("eve"), saving)
 
 
-def test_a_line_that_a_kill_kept_from_the_report_is_written(tmp_path: Path) -> None:
-    """Between an avatar and its line a run can be killed; a later run says what became of the person."""
-    saving, made = Saving(tmp_path), make(tmp_path, "ada", "bob", "eve", how=None)
+def test_a_report_line_missing_after_a_kill_is_added(tmp_path: Path) -> None:
+    """A run can be killed between writing an avatar and its report line; a later run adds the line."""
+    saving, made = Saving(tmp_path), make(tmp_path, "ada", "bob", "eve", finetuning=None)
     lines = (tmp_path / REPORT_FILE).read_text().splitlines(keepends=True)
     (tmp_path / REPORT_FILE).write_text(lines[1])
     Report(tmp_path).add(Outcome("eve", "failed", "no face"))

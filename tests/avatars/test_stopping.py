@@ -1,4 +1,4 @@
-"""Shots that are held out choose the avatar: which are held out, what counts, when it ends."""
+"""Early stopping: which shots are held out, what is scored, and when it ends."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def shots(real: int, *, total: int) -> Shots:
 
 
 @pytest.mark.parametrize(("real", "total", "held"), [(8, 8, 2), (16, 32, 4), (32, 32, 8), (9, 32, 2)])
-def test_real_shots_are_parted(real: int, total: int, held: int) -> None:
+def test_real_shots_are_split(real: int, total: int, held: int) -> None:
     everything = shots(real, total=total)
     trained, held_out = split_shots(everything, StoppingSettings())
     assert held_out is not None
@@ -49,14 +49,14 @@ def test_few_shots_are_all_trained_on() -> None:
         StoppingSettings(patience=0),
     ],
 )
-def test_settings_that_leave_nothing_are_refused(settings: StoppingSettings) -> None:
-    with pytest.raises(ValueError, match="early stopping needs"):
+def test_invalid_settings_are_rejected(settings: StoppingSettings) -> None:
+    with pytest.raises(ValueError, match="early stopping"):
         split_shots(shots(8, total=8), settings)
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[FaceMeasures]:
-    """What the detector will say of frames, one entry a call; nothing is generated."""
+    """Detector answers, one entry per call; nothing is generated."""
     answers: list[FaceMeasures] = []
     monkeypatch.setattr(stopping, "measure_faces", lambda frames: answers.pop(0))
     monkeypatch.setattr(stopping, "render", lambda networks, avatar, landmarks, *, chunk: np.zeros(chunk))
@@ -64,7 +64,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[FaceMeasures]:
 
 
 def avatar(value: float = 0.0) -> Avatar:
-    """On the device, as a round has it."""
+    """On the device, as in a round."""
     return Avatar({"kernel": jnp.full(2, value)}, jnp.full(3, value), {})
 
 
@@ -91,8 +91,8 @@ def test_the_best_avatar_is_kept_and_patience_ends(seen: list[FaceMeasures]) -> 
     assert stops == [False, False, False, False, True]
 
 
-def test_the_best_waits_on_the_host(seen: list[FaceMeasures]) -> None:
-    """The first avatar's generator is the meta weights' own: it stays as it is, and is not copied."""
+def test_the_best_avatar_is_stored_on_the_host(seen: list[FaceMeasures]) -> None:
+    """The first avatar shares the meta weights' generator, which is not copied."""
     held_out = shots(2, total=2)
     real = FaceMeasures(held_out.landmarks.copy(), np.zeros((2, 128), np.float32))
     seen += [real, *(measures(real, landmark=x, identity=x) for x in (0.03, 0.02))]
@@ -104,7 +104,7 @@ def test_the_best_waits_on_the_host(seen: list[FaceMeasures]) -> None:
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(stopper.best))
 
 
-def test_a_face_that_is_lost_is_charged_for_and_a_real_one_without_a_face_is_left_out(seen: list[FaceMeasures]) -> None:
+def test_lost_faces_are_penalized_and_real_frames_without_a_face_skipped(seen: list[FaceMeasures]) -> None:
     held_out = shots(2, total=2)
     known = held_out.landmarks.copy()
     known[1] = np.nan

@@ -1,4 +1,4 @@
-"""Enrolment small enough for every test: networks of 16 px, pictures of noise, one compiled program for all."""
+"""A small enrollment for tests: networks of 16 px, noise images, one compiled program for all."""
 
 import functools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from th_jax.avatars import enroll as enrolling
-from th_jax.avatars.enroll import Finetuning, enrol
+from th_jax.avatars.enroll import Finetuning, enroll
 from th_jax.avatars.output import Outcome, Report, Saving
 from th_jax.avatars.requests import PersonRequest
 from th_jax.data.shots import LeftOut, Pictures
@@ -43,7 +43,7 @@ def meta() -> MetaModel:
 
 
 def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """In the place of `read_shots`: everybody's own noise; there are people whose pictures cannot be used."""
+    """Replaces `read_shots`: noise that depends on the person; some people have unusable images."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     if path.name == "broken":
@@ -59,7 +59,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
 
 @pytest.fixture(scope="module", autouse=True)
 def pictures(quickly_compiled: None) -> Iterator[None]:
-    """Noise for pictures, no dlib, and what `HOW` compiles kept from one enrolment to the next, not much optimised."""
+    """Noise images, no dlib, and the programs of `HOW` cached between enrollments, with little optimization."""
     compiled: dict[Any, Any] = {}
     original = many._programs
 
@@ -80,7 +80,7 @@ def people(*names: str) -> list[PersonRequest]:
     return [PersonRequest(name, Path(name)) for name in names]
 
 
-def make(folder: Path, *names: str, how: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
-    """Enrol people by name."""
-    done = enrol(meta(), people(*names), Saving(folder, **settings), how=how, report=Report(folder))
+def make(folder: Path, *names: str, finetuning: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
+    """Enroll people by name."""
+    done = enroll(meta(), people(*names), Saving(folder, **settings), finetuning=finetuning, report=Report(folder))
     return {outcome.name: outcome for outcome in done}

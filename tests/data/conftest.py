@@ -22,7 +22,7 @@ def jpeg_of(frame: np.ndarray, *, quality: int = 90) -> bytes:
 def record_of(
     number: int, *, frames: int = 5, points: int = 70, size: int = 24, true_landmarks: bool = True
 ) -> VideoRecord:
-    """A valid record whose every frame is a different picture, decided by its number."""
+    """A valid record with different images in all frames, determined by its number."""
     rng = np.random.default_rng(number)
     coarse = rng.integers(0, 256, (frames, 3, 3, 3), dtype=np.uint8)
     landmarks = rng.random((frames, points, 2), np.float32)
@@ -46,7 +46,7 @@ def record_of(
 def write_records(
     folder: Path, splits: dict[str, list[VideoRecord]], *, records_per_shard: int = 3, size: int = 24
 ) -> Path:
-    """A data set of these records, as data_prep.shard_writer lays it out but for TFDS's metadata."""
+    """A data set of these records in the layout of the shard writer, without TFDS metadata."""
     folder.mkdir(parents=True)
     lists, counts = {}, {}
     for split, records in splits.items():

@@ -1,4 +1,4 @@
-"""The bundled heads are whole, small, and what the constants beside them say."""
+"""The bundled heads are complete, small, and consistent with their constants."""
 
 import cv2
 import numpy as np
@@ -89,5 +89,5 @@ def test_episodes_come_from_it():
 
 def test_a_missing_data_set_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(bundled, "HEADS_FOLDER", tmp_path / "heads" / "shards")
-    with pytest.raises(FileNotFoundError, match=r"bundled heads are missing from .*heads/LICENSE-shards\.md says"):
+    with pytest.raises(FileNotFoundError, match=r"missing from .*heads/LICENSE-shards\.md"):
         bundled_heads()

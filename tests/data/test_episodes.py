@@ -1,4 +1,4 @@
-"""Episodes depend on seed and global step alone, miss no video in an epoch, and never show the target as a source."""
+"""Episodes depend only on seed and global step, cover all videos in an epoch, and never show the target as a source."""
 
 import numpy as np
 import pytest
@@ -224,7 +224,7 @@ def test_pupils_are_dropped_in_the_stated_share(records):
 
 
 def test_targets_are_drawn_on_another_persons_face(make_data_set, make_record):
-    """Two faces that only turn, grow and move: the outline of the other one then stands where the own one stood."""
+    """Two faces that differ by a similarity: the other one's outline is mapped onto the own one."""
     rng = np.random.default_rng(0)
     shapes = rng.uniform(-1, 1, (2, 68)) + 1j * rng.uniform(-1, 1, (2, 68))
     shapes -= shapes.mean(1, keepdims=True)
@@ -289,13 +289,13 @@ def test_video_index_is_the_place_in_the_list(data_set):
 
 def test_short_videos_stop_or_are_left_out(make_data_set, make_record):
     records = VideoRecords(make_data_set({"train": [make_record(i, frames=3 + i % 2) for i in range(6)]}))
-    message = "needs 4 different frames, but 3 of 6 videos have fewer .*'video0' with 3.*: lower sources"
+    message = "needs 4 different frames, but 3 of 6 videos have fewer .*'video0' with 3"
     with pytest.raises(ValueError, match=message):
         Episodes(records, **SMALL)
     episodes = Episodes(records, **SMALL, short_videos="leave_out")
     assert episodes.episodes_per_epoch == 3
     assert set(np.concatenate([episodes.batch(s).video_index for s in range(3)]).tolist()) == {1, 3, 5}
-    with pytest.raises(ValueError, match="has no video with the 5 frames"):
+    with pytest.raises(ValueError, match="no video with the 5 frames"):
         Episodes(records, **SMALL | {"sources": 4}, short_videos="leave_out")
 
 
@@ -327,29 +327,29 @@ def test_a_damaged_record_stops_or_is_replaced(data_set):
         Episodes(VideoRecords(data_set, on_damage="skip"), **SMALL).batch(0)
 
 
-def test_a_frame_that_is_no_picture_is_damage(make_data_set, make_record):
+def test_an_undecodable_frame_is_damage(make_data_set, make_record):
     broken = make_record(0)._replace(frames=(b"\xff\xd8\xff nothing \xff\xd9",) * 5)
     records = VideoRecords(make_data_set({"train": [broken]}))
-    with pytest.raises(DamagedRecord, match=r"record 0 of .* \(video 'video0'\) is damaged: a frame's .* are no JPEG"):
+    with pytest.raises(DamagedRecord, match=r"record 0 of .* \(video 'video0'\) is damaged: .*JPEG"):
         Episodes(records, **SMALL).batch(0)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 32}, "image_size must be 1 to 24 px, the stored side, but is 32"),
-        ({"batch_size": 0}, r"batch_size \(0\) must be a multiple"),
-        ({"process_count": 3}, r"batch_size \(4\) must be a multiple of process_count \(3\), above 0"),
-        ({"process_index": 1}, "process_index must be 0 to 0, but is 1"),
-        ({"sources": 0}, "at least 1 source frame, but sources is 0"),
-        ({"color_jitter": 1.0}, r"color_jitter must be in \[0, 1\), but is 1.0"),
-        ({"crop_scale": 0.6}, r"crop_scale must be in \[0, 0.5\], but is 0.6"),
-        ({"crop_shift": -0.1}, r"crop_shift must be in \[0, 0.5\], but is -0.1"),
-        ({"drop_pupils": 1.5}, r"drop_pupils must be in \[0, 1\], but is 1.5"),
-        ({"other_shape": -0.1}, r"other_shape must be in \[0, 1\], but is -0.1"),
-        ({"landmarks": "dlib"}, 'landmarks must be "detected" or "true", but is \'dlib\''),
-        ({"short_videos": "pad"}, 'short_videos must be "stop" or "leave_out", but is \'pad\''),
-        ({"seed": -1}, "seed must be 0 or more, but is -1"),
+        ({"image_size": 32}, "image_size must be 1 to 24 px, .*got 32"),
+        ({"batch_size": 0}, r"batch_size \(0\) must be a positive multiple"),
+        ({"process_count": 3}, r"batch_size \(4\) .* process_count \(3\)"),
+        ({"process_index": 1}, "process_index must be 0 to 0, got 1"),
+        ({"sources": 0}, "sources .*got 0"),
+        ({"color_jitter": 1.0}, r"color_jitter must be in \[0, 1\), got 1.0"),
+        ({"crop_scale": 0.6}, r"crop_scale must be in \[0, 0.5\], got 0.6"),
+        ({"crop_shift": -0.1}, r"crop_shift must be in \[0, 0.5\], got -0.1"),
+        ({"drop_pupils": 1.5}, r"drop_pupils must be in \[0, 1\], got 1.5"),
+        ({"other_shape": -0.1}, r"other_shape must be in \[0, 1\], got -0.1"),
+        ({"landmarks": "dlib"}, "landmarks .* got 'dlib'"),
+        ({"short_videos": "pad"}, "short_videos .* got 'pad'"),
+        ({"seed": -1}, "seed .* got -1"),
     ],
 )
 def test_settings_that_do_not_fit(records, settings, message):
@@ -359,10 +359,10 @@ def test_settings_that_do_not_fit(records, settings, message):
 
 def test_settings_that_the_data_do_not_allow(make_data_set, make_record):
     records = VideoRecords(make_data_set({"train": [make_record(0, points=68, true_landmarks=False)]}))
-    with pytest.raises(ValueError, match="drop_pupils needs records with 70 points, but these have 68"):
+    with pytest.raises(ValueError, match=r"drop_pupils .* 70 points, got 68"):
         Episodes(records, **SMALL, drop_pupils=0.5)
-    with pytest.raises(ValueError, match="data set 'test' has no true landmarks: only rendered heads have"):
+    with pytest.raises(ValueError, match="no true landmarks"):
         Episodes(records, **SMALL, landmarks="true")
-    with pytest.raises(ValueError, match="start_step must be 0 or more, but is -1"):
+    with pytest.raises(ValueError, match=r"start_step .* got -1"):
         Episodes(records, **SMALL).iterate(start_step=-1)
     assert Episodes(records, **SMALL).batch(5).video_index.tolist() == [0, 0, 0, 0], "one video fills any batch"

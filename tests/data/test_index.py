@@ -1,4 +1,4 @@
-"""The index knows every record of a shard, and no byte of shard or index changes unseen."""
+"""The index lists every record of a shard, and any changed byte of shard or index is detected."""
 
 import struct
 
@@ -74,7 +74,7 @@ def test_every_flipped_byte_of_an_index_is_found(shard):
             load_index(str(shard))
         path.write_bytes(whole)
     path.write_bytes(whole[:-1])
-    with pytest.raises(DamagedIndex, match="delete it to have the shard's headers read instead"):
+    with pytest.raises(DamagedIndex, match="delete it"):
         load_index(str(shard))
 
 
@@ -94,10 +94,10 @@ def test_a_shard_of_another_size_is_found_at_once(shard):
     shard.write_bytes(whole[:-1])
     with pytest.raises(DamagedIndex, match=f"has {len(whole) - 1} bytes, but its index was made for {len(whole)}"):
         load_index(str(shard))
-    with pytest.raises(DamagedRecord, match=r"record 3 of .* is damaged: the file ends inside the record"):
+    with pytest.raises(DamagedRecord, match=r"record 3 of .* is damaged: the file ends within the record"):
         scan(str(shard))
     shard.write_bytes(whole + b"12345")
-    with pytest.raises(DamagedRecord, match=r"record 4 of .* is damaged: the file ends inside a header"):
+    with pytest.raises(DamagedRecord, match=r"record 4 of .* is damaged: the file ends within a header"):
         scan(str(shard))
 
 
@@ -113,15 +113,15 @@ def test_a_lying_length_is_never_allocated(tmp_path):
     length = struct.pack("<Q", 1 << 60)
     path = tmp_path / "liar"
     path.write_bytes(length + struct.pack("<I", masked_crc(length)) + bytes(100))
-    with pytest.raises(DamagedRecord, match=f"{1 << 60} bytes of data cannot be there"):
+    with pytest.raises(DamagedRecord, match=f"too short for {1 << 60} bytes"):
         scan(str(path))
 
 
-def test_an_index_of_another_version_is_refused(shard):
+def test_an_index_of_another_version_is_rejected(shard):
     path = shard.with_name(shard.name + ".index")
     body = b"THJXIDX9" + path.read_bytes()[8:-4]
     path.write_bytes(body + struct.pack("<I", google_crc32c.value(body)))
-    with pytest.raises(DamagedIndex, match="is no index of this version"):
+    with pytest.raises(DamagedIndex, match="not an index of this version"):
         load_index(str(shard))
 
 
@@ -129,9 +129,9 @@ def test_a_frame_must_agree_with_the_index():
     framed = pack(b"data")
     assert unpack(framed, length=4, crc=masked_crc(b"data")) == b"data"
     assert read_length(framed[:12]) == 4
-    with pytest.raises(DamagedRecord, match="the header says 4 bytes of data, the index 3"):
+    with pytest.raises(DamagedRecord, match=r"header says 4 bytes .* index says 3"):
         unpack(framed[:-1], length=3, crc=0)
-    with pytest.raises(DamagedRecord, match="is not the one in the index"):
+    with pytest.raises(DamagedRecord, match="differs from the one in the index"):
         unpack(framed, length=4, crc=0)
 
 

@@ -1,4 +1,4 @@
-"""Landmarks made by hand are read from text, and refused with the reason where they cannot be a face's."""
+"""Hand-marked landmarks are read from text, and rejected with a reason if they cannot be a face's."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_pupils_may_follow(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, lines(points)), points, atol=1e-4)
 
 
-def test_a_face_that_lies_or_is_cut_off_is_a_face(tmp_path: Path) -> None:
+def test_rotated_and_cropped_faces_are_valid(tmp_path: Path) -> None:
     lying = np.stack([face()[:, 1], 256 - face()[:, 0]], -1)
     np.testing.assert_allclose(read(tmp_path, lines(lying)), lying, atol=1e-4)
     np.testing.assert_allclose(read(tmp_path, lines(face()), side=150), face(), atol=1e-4)
@@ -73,37 +73,37 @@ def changed(index: int, point: tuple[float, float]) -> str:
 
 
 BAD = {
-    "too few": (".txt", lines(face()[:5]), r"face\.txt holds 5 points: 68 are needed, or 70 with the pupils"),
-    "nothing": (".json", "[]", "holds 0 points"),
-    "three numbers": (".txt", "1 2\n1 2 3\n", "line 2 is '1 2 3', not two numbers \"x y\""),
-    "words": (".csv", "jaw,left\n", "line 1 is 'jaw,left'"),
+    "too few": (".txt", lines(face()[:5]), r"face\.txt has 5 points, but expected 68, or 70"),
+    "nothing": (".json", "[]", "has 0 points"),
+    "three numbers": (".txt", "1 2\n1 2 3\n", "line 2: .*got '1 2 3'"),
+    "words": (".csv", "jaw,left\n", "line 1: .*got 'jaw,left'"),
     "not finite": (".txt", changed(7, (np.nan, 3)), "point 7 is not finite"),
     "infinite": (".json", json.dumps([[float("inf"), 1.0], *face().tolist()[1:]]), "point 0 is not finite"),
     "outside": (
         ".txt",
         changed(3, (500, 20)),
-        r"point 3 at \(500, 20\) lies far outside of the picture of 256 x 256 px",
+        r"point 3 at \(500, 20\) lies far outside the image of 256 x 256 px",
     ),
-    "shares": (".txt", lines(face() / 256), "give pixels, not shares of its side"),
-    "one place": (".txt", lines(np.full((68, 2), 40.0)), "span a face of 0 px, 24 are needed"),
+    "shares": (".txt", lines(face() / 256), "give pixel coordinates"),
+    "one place": (".txt", lines(np.full((68, 2), 40.0)), "span a face of 0 px, but at least 24"),
     "small": (".txt", lines(face() / 10), r"span a face of 1\d px"),
     "mirrored": (".txt", lines((256, 0) + face() * (-1, 1)), "left and right are swapped"),
-    "another order": (".txt", lines(face()[::-1]), "do not follow each other; the points must be in iBUG's order"),
-    "no list": (".json", '{"points": []}', 'no list of \\[x, y\\], at its top or under "landmarks"'),
-    "truth values": (".json", "[[true, 1]]", r"point 0 is \[True, 1\], not \[x, y\]"),
-    "deep": (".json", "[" * 60_000, "is no file of landmarks that can be read"),
-    "huge number": (".json", "[[1" + "0" * 400 + ", 1]]", "is no file of landmarks that can be read"),
-    "no JSON": (".json", "x y", "is no file of landmarks that can be read"),
-    "no braces": (".pts", lines(face()), 'lacks the "n_points: 68" or the braces'),
-    "binary": (".txt", b"\x80\x81\xff", r"is no text in UTF-8 .* save it as UTF-8"),
-    "suffix": (".npz", lines(face()), r"no file of landmarks by its suffix: \.txt, \.csv, \.json, \.pts are read"),
+    "another order": (".txt", lines(face()[::-1]), "iBUG order"),
+    "no list": (".json", '{"points": []}', 'expected a list .*"landmarks"'),
+    "truth values": (".json", "[[true, 1]]", r"point 0: .*got \[True, 1\]"),
+    "deep": (".json", "[" * 60_000, "not a readable landmark file"),
+    "huge number": (".json", "[[1" + "0" * 400 + ", 1]]", "not a readable landmark file"),
+    "no JSON": (".json", "x y", "not a readable landmark file"),
+    "no braces": (".pts", lines(face()), "n_points: 68"),
+    "binary": (".txt", b"\x80\x81\xff", "not valid UTF-8"),
+    "suffix": (".npz", lines(face()), r"suffix .*\.txt, \.csv, \.json, \.pts"),
     "empty": (".txt", "", r"is empty \(0 bytes\)"),
     "large": (".txt", "0 " * MAX_BYTES, f"over the limit of {MAX_BYTES}"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_refused(tmp_path: Path, name: str) -> None:
+def test_invalid_landmark_files(tmp_path: Path, name: str) -> None:
     suffix, content, message = BAD[name]
     with pytest.raises(ValueError, match=message) as raised:
         read(tmp_path, content, suffix=suffix)

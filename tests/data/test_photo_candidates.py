@@ -1,4 +1,4 @@
-"""The only photo of a person may lie, be faint, or be a statue with landmarks by hand: each becomes an upright shot."""
+"""A single photo may be rotated, faint, or a statue with hand-marked landmarks: each becomes an upright shot."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def saved(folder: Path, name: str, picture: np.ndarray) -> Path:
 
 
 def statue() -> np.ndarray:
-    """Smooth, without colour, and with too little contrast for any copy."""
+    """Smooth, without color, and with too little contrast for any copy."""
     smooth = cv2.GaussianBlur(cv2.cvtColor(read_image(PORTRAIT), cv2.COLOR_RGB2GRAY), (0, 0), 4)
     return np.repeat((smooth * 0.2 + 150).astype(np.uint8)[..., None], 3, axis=-1)
 
@@ -43,18 +43,18 @@ def marked(folder: Path, points: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize(("turns", "words"), [(1, "90"), (3, "-90")])
-def test_a_lying_photo_is_stood_up(tmp_path: Path, turns: int, words: str) -> None:
+def test_a_rotated_photo_is_turned_upright(tmp_path: Path, turns: int, words: str) -> None:
     upright = load_shots(PORTRAIT, size=64)
     report = inspect_shots(saved(tmp_path, "lying.png", np.rot90(read_image(PORTRAIT), -turns)), size=64)
     (source,) = report.sources
     assert source.verdict is Verdict.USED
     assert f"found on a copy: turned by {words}°" in source.detail
-    assert source.detail.endswith(f"the picture is turned by {words}°")
+    assert source.detail.endswith(f"the image is rotated by {words}°")
     np.testing.assert_allclose(report.shots.landmarks, upright.landmarks, atol=0.02)
     assert np.abs(report.shots.frames.astype(int) - upright.frames).mean() < 12
 
 
-def test_points_turn_with_their_picture() -> None:
+def test_points_turn_with_their_image() -> None:
     picture = np.arange(6 * 9).reshape(6, 9)
     rows, columns = np.indices(picture.shape)
     centers = np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
@@ -64,7 +64,7 @@ def test_points_turn_with_their_picture() -> None:
         np.testing.assert_array_equal(np.rot90(picture, turns)[y, x], picture.ravel())
 
 
-def test_a_weak_hit_on_an_inverted_face_is_not_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weak_hits_on_inverted_faces_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     picture = read_image(PORTRAIT)[::-1, ::-1]
     (upright,) = detect_faces(read_image(PORTRAIT))
     left, top, right, bottom = upright.box
@@ -74,7 +74,7 @@ def test_a_weak_hit_on_an_inverted_face_is_not_believed(monkeypatch: pytest.Monk
     monkeypatch.setattr(photo_candidates, "detect_faces", lambda frame: [alarm._replace(score=0.3)])
     (source,) = inspect_shots(saved(tmp_path, "inverted.png", picture), size=32).sources
     assert "found on a copy: turned by" in source.detail
-    assert source.detail.endswith("the picture is turned by 180°")
+    assert source.detail.endswith("the image is rotated by 180°")
 
 
 def test_copies_are_searched_only_while_photos_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_statue_by_hand(tmp_path: Path, points: np.ndarray) -> None:
     np.testing.assert_array_equal(load_shots(lying, size=128, landmarks=file).frames, report.shots.frames)
 
 
-def test_pupils_by_hand_come_along(tmp_path: Path, points: np.ndarray) -> None:
+def test_hand_marked_pupils_are_kept(tmp_path: Path, points: np.ndarray) -> None:
     eyes = [points[36:42].mean(0), points[42:48].mean(0)]
     shots = load_shots(PORTRAIT, size=64, landmarks=marked(tmp_path, np.concatenate([points, eyes])))
     assert shots.landmarks.shape == (1, 70, 2)
@@ -120,10 +120,10 @@ def test_by_hand_needs_no_detector(tmp_path: Path, points: np.ndarray) -> None:
 
 def test_landmarks_are_of_one_photo(tmp_path: Path, points: np.ndarray) -> None:
     file = marked(tmp_path, points)
-    with pytest.raises(ValueError, match=r"are those of one photo, but .* is a folder: name the photo itself"):
+    with pytest.raises(ValueError, match=r"single photo, but .* is a folder"):
         load_shots(tmp_path, landmarks=file)
     video = write_video(tmp_path / "a.mp4", [statue()], fps=25, provenance=RECORD)
-    with pytest.raises(ValueError, match=r"are those of one photo, but .* is a video: save one frame of it"):
+    with pytest.raises(ValueError, match=r"single photo, but .* is a video"):
         load_shots(video, landmarks=file)
     with pytest.raises(ValueError, match=r"missing\.txt does not exist"):
         load_shots(PORTRAIT, landmarks=tmp_path / "missing.txt")

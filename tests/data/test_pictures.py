@@ -1,4 +1,4 @@
-"""Frames are decoded as they were, mirrored as their landmarks are, and change their colours as stated."""
+"""Frames are decoded unchanged, mirrored together with their landmarks, and their colors change as stated."""
 
 import cv2
 import numpy as np
@@ -19,11 +19,11 @@ PARTNERS = [
     *((60, 64), (61, 63), (65, 67)),  # inner lips
     (68, 69),  # pupils
 ]
-"""Points that change places in a mirror: read off the iBUG scheme."""
+"""Points that swap when mirrored, from the iBUG scheme."""
 
 
 def dotted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A frame with one disc of its own colour for each of 70 landmarks, at places without any symmetry."""
+    """A frame with a disc of a distinct color for each of 70 landmarks, at asymmetric positions."""
     rng = np.random.default_rng(seed)
     cells = rng.permutation(11 * 11)[:70]
     landmarks = (np.stack([cells % 11, cells // 11], -1) + 0.5 + rng.uniform(-0.15, 0.15, (70, 2))) / 11
@@ -54,7 +54,7 @@ def test_resizing_is_by_area_and_leaves_landmarks_in_place(make_jpeg):
     np.testing.assert_allclose(colors_at(small, landmarks), colors, atol=40)
 
 
-def test_mirrored_landmarks_agree_with_the_mirrored_picture(make_jpeg):
+def test_mirrored_landmarks_agree_with_the_mirrored_image(make_jpeg):
     frame, landmarks, colors = dotted(1)
     jpeg = make_jpeg(frame, quality=100)
     np.testing.assert_allclose(colors_at(decode_frame(jpeg, size=SIZE), landmarks), colors, atol=40)
@@ -88,25 +88,25 @@ def test_jitter_of_ones_changes_nothing(make_jpeg):
         ({"saturation": 0.5}, [200, 100, 50], [162.1, 112.1, 87.1]),
     ],
 )
-def test_jitter_is_what_its_names_say(factors, before, after):
+def test_jitter_matches_its_description(factors, before, after):
     matrix = jitter_matrix(**({"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | factors))
     result = np.clip(matrix @ np.array([*before, 1]), 0, 255)
     np.testing.assert_allclose(result, after, atol=1e-3)
 
 
 def test_frames_that_cannot_be_used_are_named(make_jpeg):
-    with pytest.raises(ValueError, match="a frame's 7 bytes are no JPEG"):
+    with pytest.raises(ValueError, match="7 bytes are not a JPEG"):
         decode_frame(b"nothing", size=8)
-    with pytest.raises(ValueError, match="a frame's 0 bytes are no JPEG"):
+    with pytest.raises(ValueError, match="0 bytes are not a JPEG"):
         decode_frame(b"", size=8)
-    with pytest.raises(ValueError, match="square with at least 8 px, but 16 x 12 came"):
+    with pytest.raises(ValueError, match="8 px, got 16 x 12"):
         decode_frame(make_jpeg(np.zeros((12, 16, 3), np.uint8)), size=8)
-    with pytest.raises(ValueError, match="square with at least 32 px, but 16 x 16 came"):
+    with pytest.raises(ValueError, match="32 px, got 16 x 16"):
         decode_frame(make_jpeg(np.zeros((16, 16, 3), np.uint8)), size=32)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, (0.1, -0.05)), (1.2, (0.0, 0.0)), (0.8, (-0.06, 0.08))])
-def test_moved_landmarks_agree_with_the_moved_picture(make_jpeg, scale, shift):
+def test_moved_landmarks_agree_with_the_moved_image(make_jpeg, scale, shift):
     frame, landmarks, colors = dotted(3)
     augmentation = PLAIN._replace(scale=scale, shift=shift)
     moved = decode_frame(make_jpeg(frame, quality=100), size=SIZE, augmentation=augmentation)

@@ -1,4 +1,4 @@
-"""Records come back by number, from any place, checked to the last byte; what is damaged is named."""
+"""Records are read by index, from any storage, with checksums; damaged ones are named."""
 
 import logging
 import pickle
@@ -15,7 +15,7 @@ from th_jax.data.tfrecord import DamagedIndex, DamagedRecord, pack, write_index
 from th_jax.data.video_list import load_video_list, save_video_list
 
 
-def test_records_come_back_as_they_were_written(data_set, make_record):
+def test_records_round_trip(data_set, make_record):
     records = VideoRecords(data_set)
     assert len(records) == 11
     for number in range(11):
@@ -33,7 +33,7 @@ def test_memory_and_local_give_the_same(data_set):
 
 
 def test_flipped_bytes_are_found_and_named(data_set):
-    """At random places over all shards: lengths, their CRCs, data, the CRCs of the data."""
+    """At random positions in all shards: lengths, their CRCs, data, the CRCs of the data."""
     rng = np.random.default_rng(0)
     records = VideoRecords(data_set)
     frames = [(0, 8, "length"), (8, 12, "its CRC"), (12, -4, "data"), (-4, None, "CRC of the data")]
@@ -78,9 +78,9 @@ def test_a_shard_cut_while_it_is_read_is_named(data_set):
     records = VideoRecords(data_set)
     path = data_set / "test-train.tfrecord-00003-of-00004"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DamagedRecord, match=r"record 1 of .* is damaged: the file ends inside the record"):
+    with pytest.raises(DamagedRecord, match=r"record 1 of .* is damaged: the file ends within the record"):
         records[10]
-    with pytest.raises(DamagedIndex, match="but its index was made for"):
+    with pytest.raises(DamagedIndex, match="index was made for"):
         VideoRecords(data_set)
 
 
@@ -105,29 +105,27 @@ def test_a_record_in_anothers_place_is_damage(data_set, make_record):
     path = data_set / "test-train.tfrecord-00000-of-00004"
     path.write_bytes(b"".join(pack(serialise(make_record(number))) for number in (0, 2, 1)))
     write_index(path)
-    with pytest.raises(DamagedRecord, match="it is video 'video2' with 5 frames, the list says 'video1' with 5"):
+    with pytest.raises(DamagedRecord, match=r"'video2' with 5 frames, .*'video1' with 5"):
         VideoRecords(data_set)[1]
 
 
-def test_shards_of_another_data_set_are_refused(data_set, make_record):
+def test_shards_of_another_data_set_are_rejected(data_set, make_record):
     path = data_set / "test-train.tfrecord-00003-of-00004"
     path.write_bytes(pack(serialise(make_record(9))))
     write_index(path)
-    with pytest.raises(
-        ValueError, match="video 'video10' should be record 1 of shard 3 of 'train', which is not there"
-    ):
+    with pytest.raises(ValueError, match=r"'video10' .* record 1 of shard 3 of 'train'"):
         VideoRecords(data_set)
 
 
-def test_bytes_that_are_no_record_are_damage(data_set):
+def test_invalid_bytes_are_damage(data_set):
     path = data_set / "test-train.tfrecord-00003-of-00004"
     path.write_bytes(pack(b"\xff\xff\xff") * 2)
     write_index(path)
-    with pytest.raises(DamagedRecord, match=r"record 0 of .* is damaged: 3 bytes are no tf.train.Example"):
+    with pytest.raises(DamagedRecord, match=r"record 0 of .* is damaged: 3 bytes .*tf.train.Example"):
         VideoRecords(data_set)[9]
 
 
-def test_forgotten_videos_are_not_read_and_move_nobody(data_set):
+def test_removed_videos_are_not_read_and_keep_all_rows(data_set):
     save_video_list(load_video_list(data_set).forget(["video1", "video6"]), data_set)
     records = VideoRecords(data_set)
     assert len(records) == 9
@@ -145,11 +143,11 @@ def test_numbers_and_policies_that_do_not_exist(data_set):
     records = VideoRecords(data_set)
     assert records[np.int64(10)].video_id == "video10"
     for number in (11, -1):
-        with pytest.raises(IndexError, match=f"numbered from 0 to 10, but {number} was asked for"):
+        with pytest.raises(IndexError, match=f"0 to 10, got {number}"):
             records[number]
-    with pytest.raises(ValueError, match='on_damage must be "stop" or "skip", but \'ignore\' came'):
+    with pytest.raises(ValueError, match=r"on_damage .* got 'ignore'"):
         VideoRecords(data_set, on_damage="ignore")
-    with pytest.raises(ValueError, match="has the splits train, heldout, but no 'test'"):
+    with pytest.raises(ValueError, match="no split 'test'"):
         next(read_videos(data_set, "test"))
 
 

@@ -84,7 +84,7 @@ VIDEOS = [
     BadFile("loop of links.mp4", bad.loop, MediaFault.UNREADABLE, Reason.UNDECODABLE),
     BadFile("broken link.mp4", lambda p: p.symlink_to("nowhere"), MediaFault.MISSING, Reason.UNDECODABLE),
     BadFile("pipe.mp4", os.mkfifo, UNSUPPORTED, Reason.UNSUPPORTED),
-    BadFile("folder.mp4", Path.mkdir, "holds no picture", Reason.UNSUPPORTED),
+    BadFile("folder.mp4", Path.mkdir, "contains no images", Reason.UNSUPPORTED),
 ]  # fmt: skip
 
 PHOTOS = [

@@ -127,7 +127,7 @@ def test_nothing_usable_leaves_the_manifest_alone(tmp_path, capsys):
         (["--workers", "0"], "workers must be 1 to 4096, but is 0"),
         (["--heldout", "1.5"], "heldout must be 0 to 1, but is 1.5"),
         (["--heldout", "people.txt"], "people named to be held out are not in the source: eve"),
-        (["--name", "My Data"], "data set's name must be lower-case letters"),
+        (["--name", "My Data"], "data set's name must be lowercase letters"),
         (["--out", "empty"], "empty exists: a data set needs a new folder"),
     ],
 )
@@ -160,7 +160,7 @@ def test_an_absent_landmark_model_is_said_once(tmp_path, monkeypatch, capsys):
     ("module", "message"),
     [
         ("tensorflow", r"needs TensorFlow: pip install 'th_jax\[prep\]'"),
-        ("av", r"needs the package of the module 'av': pip install 'th_jax\[video\]'"),
+        ("av", r"requires the module 'av': pip install 'th_jax\[video\]'"),
     ],
 )
 def test_an_absent_extra_is_said_once(tmp_path, monkeypatch, module, message):

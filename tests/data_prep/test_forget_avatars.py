@@ -232,5 +232,5 @@ def test_what_nobody_is_told_of_stays(
     with monkeypatch.context() as patched, os.fdopen(writer, "w") as gone:
         patched.setattr(sys, "stdout", gone)
         assert main([str(tmp_path), "ada", "--everywhere"]) == 1
-    assert capsys.readouterr().err == "th-jax prepare forget: the output could not be written: [Errno 32] Broken pipe\n"
+    assert capsys.readouterr().err == "th-jax prepare forget: cannot write the output: [Errno 32] Broken pipe\n"
     assert path.exists()

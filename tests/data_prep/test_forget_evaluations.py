@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     records = VideoRecords(tmp_path / "heads")
     people = choose_people(records, Protocol(people=6, targets=1, shots=(1,)))
     folder = tmp_path / "run"
-    kept = cells.Kept(folder)
+    kept = cells.ScoreStore(folder)
     for person in people:
         kept.write_faces(person, FaceMeasures(np.zeros((1, 68, 2), np.float32), np.zeros((1, 128), np.float32)))
         for group, shots in ((cells.REAL, 0), ("ours", 1)):

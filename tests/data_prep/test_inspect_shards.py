@@ -210,9 +210,9 @@ def test_unknown_points_are_not_drawn():
 
 def test_what_cannot_be_shown_is_said(data_set, tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 1
-    assert "holds no data set" in capsys.readouterr().err
+    assert "is not a data set" in capsys.readouterr().err
     assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--split", "test"]) == 1
-    assert "has the splits train, heldout, but no 'test'" in capsys.readouterr().err
+    assert "no split 'test'; it has train, heldout" in capsys.readouterr().err
     assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--videos", "0"]) == 1
     assert "at least 1 video, but 0 came" in capsys.readouterr().err
     assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--columns", "0"]) == 1

@@ -64,7 +64,7 @@ def test_other_lists_are_refused(tmp_path, text, message):
 
 def test_a_binary_file_is_no_list(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"list\.txt is no text in UTF-8 .*: save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"list\.txt is not valid UTF-8"):
         read_official_split(tmp_path / "list.txt")
 
 

@@ -81,11 +81,11 @@ def test_a_death_amid_an_answer_is_a_death():
 def test_tasks_are_plain():
     task = Told(Path("a/\udcff.mp4"), (1, 2))
     assert dict(run_in_processes(fields, [task], workers=1)) == {0: ("tuple", *task)}
-    with pytest.raises(TypeError, match="numbers, text and arrays can be sent"):
+    with pytest.raises(TypeError, match="can be sent"):
         list(run_in_processes(fields, [(object(),)], workers=1))
-    with pytest.raises(ValueError, match="stands in no module's top level"):
+    with pytest.raises(ValueError, match="top level of a module"):
         list(run_in_processes(lambda task: task, [1], workers=1))
-    with pytest.raises(RuntimeError, match=r"a worker process failed: TypeError: .* but not <class 'object'>"):
+    with pytest.raises(RuntimeError, match=r"a worker process failed: TypeError: .*<class 'object'>"):
         list(run_in_processes(gives_anything, [1], workers=1))
     assert has_no_children()
 

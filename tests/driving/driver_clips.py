@@ -1,4 +1,4 @@
-"""Short driving films made of a real portrait (tests/data/LICENSE.md), with a tone and with a gap in the face."""
+"""Short driving videos made from a real portrait (tests/data/LICENSE.md), with a tone and with a gap in the face."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ RECORD = Provenance(kind=Kind.REAL_CROP)
 
 
 def swaying(count: int, *, amplitude: float = 6.0) -> list[np.ndarray]:
-    """A head that sways, 256 px."""
+    """A swaying head, 256 px."""
     portrait, frames = read_image(PORTRAIT), []
     for phase in np.linspace(0, 2 * np.pi, count):
         turn = cv2.getRotationMatrix2D((128, 128), 5 * np.sin(phase), 1.0)
@@ -29,7 +29,7 @@ def blank(count: int) -> list[np.ndarray]:
 
 
 def write_clip(path: Path, frames: list[np.ndarray], *, fps: int | Fraction = 25, tone: bool = False) -> Path:
-    """A film, with 16 kHz of sound as long as the pictures if asked for."""
+    """A video, optionally with 16 kHz audio of the same length."""
     source = None
     if tone:
         source = path.with_suffix(".tone.mkv")
@@ -40,7 +40,7 @@ def write_clip(path: Path, frames: list[np.ndarray], *, fps: int | Fraction = 25
 def write_uneven(
     path: Path, frames: list[np.ndarray], times: list[float], *, clicks: list[float], seconds: float, rate: int = 16000
 ) -> Path:
-    """A film whose frames come at times in seconds, as phones and screen recorders write them, with clicks of 5 ms."""
+    """A video with frames at the given times in seconds, as phones and screen recorders write, with clicks of 5 ms."""
     wave = np.zeros(round(seconds * rate), np.int16)
     for begin in clicks:
         wave[round(begin * rate) : round((begin + 0.005) * rate)] = 16000

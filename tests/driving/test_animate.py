@@ -1,4 +1,4 @@
-"""Driving: the film has the driver's rate, length and sound; gaps repeat; bad input is one sentence and no file."""
+"""Driving: the output has the driver's rate, length and audio; gaps repeat frames; bad input gives one sentence, no file."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ NETWORKS = Networks(image_size=16, base_width=4)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An avatar and its drivers: a film with sound and a gap, one without a face, and a file of landmarks."""
+    """An avatar and its drivers: a video with audio and a gap, one without a face, and a landmark file."""
     folder = tmp_path_factory.mktemp("driving")
     embedding = jax.random.normal(jax.random.key(1), (NETWORKS.plan.embedding,))
     avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), embedding)
@@ -64,7 +64,7 @@ def read(path: Path) -> np.ndarray:
         return np.stack([frame for _, frame in video.frames()]).astype(int)
 
 
-def test_a_film_has_the_drivers_rate_length_and_sound(
+def test_a_video_has_the_drivers_rate_length_and_sound(
     folder: Path, loaded: LoadedAvatar, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "ada.mp4"
@@ -122,12 +122,12 @@ def test_stills_and_gifs(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> 
     # The pose before the gap lasts through it: GIF joins equal frames.
     np.testing.assert_allclose(times, [0.1 * n for n in range(15) if n not in (6, 7, 8)], atol=1e-6)
     assert read_sidecar(tmp_path / "a.gif")[1]
-    with pytest.raises(ValueError, match=r"driver.mp4 lasts .* s: there is no frame at 9 s"):
+    with pytest.raises(ValueError, match=r"driver.mp4 lasts .* no frame at 9 s"):
         animate(loaded, folder / "driver.mp4", tmp_path / "b.png", at=9.0)
 
 
 def test_each_segment_has_its_own_square(tmp_path: Path) -> None:
-    """A cut to a face elsewhere: the landmarks of both lie in the same place of their squares."""
+    """A cut to a face elsewhere: both have their landmarks at the same place in their squares."""
     frames = swaying(5, amplitude=0.0)
     wide = [np.pad(f, ((0, 0), (0, 256), (0, 0)), constant_values=60) for f in frames]
     write_clip(tmp_path / "a.mp4", wide + [np.ascontiguousarray(np.roll(f, 230, axis=1)) for f in wide])
@@ -161,22 +161,22 @@ def test_poses_repeat_adapt_and_start_with_the_first_face(folder: Path) -> None:
     [
         ({"--driver": "no.mp4"}, "no.mp4 does not exist"),
         ({"--driver": "nobody.mp4"}, "no face was found in"),
-        ({"--driver": "ada.safetensors"}, "is no video that can be read"),
-        ({"--driver": "camera:x"}, "a camera is named by its number"),
-        ({"--avatar": "driver.mp4"}, "is no readable safetensors file"),
+        ({"--driver": "ada.safetensors"}, "is not a readable video"),
+        ({"--driver": "camera:x"}, "a camera is given by its number"),
+        ({"--avatar": "driver.mp4"}, "is not a readable safetensors file"),
         ({"--avatar": "no.safetensors"}, "there is no avatar at"),
         ({"--out": "a.avi"}, "must end in .mp4, .gif, .png"),
-        ({"--out": "no/a.mp4"}, "no does not exist: make it first"),
-        ({"--layout": "avatar,face"}, "'face' is no panel of a layout; there are driver, landmarks, avatar"),
-        ({"--layout": "driver"}, "a layout shows the avatar and nothing twice"),
-        ({"--driver": "landmarks.npz", "--layout": "driver,avatar"}, "a file of landmarks has no pictures"),
+        ({"--out": "no/a.mp4"}, "no does not exist"),
+        ({"--layout": "avatar,face"}, "unknown panel 'face' in the layout; expected driver, landmarks, avatar"),
+        ({"--layout": "driver"}, "a layout must contain the avatar"),
+        ({"--driver": "landmarks.npz", "--layout": "driver,avatar"}, "a landmark file has no images"),
         ({"--avatar": "bare.safetensors", "--retargeting": "shape"}, "without the landmarks of its shots"),
         ({"--smoothing": "-1"}, "smoothing needs a positive cutoff"),
-        ({"--fps": "25"}, "fps is for a file of landmarks"),
+        ({"--fps": "25"}, "fps is only for landmark files"),
         ({"--seconds": "0"}, "seconds above 0"),
         ({"--seconds": "inf"}, "seconds above 0"),
-        ({"--at": "1"}, "at chooses the moment of a still"),
-        ({"--driver": "landmarks.npz", "--chunk": "0"}, "a chunk needs at least 1 frame"),
+        ({"--at": "1"}, "at selects the time of a still image"),
+        ({"--driver": "landmarks.npz", "--chunk": "0"}, "chunk must be at least 1 frame"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -197,17 +197,17 @@ def test_files_of_landmarks_are_checked(folder: Path, tmp_path: Path, monkeypatc
     good = np.random.default_rng(0).uniform(0.2, 0.8, (4, 68, 2)).astype(np.float32)
     path = tmp_path / "a.npz"
     for arrays, message in (
-        ({"points": good}, "must hold an array called landmarks"),
-        ({"landmarks": good[0]}, r"of the shape \[S, 68 or 70, 2\], but are float32 of the shape \[68, 2\]"),
-        ({"landmarks": good[:0]}, r"but are float32 of the shape \[0, 68, 2\]"),
+        ({"points": good}, "must contain an array named landmarks"),
+        ({"landmarks": good[0]}, r"shape \[S, 68 or 70, 2\], got float32 \[68, 2\]"),
+        ({"landmarks": good[:0]}, r"got float32 \[0, 68, 2\]"),
         ({"landmarks": (good * 100).astype(int)}, "must be floating point"),
         ({"landmarks": good[:, :5]}, "landmarks must be 68 iBUG points"),
         ({"landmarks": good * np.inf}, "must be finite, or NaN"),
-        ({"landmarks": good * np.nan}, "no frame has all of its 68 landmarks"),
-        ({"landmarks": good * 256}, r"must lie in \[0, 1\] of the square frame, but reach .* divide pixels"),
+        ({"landmarks": good * np.nan}, "no frame has all 68 landmarks"),
+        ({"landmarks": good * 256}, r"must be in \[0, 1\] of the square frame, but extend .* divide pixel"),
         ({"landmarks": np.array([{"a": 1}])}, "landmarks.npy declares object"),
-        ({"landmarks": good, "fps": [25, 30]}, "fps must be one number"),
-        ({"landmarks": good, "fps": -1.0}, "fps must be above 0"),
+        ({"landmarks": good, "fps": [25, 30]}, "fps must be a single number"),
+        ({"landmarks": good, "fps": -1.0}, "fps must be at least 0.001"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(ValueError, match=message):
@@ -215,9 +215,9 @@ def test_files_of_landmarks_are_checked(folder: Path, tmp_path: Path, monkeypatc
     np.savez_compressed(path, landmarks=good)
     assert read_landmarks(path).fps == 25
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="is no npz file of landmarks that can be read"):
+    with pytest.raises(ValueError, match="not a readable landmark file"):
         read_landmarks(path)
-    with pytest.raises(ValueError, match="there is no file of landmarks at"):
+    with pytest.raises(ValueError, match="no landmark file at"):
         read_landmarks(tmp_path / "b.npz")
     monkeypatch.setattr("th_jax.driving.driver.NPZ_BYTES", 1000)
     with pytest.raises(ValueError, match=r"unpacks to .* bytes, over the limit of 1000"):
@@ -239,7 +239,7 @@ def test_an_interrupt_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_film(folder: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_video(folder: Path, tmp_path: Path) -> None:
     code = """
 import resource, sys
 from commands import animate as main
@@ -260,5 +260,5 @@ print("peak", *(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SE
 
 def test_layouts() -> None:
     assert parse_layout("driver, landmarks,avatar") == ("driver", "landmarks", "avatar")
-    with pytest.raises(ValueError, match="nothing twice"):
+    with pytest.raises(ValueError, match="no panel twice"):
         parse_layout("avatar,avatar")

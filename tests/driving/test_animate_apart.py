@@ -1,4 +1,4 @@
-"""A driver whose decoder comes to a bad end in the second pass, in its pictures or its sound, is a sentence and no film."""
+"""A decoder that fails in the second pass, in video or audio, gives one sentence and no output."""
 
 import dataclasses
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def driving(folder: Path, squares: list[tuple[float, float, float]]) -> Driving:
 
 
 def test_crops_are_those_of_this_process(folder: Path) -> None:
-    """Before the first face the first square, without a face the last one's; frames are left out and repeated."""
+    """The first square before the first face, the last one without a face; frames are dropped and repeated."""
     unknown = (np.nan, np.nan, np.nan)
     squares = [unknown, (10.3, 19.8, 100.2), (1, 2, 3), (60, 40, 90), unknown]
     shown = np.array([0, 1, 1, 3, 4])
@@ -76,15 +76,15 @@ def test_crops_are_those_of_this_process(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("function", [bad_ends.lies, bad_ends.stops])
-def test_pictures_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
+def test_images_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
     monkeypatch.setattr(layout, "crop_video", function)
     crops = driver_crops(driving(folder, [(0, 0, 99)] * 2), np.arange(2), size=24)
     assert next(crops).shape == (24, 24, 3)
-    with pytest.raises(MediaError, match=r"driver\.mp4 cannot be used: its process gave no picture 1 of 2"):
+    with pytest.raises(MediaError, match=r"driver\.mp4: .*no image 1 of 2"):
         next(crops)
 
 
-def test_what_an_avatar_brings_along_is_tried_before_it_is_signed(folder: Path) -> None:
+def test_archives_of_an_avatar_are_tested_before_signing(folder: Path) -> None:
     loaded = load_avatar(folder / "ada.safetensors")
     brought = Ingredient(role=Role.SHOT, file="a" * 64, archive=b"no manifests")
     record = dataclasses.replace(loaded.provenance, ingredients=(brought,))
@@ -94,7 +94,7 @@ def test_what_an_avatar_brings_along_is_tried_before_it_is_signed(folder: Path) 
 
 
 def animate_badly(folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, which must be one line, and have left no file."""
+    """The command's error, which must be one line; no file may be left."""
     chosen = {"--avatar": folder / "ada.safetensors", "--driver": folder / "driver.mp4", "--out": out / "a.mp4"}
     command = [str(part) for pair in chosen.items() for part in pair]
     assert main([*command, "--layout", "driver,avatar", "--chunk", "2"]) == 1
@@ -105,7 +105,7 @@ def animate_badly(folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 BAD_ENDS = [
-    (bad_ends.is_killed, {}, "its process was killed, most likely for want of memory"),
+    (bad_ends.is_killed, {}, "its process was killed, probably because memory ran out"),
     (bad_ends.hangs, {"seconds": 0.5}, "it takes longer than 0.5 s, the limit"),
     (bad_ends.eats_memory, {"memory": 2**30}, "it needs more than 1024 MiB of memory, the limit"),
 ]
@@ -117,17 +117,17 @@ BAD_ENDS = [
 )  # fmt: skip
 @pytest.mark.parametrize(("function", "within", "sentence"), BAD_ENDS)
 @pytest.mark.usefixtures("followed")
-def test_what_comes_to_a_bad_end(
+def test_failing_decoders(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     function: Callable[..., Any], within: dict[str, Any], sentence: str, module: ModuleType, decoder: str, limits: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(module, decoder, function)
     monkeypatch.setattr(module, limits, getattr(module, limits)._replace(**within))
     printed = animate_badly(folder, tmp_path, capsys)
-    assert printed.endswith(f"driver.mp4 cannot be used: {sentence}")
+    assert printed.endswith(f"driver.mp4: {sentence}")
 
 
-def test_a_chunk_without_frames_is_refused_before_the_driver_is_followed(
+def test_a_chunk_without_frames_is_rejected_before_the_driver_is_followed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def followed(*_: Any, **__: Any) -> None:
@@ -136,7 +136,7 @@ def test_a_chunk_without_frames_is_refused_before_the_driver_is_followed(
     monkeypatch.setattr(script, "track_driver", followed)
     command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4")]
     assert main([*command, "--out", str(tmp_path / "a.mp4"), "--chunk", "0"]) == 1
-    assert "a chunk needs at least 1 frame, but chunk is 0" in capsys.readouterr().err
+    assert "chunk must be at least 1 frame, got 0" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("followed")

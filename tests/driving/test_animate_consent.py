@@ -1,4 +1,4 @@
-"""Driving asks for consent first: an end of it refuses before the driver is looked at, and pictures name the record."""
+"""Driving checks consent before it reads the driver, and outputs name the consent record."""
 
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made(folder: Path, name: str, **options: Any) -> Provenance:
-    """What stands beside a picture of an avatar."""
+    """The provenance record of an avatar's image."""
     loaded = load_avatar(folder / f"{name}.safetensors")
     animate(loaded, folder / "landmarks.npz", folder / "out" / "a.png", **options)
     return read_sidecar(folder / "out" / "a.png")[0]
 
 
-def test_pictures_name_the_record_or_say_that_there_is_none(folder: Path) -> None:
+def test_outputs_name_the_record_or_its_absence(folder: Path) -> None:
     digest = read_consent(folder / "ada.consent.json").digest
     assert made(folder, "ada").consent == made(folder, "ada", consents=folder).consent == digest
     for name in ("nobody", "bare"):
@@ -66,7 +66,7 @@ def test_pictures_name_the_record_or_say_that_there_is_none(folder: Path) -> Non
         assert record.notes.startswith(f"{NOT_RECORDED}; driven by a file of SHA-256")
 
 
-def test_an_end_of_consent_refuses_before_the_driver_is_looked_at(
+def test_ended_consent_is_rejected_before_the_driver_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def looked(*_: Any, **__: Any) -> Any:
@@ -81,7 +81,7 @@ def test_an_end_of_consent_refuses_before_the_driver_is_looked_at(
     for driver, more in (("driver.mp4", film), ("landmarks.npz", film), ("camera:0", [])):
         for name, records, message in (
             ("ada", ["--consents", str(folder)], "this consent was revoked on"),
-            ("ada", ["--consents", str(folder / "out")], "does not hold this avatar's consent record"),
+            ("ada", ["--consents", str(folder / "out")], "this avatar's consent record"),
             ("late", [], "this consent expired on 2026-01-01T00:00:00+00:00"),
         ):
             command = ["--avatar", str(folder / f"{name}.safetensors"), "--driver", driver, *more, *records]

@@ -1,4 +1,4 @@
-"""A camera drives live: it waits for a face, follows it, marks and labels what it shows, and needs a window."""
+"""Live driving by a camera: waiting for a face, following, marks and labels, and the need for a window."""
 
 import dataclasses
 import sys
@@ -15,7 +15,7 @@ from th_jax.avatars.file import LoadedAvatar, load_avatar, save_avatar
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.driving import camera
 from th_jax.faces import face_size
-from th_jax.provenance.watermark.detect import detect_film
+from th_jax.provenance.watermark.detect import detect_video
 from th_jax.provenance.watermark.messages import message_of
 from th_jax.training.finetune import avatar_from_embedding
 
@@ -54,10 +54,10 @@ def test_live_frames_wait_for_a_face_and_repeat_without_one(shown: np.ndarray) -
 
 
 def test_live_frames_carry_the_avatars_mark(loaded: LoadedAvatar, shown: np.ndarray) -> None:
-    (mark,) = detect_film(shown).marks
+    (mark,) = detect_video(shown).marks
     assert mark.message == message_of(loaded.digest, bits=16)
     assert abs(mark.left - 2 * SIZE) < 2
-    assert not detect_film(shown[:, :, : 2 * SIZE]).marks, "a driver is no generated picture"
+    assert not detect_video(shown[:, :, : 2 * SIZE]).marks, "a driver is no generated picture"
 
 
 def test_live_frames_are_labeled_below_the_avatar(shown: np.ndarray) -> None:
@@ -75,7 +75,7 @@ def test_live_frames_are_labeled_below_the_avatar(shown: np.ndarray) -> None:
 
 @pytest.mark.parametrize("follow", ["face", "segment"])
 def test_the_square_follows_a_camera_s_face(loaded: LoadedAvatar, follow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head that walks by its own width: what the generator is shown stays in its place, but not with a fixed square."""
+    """A head that moves by its own width: the generator's input stays in place, unlike with a fixed square."""
     wide = np.full((256, 900, 3), 90, np.uint8)
     frames = []
     for index in range(40):

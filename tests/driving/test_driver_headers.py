@@ -1,4 +1,4 @@
-"""What headers of a driver decide is decided before its face is followed, and the last line says what became of its sound."""
+"""Checks that need only a driver's headers run before tracking, and the last line reports on its audio."""
 
 import io
 import os
@@ -26,7 +26,7 @@ FRAMES = 4
 
 
 def recoded(source: Path, path: Path, codec: str) -> Path:
-    """The film with sound of another coding."""
+    """The video with another audio codec."""
     with av.open(str(source)) as film, av.open(str(path), "w") as container:
         picture = container.add_stream_from_template(film.streams.video[0])
         sound = container.add_stream(codec, rate=16000, layout="mono")
@@ -73,12 +73,12 @@ def command(folder: Path, driver: str, out: Path, *more: str) -> list[str]:
         ("heard.mp4", ["--require-audio"], "with sound"),
         ("heard.mp4", ["--mute"], "without sound"),
         ("mute.mp4", [], "without sound: the driver's is missing"),
-        ("silent.mkv", [], "without sound: the driver's is silent throughout"),
-        ("wavpack.mkv", [], "without sound: the driver's is coded as wavpack, which is not decoded here"),
+        ("silent.mkv", [], "without sound: the driver's is entirely silent"),
+        ("wavpack.mkv", [], "without sound: the driver's uses the unsupported codec wavpack"),
         ("landmarks.npz", [], "without sound"),
     ],
 )
-def test_the_last_line_says_what_became_of_the_sound(
+def test_the_last_line_reports_on_the_audio(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], driver: str, options: list[str], sentence: str
 ) -> None:
     assert main(command(folder, driver, tmp_path / "a.mp4", *options)) == 0
@@ -92,19 +92,19 @@ def test_the_last_line_says_what_became_of_the_sound(
 @pytest.mark.parametrize(
     ("driver", "out", "options", "sentence"),
     [
-        ("mute.mp4", "a.mp4", ["--require-audio"], "mute.mp4 is missing: leave require_audio away"),
-        ("silent.mkv", "a.mp4", ["--require-audio"], "silent.mkv is silent throughout: leave require_audio away"),
-        ("wavpack.mkv", "a.mp4", ["--require-audio"], "is coded as wavpack, which is not decoded here: leave"),
-        ("landmarks.npz", "a.mp4", ["--require-audio"], "landmarks.npz is a file of landmarks and has no sound"),
-        ("heard.mp4", "a.gif", ["--require-audio"], "a.gif is no MP4 and has no sound"),
-        ("heard.mp4", "a.mp4", ["--require-audio", "--mute"], "both left out and required"),
+        ("mute.mp4", "a.mp4", ["--require-audio"], "mute.mp4 is missing: omit require_audio"),
+        ("silent.mkv", "a.mp4", ["--require-audio"], "silent.mkv is entirely silent: omit require_audio"),
+        ("wavpack.mkv", "a.mp4", ["--require-audio"], "uses the unsupported codec wavpack: omit"),
+        ("landmarks.npz", "a.mp4", ["--require-audio"], "landmarks.npz is a landmark file and has no audio"),
+        ("heard.mp4", "a.gif", ["--require-audio"], "a.gif is not an MP4 file and has no audio"),
+        ("heard.mp4", "a.mp4", ["--require-audio", "--mute"], "both muted and required"),
         ("heard.mp4", "a.png", ["--at", "9"], "lasts 0.16 s: there is no frame at 9 s"),
-        ("ada.safetensors", "a.gif", [], "is no video that can be read"),
-        ("heard.mp4", "\udcff.mp4", [], "is no text in UTF-8"),
-        ("heard.mp4", "no/a.mp4", [], "does not exist: make it first"),
+        ("ada.safetensors", "a.gif", [], "is not a readable video"),
+        ("heard.mp4", "\udcff.mp4", [], "is not valid UTF-8"),
+        ("heard.mp4", "no/a.mp4", [], "does not exist"),
     ],
 )
-def test_what_headers_tell_is_refused_before_the_face_is_followed(
+def test_header_errors_are_found_before_tracking(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     driver: str, out: str, options: list[str], sentence: str,
 ) -> None:  # fmt: skip
@@ -123,17 +123,17 @@ def test_what_headers_tell_is_refused_before_the_face_is_followed(
 def test_too_many_frames_for_a_gif(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the headers have it; and the number is counted again when it is known."""
+    """From the headers, and checked again when the number is known."""
     monkeypatch.setattr("th_jax.driving.driver.GIF_FRAMES", 3)
     monkeypatch.setattr(script, "track_driver", None)
     assert main(command(folder, "heard.mp4", tmp_path / "a.gif")) == 1
-    assert "4 frames are too many for a GIF: write MP4, or fewer with seconds" in capsys.readouterr().err
+    assert "4 frames are too many for a GIF" in capsys.readouterr().err
 
 
-def test_a_film_that_cannot_be_told_of_is_a_film(
+def test_unknown_durations_are_accepted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A terminal that lacks the letter of its name, with a reader that is gone."""
+    """A terminal that does not support a character of the name, and a closed pipe."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as pipe:

@@ -1,4 +1,4 @@
-"""Exported avatars: what the artefact gives is what the avatar gives, for any batch; and refusals leave nothing behind."""
+"""Exported avatars give the avatar's frames for any batch, and errors leave no files behind."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ NETWORKS = Networks(image_size=16, base_width=4)
 
 
 def save_fresh(path: Path, networks: Networks) -> Path:
-    """The avatar of nobody, of untrained networks."""
+    """A random avatar of untrained networks."""
     embedding = jax.random.normal(jax.random.key(1), (networks.plan.embedding,))
     avatar = avatar_from_embedding(networks, networks.init(jax.random.key(0)), embedding)
     save_avatar(path, avatar, networks=networks, provenance=Provenance(kind=Kind.GENERATED))
@@ -42,7 +42,7 @@ def points(count: int, *, of: int = 68) -> np.ndarray:
 
 
 def generated(loaded: LoadedAvatar, landmark_images: jax.Array) -> np.ndarray:
-    """By the avatar's own networks, with spectral norm."""
+    """Rendered by the avatar's networks, with spectral norm."""
     avatar = loaded.avatar
     adain = jnp.broadcast_to(avatar.adain[None], (len(landmark_images), avatar.adain.shape[0]))
     state = NetworkState(avatar.generator_params, avatar.spectral_stats)
@@ -78,7 +78,7 @@ def test_the_exported_function_takes_pupils(loaded: LoadedAvatar) -> None:
 
 
 def test_the_onnx_model_is_the_avatar(tmp_path: Path) -> None:
-    """Of a size with attention, and with convolutions that a CPU would compute in another form."""
+    """A size with attention, and with convolutions that a CPU computes in another form."""
     pytest.importorskip("jax2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     loaded = load_avatar(save_fresh(tmp_path / "ada.safetensors", Networks(image_size=64, base_width=32)))
@@ -103,12 +103,12 @@ def test_refusals_leave_nothing_behind(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     for name, options, message in (
-        ("a.txt", [], "is named .stablehlo or .onnx, but"),
-        ("no/a.onnx", [], "its folder does not exist"),
+        ("a.txt", [], "must end in .stablehlo or .onnx"),
+        ("no/a.onnx", [], "no does not exist: create it first"),
         ("a.onnx", ["--takes", "points"], "an ONNX model takes landmark images"),
-        ("a.onnx", ["--batch", "0"], "a batch holds at least 1 frame"),
-        ("a.stablehlo", ["--batch", "2"], "batch is for ONNX"),
-        ("a.onnx", [], "ONNX needs the extra and a converter: pip install 'th_jax[onnx]'"),
+        ("a.onnx", ["--batch", "0"], "batch must be at least 1 frame, got 0"),
+        ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
+        ("a.onnx", [], "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]'"),
     ):
         assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / name), *options]) == 1
         assert message in capsys.readouterr().err

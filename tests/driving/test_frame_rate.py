@@ -1,4 +1,4 @@
-"""Uneven frames: the output shows all of the densest second, repeats frames elsewhere, and stays with the sound."""
+"""Uneven frames: the output shows all of the densest second, repeats frames elsewhere, and stays in sync with the audio."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from driver_clips import swaying, write_uneven
 
 from th_jax.avatars.file import load_avatar, save_avatar
 from th_jax.driving.animate import animate
-from th_jax.driving.driver import SYNC, frames_on_screen, output_rate
+from th_jax.driving.rates import SYNC, frames_on_screen, output_rate
 from th_jax.media import open_video
 from th_jax.media.audio import decode_sound
 from th_jax.models.networks import Networks
@@ -24,7 +24,7 @@ SLIDES_THEN_SPEECH = np.concatenate([np.arange(20.0), 20 + np.arange(120) / 30])
 
 
 def shown_early_or_late(times: np.ndarray, fps: Fraction) -> float:
-    """The greatest distance of a frame's time and that of the first tick that shows it, of those that are shown."""
+    """The largest distance between a frame's time and the first tick that shows it."""
     shown = frames_on_screen(times, fps)
     frames, ticks = np.unique(shown, return_index=True)
     return float(np.abs(ticks[frames > 0] / float(fps) - times[frames[frames > 0]]).max())
@@ -41,7 +41,7 @@ def shown_early_or_late(times: np.ndarray, fps: Fraction) -> float:
     ],
     ids=["slides, then speech", "speech, then slides", "25 dropped", "a phone's clock", "less than a second"],
 )
-def test_no_frame_of_an_uneven_film_is_lost(times: np.ndarray, declared: Fraction, wanted: int) -> None:
+def test_no_frame_of_an_uneven_video_is_lost(times: np.ndarray, declared: Fraction, wanted: int) -> None:
     rate = output_rate(times, declared=declared)
     assert rate == wanted
     assert set(frames_on_screen(times, rate).tolist()) == set(range(len(times)))
@@ -50,14 +50,14 @@ def test_no_frame_of_an_uneven_film_is_lost(times: np.ndarray, declared: Fractio
 
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), NTSC, Fraction(25, 2), *map(Fraction, (1, 10, 15, 25, 50, 60))])
 @pytest.mark.parametrize("digits", [3, 9])
-def test_even_films_keep_their_rate(fps: Fraction, digits: int) -> None:
+def test_even_videos_keep_their_rate(fps: Fraction, digits: int) -> None:
     times = np.round(np.arange(90) / float(fps), digits)
     assert output_rate(times, declared=fps) == fps
     assert frames_on_screen(times, fps).tolist() == list(range(90))
 
 
 @pytest.mark.parametrize(("fps", "wanted"), [(120, 60), (240, 60), (100, 50), (61, 30.5)])
-def test_fast_films_are_thinned_evenly(fps: int, wanted: float) -> None:
+def test_fast_videos_are_thinned_evenly(fps: int, wanted: float) -> None:
     times = np.arange(300) / fps
     rate = output_rate(times, declared=Fraction(fps))
     assert rate == wanted
@@ -88,8 +88,8 @@ def test_frames_on_screen() -> None:
     assert frames_on_screen(np.round(np.arange(50) / 30, 3), Fraction(30)).tolist() == list(range(50))
 
 
-def test_clicks_are_heard_when_the_picture_flashes(tmp_path: Path) -> None:
-    """Both are sought in the output: 0.41 s between frames at first, then a second at 30 frames/s."""
+def test_clicks_are_heard_when_the_image_flashes(tmp_path: Path) -> None:
+    """Both are compared in the output: 0.41 s between frames at first, then a second at 30 frames/s."""
     networks = Networks(image_size=16, base_width=4)
     embedding = jax.random.normal(jax.random.key(1), (networks.plan.embedding,))
     avatar = avatar_from_embedding(networks, networks.init(jax.random.key(0)), embedding)

@@ -1,4 +1,4 @@
-"""Archives of driving landmarks: what is well formed opens, and a list of members costs nothing before it is looked at."""
+"""Landmark archives: well-formed ones open, and long member lists are rejected before they are read."""
 
 import struct
 import zipfile
@@ -23,12 +23,12 @@ def test_well_formed_archives_open(tmp_path: Path, save, comment: bytes) -> None
     np.testing.assert_array_equal(driving.landmarks, LANDMARKS)
     assert driving.fps == 30
     np.savez(path, landmarks=LANDMARKS, **{f"more_{number}": np.zeros(2) for number in range(64)})
-    with pytest.raises(ValueError, match="it holds 65 files, over the limit of 64"):
+    with pytest.raises(ValueError, match="65 files, over the limit of 64"):
         read_landmarks(path)
 
 
 def test_an_array_alone_is_the_landmarks(tmp_path: Path) -> None:
-    """In an npy file, and in one that is only called npz."""
+    """In an npy file, and in one named npz."""
     for name, save in (("a.npy", np.save), ("b.npz", np.save)):
         with (tmp_path / name).open("wb") as file:
             save(file, LANDMARKS)
@@ -37,7 +37,7 @@ def test_an_array_alone_is_the_landmarks(tmp_path: Path) -> None:
         assert driving.fps == 25
         assert is_landmark_file(tmp_path / name)
     np.save(tmp_path / "c.npy", np.array([None]))
-    with pytest.raises(ValueError, match=r"c\.npy declares object of the shape \[1\], which it does not hold"):
+    with pytest.raises(ValueError, match=r"c\.npy declares object \[1\]"):
         read_landmarks(tmp_path / "c.npy")
     np.save(tmp_path / "d.npy", np.zeros((2, 5, 2), np.float32))
     with pytest.raises(ValueError, match="68"):
@@ -46,16 +46,16 @@ def test_an_array_alone_is_the_landmarks(tmp_path: Path) -> None:
 
 def test_arrays_of_other_names_are_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", points=LANDMARKS, fps=30.0, **{"b\ne": LANDMARKS})
-    said = r"must hold an array called landmarks, but holds points, fps, 'b\\ne': save it with numpy\.savez\(FILE, landmarks="
+    said = r"contains points, fps, 'b\\ne': save it with numpy\.savez"
     with pytest.raises(ValueError, match=said):
         read_landmarks(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match="but holds none"):
+    with pytest.raises(ValueError, match="contains none"):
         read_landmarks(tmp_path / "a.npz")
 
 
 def many_members(count: int, *, zip64: bool, declared: int) -> bytes:
-    """A list of members without their contents; zipfile goes by its length, whatever number is declared."""
+    """A member list without contents; zipfile trusts its length, not the declared number."""
     names = (b"%07d" % number for number in range(count))
     entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
     members = b"".join(entry + name for name in names)
@@ -74,7 +74,7 @@ def test_a_long_list_of_members_is_not_taken_in(
 ) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(many_members(65, zip64=zip64, declared=declared))
-    with pytest.raises(ValueError, match="no npz file of landmarks that can be read: it holds 65 files"):
+    with pytest.raises(ValueError, match=r"not a readable landmark file .* 65 files"):
         read_landmarks(path)
 
     def parsed(*_: object, **__: object) -> None:
@@ -82,7 +82,7 @@ def test_a_long_list_of_members_is_not_taken_in(
 
     path.write_bytes(many_members(60_000, zip64=zip64, declared=declared))
     monkeypatch.setattr(zipfile.ZipInfo, "__init__", parsed)
-    with pytest.raises(ValueError, match="its list of files is longer than 131072 bytes, the limit"):
+    with pytest.raises(ValueError, match="file list is larger than 131072 bytes"):
         read_landmarks(path)
 
 

@@ -1,4 +1,4 @@
-"""Driving marks what it makes, in the program that generates it; to leave marks out is written into name, record and log."""
+"""Driving embeds watermarks in the generating program; unmarked output is recorded in name, record and log."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ from th_jax.media import open_video
 from th_jax.provenance import Kind, read_sidecar
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.verify import Verdict, verify_file
-from th_jax.provenance.watermark.detect import detect_film
+from th_jax.provenance.watermark.detect import detect_video
 from th_jax.provenance.watermark.messages import marking_of, message_of
 from th_jax.render import render
 from th_jax.training.finetune import avatar_from_embedding
@@ -30,7 +30,7 @@ from th_jax.training.finetune import avatar_from_embedding
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Somebody as the bundled weights draw them, whose pictures are none of noise, and a film that drives them."""
+    """An avatar of the bundled weights, whose frames are not noise, and a driving video."""
     folder = tmp_path_factory.mktemp("marked")
     meta = th_jax.load_pretrained("heads", only_generate=True)
     avatar = avatar_from_embedding(meta.networks, meta.weights, jnp.asarray(meta.table_rows[0]))
@@ -54,14 +54,14 @@ def test_the_mark_is_all_that_changes(loaded: LoadedAvatar) -> None:
     assert marking.message == loaded.digest[:4]
 
 
-def test_a_film_beside_its_driver_is_marked(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> None:
+def test_a_video_beside_its_driver_is_marked(folder: Path, loaded: LoadedAvatar, tmp_path: Path) -> None:
     out = tmp_path / "ada.mp4"
     command = ["--avatar", str(folder / "ada.safetensors"), "--driver", str(folder / "driver.mp4"), "--out", str(out)]
     assert main([*command, "--layout", "driver,avatar"]) == 0
     record, _ = read_sidecar(out)
     assert (record.kind, record.watermark) == (Kind.COMPOSITE, loaded.digest[:4])
     with open_video(out) as video:
-        (mark,) = detect_film(frame for _, frame in video.frames()).marks
+        (mark,) = detect_video(frame for _, frame in video.frames()).marks
     assert mark.message == message_of(loaded.digest, bits=16)
     assert abs(mark.left - 64) < 2
     assert verify_file(out).verdict is Verdict.MARKED
@@ -76,7 +76,7 @@ def test_unmarked_output_says_so_in_name_record_and_log(folder: Path, loaded: Lo
     record = open_sidecar(out)
     assert (record.unmarked_for_research, record.marks) == (True, ())
     with open_video(out) as video:
-        assert not detect_film(frame for _, frame in video.frames()).marks
+        assert not detect_video(frame for _, frame in video.frames()).marks
     log = unmarked_log(folder / "ada.safetensors")
     (line,) = map(json.loads, log.read_text().splitlines())
     assert (line["file"], line["avatar"]) == ("ada.unmarked.mp4", loaded.digest)
@@ -96,7 +96,7 @@ def test_without_its_line_in_the_log_nothing_leaves_unmarked(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_is_ended_leaves_no_half_film(
+def test_a_terminated_run_leaves_no_partial_video(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, begun = animating.render_stream, []
@@ -117,9 +117,7 @@ def test_a_run_that_is_ended_leaves_no_half_film(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_digest_that_is_too_short_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"a message of 16 bits needs a digest of 4 hexadecimal digits, but 'abc' came"
-    ):
+def test_a_digest_that_is_too_short_is_rejected() -> None:
+    with pytest.raises(ValueError, match="4 hexadecimal digits, got 'abc'"):
         message_of("abc", bits=16)
     assert marking_of("f" * 64, size=32, kind="still") is None

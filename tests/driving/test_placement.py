@@ -1,4 +1,4 @@
-"""A driver's squares follow the face, or are fixed as told; frames out of range are counted and said, or an error."""
+"""Squares of a driver: following or fixed; frames out of range are counted and reported, or an error."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from th_jax.avatars.file import load_avatar, save_avatar
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.driving import animate as script
 from th_jax.driving.animate import animate
-from th_jax.driving.driver import check_follow, check_range, out_of_range, place_segments, read_landmarks
+from th_jax.driving.driver import read_landmarks
+from th_jax.driving.placement import check_follow, check_range, out_of_range, place_segments
 from th_jax.driving.poses import driving_poses
 from th_jax.faces import face_size, following_squares, head_center, in_squares, segment_square, to_crop
 from th_jax.faces.follow import FACE_SHARE, HEAD_X, HEAD_Y
@@ -47,7 +48,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
 def test_the_driver_s_face_is_as_large_as_in_the_avatar_s_shots(
     face: np.ndarray, avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float | None
 ) -> None:
-    """In its place too; an avatar without landmarks gets the median of training."""
+    """Its position too; an avatar without landmarks gets the training median."""
     loaded = load_avatar(avatar)
     shots = None if share is None else shrunk(face, *([share / face_size(face)] * 3)) + np.float32([0.02, -0.05])
     poses: list[np.ndarray] = []
@@ -67,7 +68,7 @@ def test_the_driver_s_face_is_as_large_as_in_the_avatar_s_shots(
 
 
 def shrunk(face: np.ndarray, *factors: float) -> np.ndarray:
-    """The face at other sizes, in its place."""
+    """The face at other sizes, at the same position."""
     return np.stack([(face - 0.5) * factor + 0.5 for factor in factors]).astype(np.float32)
 
 
@@ -87,7 +88,7 @@ def test_frames_out_of_range_are_counted(face: np.ndarray) -> None:
 
 
 def tracked(face: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two faces of a film, a gap in the first one, and a false alarm of two frames before them: pixels, segments, times."""
+    """Two faces, a gap in the first one, and a false detection of two frames before them: pixels, segments, times."""
     landmarks = np.full((20, 68, 2), np.nan, np.float32)
     segment = np.full(20, -1)
     for number, frames in ((0, [0, 1]), (1, [3, 4, 5, 7, 8]), (2, range(10, 20))):
@@ -133,14 +134,14 @@ def test_a_fixed_square_is_that_of_shots(face: np.ndarray) -> None:
     square = segment_square(pixels[10:], height=400, width=400)
     np.testing.assert_array_equal(squares[10:], np.tile(square, (10, 1)))
     np.testing.assert_allclose(landmarks[10:], to_crop(pixels[10:], square), atol=1e-6)
-    with pytest.raises(ValueError, match='follow must be "face" or "segment", but is \'head\''):
+    with pytest.raises(ValueError, match=r"follow .* got 'head'"):
         check_follow("head")
-    with pytest.raises(ValueError, match="context must be positive"):
+    with pytest.raises(ValueError, match="context"):
         place_segments(landmarks, segment, times, {}, context=0.0)
 
 
 def leaning(face: np.ndarray, path: Path) -> Path:
-    """Landmarks of a driver who leans back in a fixed square and goes to the right."""
+    """Landmarks of a driver who leans back in a fixed square and moves to the right."""
     factors = 1 - 0.6 * (1 - np.cos(2 * np.pi * np.arange(50) / 50)) / 2
     aside = 0.2 * np.sin(2 * np.pi * np.arange(50) / 50)[:, None, None] * np.float32([1, 0])
     np.savez(path, landmarks=(shrunk(face, *factors) + aside).astype(np.float32))
@@ -162,7 +163,7 @@ def test_landmarks_of_a_file_are_brought_into_range(face: np.ndarray, tmp_path: 
     assert outside["segment"] > 10
 
 
-def test_the_command_says_it_or_refuses_it(
+def test_the_command_reports_or_rejects_out_of_range_frames(
     face: np.ndarray, avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = leaning(face, tmp_path / "a.npz")
@@ -182,13 +183,13 @@ def test_the_command_says_it_or_refuses_it(
     assert main([*command, "--follow", "segment", "--strict"]) == 1
     printed = capsys.readouterr().err
     assert "frames beyond the training range" in printed
-    assert "choose another part or driver, or leave --strict away" in printed
+    assert "choose another part or driver, or omit --strict" in printed
     assert not (tmp_path / "a.mp4").exists()
     assert main(["--avatar", str(avatar), "--driver", "camera:0", "--strict"]) == 1
     assert "a camera's frames are not known beforehand" in capsys.readouterr().err
 
 
-def test_the_result_holds_the_counts(face: np.ndarray, avatar: Path, tmp_path: Path) -> None:
+def test_the_result_has_the_counts(face: np.ndarray, avatar: Path, tmp_path: Path) -> None:
     from th_jax.avatars.file import load_avatar
 
     loaded = load_avatar(avatar)

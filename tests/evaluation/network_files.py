@@ -1,4 +1,4 @@
-"""Tiny networks in files, written for tests: the mean of each channel of a picture, others that answer amiss, and LPIPS."""
+"""Tiny network files for tests: channel means, networks with wrong outputs, and LPIPS."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Intervals beside closed forms and SciPy: people are drawn, not frames, and pairs are narrower."""
+"""Bootstrap intervals against closed forms and SciPy: people are resampled, not frames, and pairing narrows intervals."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_equal_values_have_no_width() -> None:
 
 
 def test_two_people_give_three_means_with_known_chances() -> None:
-    """Both draws one, the other, or one of each: a quarter, a quarter and a half."""
+    """Both samples one person, both the other, or one of each: a quarter, a quarter and a half."""
     values = np.array([[0.0, 0.0], [1.0, 1.0]])
     wide = bootstrap_mean(values)
     assert (wide.value, wide.low, wide.high) == (0.5, 0.0, 1.0)
@@ -89,12 +89,12 @@ def test_the_order_of_frames_changes_nothing_and_seeds_repeat() -> None:
     assert bootstrap_mean(values, resamples=3000, seed=1).low != found.low
 
 
-def test_what_makes_no_interval_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs at least one person, but none came"):
+def test_invalid_intervals_are_rejected() -> None:
+    with pytest.raises(ValueError, match="at least one person, got none"):
         bootstrap_mean(np.zeros((0, 3)))
-    with pytest.raises(ValueError, match=r"at least 1 resample and a confidence in \(0, 1\), but 0 and 0.95 came"):
+    with pytest.raises(ValueError, match=r"got 0 and 0.95"):
         bootstrap_mean(np.zeros((2, 3)), resamples=0)
-    with pytest.raises(ValueError, match="who is in each of 2 rows, but 3 came"):
+    with pytest.raises(ValueError, match="each of 2 rows, got 3"):
         bootstrap_mean(np.zeros((2, 3)), groups=np.arange(3))
-    with pytest.raises(ValueError, match="only equal frames can be paired"):
+    with pytest.raises(ValueError, match="same frames"):
         bootstrap_difference(np.zeros((2, 3)), np.zeros((2, 2)))

@@ -1,4 +1,4 @@
-"""Curves are drawn from what a run logged; what is missing is named."""
+"""Curves are drawn from a run's log; missing metrics are named."""
 
 import json
 from pathlib import Path
@@ -20,14 +20,14 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
-def test_a_series_leaves_out_what_is_not_finite() -> None:
+def test_a_series_skips_non_finite_values() -> None:
     lines = [{"step": 0, "x": 1.0}, {"step": 1, "x": float("nan")}, {"step": 2, "y": 3.0}, {"step": 4, "x": 2.0}]
     steps, values = series(lines, "x")
     assert (steps.tolist(), values.tolist()) == ([0, 4], [1.0, 2.0])
     assert series(lines, "z")[0].size == 0
 
 
-def test_a_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "curves.png"
     assert main([str(write_run(tmp_path / "run")), "--out", str(out)]) == 0

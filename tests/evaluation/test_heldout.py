@@ -1,4 +1,4 @@
-"""Held-out people through tiny networks and baselines: each person by themselves, whatever the chunk."""
+"""Held-out people with tiny networks and baselines: each person independently, for any chunk size."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_people_change_nothing_for_each_other(held: HeldOut, synthesis) -> None:
 
 
 def test_networks_of_another_size(held: HeldOut, synthesis) -> None:
-    with pytest.raises(ValueError, match="networks of 32 px cannot redraw frames of 16 px"):
+    with pytest.raises(ValueError, match=r"networks of 32 px .* frames of 16 px"):
         generate_heldout(Networks(image_size=32, base_width=4), synthesis, held)
 
 
@@ -77,9 +77,7 @@ def test_chunks() -> None:
     rows = np.arange(14.0).reshape(7, 2)
     np.testing.assert_array_equal(in_chunks(doubled, (rows, np.ones((7, 2))), chunk=3), 2 * rows + 1)
     assert sizes == [3, 3, 3], "the last chunk is filled"
-    with pytest.raises(
-        ValueError, match="at least one row in chunks of at least one is needed, but 0 in chunks of 3 came"
-    ):
+    with pytest.raises(ValueError, match="got 0 and 3"):
         in_chunks(doubled, (rows[:0], rows[:0]), chunk=3)
 
 
@@ -109,9 +107,7 @@ def test_random_mean_and_real_frames() -> None:
     assert {int(value) for pair in drawn.values() for value in pair} == {0, 50, 100, 150}
     again = baseline_frames(held, "random_copy")
     assert tuple(again[0, :, 0, 0, 0]) == drawn[0]
-    with pytest.raises(
-        ValueError, match="no baseline called 'copy'; there are nearest_copy, random_copy, mean_frame, real"
-    ):
+    with pytest.raises(ValueError, match=r"unknown baseline 'copy'; .*nearest_copy, random_copy, mean_frame, real"):
         baseline_frames(held, "copy")
 
 
@@ -125,7 +121,7 @@ def test_the_grid_shows_source_landmarks_real_and_generated(held: HeldOut) -> No
     drawn = grid[18:, 18:34].astype(int)
     assert 0.2 < (drawn.sum(-1) == 0).mean() < 1, "lines on black"
     assert sample_grid(held, frames).shape[0] == 3 * 18 - 2, "no more than there are"
-    with pytest.raises(ValueError, match="one of 3 targets, but 8 and target 3 came"):
+    with pytest.raises(ValueError, match="below 3, got 8 and target 3"):
         sample_grid(held, frames, target=3)
 
 
@@ -144,14 +140,14 @@ def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "nowhere holds no data set"),
-        (["--size", "300"], "frames of 300 px were asked for"),
-        (["--size", "40", "--no-faces", "--people", "1"], "divide by 16"),
+        (["--data", "nowhere"], "nowhere is not a data set"),
+        (["--size", "300"], "image_size must be at most the stored"),
+        (["--size", "40", "--no-faces", "--people", "1"], "divisible by 16"),
         (["--people", "0"], "must be 1 or more"),
-        (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, but is -3"),
+        (["--people", "1", "--size", "-3"], "image_size must be at least 1 px, got -3"),
     ],
 )
-def test_command_line_says_what_is_wrong(
+def test_command_line_errors(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,4 @@
-"""Identity by a named network: faces are brought to ArcFace's place whatever the frame, and failures are rows of NaN."""
+"""Identity by a given network: ArcFace alignment for any frame, and NaN rows for failures."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_a_similarity_is_found_again(turn: float, stretch: float, x: float, y: f
     )
 
 
-def test_no_other_similarity_is_nearer_and_none_reflects() -> None:
+def test_the_similarity_is_optimal_and_never_reflects() -> None:
     rng = np.random.default_rng(1)
     points, wanted = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
     best = placement(points, wanted)
@@ -105,5 +105,5 @@ def test_five_points() -> None:
 
 def test_a_network_without_features(tmp_path: Path) -> None:
     write_network(tmp_path / "map.onnx", kind="map", size=112)
-    with pytest.raises(ValueError, match=r"the network arc gives \[1, 3, 112, 112\] for one picture"):
+    with pytest.raises(ValueError, match=r"network arc returns \[1, 3, 112, 112\]"):
         load_identity_network("arc", tmp_path / "map.onnx")

@@ -1,4 +1,4 @@
-"""LPIPS: equal to PyTorch on the same random weights, bounded and blind to the batch, and refused without its own weights."""
+"""LPIPS: equal to PyTorch for the same random weights, bounded, independent of the batch, and only with its own weights."""
 
 import hashlib
 from pathlib import Path
@@ -53,23 +53,23 @@ def test_identity_symmetry_scale_and_batch() -> None:
 
 def test_weights_that_do_not_fit() -> None:
     a, b, weights = pyramids()
-    with pytest.raises(ValueError, match="need the same layers, at least one, but have 2, 2 and 1"):
+    with pytest.raises(ValueError, match=r"same layers, .* got 2, 2 and 1"):
         lpips(a, b, weights[:1])
-    with pytest.raises(ValueError, match=r"a layer of 5 channels needs as many weights, but \[4\] came"):
+    with pytest.raises(ValueError, match=r"5 channels .* got \[4\]"):
         lpips(a, b, [weights[0][1:], weights[1]])
 
 
 def test_files_that_are_no_lpips_weights(tmp_path: Path, few_channels: None) -> None:
     path, digest = write_lpips(tmp_path / "lpips.safetensors")
-    with pytest.raises(ValueError, match=r"cannot be read: .*nothing.safetensors"):
+    with pytest.raises(ValueError, match=r"cannot read .*nothing.safetensors"):
         load_lpips(tmp_path / "nothing.safetensors", sha256=digest)
-    with pytest.raises(ValueError, match=f"has the SHA-256 {digest}, but {'0' * 64} was asked for"):
+    with pytest.raises(ValueError, match=f"SHA-256 {digest}, but expected {'0' * 64}"):
         load_lpips(path, sha256="0" * 64)
     path, digest = write_lpips(tmp_path / "other.safetensors", file_format="pt")
-    with pytest.raises(ValueError, match=r"of the format 'pt'.*docs/evaluation.md says how a file of LPIPS weights"):
+    with pytest.raises(ValueError, match=r"has the format 'pt'.*docs/evaluation.md"):
         load_lpips(path, sha256=digest)
     path, digest = write_lpips(tmp_path / "part.safetensors", leave_out="net.slice5.28.bias")
-    with pytest.raises(ValueError, match=r"tensor net.slice5.28.bias of LPIPS with VGG16 is missing or not \[12\]"):
+    with pytest.raises(ValueError, match=r"net.slice5.28.bias .* \[12\]"):
         load_lpips(path, sha256=digest)
 
 
@@ -77,12 +77,12 @@ def test_the_bundled_vgg16_is_no_trunk_of_lpips() -> None:
     from th_jax.perceptual.frozen import BUNDLED
 
     path = BUNDLED["vgg16"]
-    with pytest.raises(ValueError, match=r"is of the format 'th_jax.perceptual/1'.*docs/evaluation.md says how"):
+    with pytest.raises(ValueError, match=r"has the format 'th_jax.perceptual/1'.*docs/evaluation.md"):
         load_lpips(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_frames_below_one_position(tmp_path: Path, few_channels: None) -> None:
     path, digest = write_lpips(tmp_path / "lpips.safetensors")
     tiny = np.zeros((1, 12, 20, 3), np.uint8)
-    with pytest.raises(ValueError, match="LPIPS needs frames of at least 16 px a side"):
+    with pytest.raises(ValueError, match="at least 16 px per side"):
         lpips_distance(load_lpips(path, sha256=digest), tiny, tiny)

@@ -88,7 +88,7 @@ def test_subsets() -> None:
 
 
 def test_subsets_are_drawn_from_all_rows_of_the_longer_set() -> None:
-    """Nine tenths of the longer set lie far away, none of them among its first rows."""
+    """Nine tenths of the longer set lie far away, but none of its first rows."""
     rng = np.random.default_rng(0)
     near, far = rng.normal(size=(2, 20, 4)), rng.normal(5.0, 1.0, (180, 4))
     longer = np.concatenate([near[1], far])
@@ -102,11 +102,11 @@ def test_subsets_are_drawn_from_all_rows_of_the_longer_set() -> None:
 def test_bad_features() -> None:
     a, b = feature_pair("few_samples")
     for distance in (frechet_distance, polynomial_mmd, kid):
-        with pytest.raises(ValueError, match=r"at least two rows, but have the shape \(1, 32\)"):
+        with pytest.raises(ValueError, match=r"two rows, got \(1, 32\)"):
             distance(a[:1], b)
-        with pytest.raises(ValueError, match="features of one network, but are 32 and 31 numbers wide"):
+        with pytest.raises(ValueError, match="got widths 32 and 31"):
             distance.__wrapped__(a, b[:, 1:])
-        with pytest.raises(ValueError, match="must be finite, but NaN or infinity came"):
+        with pytest.raises(ValueError, match="must be finite"):
             distance(a, np.where(np.arange(32) == 3, np.nan, b))
-    with pytest.raises(ValueError, match="at least 1 subset of at least 2 rows is needed, but 0 of 1000 came"):
+    with pytest.raises(ValueError, match="got 0 of 1000"):
         kid(a, b, subsets=0)

@@ -1,4 +1,4 @@
-"""Identity, landmark error, pose and expression on constructed faces, and failures that are counted."""
+"""Identity, landmark error, pose and expression on constructed faces, and counted failures."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_pose_error_on_rendered_heads() -> None:
     assert np.abs(true - measured).mean() < 4.0
 
 
-def test_expressions_are_told_apart() -> None:
+def test_expressions_are_distinguished() -> None:
     face = random_landmarks(4, count=1)
     face[0, 36], face[0, 45] = (0.3, 0.4), (0.8, 0.4)
     face[0, [62, 66]] = (0.5, 0.7), (0.5, 0.75)
@@ -161,19 +161,19 @@ def test_failures_are_counted_and_charged() -> None:
     assert (nothing.failures, nothing.mean_with_failures) == (6, 0.5)
     whole = score_with_failures(np.array([0.1, 0.3]), failure_value=1.0)
     assert whole.mean == whole.mean_with_failures
-    with pytest.raises(ValueError, match="failure_value must be a finite score for frames without a face, but is nan"):
+    with pytest.raises(ValueError, match=r"failure_value .* got nan"):
         score_with_failures(np.zeros(2), failure_value=float("nan"))
-    with pytest.raises(ValueError, match="a score must be finite, or NaN where there is no face"):
+    with pytest.raises(ValueError, match="score must be finite"):
         score_with_failures(np.array([np.inf]), failure_value=1.0)
 
 
 def test_bad_faces() -> None:
     a = random_landmarks(5)
-    with pytest.raises(ValueError, match=r"landmarks must be \[B, 68 or more, 2\], but have the shape \[3, 20, 2\]"):
+    with pytest.raises(ValueError, match=r"landmarks .* got \[3, 20, 2\]"):
         interocular_distance(a[:, :20])
-    with pytest.raises(ValueError, match="landmarks of 3 frames cannot be compared with those of 2"):
+    with pytest.raises(ValueError, match="3 frames cannot be compared with those of 2"):
         landmark_error.__wrapped__(a, a[:2])
-    with pytest.raises(ValueError, match=r"descriptors must be two arrays \[B, D\], but have the shapes \(3, 8\) and"):
+    with pytest.raises(ValueError, match=r"descriptors .* got \(3, 8\) and"):
         identity_l2.__wrapped__(np.zeros((3, 8)), np.zeros((2, 8)))
-    with pytest.raises(ValueError, match=r"the mean of descriptors of 8 numbers must be \[8\], but is \(7,\)"):
+    with pytest.raises(ValueError, match=r"mean of descriptors .* got \(7,\)"):
         centred_cosine.__wrapped__(np.zeros((3, 8)), np.zeros((3, 8)), mean=np.zeros(7))

@@ -1,4 +1,4 @@
-"""Metrics of pictures: equal to scikit-image and PyTorch, true to their definitions, and blind to the batch."""
+"""Image metrics: equal to scikit-image and PyTorch, consistent with their definitions, and independent of the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_identity_symmetry_and_bounds(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.permutations(range(4)))
-def test_every_picture_is_measured_by_itself(seed: int, order: list[int]) -> None:
+def test_every_image_is_measured_by_itself(seed: int, order: list[int]) -> None:
     a, b = pictures(seed, count=4)
     landmarks = np.random.default_rng(seed).uniform(0.1, 0.9, (4, 5, 2))
     for name, measure in PAIRWISE.items():
@@ -107,7 +107,7 @@ def test_l1_and_psnr_of_known_differences() -> None:
     np.testing.assert_allclose(psnr(255 * a, 255 * b, data_range=255.0), [20.0, 20 * np.log10(5)])
 
 
-def test_ssim_of_plain_pictures_is_the_luminance_term() -> None:
+def test_ssim_of_plain_images_is_the_luminance_term() -> None:
     a, b = np.full((1, 11, 11, 1), 0.2), np.full((1, 11, 11, 1), 0.6)
     np.testing.assert_allclose(ssim(a, b), (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4))
 
@@ -152,38 +152,34 @@ def test_flicker_of_constructed_sequences() -> None:
     np.testing.assert_allclose(temporal_flicker(frozen, reference=real), temporal_flicker(real))
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_incomparable_inputs_are_rejected() -> None:
     a, b = pictures(6)
-    with pytest.raises(
-        ValueError, match=r"must have one shape to be compared, but have \[3, 16, 19, 3\] and \[2, 16, "
-    ):
+    with pytest.raises(ValueError, match=r"same shape, got \[3, 16, 19, 3\] and \[2, 16, "):
         l1.__wrapped__(a, b[:2])
-    with pytest.raises(ValueError, match=r"ssim needs pictures of at least 11 px a side, but 16 x 8 px came"):
+    with pytest.raises(ValueError, match=r"ssim .* 11 px per side, got 16 x 8 px"):
         ssim(a[:, :, :8], b[:, :, :8])
-    with pytest.raises(ValueError, match=r"ms_ssim needs pictures of at least 176 px a side, but 175 x 300 px came"):
+    with pytest.raises(ValueError, match=r"ms_ssim .* 176 px per side, got 175 x 300 px"):
         ms_ssim(np.zeros((1, 175, 300, 3)), np.zeros((1, 175, 300, 3)))
     for measure in (psnr, ssim, ms_ssim):
-        with pytest.raises(ValueError, match=r"data_range must be above 0, 1\.0 for pictures in \[0, 1\], but is 0\.0"):
+        with pytest.raises(ValueError, match=r"data_range .* got 0\.0"):
             measure(a, b, data_range=0.0)
-    with pytest.raises(ValueError, match="margin must be 0 or more"):
+    with pytest.raises(ValueError, match="margin"):
         box_l1(a, b, np.zeros((3, 5, 2)), margin=-0.1)
-    with pytest.raises(ValueError, match="at least two successive frames, but 1 came"):
+    with pytest.raises(ValueError, match="two successive frames, got 1"):
         temporal_flicker(a[:1])
-    with pytest.raises(ValueError, match="the same layers, at least one, but have 1 and 2"):
+    with pytest.raises(ValueError, match=r"same layers, .* got 1 and 2"):
         perceptual_distance([a], [a, b])
-    with pytest.raises(ValueError, match="at least one, but have 0 and 0"):
+    with pytest.raises(ValueError, match=r"same layers, .* got 0 and 0"):
         perceptual_distance([], [])
 
 
-def test_what_the_annotations_would_refuse_is_refused_without_their_check() -> None:
+def test_shapes_are_checked_without_type_checking() -> None:
     a, _ = pictures(7)
-    with pytest.raises(
-        TypeError, match=r"pictures must be floating point, but came as uint8; divide uint8 pictures by"
-    ):
+    with pytest.raises(TypeError, match=r"floating point, got uint8; divide"):
         l1.__wrapped__(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"pictures must be \[B, H, W, C\], but have the shape \[16, 19, 3\]"):
+    with pytest.raises(ValueError, match=r"\[B, H, W, C\], got \[16, 19, 3\]"):
         ssim.__wrapped__(a[0], a[0])
-    with pytest.raises(ValueError, match=r"3 pictures need landmarks \[3, P, 2\], but \[2, 5, 2\] came"):
+    with pytest.raises(ValueError, match=r"landmarks \[3, P, 2\], got \[2, 5, 2\]"):
         box_l1.__wrapped__(a, a, np.zeros((2, 5, 2)))
 
 

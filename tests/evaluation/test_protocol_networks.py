@@ -1,4 +1,4 @@
-"""Networks by path in the protocol: what they say of a run that is over, named, counted, kept, and refused in one sentence."""
+"""Networks given by path in the protocol: scores of a finished run, names, counts, storage, and one-sentence errors."""
 
 import json
 import math
@@ -77,7 +77,7 @@ def pictures(out: Path, method: str) -> np.ndarray:
     return np.stack([read_image(path) for path in sorted((out / "study" / method).glob("*/*.png"))])
 
 
-def test_distances_say_whose_features_and_how_many_frames(done: Path) -> None:
+def test_distances_name_features_and_frame_counts(done: Path) -> None:
     cells = by_cell(done)
     assert cells["real", 0]["distances"] == {}
     for (_, count), cell in cells.items():
@@ -97,7 +97,7 @@ def test_distances_say_whose_features_and_how_many_frames(done: Path) -> None:
     assert cells["FF", 2]["distances"]["FID"]["dimensions"] == 2048
 
 
-def test_table_and_page_say_it_too(done: Path) -> None:
+def test_table_and_page_name_them_too(done: Path) -> None:
     table, page = (done / "table.md").read_text(), (done / "report.html").read_text()
     for head in (
         "Fréchet(vgg16), N = 16 < 24 dimensions: biased", "Fréchet(means), N = 16, 3 dimensions", "FID, N = 16 < 2048",
@@ -123,7 +123,7 @@ def test_measures_of_frames(done: Path) -> None:
     assert 0 < mean["lpips"]["value"] < tuned["lpips"]["value"]
     made, wanted = (pictures(done, method) / 255 for method in ("FT-3", "real"))
     assert tuned["psnr"]["value"] == pytest.approx(metrics.psnr(made, wanted).mean())
-    assert real["psnr"]["value"] == pytest.approx(measure.PSNR_MOST)
+    assert real["psnr"]["value"] == pytest.approx(measure.MAX_PSNR)
     flicker = [metrics.temporal_flicker(made[i : i + 4], reference=wanted[i : i + 4]).mean() for i in range(0, 16, 4)]
     assert tuned["flicker"]["value"] == pytest.approx(np.mean(flicker))
     assert (tuned["flicker"]["frames"], tuned["flicker"]["failures"]) == (12, 0)
@@ -147,9 +147,7 @@ def test_charges_of_named_networks() -> None:
     assert not measure.higher_is_better("identity/l2(arc)")
 
 
-def test_no_network_is_asked_twice(
-    done: Path, folder: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_runs_twice(done: Path, folder: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     original = network_file.FeatureNetwork.features
 
@@ -185,18 +183,18 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     arc, digest = str(folder / "arc.onnx"), "0" * 64
     for given, sentence in (
-        (["--identity-network", "arc"], "a network is given as NAME=FILE"),
-        (["--identity-network", f"a(b={arc}"], "a network is given as NAME=FILE"),
-        (["--identity-network", f"dlib={arc}"], "the name 'dlib' is taken"),
-        (["--features", f"vgg16={arc}"], "the name 'vgg16' is taken"),
-        (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "the name 'x' is taken"),
-        (["--identity-network", f"x={tmp_path}/none.onnx"], "none.onnx cannot be read"),
+        (["--identity-network", "arc"], "a network must be given as NAME=FILE"),
+        (["--identity-network", f"a(b={arc}"], "a network must be given as NAME=FILE"),
+        (["--identity-network", f"dlib={arc}"], "network name 'dlib' is already used"),
+        (["--features", f"vgg16={arc}"], "network name 'vgg16' is already used"),
+        (["--identity-network", f"x={arc}", "--features", f"x={arc}"], "network name 'x' is already used"),
+        (["--identity-network", f"x={tmp_path}/none.onnx"], "none.onnx"),
         (["--features", f"x={arc}"], "arc.onnx.json is missing"),
-        (["--inception", arc], "--inception and --inception-sha256 go together"),
-        (["--lpips-sha256", digest], "--lpips and --lpips-sha256 go together"),
-        (["--inception", arc, "--inception-sha256", digest], "it is another file"),
-        (["--lpips", arc, "--lpips-sha256", digest], "it is another file"),
-        (["--no-faces", "--identity-network", f"x={arc}"], "leave --no-faces out"),
+        (["--inception", arc], "--inception and --inception-sha256 must be given together"),
+        (["--lpips-sha256", digest], "--lpips and --lpips-sha256 must be given together"),
+        (["--inception", arc, "--inception-sha256", digest], "it is a different file"),
+        (["--lpips", arc, "--lpips-sha256", digest], "it is a different file"),
+        (["--no-faces", "--identity-network", f"x={arc}"], "omit --no-faces"),
     ):
         assert evaluate(arguments(folder, "bad", *given)) == 1
         said = capsys.readouterr().err
@@ -206,7 +204,7 @@ def test_mistakes_are_one_sentence(
     assert not (folder / "bad").exists(), "nothing is begun"
 
 
-def test_a_picture_that_is_gone(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sorted((done / "study" / "FF-2").glob("*/*.png"))[0]
     content = path.read_bytes()
     path.unlink()

@@ -1,4 +1,4 @@
-"""Who is judged on which frames: the same draw every time, nested shots, everybody once before anybody twice."""
+"""The choice of people and frames: deterministic, nested shots, each person once before any person twice."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def records() -> VideoRecords:
 
 
 class Listed(VideoRecords):
-    """A split of videos of which nothing but the list is there."""
+    """A split of which only the list exists."""
 
     def __init__(self, videos: list[tuple[str, str, int]]) -> None:
         self._entries: Any = [VideoEntry(row_key(video), video, person, frames) for video, person, frames in videos]
@@ -59,7 +59,7 @@ def test_the_seed_decides_and_people_do_not_move_each_other(records: VideoRecord
     }
 
 
-def test_everybody_comes_once_before_anybody_comes_twice() -> None:
+def test_each_person_is_drawn_once_before_any_twice() -> None:
     videos = [(f"v{number}", f"p{number % 3}", 40) for number in range(30)] + [("short", "p9", 11)]
     drawn = choose_people(Listed(videos), Protocol(people=4, targets=4, shots=(8,)))
     assert sorted(person.identity for person in drawn)[-1] != "p9", "one frame too few for 8 shots and 4 targets"
@@ -67,8 +67,8 @@ def test_everybody_comes_once_before_anybody_comes_twice() -> None:
     assert len({person.video_id for person in drawn}) == 4
 
 
-def test_nobody_is_driven_by_another_video_of_themselves() -> None:
-    """Also where few people have many videos; up to half of them may be of one."""
+def test_no_person_is_driven_by_another_of_their_videos() -> None:
+    """Also if few people have many videos; up to half may show one person."""
     videos = [(f"v{number}", f"p{max(0, number - 4)}", 40) for number in range(10)]
     cross = Protocol(people=10, targets=4, shots=(1,), crossed=True)
     for seed in range(30):
@@ -77,9 +77,9 @@ def test_nobody_is_driven_by_another_video_of_themselves() -> None:
         assert sorted(drivers) == sorted(people), "everybody drives once"
         assert all(people[str(person.driver)].identity != person.identity for person in people.values())
         assert all(people[str(person.driver)].targets == person.driving for person in people.values())
-    with pytest.raises(ValueError, match="5 of 9 videos are of 'p0', who would be driven by themselves: give --people"):
+    with pytest.raises(ValueError, match="5 of 9 videos show 'p0'"):
         choose_people(Listed(videos[:9]), cross._replace(people=9))
-    with pytest.raises(ValueError, match="2 of 2 videos are of 'a'"):
+    with pytest.raises(ValueError, match="2 of 2 videos show 'a'"):
         choose_people(Listed([("v", "a", 40), ("w", "a", 40)]), cross._replace(people=2))
 
 
@@ -102,7 +102,7 @@ def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
 
 
 def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
-    """Bundled weights that are given by their file are fine-tuned as under their name; other presets are asked for."""
+    """Bundled weights given by file use the same preset as by name; others need --settings."""
     released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads.safetensors"
     for more, preset in (([], "heads"), (["--settings", "paper"], "paper")):
         given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no-faces"]
@@ -117,8 +117,8 @@ def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
         (["--seed", "-1"], "seed must be 0 or more, but is -1"),
         (["--settings", "my.txt"], "there are paper, heads, or name a file that ends in .json"),
         (["--settings", "my.json"], "there are no fine-tuning settings at my.json"),
-        (["--out", "/dev/null/x"], "/dev/null/x cannot be made: /dev/null is no folder; choose another place"),
-        (["--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
+        (["--out", "/dev/null/x"], "cannot create /dev/null/x: /dev/null is not a folder"),
+        (["--out", "setup.cfg"], "cannot create setup.cfg: setup.cfg is not a folder"),
     ],
 )
 def test_options_that_make_no_run(
@@ -136,11 +136,11 @@ def test_options_that_make_no_run(
 
 def test_impossible_plans() -> None:
     listed = Listed([("long", "a", 40), ("short", "b", 11)])
-    with pytest.raises(ValueError, match=r"but 1 of Listed have enough frames; video 'short' has 11: give fewer"):
+    with pytest.raises(ValueError, match=r"only 1 of Listed .* video 'short' has 11"):
         choose_people(listed, Protocol(people=2, targets=4, shots=(8,)))
-    with pytest.raises(ValueError, match="3 people were asked for, but Listed has 2: give --people 2"):
+    with pytest.raises(ValueError, match="expected 3 people, but Listed has 2"):
         choose_people(listed, Protocol(people=3, targets=1, shots=(8,)))
-    with pytest.raises(ValueError, match="people and targets must be 1 or more and shots 1 to 32, but 2, 0 and 8 came"):
+    with pytest.raises(ValueError, match="got 2, 0 and 8"):
         choose_people(listed, Protocol(people=2, targets=0, shots=(8,)))
-    with pytest.raises(ValueError, match="takes at least 2, but 1 was asked for"):
+    with pytest.raises(ValueError, match="at least 2 people, got 1"):
         choose_people(listed, Protocol(people=1, targets=1, shots=(1,), crossed=True))

@@ -1,4 +1,4 @@
-"""How cells become numbers: whose frames count together, and what goes into the interval."""
+"""From stored scores to numbers: which frames count together, and what the interval covers."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from th_jax.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from th_jax.evaluation.protocol import results
-from th_jax.evaluation.protocol.cells import Cell
+from th_jax.evaluation.protocol.score_store import Cell
 
 gather = results.gather.__wrapped__  # stand-ins take the place of the run's files and of its people
 

@@ -1,4 +1,4 @@
-"""The page of a report: names are escaped, unknown values leave gaps, and nothing is fetched."""
+"""The report page: names are escaped, unknown values leave gaps, and no resource is fetched."""
 
 import math
 import re
@@ -26,7 +26,7 @@ def test_names_from_data_are_escaped() -> None:
     assert HOSTILE in [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_values_that_nobody_knows_leave_gaps() -> None:
+def test_unknown_values_leave_gaps() -> None:
     unknown = Point(1.0, math.nan, math.nan, math.nan)
     plot = Plot("quality", {"a": [Point(0.0, 2.0, math.nan, math.nan), unknown]}, [(0.0, "1"), (1.0, "8")], "T")
     page = report_page("gaps", [Section("plots", plots=[plot, plot._replace(series={"a": [unknown]})])])
@@ -62,7 +62,7 @@ def test_a_drawing_has_every_plot_within_its_frame() -> None:
     assert "empty" not in words
 
 
-def test_pictures_are_stacked_whole() -> None:
+def test_images_are_stacked_whole() -> None:
     wide, narrow = np.full((2, 9, 3), 10, np.uint8), np.full((3, 4, 3), 20, np.uint8)
     stack = stacked_pictures(
         [Section("a", rows=[Row("w", [], wide)]), Section("b", rows=[Row("n", [], narrow)])], gap=5
@@ -71,5 +71,5 @@ def test_pictures_are_stacked_whole() -> None:
     np.testing.assert_array_equal(stack[:2], wide)
     np.testing.assert_array_equal(stack[7:, :4], narrow)
     assert (stack[2:7] == 255).all()
-    with pytest.raises(ValueError, match="there are no pictures to stack"):
+    with pytest.raises(ValueError, match="no images to stack"):
         stacked_pictures([Section("none")])

@@ -62,7 +62,7 @@ def test_frames_without_faces_are_counted(held: HeldOut, real: scores.RealFaces)
     assert means["landmark_error/with_failures"] == pytest.approx(half)
 
 
-def test_no_face_at_all_is_a_number_that_says_so(held: HeldOut, real: scores.RealFaces) -> None:
+def test_frames_without_any_face_are_scored(held: HeldOut, real: scores.RealFaces) -> None:
     found = heldout_scores(held, noise(held), real=real, identity=False)
     assert found["faces/undetected"] == 1
     assert np.isnan(found["pose_error"])
@@ -82,7 +82,7 @@ def test_descriptors_can_be_left_out(held: HeldOut, monkeypatch: pytest.MonkeyPa
     assert set(table) == PIXELS | FACES
 
 
-def test_perceptual_distance_says_which_network(held: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perceptual_distance_names_its_network(held: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
     def two_layers(weights, images):
         return {name: (images * layers["top"]["scale"], images[:, ::2, ::2]) for name, layers in weights.items()}
 
@@ -98,9 +98,9 @@ def test_perceptual_distance_says_which_network(held: HeldOut, monkeypatch: pyte
 
 
 def test_wrong_frames(held: HeldOut) -> None:
-    with pytest.raises(ValueError, match=r"frames must be \(2, 2, 64, 64, 3\) like the targets, but are \(2, 1, 64"):
+    with pytest.raises(ValueError, match=r"\(2, 2, 64, 64, 3\) like the targets, got \(2, 1, 64"):
         heldout_table(held, held.target_frames[:, :1])
-    with pytest.raises(TypeError, match="frames must be uint8 RGB, but came as float64"):
+    with pytest.raises(TypeError, match="uint8 RGB, got float64"):
         heldout_table.__wrapped__(held, held.target_frames / 255.0)
 
 

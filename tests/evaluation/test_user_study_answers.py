@@ -1,4 +1,4 @@
-"""Sheets of answers are read with distrust, and the store keeps each answer once, whatever comes twice or at once."""
+"""Answer sheets are parsed strictly, and the store keeps each answer once despite repetition and concurrency."""
 
 import json
 import sqlite3
@@ -54,9 +54,9 @@ def answer_with(**fields: Any) -> dict[str, Any]:
 
 
 MALFORMED = [
-    ({"schema": 2}, "schema 1 is read here"),
-    ({"schema": True}, "schema 1 is read here"),
-    ({"study": "6" * 32}, "these are answers to another study"),
+    ({"schema": 2}, "expected schema 1"),
+    ({"schema": True}, "expected schema 1"),
+    ({"study": "6" * 32}, "belong to a study other than"),
     ({"consent": "d" * 64}, "consent must be the digest of this study's consent text"),
     ({"rater": "A" * 32}, "rater must be 32 hexadecimal digits"),
     ({"rater": RATER + "\n"}, "rater must be 32 hexadecimal digits"),
@@ -65,15 +65,15 @@ MALFORMED = [
     ({"answers": []}, "answers must be a list with one or more entries"),
     ({"answers": {"0": 1}}, "answers must be a list"),
     ({"answers": [1]}, "an answer must be an object with exactly choice, milliseconds, position, triplet"),
-    ({"answers": sheet_of({"0": 1})["answers"] * 2}, "a sheet may answer a triplet once only"),
-    (answer_with(triplet="9"), "an answer names a triplet that this study does not have"),
-    (answer_with(triplet=[]), "an answer names a triplet"),
-    (answer_with(choice=0), "choice must be a whole number from 1 to 3"),
-    (answer_with(choice=True), "choice must be a whole number from 1 to 3"),
-    (answer_with(choice=1.0), "choice must be a whole number from 1 to 3"),
-    (answer_with(milliseconds=-1), "milliseconds must be a whole number from 0"),
-    (answer_with(milliseconds=10**30), "milliseconds must be a whole number from 0"),
-    (answer_with(position=6), "position must be a whole number from 0 to 5"),
+    ({"answers": sheet_of({"0": 1})["answers"] * 2}, "only once"),
+    (answer_with(triplet="9"), "an answer refers to a triplet that is not in this study"),
+    (answer_with(triplet=[]), "an answer refers to a triplet"),
+    (answer_with(choice=0), "choice must be an integer from 1 to 3"),
+    (answer_with(choice=True), "choice must be an integer from 1 to 3"),
+    (answer_with(choice=1.0), "choice must be an integer from 1 to 3"),
+    (answer_with(milliseconds=-1), "milliseconds must be an integer from 0"),
+    (answer_with(milliseconds=10**30), "milliseconds must be an integer from 0"),
+    (answer_with(position=6), "position must be an integer from 0 to 5"),
     (answer_with(note="x"), "an answer must be an object with exactly"),
 ]
 
@@ -85,13 +85,13 @@ def test_malformed_sheets(fields: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\xfd", b"[" * 2000, b"null", b'{"schema": NaN}'])
-def test_what_is_no_sheet_at_all(content: bytes) -> None:
-    with pytest.raises(MalformedSheet, match="a sheet"):
+def test_invalid_sheets(content: bytes) -> None:
+    with pytest.raises(MalformedSheet, match="sheet"):
         read_sheet(content, KEY)
 
 
 def test_large_sheets_are_not_parsed() -> None:
-    with pytest.raises(MalformedSheet, match="a sheet of answers has at most 2224 bytes, but 2225 came"):
+    with pytest.raises(MalformedSheet, match="2224 bytes, got 2225"):
         read_sheet(b" " * (sheet_limit(KEY) + 1), KEY)
     longest = sheet_of(dict.fromkeys(KEY.triplets, 3))
     assert len(json.dumps(longest, indent=1)) < sheet_limit(KEY)
@@ -110,7 +110,7 @@ def test_answers_are_kept_once(tmp_path: Path) -> None:
     assert add(store, {"0": 1}) == 1
     assert add(store, {"0": 1}) == 0
     assert add(store, {"0": 1, "1": 2}) == 1
-    with pytest.raises(ConflictingAnswer, match=f"rater {RATER} has answered triplet 1 before, and differently"):
+    with pytest.raises(ConflictingAnswer, match=f"rater {RATER} already answered triplet 1"):
         add(store, {"2": 3, "1": 1})
     assert add(store, {"1": 1}, rater="b" * 32) == 1
     sheets = {sheet.rater: {a.triplet: a.choice for a in sheet.answers} for sheet in store_in(tmp_path).sheets()}
@@ -127,19 +127,19 @@ def test_a_study_takes_so_many_raters(tmp_path: Path) -> None:
     store = store_in(tmp_path, raters=2)
     add(store, {"0": 1}, rater="1" * 32)
     add(store, {"0": 1}, rater="2" * 32)
-    with pytest.raises(StudyIsFull, match="this study takes 2 raters, and has them"):
+    with pytest.raises(StudyIsFull, match="already has its 2 raters"):
         add(store, {"0": 1}, rater="3" * 32)
     assert add(store, {"1": 1}, rater="1" * 32) == 1, "those who began go on"
 
 
 def test_the_file_belongs_to_one_study(tmp_path: Path) -> None:
     store_in(tmp_path)
-    with pytest.raises(ValueError, match=f"holds answers to another study, {STUDY}"):
+    with pytest.raises(ValueError, match=f"another study, {STUDY}"):
         AnswerStore(tmp_path / "answers.sqlite", key_of({("FT", 1): 1}, study="7" * 32))
     (tmp_path / "no.sqlite").write_bytes(b"something else" * 100)
-    with pytest.raises(ValueError, match=r"no\.sqlite is no file of answers"):
+    with pytest.raises(ValueError, match=r"no\.sqlite is not an answer database"):
         AnswerStore(tmp_path / "no.sqlite", KEY)
-    with pytest.raises(OSError, match=r"answers\.sqlite cannot be opened"):
+    with pytest.raises(OSError, match=r"cannot open .*answers\.sqlite"):
         store_in(tmp_path / "missing")
 
 

@@ -69,7 +69,7 @@ def shot(page: Any, tmp_path: Path, name: str) -> None:
 
 
 def watched(context: Any) -> tuple[Any, list[str]]:
-    """A page, and the list of what goes wrong on it."""
+    """A page, and the list of its errors."""
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -158,7 +158,7 @@ def test_a_whole_study_by_keyboard(browser: Any, study: tuple[Path, StudyKey], t
             if number in (4, 5) or name in key.checks:
                 shot(page, tmp_path, f"desktop-{'check' if name in key.checks else number}")
             rate(page, key, number, choices[name])
-        page.get_by_text("Your answers have arrived").wait_for()
+        page.get_by_text("Your answers were received").wait_for()
         shot(page, tmp_path, "desktop-end")
         assert wrong == []
     assert len(choices) == 33
@@ -218,11 +218,11 @@ def test_answers_survive_the_servers_death(browser: Any, study: tuple[Path, Stud
                     server.wait()
                 until(page, f"state.answers.length === {number} && shownAt !== null")
                 rate(page, key, number, choose(key, shown(page)))
-        page.get_by_text("28 of your answers have not arrived").wait_for()
+        page.get_by_text("28 of your answers were not received").wait_for()
         port = address.rstrip("/").rsplit(":", 1)[1]
         with running(folder, port=port):
             page.locator("#send").click()
-            page.get_by_text("Your answers have arrived").wait_for()
+            page.get_by_text("Your answers were received").wait_for()
     assert report(folder)["raters"][0]["answers"] == 30
 
 
@@ -256,14 +256,14 @@ def test_every_rater_has_an_order_of_their_own(browser: Any, study: tuple[Path, 
     assert all(sorted(order) == sorted(key.triplets) for order in orders)
 
 
-def test_a_missing_picture_can_be_tried_again(browser: Any, study: tuple[Path, StudyKey]) -> None:
+def test_a_missing_image_can_be_tried_again(browser: Any, study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     hidden = folder / "away"
     (folder / "page/pictures").rename(hidden)
     with browser.new_context(**DESKTOP) as context:
         page, _ = watched(context)
         page.goto((folder / "page/index.html").as_uri())
-        page.get_by_text("A picture could not be loaded").wait_for()
+        page.get_by_text("An image could not be loaded").wait_for()
         hidden.rename(folder / "page/pictures")
         page.locator("#retry").click()
         begin(page)

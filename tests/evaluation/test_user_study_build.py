@@ -1,4 +1,4 @@
-"""The page of a user study: fair draws, pictures as they were, and nothing in the raters' folder that tells the fake."""
+"""The page of a user study: fair draws, unchanged images, and no hint at the fake in the raters' folder."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def study(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, build_study(frames, out, triplets=9, checks=3, seed=1)
 
 
-def test_draws_are_fair(frames: Path) -> None:
+def test_draws_are_uniform(frames: Path) -> None:
     index = read_study_frames(frames)
     drawn = draw_triplets(index, triplets=30, checks=4, seed=0)
     assert drawn == draw_triplets(index, triplets=30, checks=4, seed=0)
@@ -81,9 +81,9 @@ def test_one_video_is_enough_and_is_counted(tmp_path: Path) -> None:
 
 def test_impossible_numbers(frames: Path) -> None:
     index = read_study_frames(frames)
-    with pytest.raises(ValueError, match="2 triplets are too few: the index has 3 pairs of method and T"):
+    with pytest.raises(ValueError, match=r"2 triplets are too few: .* 3 pairs"):
         draw_triplets(index, triplets=2, checks=0, seed=0)
-    with pytest.raises(ValueError, match="'FF' with T = 1 has 18 frames, but 19 triplets are asked of it"):
+    with pytest.raises(ValueError, match="'FF' with T = 1 has 18 frames, but 19 triplets"):
         draw_triplets(index, triplets=55, checks=0, seed=0)
     with pytest.raises(ValueError, match="checks and seed must be 0 or more"):
         draw_triplets(index, triplets=3, checks=-1, seed=0)
@@ -103,7 +103,7 @@ def test_every_tile_of_an_obvious_fake_moves(size: int) -> None:
         assert (np.sort(scattered.ravel()) == np.sort(frame.ravel())).all()
 
 
-def test_pictures_are_those_that_were_drawn(frames: Path, study: tuple[Path, StudyKey]) -> None:
+def test_images_are_those_that_were_drawn(frames: Path, study: tuple[Path, StudyKey]) -> None:
     out, key = study
     assert read_key(out) == key
     for name, triplet in key.triplets.items():
@@ -115,7 +115,7 @@ def test_pictures_are_those_that_were_drawn(frames: Path, study: tuple[Path, Stu
             assert (shown == drawn).all() != obvious, (triplet, side)
 
 
-def test_all_three_pictures_have_as_much_grain(tmp_path: Path) -> None:
+def test_all_three_images_have_as_much_grain(tmp_path: Path) -> None:
     size, frames = 64, tmp_path / "frames"
     index = write_frames(frames, people=1, real=3, generated=1, size=size)
     ramp = np.tile(np.linspace(40, 200, size), (size, 1))
@@ -143,15 +143,15 @@ def test_all_three_pictures_have_as_much_grain(tmp_path: Path) -> None:
     assert len(set(real.values())) == len(real) == 3, "equal grain of two pictures would tell the third"
 
 
-def test_grain_is_of_the_study_and_of_the_picture() -> None:
+def test_grain_is_of_the_study_and_of_the_image() -> None:
     assert len({grain_digest(study, path=path) for study in "ab" for path in "cd"}) == 4
     picture = np.zeros((63, 63, 3), np.uint8)
     assert with_grain(picture, digest="0" * 64) is picture
-    with pytest.raises(ValueError, match="a message of 16 bits needs a digest of 4 hexadecimal digits"):
+    with pytest.raises(ValueError, match="4 hexadecimal digits"):
         with_grain(np.zeros((64, 64, 3), np.uint8), digest="0")
 
 
-def test_the_raters_folder_does_not_tell(frames: Path, study: tuple[Path, StudyKey]) -> None:
+def test_the_raters_folder_does_not_reveal_the_fake(frames: Path, study: tuple[Path, StudyKey]) -> None:
     out, key = study
     page = out / "page"
     names = sorted(key.triplets)
@@ -208,24 +208,24 @@ def test_consent_and_question_are_the_callers(frames: Path, tmp_path: Path) -> N
     assert data["consent"] == hashlib.sha256(text.read_bytes()).hexdigest() == read_key(tmp_path / "s").consent
 
 
-def test_refused_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_builds_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = write_frames(tmp_path / "frames")
     write_index(tmp_path / "frames", index | {"size": 32})
     out = tmp_path / "study"
     with pytest.raises(ValueError, match=r"\.png is 16x16 pixels, but the index says 32x32"):
         build_study(tmp_path / "frames", out, triplets=3)
-    with pytest.raises(ValueError, match="the consent text needs 1 to 10000 characters"):
+    with pytest.raises(ValueError, match="1 to 10000 characters"):
         build_study(tmp_path / "frames", out, consent=" ")
     assert [path.name for path in tmp_path.iterdir()] == ["frames"]
     out.mkdir()
-    with pytest.raises(FileExistsError, match="a study is made once"):
+    with pytest.raises(FileExistsError, match="already exists"):
         build_study(tmp_path / "frames", out)
     assert main(["build", "--frames", str(tmp_path), "--out", str(tmp_path / "new")]) == 1
     assert capsys.readouterr().err.startswith("th-jax study: ")
 
 
 def test_damaged_keys(study: tuple[Path, StudyKey], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is no user study: there is no key\.json"):
+    with pytest.raises(FileNotFoundError, match=r"not a user study: key\.json"):
         read_key(tmp_path)
     record = json.loads((study[0] / "key.json").read_text())
     broken = [

@@ -1,4 +1,4 @@
-"""The server of a user study: says what is wrong with a 4xx, and has every acknowledged answer after a real kill -9."""
+"""The study server: 4xx responses with reasons, and every acknowledged answer after a real kill -9."""
 
 import functools
 import json
@@ -47,7 +47,7 @@ def sheet(key: StudyKey, rater: str, choices: dict[str, int]) -> bytes:
 def test_the_page_is_served_and_nothing_else(study: tuple[Path, StudyKey]) -> None:
     client = make_app(study[0]).test_client()
     index = client.get("/")
-    assert b"Which one is the fake?" in index.data
+    assert b"Which one is fake?" in index.data
     assert "default-src 'none'" in index.headers["Content-Security-Policy"]
     name = next(iter(study[1].triplets))
     for path, kind in (("study.js", "javascript"), ("study.css", "css"), (f"pictures/{name}.png", "image/png")):
@@ -79,29 +79,29 @@ def test_answers_are_judged(study: tuple[Path, StudyKey]) -> None:
     assert post(sheet(key, rater, {one: 1})) == (201, {"new": 1})
     assert post(sheet(key, rater, {one: 1})) == (200, {"new": 0})
     status, body = post(sheet(key, rater, {one: 2}))
-    assert (status, body["error"]) == (409, f"rater {rater} has answered triplet {one} before, and differently")
+    assert (status, body["error"]) == (409, f"rater {rater} already answered triplet {one} differently")
     assert post(b"{")[0] == 400
-    assert post(sheet(key, rater, {two: 4})) == (400, {"error": "choice must be a whole number from 1 to 3"})
-    assert post(sheet(key, "b" * 32, {two: 1})) == (403, {"error": "this study takes 1 raters, and has them"})
+    assert post(sheet(key, rater, {two: 4})) == (400, {"error": "choice must be an integer from 1 to 3"})
+    assert post(sheet(key, "b" * 32, {two: 1})) == (403, {"error": "this study already has its 1 raters"})
     assert post(sheet(key, rater, {two: 1}), {"Content-Type": "text/plain"})[0] == 415
     assert client.post("/answers", data=b" " * 100_000, headers=JSON).status_code == 413
     assert client.get("/answers").status_code in (404, 405)
     assert post(sheet(key, rater, {two: 1})) == (201, {"new": 1}), "after all of that"
 
 
-def test_a_disk_that_refuses_is_no_acknowledgement(study: tuple[Path, StudyKey]) -> None:
+def test_write_errors_are_not_acknowledged(study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     client = make_app(folder).test_client()
     with closing(sqlite3.connect(folder / "answers.sqlite")) as connection:
         connection.execute("DROP TABLE answers")
     reply = client.post("/answers", data=sheet(key, "a" * 32, {next(iter(key.triplets)): 1}), headers=JSON)
     assert reply.status_code == 503
-    assert "the answer could not be kept" in reply.json["error"]
+    assert "cannot store the answer" in reply.json["error"]
 
 
 @contextmanager
 def running(study: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command `serve` in a process of its own, and its address."""
+    """The command `serve` in a separate process, and its address."""
     command = [sys.executable, "-m", "th_jax.cli.main", "study", "serve", str(study), "--port", port]
     # A shell's background job, which the tests may be, ignores Ctrl-C, and so would its children.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -126,7 +126,7 @@ def post(address: str, content: bytes) -> int:
 
 
 def hang_up(address: str, content: bytes, *, read: int) -> None:
-    """Send that, read a few bytes of what comes back, and reset the connection while the rest lies unread."""
+    """Send the request, read a few bytes of the response, and reset the connection with the rest unread."""
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as client:
         client.sendall(content)
@@ -135,8 +135,8 @@ def hang_up(address: str, content: bytes, *, read: int) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def test_raters_who_hang_up_leave_no_word(study: tuple[Path, StudyKey]) -> None:
-    """Amid a request, amid its body, and while a picture of 4 MB, more than sockets hold, is on its way."""
+def test_disconnected_raters_leave_no_log(study: tuple[Path, StudyKey]) -> None:
+    """During a request, during its body, and during the transfer of a 4 MB image, more than sockets buffer."""
     folder, key = study
     picture = folder / "page" / "pictures" / f"{next(iter(key.triplets))}.png"
     picture.write_bytes(bytes(4 * 2**20))
@@ -153,7 +153,7 @@ def test_raters_who_hang_up_leave_no_word(study: tuple[Path, StudyKey]) -> None:
     assert errors.splitlines() == [f"answers: {folder / 'answers.sqlite'}"]
 
 
-def test_killed_servers_have_what_they_acknowledged(study: tuple[Path, StudyKey]) -> None:
+def test_killed_servers_keep_acknowledged_answers(study: tuple[Path, StudyKey]) -> None:
     folder, key = study
     names = list(key.triplets)
     acknowledged: list[tuple[str, str]] = []
@@ -199,7 +199,7 @@ def test_killed_servers_have_what_they_acknowledged(study: tuple[Path, StudyKey]
         assert server.stderr.read() == f"answers: {folder / 'answers.sqlite'}\n"
 
 
-def test_refused_commands_are_one_sentence(
+def test_rejected_commands_are_one_sentence(
     study: tuple[Path, StudyKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running(study[0]) as (_, address):
@@ -213,12 +213,12 @@ def test_refused_commands_are_one_sentence(
     assert main(["serve", str(study[0])]) == 1
     lines = capsys.readouterr().err.splitlines()
     wanted = (
-        "cannot be served",
-        "a port is 0 to 65535",
-        "a..b:8000 cannot be served: no address is known by the host's name 'a..b'",
+        "cannot serve",
+        "a port must be 0 to 65535",
+        "cannot serve a..b:8000: unknown host name 'a..b'",
         "1 or more raters",
-        "there is no key.json",
-        "no page/index.html",
+        "key.json is missing",
+        "page/index.html is missing",
     )
     assert len(lines) == len(wanted)
     assert all(

@@ -1,4 +1,4 @@
-"""Watching a run: nothing is measured before the first look, and what cannot change is measured once."""
+"""Held-out measurement during a run: lazy, and constants are measured once."""
 
 import importlib
 from pathlib import Path
@@ -23,7 +23,7 @@ CHOSEN = {"image_size": 32, "people": 1, "sources": 2, "targets": 1}
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was measured, in turn; generated frames are the first sources."""
+    """The measurements in order; generated frames are the first sources."""
     calls: list[str] = []
 
     def real(held):
@@ -73,6 +73,6 @@ def test_missing_models_are_found_before_the_run(monkeypatch: pytest.MonkeyPatch
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(ImportError, match=r"finding faces needs dlib: pip install 'th_jax\[video\]'"):
+    with pytest.raises(ImportError, match=r"requires dlib: pip install 'th_jax\[video\]'"):
         HeldOutWatch(records, **CHOSEN)
     HeldOutWatch(records, faces=False, **CHOSEN)

@@ -1,4 +1,4 @@
-"""A run of the protocol small enough for every test: four bundled people, networks of 16 px, a detector of arithmetic."""
+"""A small run of the protocol for tests: four bundled people, networks of 16 px, an arithmetic face detector."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ SIZE = 16
 
 
 def fake_faces(frames: np.ndarray, *, descriptors: bool = True) -> Any:
-    """Landmarks that move with the brightness of columns, descriptors of colours; a flat frame shows no face."""
+    """Landmarks that depend on column brightness, descriptors of colors; a flat frame has no face."""
     from th_jax.evaluation.face_measures import FaceMeasures
 
     flat = frames.reshape(-1, *frames.shape[-3:]).astype(np.float32) / 255
@@ -26,7 +26,7 @@ def fake_faces(frames: np.ndarray, *, descriptors: bool = True) -> Any:
 
 
 def colours_network() -> Any:
-    """In the place of VGG16, which compiles for seconds: the mean of each colour and its deviation, four times over."""
+    """Replaces VGG16, which compiles for seconds: mean and deviation of each color, repeated four times."""
     from th_jax.evaluation.judges.sets import SetNetwork
 
     def features(frames: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def colours_network() -> Any:
 
 
 def use_fake_faces(patch: pytest.MonkeyPatch) -> None:
-    """In the place of dlib, which needs half a second for a frame that shows nothing."""
+    """Replaces dlib, which needs half a second for an empty frame."""
     from th_jax.cli import evaluate as command
     from th_jax.evaluation import scores
     from th_jax.evaluation.protocol import judges, judging, measure, run
@@ -50,7 +50,7 @@ def use_fake_faces(patch: pytest.MonkeyPatch) -> None:
 def quick_finetune(
     networks: Any, weights: Any, perceptual: Any, people: Any, *, observe: Any, epochs: int, **settings: Any
 ) -> Any:
-    """Stands for `finetune_many`, whose program takes longest to compile: steps that add a little to every AdaIN parameter."""
+    """Replaces `finetune_many`, whose program compiles longest: steps that add a little to every AdaIN parameter."""
     from th_jax.evaluation.protocol.run import _start
     from th_jax.training.finetune_people import FinishedPerson, fit_shots
 
@@ -81,7 +81,7 @@ def write_tiny(folder: Path) -> None:
 
 
 def arguments(folder: Path, out: str, *more: str, protocol: str = "heads") -> list[str]:
-    """Of the command, for four people with four held-out frames each."""
+    """Options of the command, for four people with four held-out frames each."""
     return [
         "--meta", str(folder / "tiny.safetensors"), "--data", "bundled", "--protocol", protocol, "--people", "4",
         "--targets", "4", "--shots", "2", "3", "--settings", str(folder / "settings.json"), "--quiet",
@@ -90,7 +90,7 @@ def arguments(folder: Path, out: str, *more: str, protocol: str = "heads") -> li
 
 
 def by_cell(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """What results.json says of each method and T."""
+    """The entries of results.json by method and T."""
     cells = json.loads((out / "results.json").read_text())["cells"]
     return {(cell["method"], cell["shots"]): cell for cell in cells}
 

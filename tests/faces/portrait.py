@@ -1,4 +1,4 @@
-"""A real portrait (tests/data/LICENSE.md) and short films made of it."""
+"""A real portrait (tests/data/LICENSE.md) and short videos made from it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ def portrait() -> np.ndarray:
 
 
 def moved(picture: np.ndarray, *, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0) -> np.ndarray:
-    """The picture moved by pixels, scaled and turned (degrees) about its middle."""
+    """The image translated in pixels, scaled and rotated (degrees) about its center."""
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale) + np.array([[0, 0, x], [0, 0, y]])
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def on_canvas(picture: np.ndarray, *places: tuple[int, int], height: int = 300, width: int = 600) -> np.ndarray:
-    """The picture at each place (left, top) of a plain grey canvas."""
+    """The image at each position (left, top) of a plain gray canvas."""
     canvas = np.full((height, width, 3), 128, np.uint8)
     for left, top in places:
         canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture

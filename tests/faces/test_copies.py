@@ -1,4 +1,4 @@
-"""Faces that detection misses are found on copies, their points come back exactly, and pictures without one stay without."""
+"""Faces missed by detection are found on copies with correct points, and images without a face stay without one."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ def landmarks() -> np.ndarray:
 
 
 def turned(picture: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """The whole picture turned clockwise on a larger plain canvas, and the matrix of its edge-based coordinates."""
+    """The image rotated clockwise on a larger plain canvas, and the matrix of its edge-based coordinates."""
     (height, width), side = picture.shape[:2], int(np.hypot(*picture.shape[:2]))
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.array([[cosine, -sine], [sine, cosine]])
@@ -29,13 +29,13 @@ def turned(picture: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def faint(picture: np.ndarray, contrast: float) -> np.ndarray:
-    """Grey stone: little contrast, no colour."""
+    """Gray stone: little contrast, no color."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return np.repeat((grey * contrast + 120).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def clouds(seed: int, roughness: float) -> np.ndarray:
-    """Random structure at all sizes, as bark, stone and foliage have it."""
+    """Random structure at all scales, as in bark, stone and foliage."""
     generator = np.random.default_rng(seed)
     total = np.zeros((240, 300, 3), np.float32)
     for size in (1, 2, 4, 8, 16, 32, 64):
@@ -45,7 +45,7 @@ def clouds(seed: int, roughness: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("degrees", [67, 180])
-def test_turned_faces_come_back_to_their_place(landmarks: np.ndarray, degrees: float) -> None:
+def test_rotated_faces_are_mapped_back(landmarks: np.ndarray, degrees: float) -> None:
     picture, matrix = turned(portrait(), degrees)
     assert detect_faces(picture) == []
     found = find_on_copies(picture)
@@ -60,7 +60,7 @@ def test_turned_faces_come_back_to_their_place(landmarks: np.ndarray, degrees: f
     assert found.rivals == 0
 
 
-def test_small_faces_in_large_pictures(landmarks: np.ndarray) -> None:
+def test_small_faces_in_large_images(landmarks: np.ndarray) -> None:
     small = cv2.resize(portrait(), (80, 80), interpolation=cv2.INTER_AREA)
     picture = on_canvas(small, (400, 300), width=600, height=450)
     assert detect_faces(picture) == []
@@ -98,7 +98,7 @@ def test_an_inverted_face_passes_no_second_look() -> None:
     assert second_look(upside_down, Face(Box(256 - right, 256 - bottom, 256 - left, 256 - top), 0.2)) < COPY_SCORE
 
 
-def test_pictures_without_a_face() -> None:
+def test_images_without_a_face() -> None:
     ground, sky = clouds(7, 0.5), cv2.GaussianBlur(clouds(8, 1.2), (0, 0), 5) // 2 + 120
     landscape = np.where((np.arange(240) < 130)[:, None, None], sky, ground // 2)
     for picture in (landscape, np.zeros((1, 1, 3)), np.zeros((2, 90, 3))):
@@ -106,12 +106,12 @@ def test_pictures_without_a_face() -> None:
 
 
 @pytest.mark.slow
-def test_many_pictures_without_a_face() -> None:
+def test_many_images_without_a_face() -> None:
     for seed in range(24):
         assert find_on_copies(clouds(seed, 0.4 + seed / 20)) is None, seed
 
 
-def test_a_picture_without_a_face_costs_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_without_a_face_costs_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[int] = []
 
     def remember(frame: np.ndarray, *, min_score: float) -> list[Face]:
@@ -127,7 +127,7 @@ def test_a_picture_without_a_face_costs_what_is_said(monkeypatch: pytest.MonkeyP
     assert len(sides) == 1 + 11 + 11  # detection itself enlarges small pictures
 
 
-def test_stretching_keeps_colours_and_spreads_lightness() -> None:
+def test_stretching_keeps_colors_and_spreads_lightness() -> None:
     stretched = stretch_contrast(portrait() // 8 + 100)
     assert stretched.std() > 2 * (portrait() // 8).std()
     coloured = np.zeros((64, 64, 3), np.uint8) + np.array([180, 60, 60], np.uint8)

@@ -1,4 +1,4 @@
-"""One square holds the head, does not move for outliers, and crops, points and pixels agree."""
+"""One square contains the head, is robust to outliers, and crops, points and pixels agree."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def landmarks() -> np.ndarray:
 
 
 def square_of(landmarks: np.ndarray, **settings: float) -> Square:
-    """In a frame that never limits it."""
+    """In a frame large enough never to limit it."""
     return segment_square(landmarks + 2000, height=9000, width=9000, **settings)
 
 
@@ -73,7 +73,7 @@ def test_context_widens_about_the_same_middle(landmarks: np.ndarray) -> None:
     one, wide = square_of(landmarks[None]), square_of(landmarks[None], context=1.5)
     assert wide.side == pytest.approx(1.5 * one.side, abs=2)
     assert wide.left + wide.side / 2 == pytest.approx(one.left + one.side / 2, abs=1)
-    with pytest.raises(ValueError, match="context must be positive, but is 0"):
+    with pytest.raises(ValueError, match=r"context .* got 0"):
         square_of(landmarks[None], context=0.0)
 
 
@@ -150,15 +150,15 @@ def test_points_and_pixels_agree(size: int) -> None:
     np.testing.assert_allclose(found, to_crop(np.array([84.0, 64.0]), square), atol=0.003)
 
 
-def test_points_there_and_back() -> None:
+def test_points_round_trip() -> None:
     points = np.random.default_rng(0).uniform(0, 500, (5, 68, 2)).astype(np.float32)
     np.testing.assert_allclose(from_crop(to_crop(points, Square(-7, 31, 123)), Square(-7, 31, 123)), points, atol=1e-3)
 
 
 def test_impossible_crops() -> None:
-    with pytest.raises(ValueError, match="lies outside of the frame of 256 x 256 px"):
+    with pytest.raises(ValueError, match="outside the frame of 256 x 256 px"):
         crop_frame(portrait(), Square(300, 0, 50), size=10)
-    with pytest.raises(ValueError, match="at least 1 px, but is 0"):
+    with pytest.raises(ValueError, match="at least 1 px, got 0"):
         crop_frame(portrait(), Square(0, 0, 50), size=0)
 
 
@@ -175,5 +175,5 @@ def test_segment_of_the_portrait(landmarks: np.ndarray) -> None:
 
 
 def test_segment_with_a_frame_missing(landmarks: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="2 sets of landmarks came for 1 frames"):
+    with pytest.raises(ValueError, match="got 2 and 1"):
         crop_segment([portrait()], np.stack([landmarks, landmarks]), size=64)

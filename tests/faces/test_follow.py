@@ -1,4 +1,4 @@
-"""Squares that follow a head: still for a still one, in range for any motion, neither late nor dependent on the frame rate."""
+"""Squares that follow a head: still for a still one, in range for any motion, without lag, independent of the frame rate."""
 
 from collections.abc import Callable
 
@@ -87,7 +87,7 @@ def test_the_constants_are_those_of_the_bundled_training_records() -> None:
 
 
 def test_the_center_of_a_head_stays_when_it_turns() -> None:
-    """Of people nothing was measured on; the centroid of their landmarks moves six times as far."""
+    """People not used for tuning; the centroid of their landmarks moves six times as far."""
     records = VideoRecords(bundled_heads(), "heldout")
     moved = {"center": [], "centroid": []}
     for number in range(len(records)):
@@ -100,7 +100,7 @@ def test_the_center_of_a_head_stays_when_it_turns() -> None:
 
 
 def placed(landmarks: np.ndarray, rest: Placement) -> np.ndarray:
-    """Landmarks in pixels as a shot in whose square the head lies so."""
+    """Landmarks in pixels, as in a shot whose square has the head at this placement."""
     side = face_size(landmarks) / rest.share
     return (landmarks - head_center(landmarks)) / side + (rest.x, rest.y)
 
@@ -161,7 +161,7 @@ def test_a_moving_head_stays_in_range(face: np.ndarray, motion: str, rest: Place
 
 @pytest.mark.parametrize("frequency", [0.25, 3.0])
 def test_small_motion_is_kept(face: np.ndarray, frequency: float) -> None:
-    """A hundredth of the side, slowly within the dead zone or quickly: all of it is the avatar's."""
+    """A hundredth of the side, slowly within the dead zone or quickly: the motion is kept entirely."""
     landmarks, times = track(face, lambda t: 480 + 2.4 * np.sin(2 * np.pi * frequency * t), lambda _: 1.0)
     follower = SquareFollower()
     live = np.stack([follower(points, time=time) for points, time in zip(landmarks, times, strict=True)])
@@ -171,7 +171,7 @@ def test_small_motion_is_kept(face: np.ndarray, frequency: float) -> None:
 
 
 def test_the_square_is_not_late(face: np.ndarray) -> None:
-    """Backward in time the same path comes out."""
+    """The path is the same backward in time."""
     landmarks, times = track(face, walk, lean)
     there = following_squares(landmarks, times)
     back = following_squares(landmarks[::-1], times[-1] - times[::-1])[::-1]
@@ -194,12 +194,12 @@ def test_gaps_lie_between_their_neighbors(face: np.ndarray) -> None:
     np.testing.assert_allclose(squares[9:15, 0], np.linspace(squares[9, 0], squares[14, 0], 6), atol=1e-6)
 
 
-def test_one_frame_and_none(face: np.ndarray) -> None:
+def test_one_frame_and_no_frames(face: np.ndarray) -> None:
     squares = following_squares(face[None], np.array([3.0]))
     np.testing.assert_allclose(squares[0, 2], 240, rtol=1e-5)
     nowhere = np.stack([np.full((68, 2), np.nan), np.full((68, 2), 7.0)])
     assert not usable_faces(nowhere).any()
-    with pytest.raises(ValueError, match="a segment without landmarks has no square"):
+    with pytest.raises(ValueError, match="segment without landmarks"):
         following_squares(nowhere, np.arange(2.0))
 
 

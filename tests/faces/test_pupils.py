@@ -7,7 +7,7 @@ from portrait import portrait
 
 from data_prep.synthetic_heads import draw_identity, head_state, render_head
 from th_jax.faces import Box, landmarks_in_box
-from th_jax.faces.pupils import EYES, eye_opening, find_pupils, find_pupils_in_crop, with_pupils
+from th_jax.faces.pupils import EYES, eye_opening, find_pupils, with_pupils
 
 SKIN, WHITE, IRIS, PUPIL = (190, 140, 120), (225, 220, 215), (110, 75, 50), (15, 15, 15)
 SHAPE = np.array([(0, 0.5), (0.27, 0.3), (0.7, 0.3), (1, 0.5), (0.7, 0.68), (0.27, 0.68)])
@@ -23,7 +23,7 @@ def outlines(*, width: float = 40.0, opening: float = 1.0, turn: float = 0.0) ->
 
 
 def drawn(gaze: tuple[float, float] = (0.0, 0.0), **how: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A frame with two eyes that look aside by shares of the eye's width, its landmarks and the true pupils."""
+    """A frame with two eyes looking aside by fractions of the eye's width, its landmarks and the true pupils."""
     scale, size, landmarks = 4, 240, outlines(**how)
     width, pupils = how.get("width", 40.0), []
     frame = np.full((size * scale, size * scale, 3), SKIN, np.uint8)
@@ -62,12 +62,6 @@ def test_a_moved_frame_moves_the_pupils_along():
     np.testing.assert_allclose(find_pupils(wide, landmarks + moved), found + moved, atol=0.05)
 
 
-def test_a_crop_counts_in_shares_of_its_side():
-    frame, landmarks, _ = drawn((0.1, 0.0))
-    found = find_pupils_in_crop(frame, landmarks / np.float32(240))
-    np.testing.assert_allclose(found * 240, find_pupils(frame, landmarks), atol=1e-3)
-
-
 def test_with_pupils_there_are_seventy_points():
     frame, landmarks, _ = drawn()
     points = with_pupils(frame, landmarks)
@@ -75,7 +69,7 @@ def test_with_pupils_there_are_seventy_points():
     np.testing.assert_array_equal(points[68:], find_pupils(frame, landmarks))
 
 
-def test_each_eye_is_judged_by_itself():
+def test_each_eye_is_judged_separately():
     frame, landmarks, pupils = drawn()
     landmarks[36] = np.nan
     found = find_pupils(frame, landmarks)
@@ -97,7 +91,7 @@ def test_lids_that_nearly_touch_hide_it():
 
 
 def test_an_open_outline_on_skin_has_none():
-    """Detectors draw one on a shut eye."""
+    """Detectors often place one on a closed eye."""
     landmarks = outlines()
     skin = np.full((240, 240, 3), SKIN, np.uint8)
     skin[120:123] = (120, 80, 70)  # the line of the lashes
@@ -113,7 +107,7 @@ def test_an_outline_beyond_the_frame_has_none():
 
 
 def test_noise_is_survived():
-    """Whatever is in the pixels: a pupil inside the outline's box, or none."""
+    """For any pixels: a pupil inside the outline's box, or none."""
     rng = np.random.default_rng(0)
     for _ in range(50):
         landmarks = outlines(width=float(rng.uniform(4, 60)), opening=float(rng.uniform(0.5, 2.5)))
@@ -130,12 +124,12 @@ def test_rendered_gaze(size):
     for seed in (2, 3, 5):
         pair = [render_head(draw_identity(seed), head_state(gaze_yaw=yaw), size=size) for yaw in (-0.3, 0.3)]
         moved.append((pair[1].landmarks - pair[0].landmarks)[68:, 0])
-        found.append(np.subtract(*(find_pupils_in_crop(r.frame, r.landmarks[:68])[:, 0] for r in pair[::-1])))
+        found.append(np.subtract(*(find_pupils(r.frame, size * r.landmarks[:68])[:, 0] / size for r in pair[::-1])))
     assert np.isfinite(found).all()
     assert np.abs(np.array(found) / np.array(moved) - 1).mean() < 0.12
 
 
 def test_a_real_portrait():
-    """The middles of her irises, read off an enlargement; a reflection of the lamp lies in each."""
+    """The centers of her irises, read off an enlargement; each has a lamp's reflection."""
     landmarks = landmarks_in_box(portrait(), Box(83, 82, 172, 171))
     assert np.linalg.norm(find_pupils(portrait(), landmarks) - [(107.5, 101.5), (151.0, 103.5)], axis=-1).max() < 2.5

@@ -1,4 +1,4 @@
-"""The tracker agrees with fresh detection, ends a segment where it must, and admits when it sees nobody."""
+"""Tracking agrees with fresh detection, ends segments where it must, and reports frames without a face."""
 
 from functools import cache
 from pathlib import Path
@@ -27,14 +27,14 @@ def test_agrees_with_detection_in_every_frame() -> None:
 
 @cache
 def talk(seed: int) -> PersonFrames:
-    """A talk whose head turns far between two of its frames, 0.2 s apart."""
+    """A talking head that turns far between two frames, 0.2 s apart."""
     return render_clip(seed, seconds=4.0, fps=5.0, size=192)
 
 
 @pytest.mark.parametrize("seed", [4, 9])
 @pytest.mark.parametrize("step", [1, 2], ids=["0.2 s", "0.4 s"])
 def test_landmarks_stay_on_the_face_where_frames_are_sparse(seed: int, step: int) -> None:
-    """A prediction that starts from where the face was settles beside it, and stays there if it is believed."""
+    """A prediction from the previous position converges next to the face, and would stay there if accepted."""
     frames, truth = talk(seed).frames[::step], talk(seed).landmarks[::step, :68] * 192
     track = track_faces(frames, detect_every=1)
     assert (track.segment == 0).all()
@@ -94,7 +94,7 @@ def brighter(frame: np.ndarray, amount: int) -> np.ndarray:
 
 @pytest.mark.parametrize("amount", [60, -60, 110])
 def test_a_change_of_the_light_is_no_cut(amount: int) -> None:
-    """For however long it lasts."""
+    """For any duration."""
     frames = nodding(8, amplitude=1)
     frames[3:5] = [brighter(frame, amount) for frame in frames[3:5]]
     assert np.abs(frames[3].astype(int) - frames[2]).mean() > tracking.CUT_DIFFERENCE, "or it would prove nothing"
@@ -160,7 +160,7 @@ def test_no_frames() -> None:
     assert segments(track) == []
 
 
-def test_segments_may_be_asked_to_be_long() -> None:
+def test_a_minimum_segment_length() -> None:
     number = np.array([-1, 0, 0, -1, 0, 1, -1, 2, 2])
     track = Track(np.zeros((9, 68, 2), np.float32), number, np.zeros(9, int))
     assert segments(track) == [slice(1, 5), slice(5, 6), slice(7, 9)]
@@ -169,12 +169,12 @@ def test_segments_may_be_asked_to_be_long() -> None:
 
 def test_a_useless_landmark_model_is_no_missing_face(tmp_path: Path) -> None:
     (tmp_path / "my.dat").write_bytes(b"not a predictor")
-    with pytest.raises(ValueError, match="is no dlib shape predictor"):
+    with pytest.raises(ValueError, match="not a dlib shape predictor"):
         track_faces([portrait()], model=tmp_path / "my.dat")
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="detect_every must be at least 1"):
+    with pytest.raises(ValueError, match="detect_every"):
         track_faces([], detect_every=0)
-    with pytest.raises(ValueError, match="at least 0, but are 8, -1 and 0"):
+    with pytest.raises(ValueError, match="got 8, -1 and 0"):
         follow_face([], max_gap=-1)

@@ -16,7 +16,8 @@ from tests.fuzz.targets import Target
 from tests.hostile import valid_files
 from th_jax.avatars.file import FORMAT, AvatarError, load_avatar, read_description
 from th_jax.consent.checks import ConsentError, check_driving
-from th_jax.driving.driver import frames_on_screen, read_landmarks
+from th_jax.driving.driver import read_landmarks
+from th_jax.driving.rates import frames_on_screen
 from th_jax.landmarks.retarget import face_shape
 from th_jax.perceptual.frozen import WeightsError
 from th_jax.storage.tensors import checksum, tensors_digest, write_tensors

@@ -12,7 +12,7 @@ import numpy as np
 from tests.hostile import valid_files
 from tests.hostile.raw_errors import RAW
 from th_jax.avatars.file import AvatarError, load_avatar, read_description
-from th_jax.avatars.requests import read_manifest
+from th_jax.avatars.requests import read_people_file
 from th_jax.consent.record import ConsentError, read_consent
 from th_jax.data.episodes import UnreadableFrame, decode_frame
 from th_jax.data.landmark_file import read_landmark_file
@@ -122,7 +122,7 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
     "landmarks by hand, JSON": EntryPoint(valid_files.landmarks_by_hand(".json"), _by_hand, (ValueError,)),
     "landmarks by hand, iBUG": EntryPoint(valid_files.landmarks_by_hand(".pts"), _by_hand, (ValueError,)),
     "driving landmarks": EntryPoint(valid_files.driving_landmarks, read_landmarks, (ValueError,)),
-    "people": EntryPoint(valid_files.people, read_manifest, (ValueError,), missing=(FileNotFoundError,)),
+    "people": EntryPoint(valid_files.people, read_people_file, (ValueError,), missing=(FileNotFoundError,)),
     "fine-tuning settings": EntryPoint(
         valid_files.settings,
         lambda path: read_settings(str(path)),

@@ -85,7 +85,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/avatars/requests.py": ("people",),
     "th_jax/evaluation/judges/network_file.py": ("network files",),
     "th_jax/evaluation/judges/network_input.py": ("network files",),
-    "th_jax/evaluation/protocol/cells.py": ("evaluation cells",),
+    "th_jax/evaluation/protocol/score_store.py": ("evaluation cells",),
     "th_jax/evaluation/protocol/judging.py": ("evaluation cells",),
     "th_jax/evaluation/protocol/weights.py": ("checksum",),
     "th_jax/evaluation/user_study/answer_key.py": ("own run",),

@@ -1,4 +1,4 @@
-"""Black films with clicks at known times, in any codec of sound, and where the clicks of a film are."""
+"""Black videos with clicks at known times, in any audio codec, and the detection of the clicks."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,7 +27,7 @@ def film(
     path: Path, pieces: Pieces, *, codec: str, pictures: int = 50, rate: int = RATE, layout: str = "mono",
     damaged: Callable[[int], bool] = lambda _: False,
 ) -> Path:  # fmt: skip
-    """Black pictures at 25 frames/s, with sounds that begin at some times in seconds; packets may be damaged by number."""
+    """Black frames at 25 frames/s, with clicks at the given times in seconds; packets can be damaged by number."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("mpeg4", rate=25)
         picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
@@ -62,7 +62,7 @@ def heard(path: Path) -> tuple[int, np.ndarray]:
 
 
 def click_times(path: Path) -> np.ndarray:
-    """Seconds at which it gets loud."""
+    """Times in seconds at which it gets loud."""
     rate, samples = heard(path)
     loud = np.flatnonzero(np.abs(samples.astype(int)).max(0) > 6000) / rate
     return loud[np.diff(loud, prepend=-1.0) > 0.1]

@@ -1,4 +1,4 @@
-"""Videos made on the spot: a picture whose colour tells its index, with what a test needs to go wrong."""
+"""Videos generated for tests: the color of a frame encodes its index; optional defects."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Frames whose grey tells their index, and a tone to go with them."""
+"""Frames whose gray level encodes their index, with a tone."""
 
 from fractions import Fraction
 from typing import Any
@@ -10,14 +10,14 @@ SIZE = (96, 64)
 
 
 def numbered_frame(index: int) -> np.ndarray:
-    """Grey that grows with the index; the upper left corner is red, the upper right one green."""
+    """Gray level proportional to the index; the upper left corner is red, the upper right one green."""
     frame = np.full((SIZE[1], SIZE[0], 3), 20 + 4 * index, np.uint8)
     frame[:24, :24], frame[:24, -24:] = (255, 0, 0), (0, 255, 0)
     return frame
 
 
 def index_of(frame: np.ndarray) -> int:
-    """The index of a numbered frame, whichever way it was turned."""
+    """The index of a numbered frame in any orientation."""
     height, width = frame.shape[:2]
     return round((float(frame[height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4].mean()) - 20) / 4)
 

@@ -1,4 +1,4 @@
-"""Keys, certificates, pictures and what their manifests say: for tests of signing, of manifests and of verification."""
+"""Keys, certificates, images and the contents of their manifests, for tests of signing and verification."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from th_jax.provenance.c2pa_write import c2pa, offline_context
 
 
 def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:
-    """Smooth colours, so that a JPEG of it is close."""
+    """Smooth colors, which JPEG preserves closely."""
     y, x = np.mgrid[0:size, 0:size]
     return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Archives of manifests that came with an avatar are tried in another process; those that are of no use are left out."""
+"""Manifest archives from an avatar are tested in another process; unusable ones are dropped."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from signed_files import picture, store_of
 from th_jax.provenance import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
 from th_jax.provenance import ingredients as module
 from th_jax.provenance.c2pa_write import c2pa, offline_context
-from th_jax.provenance.ingredients import refused_archives, usable_ingredients
+from th_jax.provenance.ingredients import rejected_archives, usable_ingredients
 from th_jax.provenance.signing import throwaway_signer
 
 GENERATED = Provenance(kind=Kind.GENERATED)
@@ -28,7 +28,7 @@ def of(archive: bytes | None) -> Ingredient:
 
 
 def can_be_added(archive: bytes, folder: Path) -> bool:
-    """Whether c2pa takes it, which is not yet to say that it can sign with it."""
+    """Whether c2pa accepts it, which does not imply that it can sign with it."""
     (file := folder / "archive").write_bytes(archive)
     with offline_context() as context, c2pa().Builder({}, context) as builder, file.open("rb") as content:
         try:
@@ -47,11 +47,11 @@ def altered_archives(archive: bytes) -> list[bytes]:
     return changed
 
 
-def test_what_can_be_signed_is_kept(good: Ingredient) -> None:
+def test_signable_archives_are_kept(good: Ingredient) -> None:
     assert usable_ingredients([of(None), good]) == (of(None), good)
 
 
-def test_what_cannot_be_signed_is_left_out(good: Ingredient, tmp_path: Path) -> None:
+def test_unsignable_archives_are_dropped(good: Ingredient, tmp_path: Path) -> None:
     broken = [of(good.archive[:2000]), of(os.urandom(500)), of(b"")]
     kept = usable_ingredients([broken[0], good, *broken[1:], of(None)])
     assert kept == (of(None), good, of(None), of(None), of(None))
@@ -59,9 +59,9 @@ def test_what_cannot_be_signed_is_left_out(good: Ingredient, tmp_path: Path) -> 
     assert store_of(made)["validation_state"] == "Valid"
 
 
-def test_what_c2pa_takes_but_cannot_sign_is_left_out(good: Ingredient, tmp_path: Path) -> None:
+def test_archives_accepted_but_unsignable_are_dropped(good: Ingredient, tmp_path: Path) -> None:
     added = [archive for archive in altered_archives(good.archive) if can_be_added(archive, tmp_path)]
-    late = next(archive for archive in added if refused_archives([archive]))
+    late = next(archive for archive in added if rejected_archives([archive]))
     assert usable_ingredients([good, of(late)]) == (good, of(None))
 
 
@@ -69,8 +69,8 @@ def crashes(_: list[bytes]) -> list[int]:
     os.abort()
 
 
-def test_a_process_that_dies_of_them_leaves_all_out(good: Ingredient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "refused_archives", crashes)
+def test_a_crashed_trial_drops_all_archives(good: Ingredient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "rejected_archives", crashes)
     assert usable_ingredients([good, of(None)]) == (dataclasses.replace(good, archive=None), of(None))
 
 
@@ -82,5 +82,5 @@ def test_without_archives_no_process_is_started(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_trial_uses_no_key_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: Ingredient) -> None:
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(tmp_path / "missing.pem"))
-    assert refused_archives([good.archive, b"x"]) == [1]
+    assert rejected_archives([good.archive, b"x"]) == [1]
     assert throwaway_signer().key != throwaway_signer().key

@@ -1,4 +1,4 @@
-"""The film that tests of geometry, color, timing and sound share is what it says it is."""
+"""The video shared by tests of geometry, color, timing and audio has its documented contents."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The colors that films declare come out as sRGB: matrix, range, transfer, primaries, transparency."""
+"""Declared video colors are converted to sRGB: matrix, range, transfer, primaries, transparency."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ TO_XYZ = {
 
 
 def face() -> np.ndarray:
-    """The middle of the base clip, without its marks, whose colors no film of another gamut keeps."""
+    """The middle of the base clip, without its saturated color marks."""
     return cv2.resize(base_pictures()["closed"][60:], SIZE, interpolation=cv2.INTER_AREA)
 
 
@@ -75,7 +75,7 @@ def yuv(signal: np.ndarray, *, matrix: int, bits: int, full: bool = False) -> av
 
 
 def write(path: Path, frame: av.VideoFrame, *, matrix: int, trc: int, primaries: int, full: bool = False) -> Path:
-    """A film without loss, which declares its colors by their numbers in ITU-T H.273."""
+    """A lossless video that declares its colors by H.273 numbers."""
     frame.colorspace, frame.color_trc, frame.color_primaries = matrix, trc, primaries
     frame.color_range = 2 if full else 1
     declared = {"colorspace": matrix, "color_trc": trc, "color_primaries": primaries, "color_range": 2 if full else 1}
@@ -111,7 +111,7 @@ def test_hdr(tmp_path: Path, curve: Callable[[np.ndarray], np.ndarray], trc: int
     assert difference.max() <= 4
 
 
-def test_hdr_frames_come_in_any_order(tmp_path: Path) -> None:
+def test_hdr_frames_in_any_order(tmp_path: Path) -> None:
     frames = [yuv(np.full((64, 96, 3), 0.2 + 0.04 * number), matrix=9, bits=10) for number in range(6)]
     declared = {"colorspace": 9, "color_trc": 18, "color_primaries": 9, "color_range": 1}
     path = write_film(
@@ -140,9 +140,7 @@ def test_colors_that_cannot_be_converted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", yuv(face() / 255, matrix=9, bits=10), matrix=10, trc=1, primaries=1)
     with (
         open_video(path) as video,
-        pytest.raises(
-            MediaError, match=r"declares colors that cannot be converted \(matrix 10, transfer 1, primaries 1 of"
-        ),
+        pytest.raises(MediaError, match=r"cannot be converted \(matrix 10, transfer 1, primaries 1 of"),
     ):
         next(video.frames())
 
@@ -161,7 +159,7 @@ def test_colors_that_cannot_be_converted(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_transparency_lies_over_white(
+def test_transparency_is_composited_over_white(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]
 ) -> None:
     frames = []
@@ -218,7 +216,7 @@ def test_hdr_as_zscale_converts_it(tmp_path: Path, name: str) -> None:
     assert np.abs(found - sdr).mean() < 3
 
 
-def test_frames_of_one_pixel_lie_in_memory_as_others_do(tmp_path: Path) -> None:
+def test_frames_of_one_pixel_have_the_usual_memory_layout(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (200, 100, 50)).save(tmp_path / "a.gif")
     with open_video(tmp_path / "a.gif") as video:
         assert next(video.frames())[1].strides == (3, 3, 1)

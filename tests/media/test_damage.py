@@ -1,4 +1,4 @@
-"""After damage in a stream coded between frames, nothing comes that was built on it, and all that was not does."""
+"""After damage in an inter-coded stream, exactly the frames that depend on it are dropped."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ CODERS = {
 
 
 def write_moving(path: Path, options: dict[str, str]) -> None:
-    """A pattern that moves, so that each frame is built on others."""
+    """A moving pattern, so that frames depend on others."""
     noise = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (256, 256, 3)), (0, 0), 3)
     pattern = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     with av.open(str(path), "w") as container:
@@ -39,7 +39,7 @@ def write_moving(path: Path, options: dict[str, str]) -> None:
 
 
 def damage(path: Path, packet: int, *, kept: float) -> int:
-    """Clear the rest of a packet, numbered in decoding order; the index of its frame in the order of display."""
+    """Zero the rest of a packet, numbered in decoding order; returns its frame's index in display order."""
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
     start, size, shown = packets[packet]

@@ -1,4 +1,4 @@
-"""Films come out as a player shows them: turned, mirrored, with square pixels, whole frames of interlaced ones."""
+"""Videos are read as a player shows them: rotation, mirroring, square pixels, deinterlacing."""
 
 import math
 import struct
@@ -26,7 +26,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def with_matrix(still: Path, tmp_path: Path) -> Callable[..., Path]:
-    """The film with the numbers a, b, c, d of its display matrix overwritten: x' = a x + c y, y' = b x + d y."""
+    """The video with its display matrix a, b, c, d overwritten: x' = a x + c y, y' = b x + d y."""
 
     def write(a: int, b: int, c: int, d: int) -> Path:
         data = bytearray(still.read_bytes())
@@ -48,7 +48,7 @@ def first_frame(path: Path) -> np.ndarray:
 
 
 def shown(frame: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
-    """What the standard (ISO/IEC 14496-12, 6.2.2) says: pixels move by the matrix, then all of them to x, y >= 0."""
+    """The standard's transform (ISO/IEC 14496-12, 6.2.2): pixels move by the matrix, then all to x, y >= 0."""
     y, x = np.indices(frame.shape[:2])
     new_x, new_y = a * x + c * y, b * x + d * y
     new_x, new_y = new_x - new_x.min(), new_y - new_y.min()
@@ -87,7 +87,7 @@ def test_a_matrix_may_enlarge_and_may_be_a_little_off(
     np.testing.assert_array_equal(first_frame(path), first_frame(still)[:, ::-1])
 
 
-def test_a_matrix_of_zeros_says_nothing(still: Path, with_matrix: Callable[..., Path]) -> None:
+def test_a_zero_matrix_is_ignored(still: Path, with_matrix: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(first_frame(with_matrix(0, 0, 0, 0)), first_frame(still))
 
 
@@ -96,14 +96,12 @@ def test_a_matrix_of_zeros_says_nothing(still: Path, with_matrix: Callable[..., 
     [
         ((46341, 46341, -46341, 46341), "about 45 degrees clockwise"),
         ((ONE, 0, ONE, ONE), "about 0 degrees"),
-        ((ONE, 0, 0, 0), "no picture at all"),
+        ((ONE, 0, 0, 0), "a singular matrix"),
         ((2**31 - 1, -(2**31), 1, 1), "about -45 degrees"),
     ],
 )
-def test_other_matrices_are_refused(with_matrix: Callable[..., Path], matrix: tuple[int, ...], what: str) -> None:
-    with pytest.raises(
-        MediaError, match=rf"turned or sheared \({what}.*: quarter turns and mirrors are possible, so turn"
-    ):
+def test_other_matrices_are_rejected(with_matrix: Callable[..., Path], matrix: tuple[int, ...], what: str) -> None:
+    with pytest.raises(MediaError, match=rf"rotated or sheared frames \({what}"):
         open_video(with_matrix(*matrix))
 
 
@@ -132,11 +130,9 @@ def test_pixels_become_square_before_frames_are_turned(tmp_path: Path, still: Pa
 
 
 @pytest.mark.parametrize("aspect", [Fraction(20), Fraction(1, 17)])
-def test_pixels_that_no_film_means(tmp_path: Path, aspect: Fraction) -> None:
+def test_implausible_pixel_aspect_ratios(tmp_path: Path, aspect: Fraction) -> None:
     path = write_film(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared={"sample_aspect_ratio": aspect})
-    with pytest.raises(
-        MediaError, match=f"declares pixels {float(aspect):g} times as wide as high, which no film means"
-    ):
+    with pytest.raises(MediaError, match=f"aspect ratio of {float(aspect):g}"):
         open_video(path)
 
 
@@ -149,14 +145,14 @@ def test_limits_hold_for_square_pixels(tmp_path: Path) -> None:
 
 
 def moving(moment: int) -> np.ndarray:
-    """A gray disc that moves 6 pixels to the right each moment, before stripes that stay."""
+    """A gray disc that moves 6 pixels to the right per field, in front of static stripes."""
     picture = np.full((96, 160, 3), 60, np.uint8)
     picture[:, ::16] = 120
     cv2.circle(picture, (30 + 6 * moment, 48), 24, (220, 220, 220), -1, cv2.LINE_AA)
     return picture
 
 
-def test_interlaced_films_become_whole_frames(tmp_path: Path) -> None:
+def test_interlaced_videos_become_whole_frames(tmp_path: Path) -> None:
     frames = []
     for number in range(8):
         woven = moving(2 * number)
@@ -181,14 +177,14 @@ def test_interlaced_films_become_whole_frames(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame, shown_frame)
 
 
-def test_progressive_films_are_not_filtered(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progressive_videos_are_not_filtered(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     assert math.prod(first_frame(still).shape) == 160 * 120 * 3
 
 
 def with_aperture(path: Path, *numbers: int) -> Path:
-    """Put a clean aperture into the description of an MP4's pictures."""
+    """Insert a clean aperture into an MP4's sample description."""
     data = path.read_bytes()
     box = struct.pack(">I4s8i", 40, b"clap", *numbers)
     place = data.rindex(b"avc1") - 4
@@ -230,13 +226,13 @@ def test_clean_aperture_of_pixels_that_are_not_square(tmp_path: Path) -> None:
         (1, 2**31 - 1, 100, 1, 0, -1, 0, 1),
     ],
 )
-def test_apertures_that_no_frame_can_have_say_nothing(still: Path, tmp_path: Path, numbers: tuple[int, ...]) -> None:
+def test_invalid_apertures_are_ignored(still: Path, tmp_path: Path, numbers: tuple[int, ...]) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(still.read_bytes())
     np.testing.assert_array_equal(first_frame(with_aperture(path, *numbers)), first_frame(still))
 
 
-def test_boxes_of_any_length_end_in_an_answer(still: Path, tmp_path: Path) -> None:
+def test_boxes_of_any_length_terminate(still: Path, tmp_path: Path) -> None:
     whole = still.read_bytes()
     generator = np.random.default_rng(0)
     places = [

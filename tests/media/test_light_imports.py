@@ -1,4 +1,4 @@
-"""Preparation runs hundreds of processes: faces and media load no jax and, before their first use, no codecs."""
+"""Imports of faces and media load neither jax nor, before first use, codecs."""
 
 import subprocess
 import sys

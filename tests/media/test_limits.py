@@ -1,4 +1,4 @@
-"""Each refusal says what kind of fault it is, for programs, beside the sentence for people."""
+"""Each error has a fault category for programs and a sentence for people."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ def fault(read: Callable, path: Path | str, **limits: float) -> MediaFault:
 
 
 @pytest.mark.parametrize("read", [read_image, open_video])
-def test_files_that_are_none(tmp_path: Path, read: Callable) -> None:
+def test_paths_that_are_not_files(tmp_path: Path, read: Callable) -> None:
     (empty := tmp_path / "empty").touch()
     (text := tmp_path / "over the limit.only sound").write_text("a letter\n" * 99)
     (loop := tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -42,7 +42,7 @@ def test_a_file_of_just_the_limit_is_read(tmp_path: Path) -> None:
     assert fault(read_image, path, pixels=63) is MediaFault.OVER_LIMITS
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_images(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "floats.tiff")
@@ -63,13 +63,13 @@ def test_videos(make_video: Callable[..., Path], make_sound: Callable[[], Path])
     assert fault(open_video, film) is MediaFault.UNDECODABLE
 
 
-def test_the_error_reads_as_its_sentence_and_survives_a_pipe() -> None:
+def test_the_error_prints_its_message_and_survives_a_pipe() -> None:
     error = pickle.loads(pickle.dumps(MediaError(MediaFault.EMPTY, "a.mp4 is empty (0 bytes)")))
     assert (str(error), error.fault) == ("a.mp4 is empty (0 bytes)", MediaFault.EMPTY)
     assert isinstance(error, ValueError)
 
 
-def test_names_of_received_files_do_not_speak_to_a_terminal(tmp_path: Path) -> None:
+def test_file_names_are_escaped_for_terminals(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b]0;owned\x07\n.png"
     path.write_bytes(b"no picture")
     with pytest.raises(MediaError) as refusal:

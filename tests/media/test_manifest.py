@@ -1,4 +1,4 @@
-"""Whatever shows generated pixels leaves with a signed manifest that says so; what does not, leaves without."""
+"""Generated media carry a signed manifest; other media do not."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_manifest_is_valid_and_says_what_the_record_says(tmp_path: Path, name: str) -> None:
+def test_the_manifest_is_valid_and_agrees_with_the_record(tmp_path: Path, name: str) -> None:
     record = Provenance(
         kind=Kind.GENERATED, avatar=DIGEST, weights={"heads": DIGEST[::-1]}, consent=DIGEST, watermark="00ff"
     )
@@ -86,13 +86,13 @@ def test_the_manifest_changes_no_pixel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one[1], other[1])
 
 
-def test_no_name_and_no_second_picture_is_in_it(tmp_path: Path) -> None:
+def test_the_manifest_has_no_name_and_no_second_image(tmp_path: Path) -> None:
     path = write(tmp_path / "ada-lovelace.png")
     assert b"lovelace" not in path.read_bytes()
     assert not {"title", "thumbnail"} & set(manifest_of(path))
 
 
-def test_without_consent_the_manifest_says_so(tmp_path: Path) -> None:
+def test_missing_consent_is_stated_in_the_manifest(tmp_path: Path) -> None:
     assert assertion(manifest_of(write(tmp_path / "a.png")), PROVENANCE_LABEL)["consent"] == "no consent recorded"
 
 
@@ -107,14 +107,14 @@ def test_without_consent_the_manifest_says_so(tmp_path: Path) -> None:
         (Provenance(kind=Kind.SYNTHETIC_RENDER), "algorithmicMedia"),
     ],
 )
-def test_where_pixels_come_from(tmp_path: Path, record: Provenance, term: str) -> None:
+def test_source_types(tmp_path: Path, record: Provenance, term: str) -> None:
     assert source_type(record) == SOURCE_TYPES + term
     assert record.shows_generated
     assert store_of(write(tmp_path / "a.png", provenance=record)) is not None
 
 
 @pytest.mark.parametrize("kind", [Kind.TRAINING_GRID, Kind.REAL_CROP, Kind.FIGURE])
-def test_what_shows_nothing_generated_is_not_marked(tmp_path: Path, kind: Kind) -> None:
+def test_non_generated_content_is_not_marked(tmp_path: Path, kind: Kind) -> None:
     path = write(tmp_path / "a.png", provenance=Provenance(kind=kind))
     assert store_of(path) is None
     record = json.loads(sidecar_path(path).read_text())
@@ -127,8 +127,8 @@ def test_a_page_has_its_record_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_unmarked_output_says_so_in_its_name_and_its_record(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"says so in its name: a\.unmarked\.{name[2:]}, not {name}"):
+def test_unmarked_output_is_stated_in_name_and_record(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"use a\.unmarked\.{name[2:]} instead of {name}"):
         write(tmp_path / name, unmarked_for_research=True)
     assert not list(tmp_path.iterdir())
     path = write(unmarked_path(tmp_path / name), unmarked_for_research=True)
@@ -141,7 +141,7 @@ def test_unmarked_output_says_so_in_its_name_and_its_record(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_flipped_bit_of_the_picture_is_noticed(tmp_path: Path, name: str) -> None:
+def test_a_flipped_bit_of_the_image_is_noticed(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
@@ -152,7 +152,7 @@ def test_a_flipped_bit_of_the_picture_is_noticed(tmp_path: Path, name: str) -> N
     assert codes & {"assertion.dataHash.mismatch", "assertion.bmffHash.mismatch"}
 
 
-def test_a_picture_that_is_saved_again_has_lost_it(tmp_path: Path) -> None:
+def test_a_resaved_image_has_lost_the_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     cv2.imwrite(str(tmp_path / "b.png"), cv2.imread(str(path)))
     assert store_of(tmp_path / "b.png") is None
@@ -165,7 +165,7 @@ def test_the_user_s_own_key_signs(tmp_path: Path) -> None:
     assert (signature["common_name"], signature["issuer"]) == ("Ada", "Ada's")
 
 
-def test_a_certificate_that_c2pa_refuses_shows_before_the_first_frame(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_found_before_the_first_frame(tmp_path: Path) -> None:
     key, certificate, _ = make_identity(usable=False)
     signer = load_signer(key=write_private(tmp_path / "ada.pem", key + certificate))
     asked = []
@@ -175,7 +175,7 @@ def test_a_certificate_that_c2pa_refuses_shows_before_the_first_frame(tmp_path: 
         yield picture()
 
     for write_film, name in ((write_video, "a.mp4"), (write_gif, "a.gif")):
-        with pytest.raises(SigningError, match="the signer 'Ada' cannot sign what is written"):
+        with pytest.raises(SigningError, match="signer 'Ada' cannot sign"):
             write_film(tmp_path / name, frames(), fps=25, provenance=GENERATED, signer=signer)
     with pytest.raises(SigningError, match="cannot sign"):
         write_image(tmp_path / "a.png", picture(), provenance=GENERATED, signer=signer)
@@ -185,14 +185,14 @@ def test_a_certificate_that_c2pa_refuses_shows_before_the_first_frame(tmp_path: 
 
 def test_without_a_key_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(tmp_path / "nowhere.pem"))
-    with pytest.raises(SigningError, match=r"there is no signing key at .*nowhere"):
+    with pytest.raises(SigningError, match=r"no signing key at .*nowhere"):
         write(tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
 
 
-def test_without_the_extra_the_hint_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_a_hint_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "c2pa", None)
-    with pytest.raises(ImportError, match=r"C2PA manifests needs the package.*th_jax\[video\]"):
+    with pytest.raises(ImportError, match=r"requires the module.*th_jax\[video\]"):
         write(tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
     write(tmp_path / "a.png", provenance=Provenance(kind=Kind.TRAINING_GRID))

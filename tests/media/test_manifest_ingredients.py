@@ -1,4 +1,4 @@
-"""Manifests of shots and drivers are found, travel with the provenance, and stand in the manifests of what is made."""
+"""Manifests of shots and drivers are found, stored in the provenance, and included in new manifests."""
 
 import dataclasses
 import hashlib
@@ -90,14 +90,14 @@ def test_an_altered_shot_is_kept_with_its_fault(tmp_path: Path, shot: Path) -> N
     assert "assertion.dataHash.mismatch" in faults
 
 
-def test_files_without_manifests_and_broken_ones_give_none(tmp_path: Path, shot: Path) -> None:
+def test_files_without_valid_manifests_give_no_ingredients(tmp_path: Path, shot: Path) -> None:
     plain = write_image(tmp_path / "plain.png", picture(), provenance=Provenance(kind=Kind.REAL_CROP))
     (garbage := tmp_path / "garbage.jpg").write_bytes(os.urandom(1000))
     (cut := tmp_path / "cut.png").write_bytes(shot.read_bytes()[:300])
     assert find_ingredients([plain, garbage, cut, tmp_path / "missing.png", tmp_path], role=Role.SHOT) == ()
 
 
-def test_what_has_no_room_is_kept_by_its_digest(shot: Path) -> None:
+def test_manifests_over_the_limit_are_kept_by_digest(shot: Path) -> None:
     (found,) = find_ingredients([shot], role=Role.SHOT, kept=MAX_ARCHIVES - 1000)
     assert found == Ingredient(role=Role.SHOT, file=digest_of(shot), archive=None)
 
@@ -111,13 +111,13 @@ def test_archives_travel_in_json_and_stay_out_of_the_file_beside(tmp_path: Path,
     assert beside == dataclasses.replace(record, ingredients=beside.ingredients)
 
 
-def test_the_archive_does_not_hold_the_picture(shot: Path) -> None:
+def test_the_archive_does_not_contain_the_image(shot: Path) -> None:
     digest, archive = find_manifests(str(shot), "shot")
     assert digest == digest_of(shot)
     assert 0 < archive.size < 20_000
 
 
-def test_malformed_ingredients_are_refused() -> None:
+def test_malformed_ingredients_are_rejected() -> None:
     good = Ingredient(role=Role.SHOT, file="a" * 64, archive=b"x").to_dict()
     for change in ({"role": "actor"}, {"file": "abc"}, {"archive": "?"}, {"archive": 7}, {"more": 1}):
         with pytest.raises(ValueError, match=r"ingredient|actor|64 hexadecimal|base64|padding|alphabet"):
@@ -126,9 +126,9 @@ def test_malformed_ingredients_are_refused() -> None:
         Ingredient.from_dict([])
 
 
-def test_too_much_is_refused() -> None:
+def test_too_many_ingredients_are_rejected() -> None:
     many = tuple(Ingredient(role=Role.SHOT, file=f"{i:064x}") for i in range(257))
-    with pytest.raises(ValueError, match="257 ingredients with 0 bytes of manifests came: at most 256"):
+    with pytest.raises(ValueError, match="257 ingredients with 0 bytes"):
         Provenance(kind=Kind.GENERATED, ingredients=many)
     large = Ingredient(role=Role.DRIVER, file="a" * 64, archive=bytes(MAX_ARCHIVES + 1))
     with pytest.raises(ValueError, match="1 ingredients with 16777217 bytes"):

@@ -1,4 +1,4 @@
-"""The other end of a pipe may be gone at any moment, with or without a message that nobody read: nobody prints a traceback."""
+"""The other end of a pipe may close at any time, and no process prints a traceback."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ CALLERS = [
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_a_process_whose_caller_is_gone_ends_without_a_word(
+def test_a_process_whose_caller_exited_ends_silently(
     caller: Callable[[Child], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     child = start_child()
@@ -89,7 +89,7 @@ def leaves_half_a_message(there: Connection) -> None:
 
 
 @pytest.mark.parametrize("end", [closes, closes_with_a_message_unread, leaves_half_a_message])
-def test_every_way_to_be_gone_is_one_error(end: Callable[[Connection], None]) -> None:
+def test_every_way_to_disconnect_is_one_error(end: Callable[[Connection], None]) -> None:
     here, there = Pipe()
     send_plain(here, "a message")
     end(there)

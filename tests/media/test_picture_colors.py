@@ -1,4 +1,4 @@
-"""Pictures with an ICC profile come out in sRGB; a profile that is broken or of another kind is as if it were not there."""
+"""Images with an ICC profile are converted to sRGB; broken or mismatched profiles are ignored."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ D50 = (0.96420, 1.0, 0.82491)
 
 
 def fixed(*numbers: float) -> bytes:
-    """ICC's numbers of 15.16 bits."""
+    """ICC's s15Fixed16 numbers."""
     return b"".join(struct.pack(">i", round(65536 * number)) for number in numbers)
 
 
@@ -85,7 +85,7 @@ def test_wide_gamuts(tmp_path: Path, name: str, colorants: tuple[tuple[float, ..
     assert np.abs(read_image(tmp_path / name) - wanted).mean() < 1.5
 
 
-def test_transparent_pictures_with_a_profile(tmp_path: Path) -> None:
+def test_transparent_images_with_a_profile(tmp_path: Path) -> None:
     color = np.full((8, 8, 4), (200, 90, 60, 255), np.uint8)
     color[4:, :, 3] = 0
     light = (color[0, 0, :3] / 255) ** (round(256 * 2.2) / 256) @ np.array(ADOBE_RGB)
@@ -153,7 +153,7 @@ def test_profiles_that_cannot_be_used(tmp_path: Path, profile: bytes) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), wanted)
 
 
-def test_a_profile_of_srgb_changes_next_to_nothing(tmp_path: Path) -> None:
+def test_an_srgb_profile_changes_almost_nothing(tmp_path: Path) -> None:
     wanted = colorful().astype(np.uint8)
     buffer = io.BytesIO(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     Image.fromarray(wanted).save(tmp_path / "a.png", icc_profile=buffer.getvalue())

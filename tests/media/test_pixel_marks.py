@@ -1,4 +1,4 @@
-"""The door's own watermark: in every generated picture that has none, in no other, and read back by the command that looks."""
+"""The default watermark: embedded in every unmarked generated image, in no other, and read by the verifier."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ RECORD = Provenance(kind=Kind.GENERATED, avatar=AVATAR)
 
 @pytest.fixture(scope="module")
 def head() -> np.ndarray:
-    """A rendered head of 64 px, 26 moments."""
+    """A rendered head of 64 px, 26 frames."""
     record = VideoRecords(bundled_heads(), "heldout").read(3)
     frames = [decode_frame(jpeg, size=FRAME_SIZE) for jpeg in record.frames[:26]]
     return np.stack([cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in frames])
@@ -37,7 +37,7 @@ def test_a_still_carries_the_avatars_first_bits(tmp_path: Path, head: np.ndarray
     assert open_sidecar(path).marks == ("c2pa", "watermark")
 
 
-def test_a_film_says_so_after_its_manifest_is_gone(tmp_path: Path, head: np.ndarray) -> None:
+def test_a_video_stays_marked_without_its_manifest(tmp_path: Path, head: np.ndarray) -> None:
     path = write_video(tmp_path / "ada.mp4", head, fps=25, provenance=RECORD)
     report = verify_file(path)
     assert report.verdict is Verdict.MARKED
@@ -58,14 +58,14 @@ def test_other_pixels_are_left_as_they_are(tmp_path: Path, head: np.ndarray, kin
     assert "watermark" not in open_sidecar(path).marks
 
 
-def test_who_marked_while_generating_is_not_marked_again(tmp_path: Path, head: np.ndarray) -> None:
+def test_marked_frames_are_not_marked_again(tmp_path: Path, head: np.ndarray) -> None:
     record = Provenance(kind=Kind.GENERATED, avatar=AVATAR, watermark="beef")
     path = write_image(tmp_path / "ada.png", head[0], provenance=record)
     np.testing.assert_array_equal(read_image(path), head[0])
     assert read_sidecar(path)[0].watermark == "beef"
 
 
-def test_unmarked_only_under_a_name_that_says_so(tmp_path: Path, head: np.ndarray) -> None:
+def test_unmarked_output_needs_an_unmarked_name(tmp_path: Path, head: np.ndarray) -> None:
     path = unmarked_path(tmp_path / "ada.png")
     write_image(path, head[0], provenance=RECORD, unmarked_for_research=True)
     np.testing.assert_array_equal(read_image(path), head[0])
@@ -85,7 +85,7 @@ def test_the_square_in_the_middle_is_marked_and_small_frames_are_not(tmp_path: P
     assert open_sidecar(path).marks == ("c2pa",)
 
 
-def test_a_gif_is_marked_before_its_colours_are_counted(tmp_path: Path, head: np.ndarray) -> None:
+def test_a_gif_is_marked_before_its_colors_are_counted(tmp_path: Path, head: np.ndarray) -> None:
     path = write_gif(tmp_path / "ada.gif", head[:3], fps=25, provenance=RECORD)
     assert open_sidecar(path).marks == ("c2pa", "watermark")
     assert read_sidecar(path)[0].watermark == AVATAR[:4]

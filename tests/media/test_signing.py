@@ -1,4 +1,4 @@
-"""The local key is made once and kept safe; a key that cannot be used is refused with one sentence."""
+"""The local key is created once with safe permissions; unusable keys are rejected with one sentence."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ GENERATED = Provenance(kind=Kind.GENERATED)
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of settings of its own, which does not exist yet."""
+    """A separate config folder, which does not exist yet."""
     folder = tmp_path / "config"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     return folder
@@ -108,7 +108,7 @@ def test_another_process_that_was_first_wins(config: Path, monkeypatch: pytest.M
     assert signing.load_signer() == first
 
 
-def test_without_a_setting_the_home_folder_holds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_is_in_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "relative/folder"):
         monkeypatch.setenv("XDG_CONFIG_HOME", value)
@@ -116,7 +116,7 @@ def test_without_a_setting_the_home_folder_holds_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_user_without_a_home_folder(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As any user id in a container: a key, or a folder for one, from the environment is enough."""
+    """As any user ID in a container: a key or a folder from the environment suffices."""
     load_signer()
     made = local_signer_path()
     monkeypatch.delenv("HOME", raising=False)
@@ -124,12 +124,12 @@ def test_a_user_without_a_home_folder(config: Path, tmp_path: Path, monkeypatch:
     assert load_signer().name.startswith("th_jax local signer"), "the folder is named"
     monkeypatch.delenv("XDG_CONFIG_HOME")
     said = refusal()
-    assert said.startswith("this user has no home folder for a local signing key: name a key of your own with ")
-    assert "TH_JAX_SIGNING_KEY, or a folder for a local one in XDG_CONFIG_HOME" in said
+    assert said.startswith("there is no home folder")
+    assert "TH_JAX_SIGNING_KEY, or set XDG_CONFIG_HOME" in said
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(made))
     assert load_signer().name.startswith("th_jax local signer")
     old = write_private(tmp_path / "old.pem", b"".join(make_identity(start=-9.0, days=3.0)))
-    assert refusal(key=old).endswith("and not now: name a current one")
+    assert "is only valid from" in refusal(key=old)
 
 
 def test_a_mounted_secret_may_be_readable_by_the_reader_s_group(
@@ -147,15 +147,15 @@ def test_a_mounted_secret_may_be_readable_by_the_reader_s_group(
     assert load_signer(key=path).algorithm == "es256"
     for mode in (0o444, 0o460):
         path.chmod(mode)
-        assert "is open to others" in refusal(key=path)
+        assert "is accessible to other users" in refusal(key=path)
     path.chmod(0o440)
     owner[0] = 12345
-    assert "is open to others" in refusal(key=path), "its owner can close it"
+    assert "is accessible to other users" in refusal(key=path), "its owner can close it"
 
 
-def test_a_folder_that_cannot_be_made(config: Path) -> None:
+def test_a_folder_that_cannot_be_created(config: Path) -> None:
     config.write_text("a file is in the way")
-    assert "no local signing key can be made at" in refusal()
+    assert "cannot create a local signing key at" in refusal()
     assert "TH_JAX_SIGNING_KEY" in refusal()
 
 
@@ -197,55 +197,56 @@ def test_the_key_is_not_shown() -> None:
     assert "key=" not in repr(signer)
 
 
-def test_unusable_keys_are_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_unusable_keys_give_one_sentence(tmp_path: Path) -> None:
     key, certificate, _ = make_identity()
     chain = write_private(tmp_path / "chain.pem", certificate)
     cases = {
-        "holds no private key as PEM": b"hello" + certificate,
-        "holds no certificate: name its file with --signing-certificate or in TH_JAX_SIGNING_CERTIFICATE": key,
-        "holds no certificates as PEM": key + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        "is of another key than": make_identity()[0] + certificate,
-        "is locked with a password": private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"x") + certificate,
+        "contains no private key in PEM": b"hello" + certificate,
+        "contains no certificate: .*--signing-certificate or in TH_JAX_SIGNING_CERTIFICATE": key,
+        "contains no certificates in PEM": key + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "does not belong to the key": make_identity()[0] + certificate,
+        "is protected with a password": private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"x")
+        + certificate,
         "is larger than 1048576 bytes": key + certificate + bytes(2**20),
-        "is valid from .* and not now: name a current one": b"".join(make_identity(start=-9.0, days=3.0)[:2]),
-        "and not now": b"".join(make_identity(start=2.0)[:2]),
+        "is only valid from .*: give one": b"".join(make_identity(start=-9.0, days=3.0)[:2]),
+        "is only valid from": b"".join(make_identity(start=2.0)[:2]),
     }
     for sentence, content in cases.items():
         with pytest.raises(SigningError, match=sentence):
             load_signer(key=write_private(tmp_path / "key.pem", content))
     for weak in (rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP256K1())):
-        with pytest.raises(SigningError, match=r"C2PA signs with keys on P-256.*is none of these"):
+        with pytest.raises(SigningError, match=r"P-256.*different kind of key"):
             load_signer(key=write_private(tmp_path / "key.pem", b"".join(make_identity(weak)[:2])))
     old = private_pem(dsa.generate_private_key(1024))
-    with pytest.raises(SigningError, match="is of another key than"):
+    with pytest.raises(SigningError, match="does not belong to the key"):
         load_signer(key=write_private(tmp_path / "key.pem", old), certificate=chain)
     assert f"there is no signing certificate at {tmp_path}/no.pem" in refusal(
         key=chain, certificate=tmp_path / "no.pem"
     )
 
 
-def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
+def test_keys_that_others_can_read_are_rejected(tmp_path: Path) -> None:
     key, certificate, _ = make_identity()
     path = write_private(tmp_path / "key.pem", key + certificate)
     for mode in (0o640, 0o604, 0o622):
         path.chmod(mode)
-        assert f"is open to others (mode {mode:04o}): close it with chmod 600" in refusal(key=path)
+        assert f"is accessible to other users (mode {mode:04o})" in refusal(key=path)
 
 
-def test_places_that_hold_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"the signing key {tmp_path} is no file" in refusal(key=tmp_path)
+def test_keys_that_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"the signing key {tmp_path} is not a regular file" in refusal(key=tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "is no file" in refusal(key=tmp_path / "pipe")
+    assert "is not a regular file" in refusal(key=tmp_path / "pipe")
     assert "there is no signing key at" in refusal(key=tmp_path / "nothing")
     (tmp_path / "loop").symlink_to("loop")
-    assert "cannot be read: " in refusal(key=tmp_path / "loop")
-    assert "cannot be read: " in refusal(key="a\0b")
+    assert "cannot read the signing key" in refusal(key=tmp_path / "loop")
+    assert "cannot read the signing key" in refusal(key="a\0b")
 
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", forbidden)
-    assert f"the signing key {tmp_path}/a.pem cannot be read: Permission denied" in refusal(key=tmp_path / "a.pem")
+    assert f"cannot read the signing key {tmp_path}/a.pem: Permission denied" in refusal(key=tmp_path / "a.pem")
 
 
 def test_a_key_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,14 +260,14 @@ def test_a_key_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return os.stat_result(values)
 
     monkeypatch.setattr(os, "fstat", of_another)
-    assert "belongs to user 4321, not to you: make a copy of your own" in refusal(key=path)
+    assert "is owned by user 4321" in refusal(key=path)
 
 
-def test_an_expired_local_key_says_how_to_get_another(config: Path) -> None:
+def test_an_expired_local_key_gives_instructions(config: Path) -> None:
     load_signer()
     path = local_signer_path()
     write_private(path, b"".join(make_identity(start=-9.0, days=3.0)))
-    assert refusal().endswith("and not now: move it away, and a new one is made")
+    assert "move it away" in refusal()
     path.rename(path.with_name("old.pem"))
     assert load_signer().name.startswith("th_jax local signer")
 
@@ -277,11 +278,11 @@ def test_anchors_are_certificates(tmp_path: Path) -> None:
     assert load_anchors(path).count("BEGIN CERTIFICATE") == 2
     for content in (b"", b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
         path.write_bytes(content)
-        with pytest.raises(SigningError, match="holds no certificates as PEM"):
+        with pytest.raises(SigningError, match="no certificates in PEM"):
             load_anchors(path)
 
 
-def test_without_the_extra_the_hint_comes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_a_hint_is_given(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.x509", None)
-    with pytest.raises(ImportError, match=r"signing what is written needs the package.*th_jax\[video\]"):
+    with pytest.raises(ImportError, match=r"signing the output requires the module.*th_jax\[video\]"):
         load_signer()

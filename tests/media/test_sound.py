@@ -1,4 +1,4 @@
-"""The sound of a film stays with its pictures: from any codec, with gaps, delays and damage; and is nothing but samples."""
+"""Audio stays in sync with the video: any codec, gaps, delays and damage."""
 
 import io
 import itertools
@@ -16,7 +16,7 @@ from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 from tests.hostile import bad_ends
 from th_jax.media import MediaError, MediaFault, containers, open_video
 from th_jax.media import audio as module
-from th_jax.media.audio import BLOCK, decode_sound, look_for_sound, open_sound
+from th_jax.media.audio import BLOCK, decode_sound, find_missing_sound, open_sound
 from th_jax.provenance import Kind, Provenance, write_video
 
 RECORD = Provenance(kind=Kind.REAL_CROP)
@@ -32,7 +32,7 @@ def heard_apart(path: Path) -> np.ndarray:
     ("codec", "name"),
     [("aac", "a.mp4"), ("pcm_s16le", "a.mkv"), ("libmp3lame", "a.mp4"), ("flac", "a.mkv"), ("ac3", "a.mov")],
 )
-def test_clicks_are_where_they_were(tmp_path: Path, codec: str, name: str) -> None:
+def test_clicks_keep_their_times(tmp_path: Path, codec: str, name: str) -> None:
     rate = 48000 if codec == "ac3" else RATE
     source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
     np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
@@ -41,7 +41,7 @@ def test_clicks_are_where_they_were(tmp_path: Path, codec: str, name: str) -> No
     assert heard(made)[1].shape[1] == pytest.approx(1.8 * rate, abs=1500)
 
 
-def test_sound_comes_whole_from_another_process(tmp_path: Path) -> None:
+def test_audio_from_another_process_is_complete(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le")
     np.testing.assert_array_equal(heard_apart(source), clicks(2.0)[None])
 
@@ -65,8 +65,8 @@ def test_a_gap_is_silence_and_damage_does_not_move_the_rest(tmp_path: Path) -> N
     np.testing.assert_allclose(click_times(damaged), [0.5, 1.5, 2.0, 2.5], atol=0.01)
 
 
-def test_streams_that_come_to_light_on_the_way(tmp_path: Path) -> None:
-    """In a transport stream they may, after what is looked at first; PyAV then ends with an IndexError."""
+def test_streams_that_start_late(tmp_path: Path) -> None:
+    """Transport streams allow it; PyAV then raises an IndexError."""
     noise, parts = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), []
     for pictures, sounds in ((20, 1), (3, 2)):
         with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as container:
@@ -90,8 +90,8 @@ def test_streams_that_come_to_light_on_the_way(tmp_path: Path) -> None:
     assert heard(path)[1].shape[1] > 0.7 * RATE
 
 
-def test_a_time_that_no_film_has_is_none(tmp_path: Path) -> None:
-    """Silence up to the year 2070 would have no end."""
+def test_implausible_times_are_ignored(tmp_path: Path) -> None:
+    """Silence up to the year 2070 would be endless."""
     late = film(tmp_path / "a.mkv", [(0.0, clicks(0.6)), (1.4e9, clicks(0.6))], codec="pcm_s16le")
     np.testing.assert_allclose(click_times(late), [0.5, 1.1], atol=0.002)
 
@@ -106,7 +106,7 @@ def test_stereo_stays_stereo_and_odd_rates_become_usual_ones(tmp_path: Path) -> 
     np.testing.assert_allclose(click_times(odd), [0.5, 1.0, 1.5], atol=0.003)
 
 
-def test_sound_comes_in_blocks_and_is_cut_off_with_its_file(tmp_path: Path) -> None:
+def test_audio_is_read_in_blocks_and_ends_with_its_file(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mkv", [(0.0, clicks(30.0))], codec="pcm_s16le", pictures=750)
     blocks = list(decode_sound(str(source)))[1:]
     assert sum(block.shape[1] for block in blocks) == 30 * RATE
@@ -115,14 +115,14 @@ def test_sound_comes_in_blocks_and_is_cut_off_with_its_file(tmp_path: Path) -> N
     assert 5 * RATE < heard(source)[1].shape[1] < 25 * RATE
 
 
-def test_what_holds_no_usable_sound_is_refused(tmp_path: Path, make_video: Any, make_sound: Any) -> None:
+def test_files_without_usable_audio_are_rejected(tmp_path: Path, make_video: Any, make_sound: Any) -> None:
     assert heard_apart(make_sound()).shape[1] == pytest.approx(RATE, abs=2048)
-    with pytest.raises(MediaError, match=r"silent\.mp4 holds no sound to keep"):
+    with pytest.raises(MediaError, match=r"silent\.mp4 has no audio track"):
         open_sound(make_video("silent.mp4", frames=3))
-    with pytest.raises(MediaError, match=r"a\.mkv holds sound that is coded as wavpack, .*not among the decoders"):
+    with pytest.raises(MediaError, match=r"a\.mkv .*codec wavpack.*not supported"):
         open_sound(film(tmp_path / "a.mkv", [(0.0, clicks(0.5))], codec="wavpack", pictures=10))
     broken = film(tmp_path / "b.mp4", [(0.0, clicks(0.5))], codec="aac", pictures=10, damaged=lambda _: True)
-    with pytest.raises(MediaError, match=r"b\.mp4 holds sound that cannot be decoded: leave it out"):
+    with pytest.raises(MediaError, match=r"b\.mp4 has audio that cannot be decoded"):
         open_sound(broken)
 
 
@@ -132,17 +132,17 @@ def test_what_holds_no_usable_sound_is_refused(tmp_path: Path, make_video: Any, 
         (bad_ends.is_killed, {}, "its process was killed"),
         (bad_ends.hangs, {"seconds": 0.3}, "takes longer than"),
         (bad_ends.eats_memory, {"memory": 2**30}, "MiB of memory"),
-        (bad_ends.lies, {}, "gave something else than sound"),
-        (bad_ends.sends_too_much, {}, "larger than their limit"),
+        (bad_ends.lies, {}, "returned something other than audio"),
+        (bad_ends.sends_too_much, {}, "exceed their size limit"),
     ],
 )
-def test_a_decoder_that_was_got_at(
+def test_a_compromised_decoder(
     tmp_path: Path, make_video: Any, monkeypatch: pytest.MonkeyPatch, function: Any, within: Any, sentence: str
 ) -> None:
     source = make_video("a.mp4", frames=3, sound="aac")
     monkeypatch.setattr(module, "decode_sound", function)
     monkeypatch.setattr(module, "SOUND_LIMITS", module.SOUND_LIMITS._replace(**within))
-    with pytest.raises(MediaError, match=rf"a\.mp4 cannot be used: .*{sentence}"):
+    with pytest.raises(MediaError, match=rf"a\.mp4: .*{sentence}"):
         heard_apart(source)
 
 
@@ -152,7 +152,7 @@ def tells_nothing(_: str) -> Any:
 
 def test_rate_and_channels_are_checked(make_video: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", tells_nothing)
-    with pytest.raises(MediaError, match=r"a\.mp4 cannot be used: its process told of no sound"):
+    with pytest.raises(MediaError, match=r"a\.mp4: .*no audio"):
         open_sound(make_video("a.mp4", frames=3, sound="aac"))
 
 
@@ -170,7 +170,7 @@ def test_the_kind_of_sound_may_change_on_the_way() -> None:
 
 
 class _SmallMemory(io.FileIO):
-    """A file from which memory suffices to read so many bytes."""
+    """A file that raises MemoryError after the given number of bytes."""
 
     left = 0
 
@@ -187,10 +187,10 @@ def frames_of(path: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6])
-def test_want_of_memory_is_neither_the_end_of_a_film_nor_damage(
+def test_out_of_memory_is_neither_end_of_file_nor_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """PyAV drops the exception of a file's `read`: what the file remembers must be asked for."""
+    """PyAV drops exceptions of a file's `read`, so the file records them."""
     path = str(film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200))
     assert sum(block.shape[1] for block in itertools.islice(decode_sound(path), 1, None)) == 8 * RATE
     assert len(list(frames_of(path))) == 200
@@ -206,15 +206,15 @@ def test_want_of_memory_is_neither_the_end_of_a_film_nor_damage(
     monkeypatch.setattr(Path, "open", small)
     reads: list[Callable[[], object]] = [lambda: list(decode_sound(path)), lambda: list(frames_of(path))]
     if not share:  # else something was heard before
-        reads.append(lambda: look_for_sound(path, seconds=None))
+        reads.append(lambda: find_missing_sound(path, seconds=None))
     for read in reads:
-        with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is") as caught:
+        with pytest.raises(MediaError, match=r"a\.mkv needs more memory") as caught:
             read()
         assert caught.value.fault is MediaFault.OVER_LIMITS
 
 
-def test_sound_that_ends_for_want_of_memory_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where PyAV drops the exception, it sees the end of the file."""
+def test_audio_cut_by_out_of_memory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyAV drops the exception, it reports the end of the file."""
     path = film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200)
 
     class Short(containers.Source):
@@ -224,5 +224,5 @@ def test_sound_that_ends_for_want_of_memory_is_not_whole(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(containers, "Source", Short)
     blocks = decode_sound(str(path))
-    with pytest.raises(MediaError, match=r"a\.mkv needs more memory than there is"):
+    with pytest.raises(MediaError, match=r"a\.mkv needs more memory"):
         list(blocks)

@@ -1,4 +1,4 @@
-"""Which track is played, which codings of sound are decoded, and when sound counts as missing: by headers where they tell."""
+"""Which track is used, which codecs are decoded, and when audio counts as missing."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from clicking_films import BLACK, RATE, click_times, clicks, film, heard
 
 from th_jax.media import MediaError, open_video
 from th_jax.media import audio as module
-from th_jax.media.audio import look_for_sound, missing_sound
+from th_jax.media.audio import find_missing_sound, missing_sound
 from th_jax.media.containers import AUDIO_DECODERS
 
 NONE = Disposition(0)
@@ -31,7 +31,7 @@ LIGHT, LOUD = (40, 200), (2000, 12000)
 def test_plain_codings_are_decoded(tmp_path: Path, codec: str, name: str, rate: int) -> None:
     source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
     np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
-    assert look_for_sound(str(source), seconds=None) == ""
+    assert find_missing_sound(str(source), seconds=None) == ""
 
 
 def test_decoders_are_those_of_ffmpeg() -> None:
@@ -41,7 +41,7 @@ def test_decoders_are_those_of_ffmpeg() -> None:
 
 
 def two_tracks(path: Path, *, default: tuple[int | None, int | None]) -> Path:
-    """A dark and small, and a light and large picture; a low and a loud sound; which of them are marked as default."""
+    """A dark small and a light large video track, a quiet and a loud audio track, and which are marked as default."""
     with av.open(str(path), "w") as container:
         pictures: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
         sounds: list[Any] = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
@@ -84,7 +84,7 @@ def test_the_default_tracks_are_played_as_ffmpeg_does(tmp_path: Path, default: t
 
 
 @pytest.mark.parametrize("moving", [True, False])
-def test_a_cover_is_no_moving_picture(tmp_path: Path, moving: bool) -> None:
+def test_a_cover_image_is_not_a_video_track(tmp_path: Path, moving: bool) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("png", rate=1)
@@ -113,7 +113,7 @@ def test_a_cover_is_no_moving_picture(tmp_path: Path, moving: bool) -> None:
         with open_video(path) as video:
             assert video.size == (32, 32)
     else:
-        with pytest.raises(MediaError, match=r"a\.mp4 holds only sound"):
+        with pytest.raises(MediaError, match=r"a\.mp4 contains only audio"):
             open_video(path)
 
 
@@ -123,24 +123,24 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
     wanted = {
         None: film(tmp_path / "late.mkv", [(0.0, late)], codec="pcm_s16le"),
         "is missing": make_video("mute.mp4", frames=3),
-        "is coded as wavpack, which is not decoded here": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
-        "is silent throughout": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
+        "uses the unsupported codec wavpack": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
+        "is entirely silent": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
         "cannot be decoded": film(tmp_path / "c.mp4", [(0.0, late)], codec="aac", damaged=lambda _: True),
     }
     assert {missing_sound(path): path for path in wanted.values()} == wanted
-    assert missing_sound(wanted[None], seconds=1.4) == "is silent throughout"
+    assert missing_sound(wanted[None], seconds=1.4) == "is entirely silent"
     assert missing_sound(wanted[None], seconds=1.6) is None
 
 
-def test_a_coding_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coding_is_rejected_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", None)
     path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
-    assert look_for_sound(str(path), seconds=None) == "is coded as wavpack, which is not decoded here"
+    assert find_missing_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
 
 
-def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
         missing_sound(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(MediaError, match=r"a\.mp4 is no video that can be read"):
+    with pytest.raises(MediaError, match=r"a\.mp4 is not a readable video"):
         missing_sound(tmp_path / "a.mp4")

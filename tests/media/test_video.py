@@ -1,4 +1,4 @@
-"""Videos come upright, at their real times, whole or with their damage counted, or are refused with a sentence."""
+"""Videos are read upright, at their real times, intact or with damage counted, or rejected with one sentence."""
 
 import itertools
 import sys
@@ -90,19 +90,22 @@ def test_frames_may_be_read_again(make_video: MakeVideo) -> None:
         assert [index_of(frame) for _, frame in video.frames()] == [0, 1, 2, 3, 4]
 
 
-def test_descending_times_are_refused(make_video: MakeVideo) -> None:
-    with open_video(make_video(frames=5)) as video, pytest.raises(ValueError, match=r"times must ascend, but 0\.0"):
+def test_descending_times_are_rejected(make_video: MakeVideo) -> None:
+    with (
+        open_video(make_video(frames=5)) as video,
+        pytest.raises(ValueError, match=r"times must be ascending, but 0\.0"),
+    ):
         list(video.frames_at([0.1, 0.0]))
 
 
-def test_cut_off_without_its_index(make_video: MakeVideo) -> None:
+def test_truncated_without_its_index(make_video: MakeVideo) -> None:
     path = make_video(frames=30)  # the index of an MP4 stands at its end
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(MediaError, match="no video that can be read, or it is cut off"):
+    with pytest.raises(MediaError, match="not a readable video"):
         open_video(path)
 
 
-def test_cut_off_after_its_index(make_video: MakeVideo) -> None:
+def test_truncated_after_its_index(make_video: MakeVideo) -> None:
     path = make_video(frames=30, container_options={"movflags": "+faststart"})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * 0.6)])
@@ -154,7 +157,7 @@ def test_empty_missing_text(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="is empty"):
         open_video(tmp_path / "zero.mp4")
     (tmp_path / "text.mp4").write_text("not a film\n" * 500)
-    with pytest.raises(MediaError, match="no video that can be read"):
+    with pytest.raises(MediaError, match="not a readable video"):
         open_video(tmp_path / "text.mp4")
 
 
@@ -167,13 +170,13 @@ def test_titles_in_an_old_encoding(make_video: MakeVideo) -> None:
 
 
 def test_only_sound(make_sound: Callable[[], Path]) -> None:
-    with pytest.raises(MediaError, match="holds only sound"):
+    with pytest.raises(MediaError, match="contains only audio"):
         open_video(make_sound())
 
 
 @pytest.mark.parametrize("address", ["http://example.org/a.mp4", "rtmp://example.org/a", "concat:/a.mp4|b.mp4"])
-def test_addresses_are_refused(address: str) -> None:
-    with pytest.raises(MediaError, match="only local files are read"):
+def test_addresses_are_rejected(address: str) -> None:
+    with pytest.raises(MediaError, match="only local files"):
         open_video(address)
 
 
@@ -188,13 +191,13 @@ def test_addresses_are_refused(address: str) -> None:
 )
 def test_playlists_open_nothing(tmp_path: Path, make_video: MakeVideo, text: str) -> None:
     (tmp_path / "list.mp4").write_text(text.format(make_video("other.mp4", frames=3)))
-    with pytest.raises(MediaError, match="no video that can be read"):
+    with pytest.raises(MediaError, match="not a readable video"):
         open_video(tmp_path / "list.mp4")
 
 
 def test_decoders_that_are_not_allowed(make_video: MakeVideo) -> None:
     path = make_video("clip.avi", frames=3, codec="huffyuv", pix_fmt="yuv422p", options={})
-    with pytest.raises(MediaError, match="coded as huffyuv, which is not among the decoders"):
+    with pytest.raises(MediaError, match=r"codec huffyuv.* not supported"):
         open_video(path)
 
 
@@ -214,7 +217,7 @@ def test_limits_hold_where_nothing_is_declared(make_video: MakeVideo) -> None:
     path = make_video("clip.mpg", frames=30, codec="mpeg2video", options={})
     with open_video(path, limits=Limits(frames=10)) as video:
         assert video.frame_count is None
-        with pytest.raises(MediaError, match="holds more than 10 frames"):
+        with pytest.raises(MediaError, match="more than 10 frames"):
             list(video.frames())
 
 

@@ -1,4 +1,4 @@
-"""What is written comes back, whole, with its provenance; and after any error nothing is left in the folder."""
+"""Written media can be read back with their provenance, and errors leave no files behind."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ RECORD = Provenance(kind=Kind.GENERATED)
 
 
 def frames(count: int, *, height: int = 48, width: int = 64) -> Iterator[np.ndarray]:
-    """A coloured ramp under a square that moves."""
+    """A color ramp under a moving square."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([3 * x, 4 * y, 200 - x - y], -1).astype(np.uint8)
     for index in range(count):
@@ -109,7 +109,7 @@ def test_video_is_a_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
-def test_sound_is_kept_and_cut_to_the_pictures(tmp_path: Path, make_video, sound: str) -> None:
+def test_sound_is_kept_and_cut_to_the_images(tmp_path: Path, make_video, sound: str) -> None:
     driver = make_video("driver.mp4" if sound == "aac" else "driver.mkv", frames=50, sound=sound)
     path = write_video(tmp_path / "out.mp4", frames(30), fps=25, provenance=RECORD, audio_from=driver)
     with av.open(str(path)) as container, av.open(str(driver)) as original:
@@ -126,7 +126,7 @@ def test_sound_is_kept_and_cut_to_the_pictures(tmp_path: Path, make_video, sound
 def test_sound_from_a_silent_file(tmp_path: Path, make_video) -> None:
     driver = make_video("driver.mp4", frames=5)
     (folder := tmp_path / "out").mkdir()
-    with pytest.raises(MediaError, match="holds no sound to keep"):
+    with pytest.raises(MediaError, match="no audio track"):
         write_video(folder / "a.mp4", frames(3), fps=25, provenance=RECORD, audio_from=driver)
     assert is_empty(folder)
 
@@ -149,10 +149,10 @@ def test_gif(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (np.zeros((8, 8, 3), np.float32), "must be uint8 in 0..255, but float32 came"),
-        (np.zeros((8, 8), np.uint8), r"shape \[H, W, 3\], but shape \[8, 8\] came"),
-        (np.zeros((8, 8, 4), np.uint8), r"but shape \[8, 8, 4\] came"),
-        (np.zeros((0, 8, 3), np.uint8), r"but shape \[0, 8, 3\] came"),
+        (np.zeros((8, 8, 3), np.float32), "must be uint8 in 0..255, got float32"),
+        (np.zeros((8, 8), np.uint8), r"shape \[H, W, 3\], got \[8, 8\]"),
+        (np.zeros((8, 8, 4), np.uint8), r"got \[8, 8, 4\]"),
+        (np.zeros((0, 8, 3), np.uint8), r"got \[0, 8, 3\]"),
     ],
 )
 def test_wrong_frames(tmp_path: Path, frame: np.ndarray, message: str) -> None:
@@ -167,7 +167,7 @@ def test_wrong_frames(tmp_path: Path, frame: np.ndarray, message: str) -> None:
 
 def test_frames_of_two_sizes(tmp_path: Path) -> None:
     mixed = [*frames(3), *frames(1, width=80)]
-    with pytest.raises(ValueError, match=r"frame 3 has shape \[48, 80, 3\], but the first one \[48, 64, 3\]"):
+    with pytest.raises(ValueError, match=r"frame 3 is \[48, 80, 3\] .* \[48, 64, 3\]"):
         write_video(tmp_path / "a.mp4", mixed, fps=25, provenance=RECORD)
     assert is_empty(tmp_path)
 
@@ -182,25 +182,25 @@ def test_no_frames(tmp_path: Path) -> None:
 
 def test_wrong_targets_and_settings(tmp_path: Path) -> None:
     (frame,) = frames(1)
-    with pytest.raises(ValueError, match=r"must end in \.png or \.jpg or \.jpeg"):
+    with pytest.raises(ValueError, match=r"must end in \.png, \.jpg, \.jpeg"):
         write_image(tmp_path / "a.webp", frame, provenance=RECORD)
     with pytest.raises(ValueError, match=r"must end in \.mp4"):
         write_video(tmp_path / "a.avi", [frame], fps=25, provenance=RECORD)
-    with pytest.raises(ValueError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         write_image(tmp_path / "nowhere" / "a.png", frame, provenance=RECORD)
-    with pytest.raises(ValueError, match="JPEG quality must be 1 to 100, but is 0"):
+    with pytest.raises(ValueError, match=r"JPEG quality .* got 0"):
         write_image(tmp_path / "a.jpg", frame, provenance=RECORD, quality=0)
-    with pytest.raises(ValueError, match="crf must be 0 to 51, but is 60"):
+    with pytest.raises(ValueError, match=r"crf .* got 60"):
         write_video(tmp_path / "a.mp4", [frame], fps=25, provenance=RECORD, crf=60)
-    with pytest.raises(ValueError, match="fps must be above 0"):
+    with pytest.raises(ValueError, match="fps"):
         write_video(tmp_path / "a.mp4", [frame], fps=0, provenance=RECORD)
-    with pytest.raises(ValueError, match="a GIF shows at most 50 frames/s, but 60 came"):
+    with pytest.raises(ValueError, match="50 frames/s, got 60"):
         write_gif(tmp_path / "a.gif", [frame], fps=60, provenance=RECORD)
     assert is_empty(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["Jos\udce9.png", "Jos\udce9.mp4", "Jos\udce9.gif", "Jos\udce9.html"])
-def test_a_name_that_is_no_text_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+def test_a_name_that_is_not_utf8_is_rejected_before_any_work(tmp_path: Path, name: str) -> None:
     def asked() -> Iterator[np.ndarray]:
         raise AssertionError("a frame was asked for")
         yield
@@ -211,7 +211,7 @@ def test_a_name_that_is_no_text_is_refused_before_any_work(tmp_path: Path, name:
         ".gif": lambda path: write_gif(path, asked(), fps=25, provenance=RECORD),
         ".html": lambda path: write_page(path, "", provenance=RECORD),
     }[Path(name).suffix]
-    with pytest.raises(ValueError, match=r"the name 'Jos\\udce9\.\w+' is no text in UTF-8: name the file to write in"):
+    with pytest.raises(ValueError, match=r"'Jos\\udce9\.\w+' is not valid UTF-8"):
         write(tmp_path / name)
     assert is_empty(tmp_path)
 
@@ -264,7 +264,7 @@ except OSError as error:
     assert is_empty(tmp_path)
 
 
-def test_a_page_comes_with_its_provenance(tmp_path: Path) -> None:
+def test_a_page_has_its_provenance(tmp_path: Path) -> None:
     path = write_page(tmp_path / "a.html", "<p>ünï</p>", provenance=RECORD)
     assert path.read_text(encoding="utf-8") == "<p>ünï</p>"
     assert read_sidecar(path) == (RECORD, True)

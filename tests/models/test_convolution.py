@@ -1,4 +1,4 @@
-"""Fused and rewritten convolutions are the plain ones: values and both gradients, where each form is chosen."""
+"""Fused and rewritten convolutions equal the plain ones: values, both gradients, and the choice of each form."""
 
 import re
 
@@ -50,7 +50,7 @@ def test_every_form_is_the_plain_convolution(form: str, shape: tuple[int, int, i
     ("strides", "padding", "taps"), [((1, 1), "SAME", 3), ((2, 2), ((1, 1), (1, 1)), 4), ((1, 1), "VALID", 2)]
 )
 def test_gradients_are_xlas_own_and_stay_fast_in_loops(strides: tuple[int, int], padding: object, taps: int) -> None:
-    """Within a loop every convolution keeps the order of axes for which XLA's CPU compiler has a fast one."""
+    """Within a loop, every convolution keeps the axis order for which XLA's CPU compiler is fast."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 8, 8, 5)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(taps, taps, 5, 7)), jnp.float32)
@@ -78,7 +78,7 @@ def test_gradients_are_xlas_own_and_stay_fast_in_loops(strides: tuple[int, int],
 
 
 def test_the_forms_are_chosen_as_they_should_be() -> None:
-    """Where there is much picture the resampling is fused; where there is much kernel it becomes a product."""
+    """Resampling is fused for large feature maps; convolutions with large kernels become products."""
 
     def program(function, x_shape, kernel_shape) -> str:
         shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x_shape, kernel_shape)]
@@ -105,7 +105,7 @@ def test_it_maps_over_identities() -> None:
 
 @pytest.fixture
 def bfloat16_products(monkeypatch: pytest.MonkeyPatch):
-    """A processor that multiplies bfloat16 fast, and the permission to use it."""
+    """A processor with fast bfloat16 products, and the permission to use it."""
     monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda: True)
     with jax.default_matmul_precision("bfloat16"):
         yield

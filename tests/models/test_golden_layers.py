@@ -1,4 +1,4 @@
-"""Every layer and block against the golden arrays that an independent rendering in PyTorch made."""
+"""Every layer and block against golden arrays from an independent PyTorch implementation."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Whole networks with copied weights against the golden arrays that an independent rendering in PyTorch made."""
+"""Whole networks with copied weights against golden arrays from an independent PyTorch implementation."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Growing to larger frames: what fits is copied exactly, what is new changes nothing that it should not."""
+"""Growing to larger frames: existing layers are copied exactly, and new ones do not change the function."""
 
 import dataclasses
 
@@ -51,15 +51,15 @@ def test_layers_are_copied_whole_and_new_ones_keep_their_initial_values() -> Non
         ({"base_width": 8}, "base_width"),
         ({"pool": "sum"}, "pool"),
         ({"projection_spectral_norm": True}, "projection_spectral_norm"),
-        ({"image_size": 32, "embedder_size": 0}, "shrink"),
+        ({"image_size": 32, "embedder_size": 0}, "reduced"),
     ],
 )
-def test_networks_whose_parameters_mean_something_else_are_refused(changes: dict[str, object], said: str) -> None:
+def test_incompatible_networks_are_rejected(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         grow(SMALL, SMALL.shapes(), dataclasses.replace(LARGE, **changes), jax.random.key(0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("size", "said"), [(256, "at most image_size"), (48, "must be one of")])
-def test_an_embedder_size_that_fits_no_network_is_refused(size: int, said: str) -> None:
+def test_an_embedder_size_that_fits_no_network_is_rejected(size: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(LARGE, embedder_size=size)

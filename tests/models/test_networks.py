@@ -1,4 +1,4 @@
-"""What the networks are: sizes, starts, gradients, precision, and refusals of what is not theirs."""
+"""The networks: sizes, initialization, gradients, precision, and rejection of foreign weights."""
 
 import itertools
 from typing import NamedTuple
@@ -46,7 +46,7 @@ def people() -> People:
 
 
 def pictures(count: int, size: int = 64, seed: int = 1) -> jax.Array:
-    """Smooth random pictures in [-1, 1], each of another kind of content."""
+    """Smooth random images in [-1, 1] with different content."""
     coarse = jax.random.uniform(jax.random.key(seed), (count, 8, 8, 3), minval=-1, maxval=1)
     return jax.image.resize(coarse, (count, size, size, 3), "bilinear")
 
@@ -100,9 +100,9 @@ def test_the_printed_table_counts_every_parameter(capsys: pytest.CaptureFixture[
     assert counts["generator"] == generator + norms
 
 
-def test_the_table_refuses_an_unknown_size(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_rejects_an_unknown_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("summary")(["--image-size", "100"]) == 1
-    assert "image_size must be one of 256, 128, 64, 32, 16, but is 100" in capsys.readouterr().err
+    assert "image_size must be one of 256, 128, 64, 32, 16, got 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
@@ -123,7 +123,7 @@ def test_every_size_has_its_shapes(size: int) -> None:
     assert features[-1].shape == (2, 4, 4, 32)
 
 
-def test_attention_stands_where_the_table_says() -> None:
+def test_attention_is_placed_as_in_the_table() -> None:
     for size, encoder, generator in ((256, 32, 64), (128, 16, 32), (64, 16, 32), (32, None, None)):
         layout = plan(image_size=size, base_width=8)
         assert (layout.encoder_attention, layout.generator_attention) == (encoder, generator)
@@ -141,7 +141,7 @@ def test_the_same_key_gives_the_same_weights(weights) -> None:
     assert not np.array_equal(a, b)
 
 
-def test_starts_have_their_laws(weights) -> None:
+def test_initial_weights_have_their_distributions(weights) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path((weights.synthesis.params, weights.discriminator.params)):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name.endswith("kernel"):
@@ -158,7 +158,7 @@ def test_starts_have_their_laws(weights) -> None:
             assert np.all(np.asarray(leaf) == (1.0 if name.endswith("scale") else 0.0)), name
 
 
-def test_u_and_v_start_settled(weights) -> None:
+def test_u_and_v_start_converged(weights) -> None:
     settled = power_iterate(weights.synthesis.params, weights.synthesis.spectral_stats, iterations=5)
     for a, b in zip(jax.tree.leaves(settled), jax.tree.leaves(weights.synthesis.spectral_stats), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
@@ -175,8 +175,8 @@ def test_power_iterations_outside_of_a_program_are_compiled_once_for_each_shape(
 
 
 @pytest.mark.slow
-def test_flax_starts_and_drawn_starts_agree(weights) -> None:
-    """The modules' own initialisers follow the same laws: same names, same constants, orthogonal kernels."""
+def test_flax_and_host_initialization_agree(weights) -> None:
+    """The modules' own initializers agree: same names, same constants, orthogonal kernels."""
     module = SMALL.discriminator
     picture = jnp.zeros((1, 64, 64, 3))
     flax = module.init(jax.random.key(0), picture, picture, jnp.zeros((1, SMALL.plan.embedding)))
@@ -187,7 +187,7 @@ def test_flax_starts_and_drawn_starts_agree(weights) -> None:
 
 
 def test_identity_reaches_the_adain_parameters(people: People) -> None:
-    """The part of P·ê that differs between 16 people, at the start; torch's default start leaves a tenth of it."""
+    """The part of P·ê that differs between 16 people at initialization; torch's default leaves a tenth of it."""
     networks = Networks(image_size=64, base_width=32)
     weights = networks.init(jax.random.key(0))
     landmark_image = networks.landmark_image(people.landmarks)
@@ -210,7 +210,7 @@ def test_no_gradient_reaches_u_and_v(weights) -> None:
 
 
 def test_every_parameter_of_every_network_gets_a_gradient(weights) -> None:
-    """It is the slope by central differences. Attention gets none while gamma is 0, biases ahead of norms never."""
+    """It equals the central difference. Attention gets none while gamma is 0, biases before norms never."""
     frame, landmark_image = pictures(2), SMALL.landmark_image(face_landmarks(2))
 
     def objective(synthesis, discriminator):
@@ -286,8 +286,8 @@ def test_the_generator_uses_strict_types(weights) -> None:
     assert float(jnp.abs(out).max()) <= 1
 
 
-def test_what_flax_s_own_init_makes_can_be_applied() -> None:
-    """Its u and v fit their kernels: normalized, each has the largest singular value 1, whichever way it is oblong."""
+def test_weights_of_flax_init_can_be_applied() -> None:
+    """Its u and v fit their kernels: normalized, each has the largest singular value 1, for any shape."""
     for features in (4, 40):
         layer = SpectralDense(features)
         made = layer.init(jax.random.key(0), jnp.ones((1, 12)))

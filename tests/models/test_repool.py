@@ -1,4 +1,4 @@
-"""Means instead of sums: embeddings a sixteenth, AdaIN parameters the same."""
+"""Mean instead of sum pooling: embeddings a sixteenth as large, AdaIN parameters the same."""
 
 import jax
 import numpy as np
@@ -29,5 +29,5 @@ def test_adain_parameters_stay(spectral: bool) -> None:
 
 def test_means_stay_means() -> None:
     networks = Networks(image_size=16, base_width=4, pool="mean")
-    with pytest.raises(ValueError, match="pool by mean already"):
+    with pytest.raises(ValueError, match="already use mean pooling"):
         with_mean_pooling(networks, networks.init(jax.random.key(0)))

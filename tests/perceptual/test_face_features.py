@@ -1,4 +1,4 @@
-"""The face MobileNet against plain sums in numpy, and what its features are."""
+"""The face MobileNet against plain sums in NumPy, and the shapes of its features."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def weights():
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """TensorFlow's "SAME" by its definition: a sum over taps of the padded picture, clipped to [0, 6] later."""
+    """TensorFlow's "SAME" by definition: a sum over taps of the padded image, clipped to [0, 6] later."""
     size, height = kernel.shape[0], x.shape[1]
     out = -(-height // stride)
     total = max((out - 1) * stride + size - height, 0)
@@ -77,6 +77,6 @@ def test_features_are_differentiable_and_of_any_size(weights) -> None:
     assert face_features(weights, faces).shape == (1, FEATURES)
 
 
-def test_weights_of_another_network_are_refused(weights) -> None:
-    with pytest.raises(ValueError, match="not the weights of the face MobileNet: conv1 is missing"):
+def test_weights_of_another_network_are_rejected(weights) -> None:
+    with pytest.raises(ValueError, match="face MobileNet: conv1 is missing"):
         face_features({}, jnp.zeros((1, 32, 32, 3)))

@@ -1,4 +1,4 @@
-"""Weight files: whole, truncated, altered, of another network, or missing, each with its sentence."""
+"""Weight files: valid, truncated, modified, of another network, or missing, each with its error."""
 
 import json
 import struct
@@ -39,9 +39,9 @@ def test_a_folder_wins_over_the_bundled_file(tiny, saved: Path) -> None:
     assert loaded["vgg16"]["block1_conv1"]["kernel"].shape == (3, 3, 3, 2)
 
 
-def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
-    command = "make them with `th-jax prepare convert-weights vgg19 FILE` from Keras' vgg19_weights"
-    with pytest.raises(WeightsError, match=rf"no weights of vgg19 at .*{command}"):
+def test_missing_weights_give_instructions(tmp_path: Path) -> None:
+    command = "create them with `th-jax prepare convert-weights vgg19 FILE` from Keras' vgg19_weights"
+    with pytest.raises(WeightsError, match=rf"weights of vgg19 are missing at .*{command}"):
         load_perceptual(["vgg19"], folder=tmp_path)
     with pytest.raises(WeightsError, match=r"from Oxford's VGG_FACE\.caffemodel or vgg_face\.mat"):
         load_perceptual(["vggface"], folder=tmp_path)
@@ -55,7 +55,7 @@ def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("TH_JAX_WEIGHTS")
     assert weights_folder() is None
     assert set(load_perceptual(["vgg16"])) == {"vgg16"}, "what is bundled needs no folder"
-    with pytest.raises(WeightsError, match="no home folder: name the one with the weights of vgg19 in TH_JAX_WEIGHTS"):
+    with pytest.raises(WeightsError, match=r"no home folder: set TH_JAX_WEIGHTS .*vgg19"):
         load_perceptual(["vgg19"])
 
 
@@ -63,7 +63,7 @@ def test_truncated_file(saved: Path) -> None:
     content = saved.read_bytes()
     for length in (0, 4, 100, len(content) - 1):
         saved.write_bytes(content[:length])
-        with pytest.raises(WeightsError, match="is no readable safetensors file, perhaps truncated"):
+        with pytest.raises(WeightsError, match="truncated"):
             load_weights(saved, network="vgg16")
 
 
@@ -74,12 +74,12 @@ def test_any_altered_tensor_byte_is_found(saved: Path) -> None:
         altered = bytearray(content)
         altered[place] ^= 0x10
         saved.write_bytes(bytes(altered))
-        with pytest.raises(WeightsError, match="do not match their checksum: the file was altered"):
+        with pytest.raises(WeightsError, match="do not match their checksum"):
             load_weights(saved, network="vgg16")
 
 
 def test_any_altered_header_byte_is_found(saved: Path) -> None:
-    """A changed header never loads as something else: either it loads the same tensors, or it is refused."""
+    """A changed header either loads the same tensors or is rejected."""
     content = saved.read_bytes()
     whole = {name: layer["kernel"] for name, layer in load_weights(saved, network="vgg16").items()}
     (header,) = struct.unpack("<Q", content[:8])
@@ -96,7 +96,7 @@ def test_any_altered_header_byte_is_found(saved: Path) -> None:
 
 
 def test_weights_of_another_network(saved: Path) -> None:
-    with pytest.raises(WeightsError, match="holds the weights of vgg16, but vgg19 was asked for"):
+    with pytest.raises(WeightsError, match="weights of vgg16, but expected vgg19"):
         load_weights(saved, network="vgg19")
 
 
@@ -107,26 +107,26 @@ def test_a_foreign_safetensors_file(saved: Path) -> None:
     header["__metadata__"]["format"] = "pt"
     text = json.dumps(header).encode()
     saved.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
-    with pytest.raises(WeightsError, match="was not made by this project's converter"):
+    with pytest.raises(WeightsError, match="converter"):
         load_weights(saved, network="vgg16")
 
 
 def test_a_network_that_does_not_exist() -> None:
-    with pytest.raises(WeightsError, match="no perceptual network called 'resnet'; there are vgg16, vgg19, vggface"):
+    with pytest.raises(WeightsError, match="unknown perceptual network 'resnet'"):
         load_perceptual(["resnet"])
 
 
-def test_saving_refuses_wrong_layers(tiny, tmp_path: Path) -> None:
+def test_saving_rejects_wrong_layers(tiny, tmp_path: Path) -> None:
     tiny["block3_conv2"]["kernel"] = tiny["block3_conv2"]["kernel"][:, :, :-1]
-    with pytest.raises(WeightsError, match=r"layer block3_conv2 of vgg16 must have a kernel of \[3, 3, 4, 4\]"):
+    with pytest.raises(WeightsError, match=r"block3_conv2 of vgg16 .* \[3, 3, 4, 4\]"):
         save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN)
 
 
-def test_saving_refuses_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
+def test_saving_rejects_what_half_precision_cannot_hold(tiny, tmp_path: Path) -> None:
     tiny["block1_conv1"]["bias"] = np.full(2, 1e6, np.float32)
     with (
         np.errstate(over="ignore"),
-        pytest.raises(WeightsError, match="block1_conv1 of vgg16 is not finite in float16"),
+        pytest.raises(WeightsError, match="block1_conv1 of vgg16 is not finite"),
     ):
         save_weights(tmp_path / "x.safetensors", tiny, network="vgg16", origin=ORIGIN, dtype=np.float16)
     assert not list(tmp_path.iterdir())

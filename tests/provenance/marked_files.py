@@ -1,4 +1,4 @@
-"""Files with and without marks, and a sandbox that is none, for tests of what verification says of them."""
+"""Files with and without marks, and an in-process stand-in for the sandbox, for tests of verification."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ NAMES = ("a.png", "a.jpg", "a.gif", "a.mp4")
 
 
 class Mark(NamedTuple):
-    """As a detector of watermarks reports it."""
+    """A mark, as the watermark detector reports it."""
 
     message: int = 0x00AF
     bits: int = 16
@@ -25,7 +25,7 @@ class Mark(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """As a detector of watermarks answers."""
+    """Findings, as the watermark detector returns them."""
 
     marks: tuple[Mark, ...] = ()
 
@@ -44,7 +44,7 @@ def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
 
 
 def here(function: Callable[..., Any], *arguments: Any, within: Any, **options: Any) -> Any:
-    """Runs in this process what `run_limited` runs in another, where a test cannot change anything."""
+    """Runs in this process what `run_limited` runs in another, so that tests can patch it."""
     return function(*arguments, **options)
 
 
@@ -56,7 +56,7 @@ def flipped(path: Path, *, at: int = -20) -> Path:
 
 
 def marks_in(count: int = 1) -> tuple[Callable[[np.ndarray], Findings], Callable[[Iterator[np.ndarray]], Findings]]:
-    """Detectors that find so many marks in everything."""
+    """Detectors that find the given marks in everything."""
     found = Findings((Mark(),) * count)
 
     def film(frames: Iterator[np.ndarray]) -> Findings:

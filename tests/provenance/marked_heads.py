@@ -1,4 +1,4 @@
-"""Rendered heads of the bundled data set at any size, and what a picture may go through on its way."""
+"""Rendered heads of the bundled data set at any size, and the changes that an image may undergo."""
 
 import functools
 import itertools
@@ -32,30 +32,30 @@ def message_for(size: int, kind: Kind, *, seed: int = 0) -> int:
 
 
 def marked(frames: np.ndarray, message: int, *, kind: Kind = "still", key: bytes | None = None) -> np.ndarray:
-    """The frames with the message."""
+    """Embed the message in the frames."""
     options = {} if key is None else {"key": key}
     return np.asarray(program(frames, make_mark(message, size=frames.shape[1], kind=kind, **options)))
 
 
 def psnr(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of each frame, in dB."""
+    """PSNR of each frame, in dB."""
     difference = frames.astype(np.float64) - others.astype(np.float64)
     return 10 * np.log10(255.0**2 / np.mean(difference**2, axis=(1, 2, 3)))
 
 
 def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    """The picture after JPEG with subsampled colours."""
+    """The image after JPEG with chroma subsampling."""
     data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
 def resized(picture: np.ndarray, scale: float) -> np.ndarray:
-    """The picture at another size."""
+    """The image at another size."""
     height, width = picture.shape[:2]
     return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
 def cropped(picture: np.ndarray, *, left: int, top: int, share: float = 0.9) -> np.ndarray:
-    """`share` of the picture's sides, from a corner on."""
+    """A crop of `share` of the image's sides, from a corner."""
     side = int(picture.shape[0] * share)
     return np.ascontiguousarray(picture[top : top + side, left : left + side])

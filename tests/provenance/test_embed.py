@@ -1,4 +1,4 @@
-"""Embedding: the PSNR that was asked for in every frame, less on smooth skin, one program for all messages."""
+"""Watermark embedding: the requested PSNR in every frame, weaker on smooth skin, one program for all messages."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marked_heads import heads, marked, message_for, program, psnr
 
-from th_jax.images import to_network_range, to_uint8
-from th_jax.provenance.watermark.embed import default_psnr, embed, embed_network_range, make_mark
+from th_jax.provenance.watermark.embed import default_psnr, embed, make_mark
 
 
 @pytest.mark.parametrize("kind", ["still", "film"])
@@ -38,14 +37,14 @@ def test_the_bound_holds_for_any_frame(seed: int, wanted: float, content: str) -
         assert np.all(psnr(frames, result) >= wanted)
 
 
-def test_smooth_places_get_less() -> None:
+def test_smooth_areas_get_less() -> None:
     frames = np.full((1, 256, 256, 3), 120, np.uint8)
     frames[:, :, 128:] += np.random.default_rng(0).integers(0, 80, (1, 256, 128, 1), dtype=np.uint8)
     change = np.abs(marked(frames, 1).astype(int) - frames)[0, ..., 0]
     assert 1.3 < change[:, 140:].mean() / change[:, :116].mean() < 3
 
 
-def test_in_small_frames_they_get_hardly_less() -> None:
+def test_in_small_frames_they_get_barely_less() -> None:
     frames = np.full((1, 64, 64, 3), 120, np.uint8)
     frames[:, :, 32:] += np.random.default_rng(0).integers(0, 80, (1, 64, 32, 1), dtype=np.uint8)
     change = np.abs(marked(frames, 1).astype(int) - frames)[0, ..., 0]
@@ -85,25 +84,15 @@ def test_it_maps_and_repeats() -> None:
     assert np.mean(np.asarray(mapped) != whole) < 1e-3, "another order of sums may round elsewhere"
 
 
-def test_no_chips_are_no_mark() -> None:
+def test_zero_chips_give_no_mark() -> None:
     frames, mark = heads(64), make_mark(0, size=64, kind="still")
     np.testing.assert_array_equal(program(frames, mark._replace(chips=0 * mark.chips)), frames)
 
 
-def test_network_images_get_the_same_mark() -> None:
-    frames, mark = heads(128), make_mark(3, size=128, kind="still")
-    images = embed_network_range(to_network_range(jnp.asarray(frames)), mark)
-    assert images.dtype == jnp.float32
-    assert float(jnp.abs(images).max()) <= 1.0
-    difference = np.asarray(to_uint8(images)).astype(int) - np.asarray(program(frames, mark))
-    assert np.abs(difference).max() <= 1
-    assert np.all(psnr(frames, np.asarray(to_uint8(images))) > 40.0 - 0.2)
-
-
-def test_refusals() -> None:
-    with pytest.raises(ValueError, match="psnr must be 20 to 60 dB, but is 70"):
+def test_invalid_arguments() -> None:
+    with pytest.raises(ValueError, match=r"psnr .* got 70"):
         make_mark(1, size=64, kind="still", psnr=70.0)
-    with pytest.raises(ValueError, match="at least 64 x 64 pixels, but these have 16 x 16"):
+    with pytest.raises(ValueError, match="got 16 x 16"):
         make_mark(1, size=16, kind="still")
     with pytest.raises(ValueError, match="a message of 32 bits"):
         make_mark(1 << 32, size=256, kind="still")

@@ -1,4 +1,4 @@
-"""The verdict follows from what was seen, in an order that can be read here."""
+"""The verdict as a function of the check results."""
 
 import pytest
 from hypothesis import given

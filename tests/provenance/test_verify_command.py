@@ -1,4 +1,4 @@
-"""The command: text and JSON, and an exit code that a script can go by."""
+"""`th-jax verify`: text, JSON and exit codes."""
 
 import json
 import math
@@ -66,7 +66,7 @@ def test_json(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None
 
 
 def panels(messages: list[int]) -> list[np.ndarray]:
-    """A rendered head of 64 px for each message, which it carries."""
+    """A rendered head of 64 px for each message, marked with it."""
     record = VideoRecords(bundled_heads(), "heldout").read(3)
     frames = [decode_frame(jpeg, size=FRAME_SIZE) for jpeg in record.frames[: len(messages)]]
     heads = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in frames]
@@ -80,8 +80,8 @@ def test_equal_messages_of_a_contact_sheet_are_one_entry(tmp_path: Path, capsys:
     path = write_image(tmp_path / "sheet.png", sheet, provenance=Provenance(kind=Kind.COMPOSITE, watermark="beef"))
     assert main([str(path)]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "watermark" in line]
-    assert line.count("beef (3 times, chance of a false find 1e-") == 1
-    assert line.count("c0de (chance of a false find 1e-") == 1
+    assert line.count("beef (3 times, false-positive probability 1e-") == 1
+    assert line.count("c0de (false-positive probability 1e-") == 1
     assert main(["--json", str(path)]) == 0
     (found,) = (one["watermark"] for one in json.loads(capsys.readouterr().out)["files"])
     assert {group["message"]: group["count"] for group in found["messages"]} == {"beef": 3, "c0de": 1}
@@ -92,12 +92,12 @@ def test_equal_messages_of_a_contact_sheet_are_one_entry(tmp_path: Path, capsys:
         assert group["log10_chance"] == min(chances)
 
 
-def test_so_are_those_of_a_film_with_panels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_messages_of_a_paneled_video_are_one_entry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = np.concatenate(panels([0xBEEF, 0xBEEF]), axis=1)
     record = Provenance(kind=Kind.COMPOSITE, watermark="beef")
     path = write_video(tmp_path / "pair.mp4", [frame] * 5, fps=25, provenance=record)
     assert main([str(path)]) == 0
-    assert "watermark: beef (2 times, chance of a false find 1e-" in capsys.readouterr().out
+    assert "watermark: beef (2 times, false-positive probability 1e-" in capsys.readouterr().out
 
 
 def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,7 @@ def test_trusted_roots(files: dict[str, str], tmp_path: Path, capsys: pytest.Cap
     assert "(trusted)" in capsys.readouterr().out
     roots.write_text("nothing")
     assert main([files["marked"], "--trust", str(roots)]) == 5
-    assert "holds no certificates as PEM" in capsys.readouterr().err
+    assert "contains no certificates in PEM" in capsys.readouterr().err
 
 
 def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,17 +116,19 @@ def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, math.nan, math.inf])
-def test_seconds_in_which_nothing_could_be_found(seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
-    """A film that was stripped would be said to bear no mark."""
+def test_invalid_seconds(seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise a stripped video would be reported as unmarked."""
     assert main(["film.mp4", "--seconds", str(seconds)]) == 5
     printed = capsys.readouterr()
-    assert printed.err == f"th-jax verify: seconds of a film to search must be above 0 and finite, but are {seconds}\n"
+    assert (
+        printed.err == f"th-jax verify: the seconds of a video to search must be positive and finite, got {seconds}\n"
+    )
     assert printed.out == ""
-    with pytest.raises(ValueError, match="must be above 0 and finite"):
+    with pytest.raises(ValueError, match="positive and finite"):
         verify_file("film.mp4", seconds=seconds)
 
 
-def test_without_the_extra_the_hint_comes(
+def test_without_the_extra_a_hint_is_given(
     files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "verify_file", lambda file, **options: verify_file(file, run=here, **options))
@@ -135,9 +137,7 @@ def test_without_the_extra_the_hint_comes(
     assert "pip install 'th_jax[video]'" in capsys.readouterr().err
 
 
-def test_as_a_process_it_needs_neither_jax_nor_a_terminal_that_shows_everything(
-    files: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_process_needs_neither_jax_nor_unicode_output(files: dict[str, str], tmp_path: Path) -> None:
     odd = Path(files["marked"]).rename(tmp_path / "Übung\x1b[2J.png")
     program = """
 import sys
@@ -150,5 +150,5 @@ sys.exit(code)
         [sys.executable, "-c", program, str(odd)], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"\\xdcbung?[2J.png: marked" in done.stdout
+    assert b"\\xdcbung\\x1b[2J.png: marked" in done.stdout
     assert done.stdout.endswith(b"False\n")

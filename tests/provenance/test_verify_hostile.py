@@ -1,4 +1,4 @@
-"""Whatever file is given, verification answers with a verdict: it does not crash, hang, or believe sizes that are declared."""
+"""Verification of hostile files: always a verdict, no crash or hang, and no trust in declared sizes."""
 
 import os
 import struct
@@ -16,7 +16,7 @@ from th_jax.provenance.verify import Verdict, verify_file
 
 
 def may_change_unnoticed(content: bytes) -> range:
-    """Where the manifest stands: in it are padding and lengths that no signature covers, and a file type before it in MP4."""
+    """The manifest's location: it has padding and lengths that no signature covers; in MP4 a file type precedes it."""
     start = content.index(b"jumb") - 4
     length = int.from_bytes(content[start : start + 4], "big")
     return range(0 if content[4:8] == b"ftyp" else start - 32, start + length + length // 255 + 1)
@@ -66,7 +66,7 @@ def test_garbage_is_unreadable_whatever_it_is_called(tmp_path: Path) -> None:
             path.write_bytes(start + random.bytes(2000))
             report = verify_file(path, run=here)
             assert report.verdict is Verdict.UNREADABLE
-            assert "is no picture and no film that can be decoded" in report.lines[1]
+            assert "is neither a decodable image nor a decodable video" in report.lines[1]
 
 
 def test_no_file_at_all(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "Permission denied" in report.lines[0]
 
 
-def test_enormous_declared_sizes_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+def test_enormous_declared_sizes_are_rejected_before_allocation(tmp_path: Path) -> None:
     plain = cv2.imencode(".png", picture())[1].tobytes()
     wide = plain[:16] + struct.pack(">II", 2**31 - 1, 2**31 - 1) + plain[24:]
     manifest = struct.pack(">I4s", 2**31 - 1, b"caBX")
@@ -133,7 +133,7 @@ def test_a_file_over_the_limit_is_not_opened(tmp_path: Path) -> None:
     assert "over the limit" in report.lines[0]
 
 
-def test_a_look_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.mp4"
     with path.open("wb") as file:
         file.write(write(tmp_path / "b.mp4").read_bytes())
@@ -145,14 +145,14 @@ def test_a_look_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest
     assert "takes longer than 0.5 s" in report.lines[0]
 
 
-def test_the_reader_refuses_what_is_no_file(tmp_path: Path) -> None:
+def test_the_reader_rejects_non_files(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as refused:
         read_manifest(str(tmp_path))
     assert refused.value.fault is MediaFault.UNSUPPORTED
 
 
-def test_trust_anchors_that_are_none(tmp_path: Path) -> None:
+def test_invalid_trust_anchors(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     report = verify_file(path, trust_anchors="-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", run=here)
     assert report.verdict is Verdict.UNREADABLE
-    assert "these are no certificates to trust" in report.lines[0]
+    assert "invalid trust certificates" in report.lines[0]

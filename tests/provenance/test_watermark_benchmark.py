@@ -1,4 +1,4 @@
-"""The watermark's benchmark: what is measured of a film is kept, and told in tables."""
+"""The watermark benchmark: measurements are stored and tabulated."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def few_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "CRFS", (23,))
 
 
-def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
     def make() -> np.ndarray:
@@ -29,7 +29,7 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     film = Film("ada", make)
     first = measured(film, (256, 64), (0.0,), tmp_path)
     assert {(size, psnr) for size, psnr, _ in first} == {(64, 37.0)}, "no film is enlarged"
-    assert [way for _, _, way in first] == ["clean", "JPEG 75", "film, CRF 23"]
+    assert [way for _, _, way in first] == ["clean", "JPEG 75", "video, CRF 23"]
     assert all(outcome.read and outcome.psnr >= 37 and outcome.chips_wrong < 0.4 for outcome in first.values())
     assert measured(film, (256, 64), (0.0,), tmp_path) == first
     assert len(made) == 1
@@ -43,7 +43,7 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert json.loads((tmp_path / "ada.json").read_text())["code"] == "of a changed watermark"
 
 
-def test_tables_say_what_was_missed() -> None:
+def test_tables_list_missed_marks() -> None:
     read, missed = (38.0, 0.2, 1.0, 1.0, 0.0), (37.5, 0.4, 0.5, 0.0, 2.0)
     rows = rows_of({(64, 37.0, "clean"): {"ada": read, "bob": missed}, (64, 39.0, "clean"): {"ada": read}})
     assert rows[0] == {
@@ -53,6 +53,6 @@ def test_tables_say_what_was_missed() -> None:
     text = report("Heads", rows)
     assert "| clean | 30 % | 50 % |" in text
     assert "- 64 px, clean: missed bob" in text
-    assert "Found messages that were never embedded: 2." in text
-    assert "| 64 px, marks read at | 37 dB | 39 dB (of 1) |" in text
+    assert "Messages found that were never embedded: 2." in text
+    assert "| 64 px, detected at | 37 dB | 39 dB (of 1) |" in text
     assert "| clean | 50 % | 100 % |" in text

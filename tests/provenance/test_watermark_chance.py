@@ -1,11 +1,11 @@
-"""The bound on the chance of a false find: scores of unmarked pictures are as likely as it says, or less."""
+"""The bound on the false-positive probability holds for scores of unmarked images."""
 
 import numpy as np
 import pytest
 from marked_heads import heads, marked
 
 from th_jax.provenance.watermark import detect as detection
-from th_jax.provenance.watermark.detect import detect, detect_film
+from th_jax.provenance.watermark.detect import detect, detect_video
 from th_jax.provenance.watermark.layout import SMALL, STILL, Layout, chips_of, decode
 from th_jax.provenance.watermark.search import Place, Size, read_chips
 from th_jax.provenance.watermark.view import view_of
@@ -14,7 +14,7 @@ KEYS = [b"key %d" % number for number in range(60)]
 
 
 def values_at(frames: np.ndarray, layout: Layout) -> np.ndarray:
-    """The chips of a mark that would be all of the frames, over their norm."""
+    """Chips over their norm, as if a mark filled the frames."""
     size = Size(layout.chips, float(frames.shape[1]))
     view = view_of(frames, sizes=lambda shape: [size])
     values = read_chips(view.chart(size), Place(0.0, 0.0, size.side, 0.0), layout=layout)
@@ -41,13 +41,13 @@ def test_the_best_of_all_messages_stays_below_the_bound() -> None:
 
 
 def test_the_bound_counts_refinements_sizes_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times as many tries of one kind make the same find ten times as likely, twice as many twice."""
+    """The false-positive probability is proportional to the number of tries."""
     canvas = np.full((100, 110, 3), 200, np.uint8)
     canvas[20:84, 30:94] = marked(heads(64)[:1], 5)[0]
     film = [marked(heads(64)[:1], 5, kind="film")[0]]
 
     def log10_chances() -> np.ndarray:
-        return np.array([detect(canvas).marks[0].log10_chance, detect_film(film).marks[0].log10_chance])
+        return np.array([detect(canvas).marks[0].log10_chance, detect_video(film).marks[0].log10_chance])
 
     before = log10_chances()
     for name, value, rises in (
@@ -60,7 +60,7 @@ def test_the_bound_counts_refinements_sizes_and_looks(monkeypatch: pytest.Monkey
             np.testing.assert_allclose(log10_chances() - before, rises, atol=1e-6, err_msg=name)
 
 
-def test_whole_searches_find_next_to_nothing_even_when_half_may_be_false() -> None:
+def test_whole_searches_find_almost_nothing() -> None:
     people = heads(64, people=2)
     found = [detect(person, key=key, false_finds=0.5).marks != () for person in people for key in KEYS[:4]]
     assert np.mean(found) <= 0.25

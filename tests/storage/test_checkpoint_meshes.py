@@ -1,4 +1,4 @@
-"""A checkpoint restores bit-equal onto any number of devices, and its fingerprints know nothing of them."""
+"""Checkpoints restore bit-exactly onto any number of devices, independent of the saving mesh."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ for folder in sys.argv[2:]:
 
 
 def run_on(devices: int, code: str, *arguments: object) -> None:
-    """Run code after START in a process with so many simulated devices."""
+    """Run code after START in a process with the given number of simulated devices."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",

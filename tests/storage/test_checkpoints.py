@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, whole or not at all, and never silently wrong."""
+"""Checkpoints: atomic saves, exact restores, and no silent corruption."""
 
 import gc
 import json
@@ -22,7 +22,7 @@ def three(tmp_path: Path) -> Path:
     return three_in(tmp_path)
 
 
-def test_state_and_description_come_back(three: Path) -> None:
+def test_state_and_description_round_trip(three: Path) -> None:
     with Checkpoints(three) as checkpoints:
         assert checkpoints.steps() == [1, 2, 3]
         assert checkpoints.latest_step() == 3
@@ -60,7 +60,7 @@ def test_saved_state_may_be_donated_at_once(tmp_path: Path) -> None:
 
 
 def alterations(folder: Path, places: int, seed: int) -> list[tuple[Path, bytes | None]]:
-    """Files with flipped bytes, cut short, emptied, and missing (None)."""
+    """Files with flipped bytes, truncated, emptied, and missing (None)."""
     rng = np.random.default_rng(seed)
     found: list[tuple[Path, bytes | None]] = []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -88,7 +88,7 @@ def test_altered_files_are_detected_or_change_nothing(three: Path, places: int) 
                 refused += 1
                 assert "step 3 in" in str(error)  # noqa: PT017 - what is not raised must be equal
                 assert "is damaged" in str(error)  # noqa: PT017
-                assert "that of step 2 is whole: move the later folders" in str(error)  # noqa: PT017
+                assert "the one of step 2 is intact: move the later folders" in str(error)  # noqa: PT017
         path.write_bytes(whole)
     gc.collect()
     assert refused > len(cases) / 4, "some bytes are read by nobody; too many would mean that nothing is checked"
@@ -101,7 +101,7 @@ def test_damage_without_another_checkpoint(three: Path) -> None:
         shutil.rmtree(three / f"{step:08d}" / "state")
     (three / "00000003" / "description" / "metadata").write_text("{}")
     with Checkpoints(three) as checkpoints:
-        with pytest.raises(CheckpointError, match=r"disagrees with its own checksum; nor can any other .* \(2, 1\)"):
+        with pytest.raises(CheckpointError, match=r"does not match its checksum; none of the others .* \(2, 1\)"):
             checkpoints.restore(shapes_of(state_of(0)))
         checkpoints.drop_after(2)
         shutil.rmtree(three / "00000001")
@@ -125,23 +125,23 @@ def test_missing_checkpoints(tmp_path: Path, three: Path) -> None:
     ):
         checkpoints.describe(step=7)
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="file is a file: checkpoints need a folder"):
+    with pytest.raises(CheckpointError, match="file is a file"):
         Checkpoints(tmp_path / "file")
-    with pytest.raises(CheckpointError, match=r"/file/below cannot hold checkpoints: .*Not a directory"):
+    with pytest.raises(CheckpointError, match=r"cannot use .*/file/below .*Not a directory"):
         Checkpoints(tmp_path / "file" / "below")
 
 
 def test_state_of_another_shape(three: Path) -> None:
     with Checkpoints(three) as checkpoints:
         message = (
-            r"does not fit: it is of another state: its leaf weights/params/kernel is float32\[3, 3, 4, 16\], but this "
+            r"different state: its leaf weights/params/kernel is float32\[3, 3, 4, 16\], but this "
             r"run's is float32\[3, 3, 4, 8\]; probably networks.base_width, .*'base_width': 4"
         )
         with pytest.raises(CheckpointError, match=message):
             checkpoints.restore(shapes_of(state_of(0, width=8)))
         less = shapes_of(state_of(0))
         del less.weights.params["half"]
-        with pytest.raises(CheckpointError, match=r"half is bfloat16\[5\], but this run's is not there"):
+        with pytest.raises(CheckpointError, match=r"half is bfloat16\[5\], but this run's is missing"):
             checkpoints.restore(less)
 
 
@@ -159,7 +159,7 @@ def test_a_leaf_read_alone_is_held_against_its_checksum(three: Path) -> None:
     rewrite(three, leaves=leaves)
     with Checkpoints(three, read_only=True) as checkpoints:
         checkpoints.read(["table"])
-        with pytest.raises(CheckpointError, match="its leaf step disagrees with its checksum"):
+        with pytest.raises(CheckpointError, match="leaf step does not match its checksum"):
             checkpoints.read(["step"], step=3)
         assert checkpoints.read(["step"])[1]["step"] == 2, "without a step, those of the newest whole one"
 
@@ -181,7 +181,7 @@ def test_old_checkpoints_go_and_milestones_stay(tmp_path: Path) -> None:
         for step in range(1, 8):
             checkpoints.save(step, {"x": jnp.full((3,), float(step))}, description={})
         assert checkpoints.steps() == [3, 6, 7]
-    with pytest.raises(CheckpointError, match="must be at least 1, but are 0 and None"):
+    with pytest.raises(CheckpointError, match="at least 1, got 0 and None"):
         Checkpoints(tmp_path, keep=0)
 
 
@@ -191,7 +191,7 @@ def test_saving_a_step_again(three: Path) -> None:
         assert_same_bits(checkpoints.restore(shapes_of(state_of(0)))[0], state_of(3))
         assert checkpoints.save(3, state_of(9), description=ABOUT, force=True)
         assert_same_bits(checkpoints.restore(shapes_of(state_of(0)))[0], state_of(9))
-        with pytest.raises(CheckpointError, match=r"later than step 1 \(2, 3\): remove them with drop_after\(1\)"):
+        with pytest.raises(CheckpointError, match=r"later than step 1 \(2, 3\): .*drop_after\(1\)"):
             checkpoints.save(1, state_of(1), description=ABOUT)
         assert checkpoints.drop_after(1) == [2, 3]
         assert checkpoints.steps() == [1]
@@ -211,26 +211,26 @@ def test_half_written_checkpoints_are_invisible_and_cleaned(three: Path) -> None
     assert not half.exists()
 
 
-def test_what_is_no_state_or_description(tmp_path: Path) -> None:
+def test_invalid_states_and_descriptions(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         for leaf, what in ((3, "int"), ("x", "str")):
             with pytest.raises(CheckpointError, match=f"its leaf a/b is a {what}"):
                 checkpoints.save(1, {"a": {"b": leaf}}, description={})
-        with pytest.raises(CheckpointError, match="must hold numbers, but its leaf a is of object"):
+        with pytest.raises(CheckpointError, match="leaf a has the type object"):
             checkpoints.save(1, {"a": np.array(["x"], object)}, description={})
         with pytest.raises(CheckpointError, match="the leaf key is a typed key"):
             checkpoints.save(1, {"key": jax.random.key(0)}, description={})
-        with pytest.raises(CheckpointError, match="names of a state's leaves must differ"):
+        with pytest.raises(CheckpointError, match="must be unique"):
             checkpoints.save(1, {"a": {"b": jnp.ones(2)}, "a/b": jnp.ones(2)}, description={})
-        with pytest.raises(CheckpointError, match="description must be JSON values"):
+        with pytest.raises(CheckpointError, match="must be JSON values"):
             checkpoints.save(1, {"a": jnp.ones(2)}, description={"config": {"rate": float("nan")}})
-        with pytest.raises(CheckpointError, match="description has its own leaves, step"):
+        with pytest.raises(CheckpointError, match=r"reserved keys .*: leaves, step"):
             checkpoints.save(1, {"a": jnp.ones(2)}, description={"step": 1, "leaves": {}})
         assert checkpoints.steps() == []
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_disk_that_refuses(tmp_path: Path, asynchronous: bool) -> None:
+def test_write_errors(tmp_path: Path, asynchronous: bool) -> None:
     checkpoints = Checkpoints(tmp_path / "folder", asynchronous=asynchronous)
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").write_text("in the way")
@@ -239,7 +239,7 @@ def test_a_disk_that_refuses(tmp_path: Path, asynchronous: bool) -> None:
         checkpoints.save(1, {"x": jnp.ones(3)}, description={})
         checkpoints.close()
 
-    with pytest.raises(CheckpointError, match=r"step 1 could not be saved|could not be written to"):
+    with pytest.raises(CheckpointError, match=r"cannot save step 1|cannot write a checkpoint"):
         save_and_close()
 
 

@@ -1,4 +1,4 @@
-"""Damage does not end a run while there is a whole checkpoint, and a disk that refuses does not keep a process from ending."""
+"""Damage does not end a run while an intact checkpoint exists, and write errors do not keep a process from exiting."""
 
 import shutil
 import subprocess
@@ -18,8 +18,8 @@ def three(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["description/metadata", "state/_METADATA", "state"])
-def test_a_run_goes_on_from_the_newest_whole_checkpoint(three: Path, place: str) -> None:
-    """Whatever of the newest is damaged, its JSON alone or its arrays; and it saves the lost step anew."""
+def test_a_run_resumes_from_the_newest_intact_checkpoint(three: Path, place: str) -> None:
+    """For damage of the newest one's JSON or arrays; the lost step is saved again."""
     damaged = three / "00000003" / place
     if damaged.is_dir():
         for file in damaged.rglob("*"):
@@ -44,7 +44,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(three: Path, place: str)
     assert sorted(path.name for path in three.glob("damaged*")) == ["damaged-00000003-1", "damaged-00000003-2"]
 
 
-def test_nothing_is_moved_if_none_is_whole_or_the_run_is_another(three: Path) -> None:
+def test_nothing_is_moved_without_an_intact_checkpoint_of_this_run(three: Path) -> None:
     with Checkpoints(three) as checkpoints:
 
         def refuse(_: object) -> None:
@@ -54,24 +54,24 @@ def test_nothing_is_moved_if_none_is_whole_or_the_run_is_another(three: Path) ->
             checkpoints.resume(shapes_of(state_of(0)), check=refuse)
         for step in (1, 2, 3):
             (three / f"{step:08d}" / "description" / "metadata").write_text("{")
-        with pytest.raises(CheckpointError, match=r"of step 3 in .* is damaged: .*; nor can any other .* \(2, 1\)"):
+        with pytest.raises(CheckpointError, match=r"of step 3 in .* is damaged: .*; none of the others .* \(2, 1\)"):
             checkpoints.resume(shapes_of(state_of(0)))
         assert checkpoints.steps() == [1, 2, 3]
 
 
-def test_reading_some_leaves_takes_the_newest_whole_checkpoint(three: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_reading_leaves_uses_the_newest_intact_checkpoint(three: Path, caplog: pytest.LogCaptureFixture) -> None:
     (three / "00000003" / "description" / "metadata").write_text("{")
     with Checkpoints(three, read_only=True) as checkpoints:
         leaves, description = checkpoints.read(["step"])
         assert (int(leaves["step"]), description["step"]) == (int(state_of(2).step), 2)
         assert "of step 3 in" in caplog.text
-        assert "that of step 2 is taken instead" in caplog.text
+        assert "falling back to the one of step 2" in caplog.text
         with pytest.raises(CheckpointError, match=r"of step 3 in .* is damaged"):
             checkpoints.read(["step"], step=3)
 
 
 def test_a_save_that_fails_in_the_background_lets_the_process_end(tmp_path: Path) -> None:
-    """Without threads that wait for a folder that never comes; and one sentence is enough of it."""
+    """Without threads that wait for a missing folder, and with a single error message."""
     program = (
         "import sys; from pathlib import Path; import numpy as np; from th_jax.storage.checkpoints import Checkpoints\n"
         "folder = Path(sys.argv[1]) / 'folder'; checkpoints = Checkpoints(folder)\n"
@@ -82,5 +82,5 @@ def test_a_save_that_fails_in_the_background_lets_the_process_end(tmp_path: Path
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
     )
-    assert "step 1 could not be saved in" in done.stdout
+    assert "cannot save step 1 in" in done.stdout
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Leaves are called by their paths, whatever kinds of nodes lead to them."""
+"""Leaves are named by their paths, for all kinds of nodes."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Bytes come from local files and from any address that fsspec knows, in the same way."""
+"""Bytes are read from local files and from any fsspec address in the same way."""
 
 import fsspec
 import pytest
@@ -31,7 +31,7 @@ def test_ranges(path):
     assert read_file(path) == CONTENT
 
 
-def test_a_read_that_comes_in_pieces_is_put_together(tmp_path, monkeypatch):
+def test_partial_reads_are_joined(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(CONTENT)
     monkeypatch.setattr(reading, "_READ_AT_ONCE", 7)
     assert read_range(str(tmp_path / "file"), 3, 100) == CONTENT[3:103]
@@ -55,5 +55,5 @@ def test_a_missing_package_is_named(monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
-    with pytest.raises(ValueError, match=r"gs://bucket/x needs a package .* \(pip install 'th_jax\[gcs\]'\)"):
+    with pytest.raises(ValueError, match=r"gs://bucket/x requires a package .* \(pip install 'th_jax\[gcs\]'\)"):
         read_range("gs://bucket/x", 0, 1)

@@ -1,4 +1,4 @@
-"""Files of tensors: exact, whole or not there, read only as the format they are, and every alteration found."""
+"""Tensor files: exact, atomic, format-checked, and every modification is detected."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ TENSORS = {
 }
 
 
-def test_tensors_and_words_come_back_exactly(tmp_path: Path) -> None:
+def test_tensors_and_metadata_round_trip_exactly(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.safetensors"
     digest = write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
     tensors, description, read_digest = read_described(path, file_format=FORMAT)
@@ -43,7 +43,7 @@ def test_tensors_and_words_come_back_exactly(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_digests_stay_what_they_are_in_released_files() -> None:
+def test_digests_match_released_files() -> None:
     assert tensors_digest(TENSORS) == "197fdec7126632d266463bfda94908630a03384c9ec764dd387a0f570cf9f416"
     assert checksum(FORMAT, "{}", "00") == "741960068a39899646271446abb50e09dd1c53cae1900e36cc45a457f7f2a390"
 
@@ -57,7 +57,7 @@ def test_digest_sees_names_types_shapes_and_values() -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS, {"format": FORMAT})
     before = path.read_bytes()
@@ -67,14 +67,14 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr(tensor_file, "save_file", half)
-    with pytest.raises(OSError, match=r"x\.safetensors cannot be written: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*x\.safetensors: No space left on device"):
         write_tensors(path, {"other": np.zeros(3)}, {"format": FORMAT})
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
     assert path.read_bytes() == before
 
 
 def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stops after the renaming must not leave a file in pieces under the right name."""
+    """A machine that stops after the rename must not leave a partial file under the final name."""
     happened: list[str] = []
     replace = Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: happened.append(f"{os.fstat(number).st_size} bytes kept"))
@@ -87,9 +87,7 @@ def test_alterations_and_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_described(path, TENSORS, '{"name": "x"}', file_format=FORMAT)
     _, metadata = read_tensors(path, file_format=FORMAT)
-    with pytest.raises(
-        OtherFormatError, match=r"x\.safetensors is of the format 'tests/1', but th_jax .* opens 'tests/2'"
-    ):
+    with pytest.raises(OtherFormatError, match=r"x\.safetensors has the format 'tests/1', .* expects 'tests/2'"):
         read_tensors(path, file_format="tests/2")
     for tensors, words in (
         (TENSORS | {"scalar": np.array(2.0, np.float32)}, metadata),
@@ -97,20 +95,20 @@ def test_alterations_and_other_formats(tmp_path: Path) -> None:
         (TENSORS, {"format": FORMAT}),
     ):
         write_tensors(path, tensors, words)
-        with pytest.raises(AlteredError, match=r"x\.safetensors does not match its checksum: it was altered"):
+        with pytest.raises(AlteredError, match=r"x\.safetensors does not match its checksum"):
             read_described(path, file_format=FORMAT)
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(OtherFormatError, match="is of the format None"):
+    with pytest.raises(OtherFormatError, match="has the format None"):
         read_tensors(path, file_format=FORMAT)
 
 
-def test_what_is_no_tensor_file(tmp_path: Path) -> None:
+def test_invalid_tensor_files(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS, {"format": FORMAT})
     content = path.read_bytes()
     for length in (0, 4, 40, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(TensorFileError, match=r"x\.safetensors is no readable safetensors file, perhaps truncated"):
+        with pytest.raises(TensorFileError, match=r"x\.safetensors .* truncated"):
             read_tensors(path, file_format=FORMAT)
-    with pytest.raises(TensorFileError, match=r"none\.safetensors is no readable safetensors file"):
+    with pytest.raises(TensorFileError, match=r"none\.safetensors is not a readable safetensors file"):
         read_tensors(tmp_path / "none.safetensors", file_format=FORMAT)

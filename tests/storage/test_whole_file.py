@@ -1,4 +1,4 @@
-"""A place where nothing can be made is refused before any work, with what stands in the way."""
+"""Locations where nothing can be created are rejected before any work, with the reason."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from th_jax.storage.files import check_place, whole_file
 
 
-def test_places_where_files_and_folders_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("")
     for path in ("new", "there", str(tmp_path / "new")):
@@ -20,30 +20,30 @@ def test_places_where_files_and_folders_can_be_made(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "no").exists(), "it only looks"
 
 
-def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocked_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     (tmp_path / "folder").mkdir()
     for path in ("/dev/null/x", "a.txt/x", "a.txt/x/y", "nowhere/x"):
         for folder in (False, True):
-            with pytest.raises(NotADirectoryError, match=r"cannot be made: .* is no folder; choose another place"):
+            with pytest.raises(NotADirectoryError, match=r"cannot create .* is not a folder"):
                 check_place(path, folder=folder)
     for path in ("a.txt", "nowhere"):
-        with pytest.raises(NotADirectoryError, match=f"{path} cannot be made: {path} is no folder"):
+        with pytest.raises(NotADirectoryError, match=f"cannot create {path}: {path} is not a folder"):
             check_place(path, folder=True)
-    with pytest.raises(FileNotFoundError, match="the folder no/such does not exist: make it first"):
+    with pytest.raises(FileNotFoundError, match="no/such does not exist"):
         check_place("no/such/file")
-    with pytest.raises(IsADirectoryError, match="folder is a folder: name a file"):
+    with pytest.raises(IsADirectoryError, match="folder is a folder"):
         check_place("folder")
 
 
-def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A superuser may write everywhere, so the answer of the system is put in its place."""
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A superuser may write everywhere, so the system call is patched."""
     closed = tmp_path / "closed"
     closed.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
     for path, folder in ((closed / "a", False), (closed / "a", True), (closed / "a" / "b", True)):
-        with pytest.raises(PermissionError, match="closed may not be written to; choose another place"):
+        with pytest.raises(PermissionError, match="closed is not writable"):
             check_place(path, folder=folder)
     check_place(tmp_path / "a")

@@ -73,23 +73,27 @@ def save_compact(
     provenance = loaded.made_of
     measured = loaded.landmarks if landmarks is None else np.asarray(landmarks, np.float32)
     if loaded.kind != "full":
-        raise AvatarError(f"this is a {loaded.kind} avatar, which is small already: a full one can be made compact")
+        raise AvatarError(f"expected a full avatar, got a {loaded.kind} one, which is already small")
     if measured is None or not len(measured):
-        raise AvatarError("the loss of quality is measured on landmarks, but the avatar holds none: give some")
-    made_from = meta_reference("this avatar", loaded.description)
-    if made_from is not None and made_from[1] != meta.digest:
-        wanted, came = (f"{name!r} ({digest})" for name, digest in (made_from, (meta.description["name"], meta.digest)))
-        raise AvatarError(f"this avatar was made from the meta weights {wanted}, but {came} came")
+        raise AvatarError(
+            "landmarks are needed to measure the loss of quality, and the avatar has none: pass `landmarks`"
+        )
+    reference = meta_reference("this avatar", loaded.description)
+    if reference is not None and reference[1] != meta.digest:
+        expected, given = (
+            f"{name!r} ({digest})" for name, digest in (reference, (meta.description["name"], meta.digest))
+        )
+        raise AvatarError(f"this avatar was made from the meta weights {expected}, but got {given}")
     start = named_leaves(feed_forward_with(meta, np.asarray(loaded.avatar.adain)))
-    check_avatar("the meta weights hold", start, loaded.networks)
+    check_avatar("the avatar of these meta weights", start, loaded.networks)
     leaves = named_leaves(loaded.avatar)
     changed, base = ({name: tree[name] for name in tree if name.startswith(_PARAMS)} for tree in (leaves, start))
     try:
         stored = encode_difference(changed, base, bits=bits)
     except ValueError as error:
-        raise AvatarError(f"this avatar cannot be made compact: {error}") from error
+        raise AvatarError(f"this avatar cannot be compressed: {error}") from error
     kept = {name: leaf for name, leaf in leaves.items() if not name.startswith(_PARAMS)}
-    avatar = avatar_of_leaves("this is", kept | decode_difference(stored, base), loaded.networks)
+    avatar = avatar_of_leaves("this", kept | decode_difference(stored, base), loaded.networks)
     loss = frame_difference(loaded.networks, loaded.avatar, avatar, measured)
     digest = write_avatar(
         path,

@@ -42,8 +42,8 @@ def check_stopping(settings: StoppingSettings) -> None:
     numbers = type(from_shots) is int and isinstance(held_out, int | float) and type(patience) is int
     if not numbers or from_shots < 3 or not 0 < held_out < 1 or patience < 1:
         raise ValueError(
-            "early stopping needs from_shots of at least 3 (0 switches it off), a share held_out between 0 and 1 and a "
-            f"patience of at least 1, but they are {from_shots!r}, {held_out!r} and {patience!r}"
+            "early stopping needs from_shots >= 3 (or 0 to disable it), 0 < held_out < 1 and patience >= 1, got "
+            f"{from_shots!r}, {held_out!r} and {patience!r}"
         )
 
 

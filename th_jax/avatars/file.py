@@ -39,7 +39,7 @@ from th_jax.storage.tensors import (
 from th_jax.storage.tensors import read_description as read_file_description
 from th_jax.types import AnyArray, Avatar
 from th_jax.version import __version__
-from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained
+from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained, networks_of
 
 FORMAT = "th_jax.avatar/1"
 
@@ -64,9 +64,9 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: Ma
         OSError: if the file cannot be written; no partial file is left behind.
     """
     if path.suffix != ".safetensors":
-        raise AvatarError(f"avatars are named .safetensors, but {path} was asked for")
+        raise AvatarError(f"an avatar's file name must end in .safetensors, got {path}")
     if path.is_dir():
-        raise AvatarError(f"{path} is a folder")
+        raise AvatarError(f"{path} is a folder: name a file")
     try:
         text = json.dumps(description, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -84,11 +84,13 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], str
         AvatarError: if the file is missing, truncated, altered, or has another format.
     """
     if not path.is_file():
-        raise AvatarError(f"{path} is a folder, not an avatar" if path.is_dir() else f"there is no avatar at {path}")
+        raise AvatarError(
+            f"{path} is a folder, not an avatar file" if path.is_dir() else f"there is no avatar at {path}"
+        )
     try:
         return read_described(path, file_format=FORMAT)
     except AlteredError as error:
-        raise AvatarError(f"{error}; take another copy of it") from error
+        raise AvatarError(f"{error}; restore the file from another copy") from error
     except TensorFileError as error:
         raise AvatarError(str(error)) from error
 
@@ -116,7 +118,7 @@ def meta_reference(avatar: str | Path, description: Mapping[str, Any]) -> tuple[
             return None
         case {"name": str(name), "digest": str(digest)} if re.fullmatch(r"[0-9a-f]{64}", digest):
             return name, digest
-    raise AvatarError(f"{avatar} does not name the meta weights that it needs or was made from: it was changed")
+    raise AvatarError(f"{avatar} does not name the meta weights it needs or was made from: the file was modified")
 
 
 def named_leaves(avatar: Any) -> dict[str, np.ndarray]:
@@ -146,10 +148,10 @@ def check_avatar(what: str, named: Mapping[str, Any], networks: Networks) -> Non
     try:
         check_same_tree(f"{networks}", leaves_by_name(avatar_shapes(networks)), named)
     except ValueError as error:
-        raise AvatarError(f"{what} no avatar: {error}") from error
+        raise AvatarError(f"{what} is not a valid avatar: {error}") from error
     for name, leaf in named.items():
         if not np.isfinite(leaf).all():
-            raise AvatarError(f"{what} no avatar: {name} is not finite")
+            raise AvatarError(f"{what} is not a valid avatar: {name} is not finite")
 
 
 def avatar_of_leaves(what: str, named: Mapping[str, Any], networks: Networks) -> Avatar:
@@ -234,7 +236,7 @@ class LoadedAvatar:
         try:
             return Provenance.from_dict(self.description.get("provenance"))
         except ValueError as error:
-            raise AvatarError(f"this avatar does not say what it was made of: {error}") from error
+            raise AvatarError(f"this avatar has no valid provenance record: {error}") from error
 
     @property
     def provenance(self) -> "th_jax.provenance.Provenance":
@@ -289,13 +291,16 @@ def save_avatar(
         OSError: if the file cannot be written; no partial file is left behind.
     """
     tensors = named_leaves(avatar)
-    check_avatar("this is", tensors, networks)
+    check_avatar("this", tensors, networks)
     if kind == "feed_forward":
         if meta is None:
-            raise AvatarError("a feed-forward avatar refers to its meta weights: give them as meta")
+            raise AvatarError("a feed-forward avatar refers to its meta weights: pass them as `meta`")
         wanted = named_leaves(feed_forward_with(meta, avatar.adain))
         if any(not np.array_equal(tensors[name], wanted.get(name, np.nan)) for name in tensors):
-            raise AvatarError('this avatar has a generator of its own, no feed-forward one: save it as "full"')
+            raise AvatarError(
+                "a feed-forward avatar must use the generator of its meta weights, but this one has its own: save it "
+                'as "full"'
+            )
         tensors = {_ADAIN: tensors[_ADAIN]}
     return write_avatar(
         path, tensors, networks=networks, provenance=provenance, meta=meta, landmarks=landmarks, kind=kind, notes=notes
@@ -317,7 +322,9 @@ def load_avatar(path: str | Path, *, meta: MetaModel | str | Path | None = None)
     path = Path(path)
     tensors, description, digest = read_tensors(path)
     if description.get("kind") not in _KINDS:
-        raise AvatarError(f"{path} is an avatar of the kind {description.get('kind')!r}; there are {', '.join(_KINDS)}")
+        raise AvatarError(
+            f"{path} has the unknown avatar kind {description.get('kind')!r}; expected one of {', '.join(_KINDS)}"
+        )
     networks, wanted = _networks(path, description), meta_reference(path, description)
     landmarks = _landmarks(path, tensors.pop(_LANDMARKS, None))
     needed = None if description["kind"] == "full" else _meta_of(path, wanted, meta)
@@ -340,7 +347,7 @@ def described_avatar(
         AvatarError: as `save_avatar`.
     """
     tensors = named_leaves(avatar)
-    check_avatar("this is", tensors, networks)
+    check_avatar("this", tensors, networks)
     described = _description(networks, "full", provenance, meta, notes)
     shown = None if landmarks is None else _checked_landmarks(np.asarray(landmarks, np.float32, order="C"))
     digest = tensors_digest(tensors if shown is None else {**tensors, _LANDMARKS: shown})
@@ -379,7 +386,7 @@ def _description(
 ) -> dict[str, Any]:
     notes = dict(notes or {})
     if taken := sorted(set(notes) & set(_OWN_KEYS)):
-        raise AvatarError(f"the notes have their own {', '.join(taken)}: use another name")
+        raise AvatarError(f"reserved keys in the notes: {', '.join(taken)}; rename them")
     return notes | {
         "version": __version__,
         "networks": dataclasses.asdict(networks),
@@ -397,17 +404,15 @@ def feed_forward_with(meta: MetaModel, adain: AnyArray) -> Avatar:
 
 def _networks(path: Path, description: Mapping[str, Any]) -> Networks:
     try:
-        networks = Networks.from_settings(description["networks"])
-        networks.shapes_of("generator")  # fails for settings that are numbers but do not describe networks
-        return networks
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise AvatarError(f"{path} needs networks that th_jax {__version__} does not build: {error}") from error
+        return networks_of(path, description)
+    except PretrainedError as error:
+        raise AvatarError(str(error)) from error
 
 
 def _meta_of(path: Path, wanted: tuple[str, str] | None, meta: MetaModel | str | Path | None) -> MetaModel:
     """Load the meta weights that an avatar refers to, and reject any others."""
     if wanted is None:
-        raise AvatarError(f"{path} does not name the meta weights that it needs: it was changed")
+        raise AvatarError(f"{path} does not name the meta weights it needs: the file was modified")
     name, digest = wanted
     asked = f"{path} needs the meta weights {name[:100]!r} (sha256 {digest})"
     try:
@@ -418,7 +423,7 @@ def _meta_of(path: Path, wanted: tuple[str, str] | None, meta: MetaModel | str |
     except PretrainedError as error:
         raise AvatarError(f"{asked}: {error}") from error
     if meta.digest != digest:
-        raise AvatarError(f"{asked}, but {meta.description['name']!r} (sha256 {meta.digest}) came")
+        raise AvatarError(f"{asked}, but got {meta.description['name']!r} (sha256 {meta.digest})")
     return meta
 
 
@@ -437,20 +442,22 @@ def _completed(
             try:
                 restored = decode_difference(changed, base)
             except ValueError as error:
-                raise AvatarError(f"{path} does not hold what changed: {error}") from error
+                raise AvatarError(f"{path} has invalid parameter differences: {error}") from error
             named = restored | {name: tensors[name] for name in tensors if name not in changed}
-    return avatar_of_leaves(f"{path} holds", named, networks)
+    return avatar_of_leaves(f"{path}", named, networks)
 
 
 def _landmarks(path: Path, stored: np.ndarray | None) -> Float[np.ndarray, "T P 2"] | None:
     if stored is None:
         return None
     if stored.dtype != np.float32 or stored.ndim != 3 or stored.shape[2] != 2 or not len(stored):
-        raise AvatarError(f"{path} holds landmarks that are none: {stored.dtype} of the shape {list(stored.shape)}")
+        raise AvatarError(
+            f"{path} has invalid landmarks: expected float32 [T, P, 2], got {stored.dtype} {list(stored.shape)}"
+        )
     try:
         return _checked_landmarks(stored)
     except AvatarError as error:
-        raise AvatarError(f"{path} cannot be used: {error}") from error
+        raise AvatarError(f"{path} has invalid landmarks: {error}") from error
 
 
 def _checked_landmarks(landmarks: Float[np.ndarray, "T P 2"]) -> np.ndarray:
@@ -459,5 +466,5 @@ def _checked_landmarks(landmarks: Float[np.ndarray, "T P 2"]) -> np.ndarray:
     except ValueError as error:
         raise AvatarError(f"the shots' {error}") from error
     if np.isinf(landmarks).any():
-        raise AvatarError("the shots' landmarks must be finite, or NaN where a point is unknown")
+        raise AvatarError("the shots' landmarks must be finite, or NaN for unknown points")
     return landmarks

@@ -55,7 +55,7 @@ def finetune(
         facts = None if consent is None else consent_to(consent, path)
         shots = load_shots(path, size=meta.networks.image_size)
     elif consent is not None:
-        raise ValueError("a consent record names files: give the path of the images as shots")
+        raise ValueError("a consent record covers files: pass the path of the images as `shots`")
     shots = fit_shots(meta.networks, shots)
     if train:
         run = make_finetune(meta.networks, **(finetune_settings(meta) | settings))

@@ -127,25 +127,25 @@ def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path) -> str:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     finished = [outcome for outcome in outcomes if outcome.status == "finished"]
     parts = [f"{len(finished)} finished"]
-    parts += [f"{skipped} were finished before"] if skipped else []
+    parts += [f"{skipped} were already finished"] if skipped else []
     parts += [f"{len(failed)} failed"] if failed else []
     lines = [", ".join(parts)] + [f"  {outcome.name}: {outcome.reason}" for outcome in failed[:_SHOWN]]
     lines += [f"  and {len(failed) - _SHOWN} more: see {REPORT_FILE}"] if len(failed) > _SHOWN else []
     for outcome in finished[:_SHOWN]:
         lines += _made(outcome)
     if skipped or len(finished) > _SHOWN:
-        lines.append(f"  all avatars are in {folder}; what each was made from is in {folder / REPORT_FILE}")
+        lines.append(f"  all avatars are in {folder}; their inputs are listed in {folder / REPORT_FILE}")
     if unnamed := sum(len(outcome.left_out) for outcome in finished[_SHOWN:]):
-        lines.append(f"  {unnamed} more files were left out: the report names them")
+        lines.append(f"  {unnamed} more files were skipped: see the report")
     return "\n".join(lines)
 
 
 def _made(outcome: Outcome) -> list[str]:
     """Describe one avatar: its path, the number of images, and the left-out files."""
     of = f" of {outcome.looked_at}" if outcome.looked_at else ""
-    spare = f" ({outcome.spare} more would have served)" if outcome.spare else ""
-    lines = [f"  {outcome.name}: {outcome.avatar}, from {outcome.shots}{of} pictures{spare}"]
-    lines += [f"    left out: {file}: {why}" for file, why in outcome.left_out[:_FILES_SHOWN]]
+    spare = f" ({outcome.spare} more were usable)" if outcome.spare else ""
+    lines = [f"  {outcome.name}: {outcome.avatar}, from {outcome.shots}{of} images{spare}"]
+    lines += [f"    skipped: {file}: {why}" for file, why in outcome.left_out[:_FILES_SHOWN]]
     more = len(outcome.left_out) - _FILES_SHOWN
     return lines + ([f"    and {more} more: see {REPORT_FILE}"] if more > 0 else [])
 
@@ -159,13 +159,13 @@ def _parsed(line: bytes) -> Outcome | None:
         return None
 
 
-MADE_FROM = "made_from"
-"""Key of an avatar's description under which the result of `made_from` is stored."""
+INPUT_FINGERPRINT = "made_from"
+"""Key of an avatar's description under which the result of `input_fingerprint` is stored."""
 
 _ANEW = "remove it, or choose another folder"
 
 
-class EnrolmentError(ValueError):
+class EnrollmentError(ValueError):
     """Fine-tuning cannot start; the message says why and what to do."""
 
 
@@ -191,7 +191,7 @@ def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def made_from(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
+def input_fingerprint(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
     """Fingerprint a person's inputs beyond `request_digest`.
 
     An avatar made from other images is then never taken for this person's. Files are identified by their bytes,
@@ -224,7 +224,7 @@ def unfinished(
         report: report that receives missing lines of finished avatars, left out when a run was killed in between.
 
     Raises:
-        EnrolmentError: if an avatar was made with other meta weights, settings, consent or images, or the file is not
+        EnrollmentError: if an avatar was made with other meta weights, settings, consent or images, or the file is not
             an avatar.
         ConsentError: if the consent record of a finished person cannot be read.
         OSError: if a file cannot be read or written.
@@ -251,7 +251,7 @@ def _description(path: Path) -> dict[str, Any] | None:
     try:
         return read_description(path, file_format=FORMAT) if path.exists() else None
     except OtherFormatError as error:
-        raise EnrolmentError(f"{error}; {_ANEW}") from error
+        raise EnrollmentError(f"{error}; {_ANEW}") from error
     except TensorFileError:
         return None
 
@@ -261,17 +261,17 @@ def _check_same(
 ) -> None:
     """Check that an existing avatar was made with the inputs and settings of this run."""
     if made.get("request") != saving.notes.get("request"):
-        raise EnrolmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
+        raise EnrollmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
     if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
-        raise EnrolmentError(f"{path} was made with another consent record, or with none: {_ANEW}")
-    before, now = made.get(MADE_FROM), made_from(person, saving, max_shots=max_shots)
+        raise EnrollmentError(f"{path} was made with another consent record or without one: {_ANEW}")
+    before, now = made.get(INPUT_FINGERPRINT), input_fingerprint(person, saving, max_shots=max_shots)
     before = before if isinstance(before, Mapping) else {}
     if any(before.get(name) != now[name] for name in ("pictures", "landmarks")):
-        raise EnrolmentError(
-            f"{path} was made from other pictures than those at {person.shots}: {_ANEW}, or give another name"
+        raise EnrollmentError(
+            f"{path} was made from images other than those at {person.shots}: {_ANEW}, or choose another name"
         )
     if before != now:
-        raise EnrolmentError(f"{path} was made with another --max-shots or --compact: {_ANEW}")
+        raise EnrollmentError(f"{path} was made with another --max-shots or --compact: {_ANEW}")
 
 
 def _outcome(name: str, path: Path) -> Outcome | None:

@@ -59,7 +59,7 @@ def write_preview(
     drawn = landmark_pictures(points, size=meta.networks.image_size)
     path = folder / PREVIEWS / name / f"{step:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    notes = f"{name} after {step} steps of fine-tuning, beside pictures of them"
+    notes = f"{name} after {step} fine-tuning steps, next to the source images"
     watermark = None if marking is None else marking.message
     record = dataclasses.replace(meta.provenance.of(shots), kind=Kind.COMPOSITE, notes=notes, watermark=watermark)
     record = with_consent(dataclasses.replace(record, ingredients=ingredients), consent)

@@ -29,7 +29,7 @@ def encode_difference(
         ValueError: if the type is unknown or a difference overflows it.
     """
     if bits not in ("float16", "int8"):
-        raise ValueError(f"differences are stored in float16 or int8, but {bits!r} was asked for")
+        raise ValueError(f'bits must be "float16" or "int8", got {bits!r}')
     stored: dict[str, np.ndarray] = {}
     for name, leaf in changed.items():
         if leaf.ndim < 2:
@@ -42,7 +42,7 @@ def encode_difference(
             with np.errstate(over="ignore"):
                 stored[_DIFFERENCE + name] = difference.astype(np.float16)
         if not np.isfinite(stored[_DIFFERENCE + name]).all():
-            raise ValueError(f"the change of {name} is not finite in {bits}")
+            raise ValueError(f"the difference of {name} is not finite in {bits}")
     return stored
 
 
@@ -67,9 +67,9 @@ def _restored(name: str, stored: Mapping[str, np.ndarray], base: Float[np.ndarra
     if base.ndim >= 2 and getattr(stored.get(_DIFFERENCE + name), "dtype", None) == np.int8:
         shapes[_SCALE + name] = base.shape[-1:]
     for key, shape in shapes.items():
-        came = stored[key].shape if key in stored else None
-        if came != shape:
-            raise ValueError(f"{key} must be {list(shape)}, but is {'not there' if came is None else list(came)}")
+        found = stored[key].shape if key in stored else None
+        if found != shape:
+            raise ValueError(f"{key} must be {list(shape)}, but is {'missing' if found is None else list(found)}")
     if base.ndim < 2:
         return stored[_WHOLE + name].astype(np.float32)
     difference = stored[_DIFFERENCE + name].astype(np.float32)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from th_jax.consent import NO_CONSENT
 from th_jax.text import read_text
 
-MANIFEST_COLUMNS = ("name", "shots", "landmarks", "consent")
+PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "consent")
 """`landmarks` is optional: a file of 68 hand-marked points for a single photo. `consent` is the path of a consent
 record, or "none"."""
 
-MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_PEOPLE_FILE_BYTES = 64 * 2**20
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that move a terminal's cursor, end a line or change the text direction; names with them would be displayed
@@ -45,7 +45,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:100]!r} cannot name an avatar: use 1 to 100 letters, digits, _, - and ., the first no dot or dash"
+            f"{name[:100]!r} is not a valid avatar name: use 1 to 100 letters, digits, _, - and ., not starting "
+            "with a dot or dash"
         )
     return name
 
@@ -60,19 +61,19 @@ def one_person(
             letters: Анна and Пётр must not both become "_".
     """
     if not shots.exists():
-        raise ValueError(f"there are no pictures at {shots}: give a folder of photos, a photo or a video")
+        raise ValueError(f"there are no images at {shots}: give a photo, a folder of photos or a video")
     if name is None:
         called = shots.resolve().name if shots.is_dir() else shots.resolve().stem  # ada.2023 is a folder's full name
         name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", called).lstrip("-.")
         if not called.isascii() or not _NAME.fullmatch(name):
             raise ValueError(
-                f"{called[:100]!r} cannot name an avatar whole: give a name of up to 100 letters A to Z, digits, _, - and . "
-                "with --name"
+                f"{called[:100]!r} is not a valid avatar name: choose one of up to 100 letters A to Z, digits, _, "
+                "- and . with --name"
             )
     return PersonRequest(check_name(name), shots, landmarks, consent)
 
 
-def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
+def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
     """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks and consent.
 
     Paths are relative to the file's folder and may not leave it, so that a file from another source can only read the
@@ -88,22 +89,22 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
         OSError: if the file cannot be read.
     """
     if not path.exists():
-        raise FileNotFoundError(f"there is no manifest at {path}")
+        raise FileNotFoundError(f"there is no people file at {path}")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is no file: a manifest of people is a CSV file")
-    if status.st_size > MAX_MANIFEST_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB: no manifest of people")
+        raise ValueError(f"{path} is not a regular file: a people file is a CSV file")
+    if status.st_size > MAX_PEOPLE_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_PEOPLE_FILE_BYTES // 2**20} MiB, the limit of a people file")
     text = read_text(path)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise ValueError(f"{path} is no CSV file: {error}") from error
+        raise ValueError(f"{path} is not a valid CSV file: {error}") from error
     header = [column.strip() for column in rows[0]] if rows else []
-    if not {"name", "shots"} <= set(header) <= set(MANIFEST_COLUMNS) or len(set(header)) < len(header):
+    if not {"name", "shots"} <= set(header) <= set(PEOPLE_FILE_COLUMNS) or len(set(header)) < len(header):
         raise ValueError(
-            f"{path} must begin with a header of the columns name,shots (and perhaps landmarks and consent), but begins "
-            f"with {','.join(header)[:100]!r}"
+            f"{path} must start with a header of the columns name and shots (optionally also landmarks and "
+            f"consent), but starts with {','.join(header)[:100]!r}"
         )
     people: list[PersonRequest] = []
     lines: dict[str, int] = {}
@@ -112,16 +113,16 @@ def read_manifest(path: Path, *, unrecorded: bool = False) -> list[PersonRequest
             continue
         person = _person(path, line, header, row, unrecorded)
         if (first := lines.setdefault(person.name.lower(), line)) != line:
-            raise ValueError(f"{path}, line {line}: {person.name!r} is already in line {first}")
+            raise ValueError(f"{path}, line {line}: duplicate name {person.name!r}, first used in line {first}")
         people.append(person)
     if not people:
-        raise ValueError(f"{path} names nobody")
+        raise ValueError(f"{path} has no entries: add at least one person")
     return people
 
 
 def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], unrecorded: bool) -> PersonRequest:
     if len(row) != len(header):
-        raise ValueError(f"{path}, line {line}: {len(header)} columns were expected, but {len(row)} came")
+        raise ValueError(f"{path}, line {line}: expected {len(header)} columns, got {len(row)}")
     cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
     try:
         name = check_name(cells["name"])
@@ -129,7 +130,8 @@ def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], un
         shots, recorded = _inside(path.parent, cells["shots"]), cells.get("consent", "")
         if not recorded and not unrecorded:
             raise ValueError(
-                "there is no consent record: name it in a column consent or write none there, or add --consent none for all"
+                'there is no consent record: add a consent column with its path or "none", or pass --consent none '
+                "for everyone"
             )
         consent = _inside(path.parent, recorded) if recorded not in ("", NO_CONSENT) else None
         return PersonRequest(name, shots, landmarks, consent)
@@ -139,14 +141,14 @@ def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], un
 
 def _inside(folder: Path, written: str) -> Path:
     if not written or "\0" in written:
-        raise ValueError("the pictures are missing: name a folder of photos, a photo or a video")
+        raise ValueError("the images are missing: give a photo, a folder of photos or a video")
     if _CONTROL.search(written):
-        raise ValueError(f"{written[:100]!a} holds characters that cannot be shown: give the file another name")
+        raise ValueError(f"{written[:100]!a} has unprintable characters: rename the file")
     inside = folder / written
     try:
         leaves = Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # a symlink loop, or a name that is too long
         raise ValueError(f"{written[:100]!r} cannot be found: {error}") from error
     if leaves:
-        raise ValueError(f"{written[:100]!r} lies outside of the manifest's folder")
+        raise ValueError(f"{written[:100]!r} is outside the folder of the people file: move it inside")
     return inside

@@ -23,9 +23,10 @@ from th_jax.cli.options import DONE, new_parser
 from th_jax.data.episodes import decode_frame
 from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 from th_jax.data.shots import load_shots
-from th_jax.driving.driver import frames_on_screen, track_driver
+from th_jax.driving.driver import track_driver
 from th_jax.driving.panels import driver_crops
 from th_jax.driving.poses import driving_poses, target_shape
+from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.figures import landmark_pictures, picture_grid
 from th_jax.landmarks.smooth import OneEuro
@@ -43,7 +44,7 @@ SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
 
 
 def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
-    """Write the shots, their consent records, the manifest and the driving film; returns manifest and film."""
+    """Write the shots, their consent records, the people file and the driving video; returns both."""
     records = VideoRecords(bundled_heads(), "heldout")
     head = folder / "head"
     head.mkdir(parents=True)
@@ -124,8 +125,8 @@ def run(options: argparse.Namespace) -> int:
     signer = tried_signer(options.signing_key, options.signing_certificate)
     out = options.out
     shutil.rmtree(out / "demo", ignore_errors=True)
-    manifest, film = gather(out / "demo" / "people", signer=signer)
-    command = ["--meta", "heads", "--manifest", str(manifest), "--out", str(out / "demo"), "--preview"]
+    people_file, film = gather(out / "demo" / "people", signer=signer)
+    command = ["--meta", "heads", "--people-file", str(people_file), "--out", str(out / "demo"), "--preview"]
     named = {"--signing-key": options.signing_key, "--signing-certificate": options.signing_certificate}
     command += [part for name, file in named.items() if file is not None for part in (name, str(file.resolve()))]
     print(f"$ th-jax finetune {shlex.join(command)}", flush=True)

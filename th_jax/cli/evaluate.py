@@ -20,7 +20,6 @@ from th_jax.cli.options import DONE, INTERRUPTED, new_parser
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.people import LANDMARKS
-from th_jax.evaluation.protocol.cells import STUDY_FOLDER, Kept, their_shots
 from th_jax.evaluation.protocol.expectations import judged
 from th_jax.evaluation.protocol.judges import add_options, judges_of
 from th_jax.evaluation.protocol.judging import Answers, ask_judges
@@ -36,8 +35,9 @@ from th_jax.evaluation.protocol.results import (
     table_markdown,
     write_results,
 )
-from th_jax.evaluation.protocol.run import COPIES, RESERVED, Evaluation, Progress, Stopped, cells_of
+from th_jax.evaluation.protocol.run import COPIES, RESERVED, Evaluation, Progress, Stopped, cell_count
 from th_jax.evaluation.protocol.run import run as measure_all
+from th_jax.evaluation.protocol.score_store import STUDY_FOLDER, ScoreStore, baseline_shots
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
@@ -62,9 +62,9 @@ def run(options: argparse.Namespace) -> int:
     evaluation, about = begin(options)
     with (
         StopRequest() as stop,
-        tqdm(total=cells_of(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,
+        tqdm(total=cell_count(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,
     ):
-        progress = Progress(did=bar.update, told=bar.set_postfix_str, stop=lambda: bool(stop.signal))
+        progress = Progress(on_cell=bar.update, on_message=bar.set_postfix_str, stop=lambda: bool(stop.signal))
         try:
             faces = measure_all(evaluation, progress)
             answers = ask_judges(evaluation, judges, faces, progress)
@@ -89,9 +89,9 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     changes = {"people": options.people, "targets": options.targets, "shots": options.shots}
     protocol = protocol._replace(**{name: value for name, value in changes.items() if value is not None})
     protocol = protocol._replace(shots=tuple(sorted(set(protocol.shots))))
-    theirs = _theirs(options.theirs)
+    baselines = _baselines(options.baseline)
     if protocol.crossed and options.no_faces:
-        raise ValueError("the protocol cross measures nothing but faces: leave --no-faces out")
+        raise ValueError("the protocol cross measures only faces: omit --no-faces")
     named = None if options.settings is None else read_settings(options.settings)
     if named is not None:
         check_settings(named)
@@ -102,7 +102,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
         raise ValueError(f"data set {records.videos.name!r} has no true landmarks: give --landmarks detected")
     if not options.no_faces:
         check_face_models()
-    kept = Kept(options.out, signer=tried_signer(options.signing_key, options.signing_certificate))
+    store = ScoreStore(options.out, signer=tried_signer(options.signing_key, options.signing_certificate))
     meta = load_meta(options.meta, perceptual=options.perceptual)
     settings = finetune_preset(preset_of(meta.description)) if named is None else named
     jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
@@ -139,8 +139,8 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
         )
     write_whole(str(options.out / CHOSEN_FILE), chosen)
     evaluation = Evaluation(
-        meta, settings, records, protocol, people, kept, landmarks=landmarks, faces=not options.no_faces,
-        retargeting=options.retargeting, curve=options.curve, theirs=theirs, weights=weights,
+        meta, settings, records, protocol, people, store, landmarks=landmarks, faces=not options.no_faces,
+        retargeting=options.retargeting, curve=options.curve, baselines=baselines, weights=weights,
     )  # fmt: skip
     return evaluation, request | {"software": f"th_jax {__version__}", "data": repr(records)}
 
@@ -161,9 +161,9 @@ def finish(
         OSError: if the disk refuses.
     """
     protocol = evaluation.protocol
-    theirs = {name: their_shots(folder, protocol.shots) for name, folder in evaluation.theirs.items()}
+    baselines = {name: baseline_shots(folder, protocol.shots) for name, folder in evaluation.baselines.items()}
     scores = gather(
-        evaluation.kept, evaluation.people, shots=protocol.shots, systems=theirs, more=answers.tables,
+        evaluation.store, evaluation.people, shots=protocol.shots, systems=baselines, more=answers.tables,
         distances=answers.distances, seed=seed,
     )  # fmt: skip
     expected, facts = judged(scores), _facts(evaluation, about, faces)
@@ -174,7 +174,7 @@ def finish(
     reported = write_report(out, evaluation, scores, title=title, facts=facts, expected=expected)
     shown = [cell for cell in scores.tables if cell[1] and cell[0] not in COPIES]
     study = write_study(
-        evaluation.kept, evaluation.people, cells=shown, name=title, size=about["size"], weights=evaluation.weights
+        evaluation.store, evaluation.people, cells=shown, name=title, size=about["size"], weights=evaluation.weights
     )
     names = [RESULTS_FILE, TABLE_FILE, *reported, CHOSEN_FILE, *([f"{STUDY_FOLDER}/"] if study else [])]
     print(f"{out}: {', '.join(names)}")
@@ -205,7 +205,7 @@ def _facts(evaluation: Evaluation, about: dict[str, Any], faces: Faces | None) -
     return [*facts, f"The detector found no face in {faces.undetected()} of {total} real frames."]
 
 
-def _theirs(named: Sequence[str]) -> dict[str, Path]:
+def _baselines(named: Sequence[str]) -> dict[str, Path]:
     """Other systems' folders by name.
 
     Raises:
@@ -238,8 +238,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--baseline",
-        "--theirs",
-        dest="theirs",
         action="append",
         default=[],
         metavar="NAME=FOLDER",

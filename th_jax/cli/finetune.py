@@ -1,7 +1,7 @@
 """Makes an avatar of a person from 1 to 32 images (paper, section 3.3), or one of each person in a list.
 
 th-jax finetune --meta heads --shots photos/ada --consent ada.consent.json --out avatars
-th-jax finetune --meta runs/voxceleb2 --manifest people.csv --out avatars
+th-jax finetune --meta runs/voxceleb2 --people-file people.csv --out avatars
 
 The same command continues where it was stopped. docs/fine-tuning.md has the settings.
 """
@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from th_jax.avatars.early_stopping import StoppingSettings, check_stopping
-from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
+from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.output import Report, Saving, request_digest, summary, unfinished
-from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_manifest
+from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
 from th_jax.cli.settings import changed, read_settings_file
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shots", help="one person: a folder of photos, a photo or a video")
     made.add_argument("--name", help="the person's name; by default that of the folder or file")
     made.add_argument("--landmarks", help="68 points by hand for a single photo in which no face is found")
-    made.add_argument("--manifest", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
+    made.add_argument("--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
     made.add_argument("--consent", help="the person's consent record (th-jax consent makes one), or none")
     made.add_argument("--out", required=True, help="folder for avatars, report and previews")
     made.add_argument("--max-shots", type=_shots, help=f"images of a person that are used at most, 1 to {_MOST_SHOTS}")
@@ -96,12 +96,12 @@ def check_combinations(options: argparse.Namespace) -> None:
     Raises:
         UsageError: saying which.
     """
-    if (options.shots is None) == (options.manifest is None):
-        raise UsageError("give either --shots, for one person, or --manifest, for many")
-    if options.manifest is not None and (options.name is not None or options.landmarks is not None):
-        raise UsageError("--name and --landmarks are for one person: a manifest has columns of them")
-    if options.manifest is not None and options.consent not in (None, NO_CONSENT):
-        raise UsageError("--consent FILE is for one person: a manifest has a column consent")
+    if (options.shots is None) == (options.people_file is None):
+        raise UsageError("give either --shots, for one person, or --people-file, for many")
+    if options.people_file is not None and (options.name is not None or options.landmarks is not None):
+        raise UsageError("--name and --landmarks are for one person: a people file has columns for them")
+    if options.people_file is not None and options.consent not in (None, NO_CONSENT):
+        raise UsageError("--consent FILE is for one person: a people file has a column consent")
     if options.feed_forward and options.compact is not None:
         raise UsageError("--compact is for what was trained: a feed-forward avatar is small already")
     if (options.signing_key or options.signing_certificate) and not options.preview:
@@ -127,14 +127,14 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     settings = {"feed_forward": True} if options.feed_forward else config
     notes = {"request": request_digest(meta, settings), "settings": settings}
     saving = Saving(Path(options.out), options.compact, options.preview, notes, signer)
-    how = None if options.feed_forward else finetuning_of(config, meta)
+    finetuning = None if options.feed_forward else finetuning_of(config, meta)
     report, stopped = Report(saving.folder), False
     left = unfinished(people, saving, max_shots=options.max_shots, report=report)
     done = len(people) - len(left)
     with StopRequest() as stop, tqdm(total=len(people), initial=done, unit="person", disable=None) as bar:
-        made = enrol(
-            meta, left, saving, how=how, max_shots=options.max_shots, report=report,
-            stop=lambda: bool(stop.signal), told=lambda text: bar.set_postfix_str(text),
+        made = enroll(
+            meta, left, saving, finetuning=finetuning, max_shots=options.max_shots, report=report,
+            stop=lambda: bool(stop.signal), on_message=lambda text: bar.set_postfix_str(text),
         )  # fmt: skip
         try:
             for outcome in made:
@@ -152,8 +152,8 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
 
 def requested(options: argparse.Namespace) -> list[PersonRequest]:
     """The people that the options ask for."""
-    if options.manifest is not None:
-        return read_manifest(Path(options.manifest), unrecorded=options.consent == NO_CONSENT)
+    if options.people_file is not None:
+        return read_people_file(Path(options.people_file), unrecorded=options.consent == NO_CONSENT)
     landmarks = None if options.landmarks is None else Path(options.landmarks)
     if options.name is not None:
         check_name(options.name)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
-from th_jax.cli.options import DONE, FAILED, INTERRUPTED, USAGE, UsageError, with_hyphens
+from th_jax.cli.options import DONE, FAILED, INTERRUPTED, USAGE, UsageError, with_hyphens, with_new_names
 from th_jax.console import forgiving_output
 from th_jax.version import __version__
 
@@ -108,6 +108,9 @@ def _run(name: str, rest: list[str]) -> int:
                 f"th-jax {name}: write {', '.join(old)} with hyphens: underscores end with the next release",
                 file=sys.stderr,
             )
+        rest, renamed = with_new_names(name, rest)
+        for before, now in renamed.items():
+            print(f"th-jax {name}: {before} is now {now}; the old name ends with the next release", file=sys.stderr)
         options = command.parse(rest) if hasattr(command, "parse") else command.parser().parse_args(rest)
         if COMMANDS[name].computes:
             use_compile_cache()

@@ -21,6 +21,18 @@ def new_parser(name: str, description: str, *, example: str = "") -> argparse.Ar
     )
 
 
+RENAMED = {"finetune": {"--manifest": "--people-file"}, "evaluate": {"--theirs": "--baseline"}}
+"""New names of each command's options; the old ones are accepted until the next release."""
+
+
+def with_new_names(command: str, arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Replace renamed options by their new names; also returns the replaced ones."""
+    names = RENAMED.get(command, {})
+    parts = [argument.partition("=") for argument in arguments]
+    used = {old: names[old] for old, _, _ in parts if old in names}
+    return [names.get(old, old) + equals + value for old, equals, value in parts], used
+
+
 def with_hyphens(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options as they are written now, `--signing-key`, where `--signing_key` was written, and those that were changed."""
     written, old = [], []

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from th_jax.cli.options import new_parser
 from th_jax.provenance.signing import load_anchors
-from th_jax.provenance.verify import FILM_SECONDS, printable, verify_file, worst
+from th_jax.provenance.verify import SEARCH_SECONDS, printable, verify_file, worst
 
 NOTHING_DONE = 5
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seconds",
         type=float,
-        default=FILM_SECONDS,
+        default=SEARCH_SECONDS,
         help="of a video that are searched for watermarks, 120 by default",
     )
     # 2 says of a file that it was altered, so wrong options end with another code here.

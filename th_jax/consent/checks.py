@@ -26,9 +26,10 @@ from th_jax.consent.record import (
     write_consent,
 )
 from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError
-from th_jax.media.limits import check_file, spelt_out
+from th_jax.media.limits import check_file
 from th_jax.provenance import Person, Provenance
 from th_jax.provenance.c2pa_write import NO_CONSENT_RECORDED
+from th_jax.text import escape_control_chars
 
 NO_CONSENT = "none"
 """Placeholder for a consent record when there is none."""
@@ -83,7 +84,7 @@ def shot_files(path: Path) -> list[Path]:
     """
     photos = picture_files(path)
     if not 1 <= len(photos) <= MAX_SHOTS:
-        raise ConsentError(f"the folder {path} holds {len(photos)} pictures: a consent record is of 1 to {MAX_SHOTS}")
+        raise ConsentError(f"the folder {path} has {len(photos)} images, but a consent record covers 1 to {MAX_SHOTS}")
     return photos
 
 
@@ -97,7 +98,9 @@ def file_digest(path: Path) -> str:
         with check_file(path, DEFAULT_LIMITS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (MediaError, OSError) as error:
-        raise ConsentError(f"this picture cannot be compared with a consent record: {spelt_out(str(error))}") from error
+        raise ConsentError(
+            f"this image cannot be compared with a consent record: {escape_control_chars(str(error))}"
+        ) from error
 
 
 def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
@@ -107,7 +110,7 @@ def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
         ConsentError: if it was revoked or has expired; the message gives the date.
     """
     if record.revoked is not None:
-        raise ConsentError(f"this consent was revoked on {record.revoked}: nothing may be made of these pictures")
+        raise ConsentError(f"this consent was revoked on {record.revoked}: these images must not be used")
     _check_expiry(record.expires, now)
 
 
@@ -121,8 +124,8 @@ def check_shots(record: ConsentRecord, path: Path) -> None:
     strange = [file for file in files if file_digest(file) not in known]
     if strange:
         raise ConsentError(
-            f"{len(strange)} of {len(files)} files of {path} are not among the shots of the consent record (the first is "
-            f"{strange[0].name!r}): take them out, or ask for consent to them and make a new record"
+            f"{len(strange)} of {len(files)} files in {path} are not covered by the consent record (the first is "
+            f"{strange[0].name!r}): remove them, or obtain consent for them and create a new record"
         )
 
 
@@ -206,10 +209,10 @@ def check_driving(
         return
     found = [record for place in places for record in _records(place) if record.digest == digest]
     if not found:
-        others = "".join(f", nor does {place}" for place in places[1:])
+        others = "".join(f" or {place}" for place in places[1:])
         raise ConsentError(
-            f"{places[0]} does not hold this avatar's consent record (sha256 {digest}){others}, so it cannot be known whether "
-            "it was revoked: nothing is made"
+            f"this avatar's consent record (sha256 {digest}) is not in {places[0]}{others}, so its revocation "
+            "status is unknown and the avatar must not be driven: add the record"
         )
     for record in found:
         check_valid(record, now=now)
@@ -225,21 +228,21 @@ def _records(where: Path) -> Iterator[ConsentRecord]:
     except OSError as error:
         raise ConsentError(f"the folder of consent records cannot be read: {error}") from error
     if len(files) > MAX_RECORDS:
-        raise ConsentError(f"the folder {where} holds {len(files)} consent records, over the limit of {MAX_RECORDS}")
+        raise ConsentError(f"the folder {where} has {len(files)} consent records, over the limit of {MAX_RECORDS}")
     for path in files:
         try:
             yield read_consent(path)
         except ConsentError as error:
-            raise ConsentError(spelt_out(str(error))) from error
+            raise ConsentError(escape_control_chars(str(error))) from error
 
 
 def _check_expiry(expires: str | None, now: datetime | None) -> None:
     if expires is not None and parse_time("expires", expires) <= (now or datetime.now(UTC)):
-        raise ConsentError(f"this consent expired on {expires}: nothing may be made of these pictures any more")
+        raise ConsentError(f"this consent expired on {expires}: these images must no longer be used")
 
 
 def _contradiction() -> ConsentError:
-    return ConsentError("what this avatar says of its consent contradicts itself: it was changed, take the original")
+    return ConsentError("this avatar's consent entries contradict each other: the file was modified, use the original")
 
 
 def make_consent(

@@ -122,14 +122,14 @@ class ConsentRecord:
             ConsentError: if the schema version is another one, or fields are missing, unknown or malformed.
         """
         if not isinstance(record, Mapping):
-            _refuse(f"it must be a JSON object, but is {type(record).__name__}")
+            _invalid(f"expected a JSON object, got {type(record).__name__}")
         schema = record.get("schema")
         if type(schema) is not int or schema != CONSENT_SCHEMA:  # JSON's true is not 1
-            _refuse(f"schema {CONSENT_SCHEMA} is read here, but another one came")
+            _invalid(f"expected schema {CONSENT_SCHEMA}, got another one")
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(record) - {"schema"}:
             wrong = ", ".join(sorted(names ^ (set(record) - {"schema"})))
-            _refuse(f"missing or unknown fields: {wrong[:200]!a}")
+            _invalid(f"missing or unknown fields: {wrong[:200]!a}")
         return cls(**_checked({name: record[name] for name in names}))
 
 
@@ -144,7 +144,7 @@ def read_consent(path: str | Path) -> ConsentRecord:
         with check_file(path, Limits(file_bytes=MAX_RECORD_BYTES)).open("rb") as file:
             content = file.read(MAX_RECORD_BYTES + 1)
     except (MediaError, OSError) as error:
-        raise ConsentError(f"no consent record: {error}") from error
+        raise ConsentError(f"invalid consent record: {error}") from error
     try:
         return parse_consent(content)
     except ConsentError as error:
@@ -158,15 +158,15 @@ def parse_consent(content: bytes) -> ConsentRecord:
         ConsentError: if the record is malformed; nothing is repaired or ignored.
     """
     if len(content) > MAX_RECORD_BYTES:
-        _refuse(f"it has more than {MAX_RECORD_BYTES} bytes")
+        _invalid(f"it has more than {MAX_RECORD_BYTES} bytes")
     try:
         record = json.loads(utf8(content, name="its content"), object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError as error:
-        raise ConsentError("no consent record: it is nested too deeply") from error
+        raise ConsentError("invalid consent record: it is nested too deeply") from error
     except ConsentError:
         raise
     except ValueError as error:
-        raise ConsentError(f"no consent record: it is not JSON in UTF-8: {error}") from error
+        raise ConsentError(f"invalid consent record: it is not JSON in UTF-8: {error}") from error
     return ConsentRecord.from_dict(record)
 
 
@@ -179,7 +179,7 @@ def write_consent(path: str | Path, record: ConsentRecord, *, overwrite: bool = 
     """
     path = Path(path)
     if not overwrite and os.path.lexists(path):
-        raise ConsentError(f"{path} is there already: a record is not overwritten, choose another name")
+        raise ConsentError(f"{path} already exists: records are not overwritten, choose another name")
     text = json.dumps(record.to_dict(), indent=2, ensure_ascii=False) + "\n"
     with whole_file(path, mode=0o600) as file:
         file.write(text.encode())
@@ -192,12 +192,12 @@ def parse_time(name: str, written: Any) -> datetime:
         ConsentError: if it is not ISO 8601 with seconds and a time zone, such as 2026-11-23T12:00:00+00:00, or does not
             exist.
     """
-    _matching(name, TIME, written, "a time as 2026-11-23T12:00:00+00:00")
+    _matching(name, TIME, written, "a time such as 2026-11-23T12:00:00+00:00")
     try:
         # Converted to UTC, so that the first and last hours of the calendar fail here and not in later comparisons.
         return datetime.fromisoformat(written).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ConsentError(f"no consent record: {name} is no time: {error}") from error
+        raise ConsentError(f"invalid consent record: {name} is not a valid time: {error}") from error
 
 
 def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,17 +208,17 @@ def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     created = parse_time("created", fields["created"])
     expires, revoked = fields["expires"], fields["revoked"]
     if expires is not None and parse_time("expires", expires) <= created:
-        _refuse(f"expires ({expires}) must be later than created ({fields['created']})")
+        _invalid(f"expires ({expires}) must be later than created ({fields['created']})")
     if revoked is not None and parse_time("revoked", revoked) < created:
-        _refuse(f"revoked ({revoked}) may not be earlier than created ({fields['created']})")
+        _invalid(f"revoked ({revoked}) must not be earlier than created ({fields['created']})")
     uses = _each("uses", fields["uses"], len(Use), lambda use: _member("uses", Use, use))
     shots = _each("shots", fields["shots"], MAX_SHOTS, lambda digest: _matching("a shot", DIGEST, digest))
     lists = {"uses": tuple(sorted(uses)), "shots": tuple(sorted(shots))}
     return {**fields, "basis": _member("basis", Basis, fields["basis"]), **lists}
 
 
-def _refuse(reason: str) -> NoReturn:
-    raise ConsentError(f"no consent record: {reason}")
+def _invalid(reason: str) -> NoReturn:
+    raise ConsentError(f"invalid consent record: {reason}")
 
 
 def _text(name: str, value: Any, least: int, most: int) -> None:
@@ -229,36 +229,38 @@ def _text(name: str, value: Any, least: int, most: int) -> None:
         or not value.isprintable()
         or value != value.strip()
     ):
-        _refuse(f"{name} must be {least} to {most} printable characters in one line, without spaces around them")
+        _invalid(
+            f"{name} must be {least} to {most} printable characters on one line, without leading or trailing spaces"
+        )
 
 
 def _member(name: str, kinds: type[enum.StrEnum], value: Any) -> Any:
     if not isinstance(value, str) or value not in list(kinds):
-        _refuse(f"{name} must be of {', '.join(kinds)}")
+        _invalid(f"{name} must be one of {', '.join(kinds)}")
     return kinds(value)
 
 
 def _matching(name: str, pattern: str, value: Any, wanted: str = "") -> str:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        _refuse(f"{name} must be {wanted or 'lower-case hexadecimal digits of the right number'}")
+        _invalid(f"{name} must be {wanted or 'lowercase hexadecimal digits of the right length'}")
     return value
 
 
 def _each(name: str, values: Any, most: int, check: Any) -> list[Any]:
     if not isinstance(values, list | tuple) or not 1 <= len(values) <= most:
-        _refuse(f"{name} must be a list of 1 to {most}")
+        _invalid(f"{name} must be a list of 1 to {most} entries")
     checked = [check(value) for value in values]
     if len(set(checked)) < len(checked):
-        _refuse(f"{name} names something twice")
+        _invalid(f"{name} has duplicate entries")
     return checked
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Reject duplicate keys: JSON allows them, and readers differ in which one they use."""
     if len({name for name, _ in pairs}) < len(pairs):
-        _refuse("a field comes twice")
+        _invalid("a field occurs twice")
     return dict(pairs)
 
 
 def _no_number(constant: str) -> NoReturn:
-    _refuse(f"{constant} is no JSON")
+    _invalid(f"{constant} is not valid JSON")

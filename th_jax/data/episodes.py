@@ -60,10 +60,10 @@ def decode_frame(jpeg: bytes, *, size: int, augmentation: Augmentation | None = 
     """
     frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if jpeg else None
     if frame is None:
-        raise UnreadableFrame(f"a frame's {len(jpeg)} bytes are no JPEG")
+        raise UnreadableFrame(f"a frame's {len(jpeg)} bytes are not a JPEG image")
     height, width = frame.shape[:2]
     if height != width or height < size:
-        raise UnreadableFrame(f"a frame must be square with at least {size} px, but {width} x {height} came")
+        raise UnreadableFrame(f"a frame must be square with at least {size} px, got {width} x {height}")
     if height != size:
         frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
     if augmentation is None:
@@ -159,31 +159,31 @@ class Episodes:
         """
         videos = records.videos
         if not 1 <= image_size <= videos.frame_size:
-            raise ValueError(f"image_size must be 1 to {videos.frame_size} px, the stored side, but is {image_size}")
+            raise ValueError(f"image_size must be 1 to {videos.frame_size} px, the stored size, got {image_size}")
         if batch_size < 1 or process_count < 1 or batch_size % process_count:
             raise ValueError(
-                f"batch_size ({batch_size}) must be a multiple of process_count ({process_count}), above 0"
+                f"batch_size ({batch_size}) must be a positive multiple of process_count ({process_count})"
             )
         if not 0 <= process_index < process_count:
-            raise ValueError(f"process_index must be 0 to {process_count - 1}, but is {process_index}")
+            raise ValueError(f"process_index must be 0 to {process_count - 1}, got {process_index}")
         if sources < 1:
-            raise ValueError(f"an episode needs at least 1 source frame, but sources is {sources}")
+            raise ValueError(f"sources must be at least 1 frame per episode, got {sources}")
         if not 0 <= color_jitter < 1:
-            raise ValueError(f"color_jitter must be in [0, 1), but is {color_jitter}")
+            raise ValueError(f"color_jitter must be in [0, 1), got {color_jitter}")
         for name, share in (("crop_scale", crop_scale), ("crop_shift", crop_shift)):
             if not 0 <= share <= 0.5:
-                raise ValueError(f"{name} must be in [0, 0.5], but is {share}")
+                raise ValueError(f"{name} must be in [0, 0.5], got {share}")
         for name, share in (("drop_pupils", drop_pupils), ("other_shape", other_shape)):
             if not 0 <= share <= 1:
-                raise ValueError(f"{name} must be in [0, 1], but is {share}")
+                raise ValueError(f"{name} must be in [0, 1], got {share}")
         if drop_pupils and videos.points != PUPIL_POINTS:
-            raise ValueError(f"drop_pupils needs records with {PUPIL_POINTS} points, but these have {videos.points}")
+            raise ValueError(f"drop_pupils requires records with {PUPIL_POINTS} points, got {videos.points}")
         if landmarks not in ("detected", "true"):
-            raise ValueError(f'landmarks must be "detected" or "true", but is {landmarks!r}')
+            raise ValueError(f'landmarks must be "detected" or "true", got {landmarks!r}')
         if landmarks == "true" and not videos.true_landmarks:
-            raise ValueError(f"data set {videos.name!r} has no true landmarks: only rendered heads have")
+            raise ValueError(f"data set {videos.name!r} has no true landmarks: only rendered heads have them")
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, but is {seed}")
+            raise ValueError(f"seed must be 0 or more, got {seed}")
         self.records = records
         self.image_size = image_size
         self.batch_size = batch_size
@@ -240,7 +240,7 @@ class Episodes:
         import grain  # here, because only training needs it and it takes half a second
 
         if start_step < 0:
-            raise ValueError(f"start_step must be 0 or more, but is {start_step}")
+            raise ValueError(f"start_step must be 0 or more, got {start_step}")
         steps = grain.MapDataset.range(start_step, sys.maxsize if stop_step is None else stop_step)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, ahead) if threads else 0)
         batches = steps.map(self.batch).to_iter_dataset(options)
@@ -335,14 +335,15 @@ def _epoch_order(seed: int, epoch: int, videos: int) -> Int[np.ndarray, " videos
 def _long_enough(records: VideoRecords, frames: int, short_videos: str) -> list[int]:
     """Return the numbers of the records with at least this many frames."""
     if short_videos not in ("stop", "leave_out"):
-        raise ValueError(f'short_videos must be "stop" or "leave_out", but is {short_videos!r}')
+        raise ValueError(f'short_videos must be "stop" or "leave_out", got {short_videos!r}')
     numbers = [number for number in range(len(records)) if records.entry(number).frames >= frames]
     short = len(records) - len(numbers)
     if short and short_videos == "stop":
         first = next(entry for entry in map(records.entry, range(len(records))) if entry.frames < frames)
         raise ValueError(
-            f"an episode needs {frames} different frames, but {short} of {len(records)} videos have fewer (the first "
-            f'is {first.video_id!r} with {first.frames}): lower sources, or leave them out by short_videos="leave_out"'
+            f"an episode needs {frames} different frames, but {short} of {len(records)} videos have fewer (the "
+            f"first is {first.video_id!r} with {first.frames}): reduce sources, or skip these videos with "
+            'short_videos="leave_out"'
         )
     if not numbers:
         raise ValueError(f"{records!r} has no video with the {frames} frames that an episode needs")

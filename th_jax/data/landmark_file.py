@@ -42,7 +42,7 @@ def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
         raise ValueError(
-            f"{path} is no file of landmarks by its suffix: {', '.join(_PARSERS)} are read (docs/shots.md)"
+            f"{path} has the wrong suffix for a landmark file; expected one of {', '.join(_PARSERS)} (docs/shots.md)"
         )
     check_file(path, DEFAULT_LIMITS._replace(file_bytes=MAX_BYTES))
     try:
@@ -52,7 +52,7 @@ def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is no file of landmarks that can be read: {error} (docs/shots.md)") from error
+        raise ValueError(f"{path} is not a readable landmark file: {error} (docs/shots.md)") from error
     _check(path, points, height, width)
     return points.astype(np.float32)
 
@@ -71,7 +71,7 @@ def _lines(text: str) -> list[tuple[float, float]]:
         try:
             x, y = (float(part) for part in parts)
         except ValueError:
-            raise ValueError(f'line {number} is {line.strip()[:40]!r}, not two numbers "x y"') from None
+            raise ValueError(f'line {number}: expected two numbers "x y", got {line.strip()[:40]!r}') from None
         points.append((x, y))
     return points
 
@@ -81,11 +81,11 @@ def _json(text: str) -> list[tuple[float, float]]:
     if isinstance(content, dict):
         content = content.get("landmarks")
     if not isinstance(content, list):
-        raise ValueError('it holds no list of [x, y], at its top or under "landmarks"')
+        raise ValueError('expected a list of [x, y] at its top level or under "landmarks"')
     points: list[tuple[float, float]] = []
     for number, point in enumerate(content):
         if not (isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)):
-            raise ValueError(f"point {number} is {str(point)[:40]}, not [x, y]")
+            raise ValueError(f"point {number}: expected [x, y], got {str(point)[:40]}")
         points.append((float(point[0]), float(point[1])))
     return points
 
@@ -94,7 +94,7 @@ def _pts(text: str) -> list[tuple[float, float]]:
     head, brace, rest = text.partition("{")
     inside, end, _ = rest.partition("}")
     if not (brace and end and "n_points" in head):
-        raise ValueError('it lacks the "n_points: 68" or the braces of a .pts file')
+        raise ValueError('"n_points: 68" or the braces of a .pts file are missing')
     return [(x - 0.5, y - 0.5) for x, y in _lines(inside)]
 
 
@@ -110,7 +110,7 @@ def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int
     """Check that the points can be the landmarks of a face in an image of this size."""
     if len(points) not in (IBUG_POINTS, PUPIL_POINTS):
         raise ValueError(
-            f"{path} holds {len(points)} points: {IBUG_POINTS} are needed, or {PUPIL_POINTS} with the pupils "
+            f"{path} has {len(points)} points, but expected {IBUG_POINTS}, or {PUPIL_POINTS} with the pupils "
             "(docs/shots.md shows their order)"
         )
     unknown = np.flatnonzero(~np.isfinite(points).all(-1))
@@ -118,19 +118,21 @@ def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int
         raise ValueError(f"{path}: point {unknown[0]} is not finite; every point must be marked")
     if np.abs(points).max() <= 2:
         raise ValueError(
-            f"{path}: all points lie within 2 px of the picture's corner; give pixels, not shares of its side"
+            f"{path}: all points lie within 2 px of the image's corner; give pixel coordinates, not fractions of "
+            "its side"
         )
     sides = np.array([width, height])
     outside = np.flatnonzero(((points < -REACH * sides) | (points > (1 + REACH) * sides)).any(-1))
     if outside.size:
         number, (x, y) = outside[0], points[outside[0]]
         raise ValueError(
-            f"{path}: point {number} at ({x:g}, {y:g}) lies far outside of the picture of {width} x {height} px"
+            f"{path}: point {number} at ({x:g}, {y:g}) lies far outside the image of {width} x {height} px"
         )
     size = float(face_size(points))
     if size < MIN_FACE:
         raise ValueError(
-            f"{path}: the points span a face of {size:.0f} px, {MIN_FACE:.0f} are needed; enlarge the picture first"
+            f"{path}: the points span a face of {size:.0f} px, but at least {MIN_FACE:.0f} are required; enlarge "
+            "the image first"
         )
     _check_order(path, points)
 
@@ -142,9 +144,10 @@ def _check_order(path: Path, points: Float[np.ndarray, "P 2"]) -> None:
     across, down = right - left, mouth - eyes
     if not ((chin - mouth) @ down > 0 > (brows - eyes) @ down):
         raise ValueError(
-            f"{path}: brows, eyes, mouth and chin do not follow each other; the points must be in iBUG's order (docs/shots.md)"
+            f"{path}: brows, eyes, mouth and chin are not in order; the points must be in iBUG order (docs/shots.md)"
         )
     if across[0] * down[1] - across[1] * down[0] <= 0:
         raise ValueError(
-            f"{path}: left and right are swapped; the eye 36-41 is the one on the left of an upright picture (docs/shots.md)"
+            f"{path}: left and right are swapped; points 36-41 are the eye on the left of an upright image "
+            "(docs/shots.md)"
         )

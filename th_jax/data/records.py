@@ -39,7 +39,7 @@ class VideoRecords:
             DamagedIndex: a ValueError, if an index is damaged or its shard has another size.
         """
         if on_damage not in ("stop", "skip"):
-            raise ValueError(f'on_damage must be "stop" or "skip", but {on_damage!r} came')
+            raise ValueError(f'on_damage must be "stop" or "skip", got {on_damage!r}')
         self.videos: VideoList = load_video_list(folder)
         self.split = split
         self.on_damage = on_damage
@@ -56,8 +56,9 @@ class VideoRecords:
         for entry in self._entries:
             if not (0 <= entry.shard < shards and 0 <= entry.record < len(self._indices[entry.shard].offsets)):
                 raise ValueError(
-                    f"video {entry.video_id!r} should be record {entry.record} of shard {entry.shard} of {split!r}, "
-                    "which is not there: list and shards are not from the same data set"
+                    f"video {entry.video_id!r} should be record {entry.record} of shard {entry.shard} of "
+                    f"{split!r}, which does not exist: the video list and the shards are not from the same data "
+                    "set"
                 )
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class VideoRecords:
         """
         index = number.__index__()
         if not 0 <= index < len(self._entries):
-            raise IndexError(f"records are numbered from 0 to {len(self._entries) - 1}, but {index} was asked for")
+            raise IndexError(f"a record index must be 0 to {len(self._entries) - 1}, got {index}")
         return self._entries[index]
 
     def crc(self, number: SupportsIndex) -> int:
@@ -135,8 +136,8 @@ class VideoRecords:
         if record.video_id != entry.video_id or len(record.frames) != entry.frames:
             raise self.damage(
                 number,
-                f"it is video {record.video_id!r} with {len(record.frames)} frames, "
-                f"the list says {entry.video_id!r} with {entry.frames}",
+                f"it is video {record.video_id!r} with {len(record.frames)} frames, but the list has "
+                f"{entry.video_id!r} with {entry.frames}",
             )
         return record
 
@@ -201,8 +202,8 @@ def bundled_heads() -> Path:
     """
     if not (HEADS_FOLDER / VIDEO_LIST_FILE).is_file():
         raise FileNotFoundError(
-            f"the bundled heads are missing from {HEADS_FOLDER}: install th_jax again, or render them as "
-            f"{HEADS_FOLDER.parent.name}/LICENSE-shards.md says"
+            f"the bundled heads are missing from {HEADS_FOLDER}: reinstall th_jax, or render them as described in "
+            f"{HEADS_FOLDER.parent.name}/LICENSE-shards.md"
         )
     return HEADS_FOLDER
 

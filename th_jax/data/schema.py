@@ -48,15 +48,17 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
     {
         "frames": Feature("bytes", ("F",), "square RGB frames as JPEG"),
         "landmarks": Feature("float32", ("F", "P", 2), "detected points, x then y in [0, 1], NaN where unknown"),
-        "true_landmarks": Feature("float32", ("F", "P", 2), "exact points of rendered heads; else no rows"),
+        "true_landmarks": Feature("float32", ("F", "P", 2), "exact points of rendered heads; otherwise no rows"),
         "times": Feature("float32", ("F",), "seconds from the start of the frame's clip, NaN for photographs"),
         "clips": Feature("int64", ("F",), "which of the video's pooled clips the frame is from, counted from 0"),
-        "crops": Feature("float32", ("F", 3), "left, top, side of the crop in source pixels; may cross the border"),
-        "minimum_gap": Feature("float32", (), "seconds that two frames of one clip are at least apart"),
+        "crops": Feature(
+            "float32", ("F", 3), "left, top, side of the crop in source pixels; may extend beyond the frame"
+        ),
+        "minimum_gap": Feature("float32", (), "minimum number of seconds between two frames of one clip"),
         "identity": Feature("bytes", (), "the person"),
         "video_id": Feature("bytes", (), "the video, unique in its data set"),
         "source_sha256": Feature("bytes", (), "hash of the source file, or of its clips' hashes in order"),
-        "licence": Feature("bytes", (), "licence of the source, by its SPDX name where it has one"),
+        "licence": Feature("bytes", (), "license of the source, as an SPDX identifier if there is one"),
         "schema_version": Feature("int64", (), "version of this table"),
     }
 )
@@ -87,7 +89,7 @@ def shard_name(name: str, split: str, shard: int, shards: int) -> str:
     """
     for what, word in (("data set's name", name), ("split", split)):
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", word):
-            raise ValueError(f"a {what} must be lower-case letters, digits and _, but {word[:110]!r} came")
+            raise ValueError(f"a {what} must be lowercase letters, digits and _, got {word[:110]!r}")
     return f"{name}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
 
 
@@ -100,7 +102,7 @@ def validate(record: VideoRecord) -> None:
     for field in ("identity", "video_id", "licence"):
         value = getattr(record, field)
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise ValueError(f"{field} of a video must be a printable name, but {value!r} came")
+            raise ValueError(f"{field} of a video must be a printable name, got {value!r}")
     try:
         _check(record)
     except ValueError as error:
@@ -139,7 +141,7 @@ def parse(data: bytes) -> VideoRecord:
     try:
         features = tf_example_pb2.Example.FromString(data).features.feature
     except Exception as error:  # the public name of protobuf's DecodeError differs between versions
-        raise ValueError(f"{len(data)} bytes are no tf.train.Example: {error}") from error
+        raise ValueError(f"{len(data)} bytes are not a valid tf.train.Example: {error}") from error
     # Proto maps create missing keys on access, so the names are compared before anything is read.
     missing = sorted(set(FEATURES) - set(features.keys()))
     if missing:
@@ -147,8 +149,8 @@ def parse(data: bytes) -> VideoRecord:
     version = list(features["schema_version"].int64_list.value)
     if version != [SCHEMA_VERSION]:
         raise ValueError(
-            f"the record has schema version {version}, this reader knows {SCHEMA_VERSION}: prepare the data again, or "
-            "read it with the version of th_jax that wrote it"
+            f"the record has schema version {version}, but expected {SCHEMA_VERSION}: prepare the data again, or "
+            "use the version of th_jax that wrote it"
         )
     frames = tuple(features["frames"].bytes_list.value)
     values = {name: _value(name, features[name], len(frames)) for name in FEATURES if name != "frames"}
@@ -157,9 +159,11 @@ def parse(data: bytes) -> VideoRecord:
     for frame in frames:
         height, width = jpeg_sides(frame)
         if not (height and width):
-            raise ValueError(f"a frame's {len(frame)} bytes are no JPEG")
+            raise ValueError(f"a frame's {len(frame)} bytes are not a JPEG image")
         if max(height, width) > MAX_FRAME_SIDE:
-            raise ValueError(f"a frame may have {MAX_FRAME_SIDE} px a side, but one declares {width} x {height}")
+            raise ValueError(
+                f"a frame may have at most {MAX_FRAME_SIDE} px per side, but one declares {width} x {height}"
+            )
     return record
 
 
@@ -183,7 +187,7 @@ def _value(name: str, proto: Any, frames: int) -> Any:
         try:
             return _single(name, proto.bytes_list.value).decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name} of a record is no text in UTF-8: {error}") from error
+            raise ValueError(f"{name} of a record is not valid UTF-8: {error}") from error
     values = proto.float_list.value if kind == "float32" else proto.int64_list.value
     numbers = np.array(values, np.dtype(kind))
     if not shape:
@@ -199,7 +203,7 @@ def _value(name: str, proto: Any, frames: int) -> Any:
 
 def _single(name: str, values: Any) -> Any:
     if len(values) != 1:
-        raise ValueError(f"{name} of a record must be one value, but {len(values)} came")
+        raise ValueError(f"{name} of a record must be a single value, got {len(values)}")
     return values[0]
 
 
@@ -207,20 +211,20 @@ def _check(record: VideoRecord) -> None:
     count = len(record.frames)
     for number, frame in enumerate(record.frames):
         if not (isinstance(frame, bytes) and frame.startswith(b"\xff\xd8\xff") and frame.endswith(b"\xff\xd9")):
-            raise ValueError(f"frame {number} must be the bytes of one whole JPEG, but {frame[:4]!r}... came")
+            raise ValueError(f"frame {number} must be the bytes of one complete JPEG image, got {frame[:4]!r}...")
     _check_points(record)
     _check_array("times", record.times, (count,), np.float32)
     _check_array("clips", record.clips, (count,), np.int64)
     _check_array("crops", record.crops, (count, 3), np.float32)
     if not np.isfinite(record.crops).all() or (record.crops[:, 2] <= 0).any():
-        raise ValueError("crops must be finite, with sides above 0")
+        raise ValueError("crops must be finite, with positive sides")
     if (record.clips < 0).any():
-        raise ValueError("clips are counted from 0")
+        raise ValueError("clip numbers must be at least 0")
     _check_times(record)
     if not re.fullmatch("[0-9a-f]{64}", record.source_sha256):
-        raise ValueError(f"source_sha256 must be 64 hexadecimal digits, but {record.source_sha256!r} came")
+        raise ValueError(f"source_sha256 must be 64 hexadecimal digits, got {record.source_sha256!r}")
     if record.schema_version != SCHEMA_VERSION:
-        raise ValueError(f"records of schema version {SCHEMA_VERSION} are written, not {record.schema_version}")
+        raise ValueError(f"the schema version must be {SCHEMA_VERSION}, got {record.schema_version}")
 
 
 def _check_points(record: VideoRecord) -> None:
@@ -236,8 +240,8 @@ def _check_points(record: VideoRecord) -> None:
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:
     if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
-        came = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else repr(array)
-        raise ValueError(f"{name} must be a {np.dtype(dtype)} array {list(shape)}, but {came} came")
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else repr(array)
+        raise ValueError(f"{name} must be a {np.dtype(dtype)} array {list(shape)}, got {found}")
 
 
 def _check_landmarks(name: str, landmarks: Any, frames: int) -> None:
@@ -246,10 +250,10 @@ def _check_landmarks(name: str, landmarks: Any, frames: int) -> None:
     check_point_count(points)
     unknown = np.isnan(landmarks)
     if (unknown[..., 0] != unknown[..., 1]).any():
-        raise ValueError(f"an unknown point of {name} must be NaN in x and in y")
+        raise ValueError(f"an unknown point of {name} must be NaN in both x and y")
     if not (unknown | ((landmarks >= 0) & (landmarks <= 1))).all():
         raise ValueError(
-            f"{name} must lie in [0, 1] or be NaN, but go from {np.nanmin(landmarks):.4g} to {np.nanmax(landmarks):.4g}"
+            f"{name} must be in [0, 1] or NaN, but range from {np.nanmin(landmarks):.4g} to {np.nanmax(landmarks):.4g}"
         )
     empty = np.flatnonzero(unknown.all((1, 2)))
     if empty.size:
@@ -259,14 +263,15 @@ def _check_landmarks(name: str, landmarks: Any, frames: int) -> None:
 def _check_times(record: VideoRecord) -> None:
     times = record.times
     if not record.minimum_gap >= 0:
-        raise ValueError(f"minimum_gap must be 0 or more seconds, but {record.minimum_gap} came")
+        raise ValueError(f"minimum_gap must be 0 or more seconds, got {record.minimum_gap}")
     if np.isnan(times).all():
         return
     if not np.isfinite(times).all() or (times < 0).any():
-        raise ValueError("times must be seconds from 0 on, or all NaN for photographs")
+        raise ValueError("times must be 0 or more seconds, or all NaN for photographs")
     for clip in np.unique(record.clips):
         gaps = np.diff(np.sort(times[record.clips == clip]))
         if gaps.size and gaps.min() < record.minimum_gap - TIME_TOLERANCE:
             raise ValueError(
-                f"frames of clip {clip} must be {record.minimum_gap} s apart, but two are {gaps.min():.3f} s apart"
+                f"frames of clip {clip} must be at least {record.minimum_gap} s apart, but two are "
+                f"{gaps.min():.3f} s apart"
             )

@@ -40,7 +40,7 @@ class Verdict(enum.StrEnum):
     OTHER_PERSON = "other person"
     """A segment of a video whose face differs from that of the longest segment."""
     UNREADABLE = "unreadable"
-    NOT_LOOKED_AT = "not looked at"
+    NOT_LOOKED_AT = "not examined"
     """A file in a folder of photos with a suffix that is not read as an image."""
 
 
@@ -104,16 +104,15 @@ def candidates_of_photos(
         ImportError: if the extra `video` is not installed.
     """
     if landmarks is not None and path.is_dir():
-        raise ValueError(
-            f"landmarks made by hand are those of one photo, but {path} is a folder: name the photo itself"
-        )
+        raise ValueError(f"hand-marked landmarks are for a single photo, but {path} is a folder: give the photo itself")
     photos, others = [path], list[Source]()
     if path.is_dir():
         photos, others = _of_folder(path)
         if not photos:
-            seen = f"; not looked at: {_named([source.path for source in others])}" if others else ""
+            seen = f"; not read: {_named([source.path for source in others])}" if others else ""
             raise ValueError(
-                f"the folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}); name a video itself{seen}"
+                f"the folder {path} contains no images ({', '.join(IMAGE_SUFFIXES)}); to use a video, give its "
+                f"path{seen}"
             )
     sources: list[Source] = []
     candidates: list[Candidate] = []
@@ -134,7 +133,7 @@ def candidates_of_photos(
             candidate = _standing(frame, found.landmarks, len(sources), context)
             candidates.append(candidate)
             if candidate.quarter_turns:
-                detail += f"; the picture is turned by {(0, 90, 180, -90)[candidate.quarter_turns]}°"
+                detail += f"; the image is rotated by {(0, 90, 180, -90)[candidate.quarter_turns]}°"
         sources.append(Source(photo, None, found.verdict, detail))
     return sources + others, candidates
 
@@ -175,11 +174,11 @@ def _of_folder(folder: Path) -> tuple[list[Path], list[Source]]:
 
 def _why_not(path: Path) -> str:
     if path.is_dir():
-        return "a folder in the folder: name it itself, or move its pictures up"
+        return "a subfolder: give its path, or move its images up"
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return "a video among photos: name it itself"
+        return "a video among photos: to use it, give its path"
     ending = path.suffix or "no ending"
-    return f"not read: {ending} is none of {', '.join(IMAGE_SUFFIXES)}; save it as one of these if it is a picture"
+    return f"not read: {ending} is not one of {', '.join(IMAGE_SUFFIXES)}; if it is an image, save it as one of these"
 
 
 def _marked(frame: UInt8[np.ndarray, "H W 3"], file: Path) -> _Found:
@@ -217,11 +216,11 @@ def _on_copy(found: CopyFace) -> _Found:
 
 
 def _several(rivals: int) -> _Found:
-    return _Found(Verdict.SEVERAL_FACES, f"{rivals + 1} of similar score and size: crop it to one person")
+    return _Found(Verdict.SEVERAL_FACES, f"{rivals + 1} faces of similar score and size: crop it to one person")
 
 
 def _too_small(side: float) -> _Found:
-    return _Found(Verdict.TOO_SMALL, f"the face is {side:.0f} px wide, {MIN_FACE:.0f} are needed")
+    return _Found(Verdict.TOO_SMALL, f"the face is {side:.0f} px wide, but at least {MIN_FACE:.0f} are required")
 
 
 def _standing(

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from th_jax.data.shot_selection import MIN_FACE, Candidate, Source, Verdict, candidates_of_photos, candidates_of_video
-from th_jax.faces import NEEDED_IN_FILM, crop_segment, face_size
+from th_jax.faces import NEEDED_IN_VIDEO, crop_segment, face_size
 from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
-from th_jax.media.limits import spelt_out
+from th_jax.text import escape_control_chars
 from th_jax.types import Shots
 
 __all__ = [
@@ -33,13 +33,13 @@ __all__ = [
 SHOT_COUNTS = (1, 8, 32)
 """Padded numbers of shots (the paper's T), so that three compiled programs serve all people."""
 
-_ADVICE = "use pictures that show the face upright, rather from the front, well lit and"
+_ADVICE = "use images that show the face upright, roughly frontal, well lit and"
 _IN_PHOTO = f"at least {MIN_FACE:.0f} px wide"
 _NAMED = 10
 """Maximum number of photos that the error message names if none can be used."""
 _BY_HAND = (
-    'mark the 68 points of one photo by hand and add --landmarks FILE (landmarks= in Python): a text file with a line "x y" '
-    "in pixels for each, JSON or .pts; docs/shots.md shows their order"
+    "mark the 68 points of one photo by hand and pass --landmarks FILE (landmarks= in Python): a text file with "
+    'one line "x y" in pixels per point, JSON or .pts; docs/shots.md shows their order'
 )
 
 
@@ -134,15 +134,15 @@ def inspect_shots(
         ImportError: if the extra `video` is not installed.
     """
     if not 16 <= size <= 4096:
-        raise ValueError(f"the size of shots must be 16 to 4096 px, but is {size}")
+        raise ValueError(f"the size of shots must be 16 to 4096 px, got {size}")
     wanted = SHOT_COUNTS[-1] if shots is None else shots
     if not 1 <= wanted <= SHOT_COUNTS[-1]:
-        raise ValueError(f"shots must be 1 to {SHOT_COUNTS[-1]}, but is {shots}")
+        raise ValueError(f"shots must be 1 to {SHOT_COUNTS[-1]}, got {shots}")
     path = Path(path)
     if not path.is_dir() and path.suffix.lower() in VIDEO_SUFFIXES:
         if landmarks is not None:
             raise ValueError(
-                f"landmarks made by hand are those of one photo, but {path} is a video: save one frame of it"
+                f"hand-marked landmarks are for a single photo, but {path} is a video: save one of its frames"
             )
         sources, candidates = candidates_of_video(path, context=context, limits=limits)
     else:
@@ -220,9 +220,11 @@ def _padded(frames: UInt8[np.ndarray, "C N N 3"], landmarks: Float[np.ndarray, "
 
 def _left_out(sources: Sequence[Source]) -> tuple[LeftOut, ...]:
     bad = [source for source in sources if source.verdict not in (Verdict.USED, Verdict.SPARE)]
-    photos = [LeftOut(spelt_out(s.path.name), spelt_out(_why(s))) for s in bad if s.time is None]
+    photos = [LeftOut(escape_control_chars(s.path.name), escape_control_chars(_why(s))) for s in bad if s.time is None]
     frames = Counter((s.path.name, s.verdict) for s in bad if s.time is not None)
-    of_video = [LeftOut(spelt_out(n), f"{v.value} in {count} frames") for (n, v), count in frames.most_common()]
+    of_video = [
+        LeftOut(escape_control_chars(n), f"{v.value} in {count} frames") for (n, v), count in frames.most_common()
+    ]
     return (*photos, *of_video)
 
 
@@ -237,15 +239,15 @@ def _why(source: Source) -> str:
 def _nothing_usable(path: Path, sources: list[Source]) -> str:
     counts = Counter(source.verdict for source in sources)
     if set(counts) <= {Verdict.NO_FACE} and sources[0].time is None:
-        copies = "contrast-stretched, enlarged or turned copies"
-        return f"no face was found in {path}, nor on {copies}: {_ADVICE} {_IN_PHOTO}, or {_BY_HAND}"
+        copies = "contrast-stretched, enlarged or rotated copies"
+        return f"no face was found in {path} or in {copies}: {_ADVICE} {_IN_PHOTO}, or {_BY_HAND}"
     if set(counts) <= {Verdict.NO_FACE}:
-        return f"no face was found in {path}: {_ADVICE} {NEEDED_IN_FILM}"
+        return f"no face was found in {path}: {_ADVICE} {NEEDED_IN_VIDEO}"
     reasons = ", ".join(f"{verdict.value}: {number}" for verdict, number in counts.most_common())
-    needed = _IN_PHOTO if sources[0].time is None else NEEDED_IN_FILM
+    needed = _IN_PHOTO if sources[0].time is None else NEEDED_IN_VIDEO
     details = [next((s.detail for s in sources if s.detail), "")]
     if path.is_dir():
         left = _left_out(sources)
         details = [f"{file}: {why}" for file, why in left[:_NAMED]]
         details += [f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else []
-    return f"no picture of {path} can be used ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE} {needed}"
+    return f"no usable image in {path} ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE} {needed}"

@@ -48,7 +48,7 @@ def read_length(header: bytes) -> int:
     """
     length, crc = _HEADER.unpack(header)
     if masked_crc(header[:8]) != crc:
-        raise DamagedRecord(f"the header's length ({length} bytes) does not agree with its CRC")
+        raise DamagedRecord(f"the header's length ({length} bytes) does not match its CRC")
     return length
 
 
@@ -69,15 +69,15 @@ def unpack(framed: bytes, *, length: int, crc: int) -> bytes:
         DamagedRecord: if a part does not match; names it.
     """
     if len(framed) != HEADER_BYTES + length + FOOTER_BYTES:
-        raise DamagedRecord(f"the file ends inside the record: {len(framed)} of {length + 16} bytes are there")
+        raise DamagedRecord(f"the file ends within the record: only {len(framed)} of {length + 16} bytes exist")
     in_header = read_length(framed[:HEADER_BYTES])
     if in_header != length:
-        raise DamagedRecord(f"the header says {in_header} bytes of data, the index {length}")
+        raise DamagedRecord(f"the header says {in_header} bytes of data, but the index says {length}")
     if read_footer(framed[-FOOTER_BYTES:]) != crc:
-        raise DamagedRecord("the CRC stored behind the data is not the one in the index")
+        raise DamagedRecord("the CRC after the data differs from the one in the index")
     data = framed[HEADER_BYTES:-FOOTER_BYTES]
     if masked_crc(data) != crc:
-        raise DamagedRecord(f"the {length} bytes of data do not agree with their CRC")
+        raise DamagedRecord(f"the {length} bytes of data do not match their CRC")
     return data
 
 
@@ -128,13 +128,13 @@ def scan(shard: str, *, check_data: bool = False) -> ShardIndex:
     while offset < size:
         try:
             if len(header) < HEADER_BYTES:
-                raise DamagedRecord("the file ends inside a header")
+                raise DamagedRecord("the file ends within a header")
             length = read_length(header)
             end = offset + HEADER_BYTES + length
             if end + FOOTER_BYTES > size:
-                raise DamagedRecord(f"the file ends inside the record: {length} bytes of data cannot be there")
+                raise DamagedRecord(f"the file ends within the record: it is too short for {length} bytes of data")
             if length > MAX_RECORD_BYTES:
-                raise DamagedRecord(f"{length} bytes of data are over the limit of {MAX_RECORD_BYTES}")
+                raise DamagedRecord(f"{length} bytes of data exceed the limit of {MAX_RECORD_BYTES}")
             # One read gets this record's footer and the next one's header.
             tail = read_range(shard, end, FOOTER_BYTES + HEADER_BYTES)
             crc = read_footer(tail[:FOOTER_BYTES])
@@ -188,28 +188,28 @@ def load_index(shard: str) -> ShardIndex:
     size = file_size(shard)
     if size != index.shard_bytes:
         raise DamagedIndex(
-            f"{shard} has {size} bytes, but its index was made for {index.shard_bytes}: one of the two was cut short "
-            "or exchanged; copy both again from where they were written"
+            f"{shard} has {size} bytes, but its index was made for {index.shard_bytes}: one of them was truncated "
+            "or replaced; copy both again from the source"
         )
     return index
 
 
 def _parse(content: bytes, path: str) -> ShardIndex:
     body, stored = content[:-4], content[-4:]
-    advice = "delete it to have the shard's headers read instead, or copy it again"
+    advice = "delete it to read the shard's headers instead, or copy it again"
     if len(content) < _START.size + 4 or google_crc32c.value(body) != struct.unpack("<I", stored)[0]:
-        raise DamagedIndex(f"the index {path} is damaged (its bytes do not agree with its checksum): {advice}")
+        raise DamagedIndex(f"the index {path} is damaged (it does not match its checksum): {advice}")
     magic, shard_bytes, count = _START.unpack_from(body)
     if magic != _MAGIC or len(body) != _START.size + count * _ROW.itemsize:
-        raise DamagedIndex(f"{path} is no index of this version (it begins with {magic!r}): {advice}")
+        raise DamagedIndex(f"{path} is not an index of this version (it starts with {magic!r}): {advice}")
     rows = np.frombuffer(body, _ROW, offset=_START.size)
     # A valid checksum does not make an index trustworthy: positions that cannot hold a record are rejected before
     # reading.
     frame = HEADER_BYTES + FOOTER_BYTES
     if shard_bytes >= 2**63 or (rows["length"] > MAX_RECORD_BYTES).any():
-        raise DamagedIndex(f"the index {path} promises records over the limit of {MAX_RECORD_BYTES} bytes: {advice}")
+        raise DamagedIndex(f"the index {path} has records over the limit of {MAX_RECORD_BYTES} bytes: {advice}")
     if (rows["offset"] >= shard_bytes).any() or (rows["offset"] + rows["length"] + frame > shard_bytes).any():
-        raise DamagedIndex(f"the index {path} promises records behind the end of its shard: {advice}")
+        raise DamagedIndex(f"the index {path} has records beyond the end of its shard: {advice}")
     return ShardIndex(
         shard_bytes, rows["offset"].astype(np.int64), rows["length"].astype(np.int64), rows["crc"].astype(np.uint32)
     )

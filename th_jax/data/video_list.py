@@ -63,7 +63,7 @@ class VideoList(NamedTuple):
             ValueError: if the split does not exist; lists the existing ones.
         """
         if split not in self.splits:
-            raise ValueError(f"data set {self.name!r} has the splits {', '.join(self.splits)}, but no {split!r}")
+            raise ValueError(f"data set {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}")
         return self.splits[split]
 
     def digest(self, *, split: str = "train") -> str:
@@ -90,7 +90,7 @@ class VideoList(NamedTuple):
         missing = keys.keys() - {entry.row_key for entries in self.splits.values() for entry in entries}
         if missing:
             names = ", ".join(sorted(repr(keys[key]) for key in missing))
-            raise ValueError(f"data set {self.name!r} has no video {names}: nothing was forgotten")
+            raise ValueError(f"data set {self.name!r} has no video {names}: nothing was removed")
         return self._replace(
             splits={
                 split: tuple(VideoEntry(entry.row_key) if entry.row_key in keys else entry for entry in entries)
@@ -116,21 +116,21 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
         content = read_file(path, most=MAX_LIST_BYTES)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{os.fspath(folder)} holds no data set: there is no {VIDEO_LIST_FILE}; make one with "
-            "`th-jax prepare build`"
+            f"{os.fspath(folder)} is not a data set: {VIDEO_LIST_FILE} is missing; create one with `th-jax prepare "
+            "build`"
         ) from None
     head, _, body = content.partition(b"\n")
     if head != _head(body):
-        raise ValueError(f"the video list {path} is damaged: its content disagrees with its checksum; copy it again")
+        raise ValueError(f"the video list {path} is damaged: it does not match its checksum; copy it again")
     try:
         document = json.loads(content)
         if document["version"] != LIST_VERSION:
-            raise ValueError(f"it has version {document['version']}, this reader knows {LIST_VERSION}")
+            raise ValueError(f"it has version {document['version']}, but expected {LIST_VERSION}")
         splits = {split: tuple(map(_entry, rows)) for split, rows in document["splits"].items()}
         fields = {field: document[field] for field in VideoList._fields if field != "splits"}
         _check_fields(fields, splits)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is no list of videos: {error}") from error
+        raise ValueError(f"{path} is not a valid video list: {error}") from error
     return VideoList(splits=splits, **fields)
 
 
@@ -144,7 +144,7 @@ def save_video_list(videos: VideoList, folder: str | os.PathLike[str]) -> None:
     seen = set()
     for entry in (entry for entries in videos.splits.values() for entry in entries):
         if entry.row_key in seen:
-            raise ValueError(f"video ids must be unique in a data set, but {entry.video_id!r} occurs twice")
+            raise ValueError(f"video IDs must be unique in a data set, but {entry.video_id!r} occurs twice")
         seen.add(entry.row_key)
     path = join(folder, VIDEO_LIST_FILE)
     fields = {
@@ -170,25 +170,25 @@ def _entry(row: Any) -> VideoEntry:
     numbers = (entry.frames, entry.shard, entry.record)
     names = (entry.video_id, entry.identity)
     if not isinstance(entry.row_key, str) or not _KEY.fullmatch(entry.row_key):
-        raise ValueError(f"an entry's row key must be 64 hexadecimal digits, but is {str(entry.row_key)[:80]!r}")
+        raise ValueError(f"an entry's row key must be 64 hexadecimal digits, got {str(entry.row_key)[:80]!r}")
     if not all(type(number) is int for number in numbers):
-        raise ValueError(f"an entry's numbers must be whole, but are {str(numbers)[:80]}")
+        raise ValueError(f"an entry's numbers must be integers, got {str(numbers)[:80]}")
     if not all(name is None for name in names) and not all(isinstance(name, str) for name in names):
-        raise ValueError(f"an entry's names must be text, but are {str(names)[:80]}")
+        raise ValueError(f"an entry's names must be strings, got {str(names)[:80]}")
     return entry
 
 
 def _check_fields(fields: Mapping[str, Any], splits: Mapping[str, tuple[VideoEntry, ...]]) -> None:
     whole = all(type(fields[name]) is int and fields[name] > 0 for name in ("points", "frame_size"))
     if not whole or not isinstance(fields["name"], str) or type(fields["true_landmarks"]) is not bool:
-        raise ValueError("its name, points, frame_size or true_landmarks are none")
+        raise ValueError("its name, points, frame_size or true_landmarks are invalid")
     shards = fields["shards"]
     if not isinstance(shards, dict) or set(shards) != set(splits):
-        raise ValueError("its splits and the numbers of their shards do not belong together")
+        raise ValueError("its splits do not match the numbers of their shards")
     for split, count in shards.items():
         # No shard is empty when written, and tombstones remain.
         if type(count) is not int or not 0 <= count <= max(1, len(splits[split])):
-            raise ValueError(f"{split!r} of {len(splits[split])} videos cannot lie in {count} shards")
+            raise ValueError(f"{split!r} with {len(splits[split])} videos cannot have {count} shards")
 
 
 def _head(body: bytes) -> bytes:

@@ -24,19 +24,17 @@ from th_jax.driving.driver import (
     STILLS,
     SUFFIXES,
     Driving,
-    Follow,
-    OutOfRange,
     check_length,
-    check_range,
     decided_sound,
-    frames_on_screen,
     is_landmark_file,
     read_landmarks,
     track_driver,
 )
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.driving.placement import Follow, OutOfRange, check_range
 from th_jax.driving.poses import driving_poses, target_shape, wants_pupils
+from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.landmarks.retarget import Retargeting
 from th_jax.landmarks.smooth import OneEuro
@@ -45,7 +43,6 @@ from th_jax.provenance.signing_options import tried_signer
 from th_jax.provenance.watermark.messages import marking_of
 from th_jax.provenance.write import check_target
 from th_jax.render import CHUNK, draw_stream, render_stream
-from th_jax.storage.files import check_place
 
 _STILL_SECONDS = 1.0
 """Seconds of the driver tracked beyond the moment of a still."""
@@ -135,7 +132,7 @@ def animate(
     """
     check_driving(loaded.description, consents=consents)
     if chunk < 1:
-        raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
+        raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
@@ -210,20 +207,17 @@ def _check(
     """Check the options before decoding, to raise errors that would otherwise come after it."""
     parse_layout(",".join(layout))
     points = is_landmark_file(driver)
-    if out.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{out} must end in {', '.join(SUFFIXES)}")
-    check_place(out)
     check_target(out, SUFFIXES, unmarked=unmarked)
     if out.exists() and driver.exists() and out.samefile(driver):
-        raise ValueError(f"{out} is the driver itself, which would be overwritten")
+        raise ValueError(f"{out} is the driver itself and would be overwritten: choose another output")
     if points and "driver" in layout:
-        raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
+        raise ValueError("a landmark file has no images: remove the driver from the layout")
     if fps is not None and not points:
-        raise ValueError("fps is for a file of landmarks: a video has its own")
+        raise ValueError("fps is only for landmark files: a video has its own frame rate")
     if not 0 <= at < math.inf or (seconds is not None and not 0 < seconds < math.inf):
-        raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, but are {at} and {seconds}")
+        raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, got {at} and {seconds}")
     if at and out.suffix.lower() not in STILLS:
-        raise ValueError(f"at chooses the moment of a still, but {out} is a film")
+        raise ValueError(f"at selects the time of a still image, but {out} is a video")
 
 
 def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction, Int[np.ndarray, " F"]]:
@@ -235,5 +229,5 @@ def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction
     if seconds is not None:
         shown = shown[: max(1, math.ceil(seconds * rate))]
     if out.suffix.lower() == ".gif" and len(shown) > GIF_FRAMES:
-        raise ValueError(f"{len(shown)} frames are too many for a GIF: write MP4, or fewer with seconds")
+        raise ValueError(f"{len(shown)} frames are too many for a GIF: write MP4, or limit the length with seconds")
     return rate, shown

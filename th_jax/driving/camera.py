@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from th_jax.avatars.file import LoadedAvatar
-from th_jax.driving.driver import Follow, check_follow
 from th_jax.driving.panels import Panel
+from th_jax.driving.placement import Follow, check_follow
 from th_jax.faces import (
     Placement,
     Square,
@@ -49,7 +49,7 @@ _FLASH = 9
 
 _BAR = 0.12
 """Height of the label's bar, as a share of a panel's side."""
-_LEAST_BAR = 12
+_MIN_BAR = 12
 
 _WINDOW = "th_jax"
 _ESCAPE, _QUIT = 27, ord("q")
@@ -66,7 +66,7 @@ def camera_number(driver: str) -> int | None:
     if not driver.startswith(CAMERA):
         return None
     if not re.fullmatch(r"\d{1,3}", driver.removeprefix(CAMERA)):
-        raise ValueError(f"a camera is named by its number, such as camera:0, but {driver!r} came")
+        raise ValueError(f"a camera is given by its number, such as camera:0, got {driver!r}")
     return int(driver.removeprefix(CAMERA))
 
 
@@ -74,7 +74,7 @@ def missing_window() -> str | None:
     """Return why no preview window can be opened here, or None if one can."""
     toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if toolkit is None or toolkit[1] == "NONE":
-        return "the installed OpenCV has no windows (opencv-python-headless); opencv-python in its place has"
+        return "the installed OpenCV (opencv-python-headless) has no window support; install opencv-python instead"
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "this session has no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
     return None
@@ -108,11 +108,11 @@ def drive_with_camera(
         ValueError: if no window can be opened, or the camera does not exist.
     """
     if (reason := missing_window()) is not None:
-        raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
+        raise ValueError(f"a camera needs a preview window, but {reason}: or record a video and use it as the driver")
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
-            raise ValueError(f"camera {number} cannot be opened: is it plugged in, and free?")
+            raise ValueError(f"cannot open camera {number}: check that it is connected and not in use")
         frames = live_frames(
             loaded, _frames(camera), layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=follow
         )
@@ -223,7 +223,7 @@ def _within(landmarks: Float[np.ndarray, "68 2"], square: Float64[np.ndarray, "3
 
 def _label(size: int, *, panels: int, avatar: int) -> Shown:
     """Draw a black bar as wide as the panels, with the largest white label that fits below the avatar's panel."""
-    height = max(_LEAST_BAR, round(_BAR * size))
+    height = max(_MIN_BAR, round(_BAR * size))
     bar, font = np.zeros((height, panels * size, 3), np.uint8), cv2.FONT_HERSHEY_SIMPLEX
     (width, rise), drop = cv2.getTextSize(LABEL, font, 1.0, 1)
     scale = min(0.92 * size / width, 0.8 * height / (rise + drop))
@@ -235,8 +235,8 @@ def _label(size: int, *, panels: int, avatar: int) -> Shown:
 
 def _frames(camera: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     while True:
-        came, frame = camera.read()
-        if not came:
+        ok, frame = camera.read()
+        if not ok:
             return
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 

@@ -1,4 +1,4 @@
-"""Driving landmarks and their timing: tracked videos, landmark files, squares, frame rates, range and sound checks.
+"""Driving landmarks: tracked videos and landmark files, and the checks of a driver's sound and length.
 
 A video is read once before anything is generated, in an isolated process with limits. Only its landmarks are kept, in a
 temporary file. The squares can thus be computed from all frames, and hours of video need no memory.
@@ -10,241 +10,31 @@ import math
 import tempfile
 import zipfile
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, UInt8
+from jaxtyping import Float32, Float64, Int, UInt8
 
+from th_jax.driving.placement import Follow, check_follow, place_segments
+from th_jax.driving.rates import output_rate
 from th_jax.faces import (
-    NEEDED_IN_FILM,
+    NEEDED_IN_VIDEO,
     TRAINING_PLACEMENT,
     Placement,
-    face_size,
     follow_face,
     following_squares,
     in_squares,
-    segment_square,
     usable_faces,
 )
-from th_jax.faces.follow import FACE_SHARE, YAW
-from th_jax.faces.pose import yaw
 from th_jax.faces.pupils import with_pupils
 from th_jax.faces.track import FLASH_SECONDS
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS, check_point_count
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.audio import missing_sound
 from th_jax.media.isolation import ProcessLimits, naming, run_limited
-
-MOST_FPS = 60
-"""Maximum frame rate of the output, in frames per second; faster drivers are shown at an integer fraction of their rate."""
-
-SYNC = 0.02
-"""Maximum time in seconds by which a frame may be shown early or late relative to the sound."""
-
-USUAL_FPS = (*(Fraction(1000 * n, 1001) for n in (24, 30, 48, 60)), *(Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25)))
-
-USUAL_FPS += tuple(Fraction(n) for n in (30, 48, 50, 60))
-
-"""Common frame rates, to which measured rates are rounded."""
-
-_SLACK = 0.005
-"""Tolerance in seconds: stored times are rounded, and phone clocks jitter."""
-
-_LEAST = 0.5
-"""Minimum time in seconds over which a rate is measured; two frames in quick succession do not define one."""
-
-
-def output_rate(times: Float64[np.ndarray, " S"], *, declared: Fraction) -> Fraction:
-    """Compute the frame rate of the driver's densest second, so that no motion is lost; elsewhere frames repeat.
-
-    The declared rate, an average over the file, is kept if it agrees, and common rates are preferred to the measured
-    one. If the frames do not lie on that rate's grid, the rate is multiplied until each frame is shown within `SYNC` of
-    its time.
-
-    Args:
-        times: times of the decoded frames, in seconds, ascending.
-        declared: frame rate declared in the file's headers, in frames per second.
-
-    Returns:
-        The output's frame rate, above 0 and at most `MOST_FPS`.
-    """
-    rate = _densest(times, declared)
-    if rate > MOST_FPS:
-        return rate / math.ceil(rate / MOST_FPS)
-    ticks = np.ceil(times * float(rate) - 0.5) / float(rate)
-    if 2 * SYNC * rate < 1 and np.abs(ticks - times).max() > SYNC:
-        return rate * math.ceil(1 / (2 * SYNC * float(rate)))
-    return rate
-
-
-def frames_on_screen(times: Float64[np.ndarray, " S"], fps: Fraction) -> Int[np.ndarray, " F"]:
-    """Return the decoded frame on screen at each tick of a constant rate, so that uneven frames stay in sync with sound."""
-    count = round(float(times[-1]) * fps) + 1
-    ticks = (np.arange(count) + 0.5) / float(fps)  # half a frame later: stored times are rounded
-    return np.maximum(np.searchsorted(times, ticks, side="right") - 1, 0)
-
-
-def _densest(times: Float64[np.ndarray, " S"], declared: Fraction) -> Fraction:
-    if len(times) < 2 or times[-1] <= times[0]:
-        return declared
-    last = np.searchsorted(times, times + 1 + _SLACK, side="right") - 1
-    counts = last - np.arange(len(times))
-    densest = np.flatnonzero(counts == counts.max())
-    if counts.max():
-        # The median over equally dense seconds, because each of them starts and ends at rounded times.
-        span = float(np.median(times[last[densest]] - times[densest]))
-        measured = int(counts.max()) / max(span, min(_LEAST, float(times[-1] - times[0])))
-    else:
-        measured = 1 / float(np.diff(times).min())
-    if abs(float(declared) / measured - 1) < 2e-3:
-        return declared
-    nearest = min(USUAL_FPS, key=lambda usual: abs(float(usual) - measured))
-    if abs(float(nearest) / measured - 1) < 1e-2:
-        return nearest
-    return max(Fraction(measured).limit_denominator(1001), Fraction(1, 1001))
-
-
-Follow = Literal["face", "segment"]
-
-MIN_SEGMENT = 3
-"""Faces followed for fewer frames count as false detections, unless all segments are that short."""
-
-SQUARE_SAMPLES = 10_000
-"""Maximum number of frames of a segment from which its fixed square is computed; longer segments are sampled evenly."""
-
-_BLOCK = 10_000
-_ROUNDING = 5e-4
-"""Rounding tolerance relative to the limits of `th_jax.faces.follow`, which a following square may reach exactly."""
-
-
-class OutOfRange(NamedTuple):
-    """Number of frames whose landmarks lie outside the range of the bundled training records; categories may overlap."""
-
-    frames: int
-    size: int
-    """Frames in which the face is smaller or larger in the square than any in training."""
-    outside: int
-    """Frames with landmarks outside the square."""
-    turned: int
-    """Frames in which the head is turned further than any in training."""
-
-    def __str__(self) -> str:
-        """Format as, for example, "3 frames beyond the training range (2 by face size, 1 by profile)"."""
-        reasons = ((self.size, "face size"), (self.outside, "landmarks outside of the frame"), (self.turned, "profile"))
-        counted = ", ".join(f"{count} by {reason}" for count, reason in reasons if count)
-        return f"{self.frames} frames beyond the training range" + (f" ({counted})" if counted else "")
-
-
-def out_of_range(poses: Iterable[Float32[np.ndarray, "P 2"]]) -> OutOfRange:
-    """Count the frames outside the range of the training data, given driving landmarks in [0, 1]."""
-    counts = np.zeros(4, np.int64)
-    for pose in poses:
-        face = pose[:IBUG_POINTS].astype(np.float64)
-        size = not FACE_SHARE.least - _ROUNDING <= face_size(face) <= FACE_SHARE.most + _ROUNDING
-        outside = bool((face < 0).any() or (face > 1).any())
-        turned = not YAW.least <= yaw(face[None])[0] <= YAW.most
-        counts += (size or outside or turned, size, outside, turned)
-    return OutOfRange(*counts.tolist())
-
-
-def check_range(poses: Iterable[Float32[np.ndarray, "P 2"]], *, strict: bool) -> OutOfRange:
-    """Count frames as `out_of_range` does; with `strict`, raise an error if there are any.
-
-    Raises:
-        ValueError: if `strict` is True and at least one frame is out of range.
-    """
-    counts = out_of_range(poses)
-    if strict and counts.frames:
-        raise ValueError(f"the driver has {counts}: choose another part or driver, or leave --strict away")
-    return counts
-
-
-def check_follow(follow: str) -> None:
-    """Check the name of a square placement mode.
-
-    Raises:
-        ValueError: if it is neither "face" nor "segment".
-    """
-    if follow not in get_args(Follow):
-        raise ValueError(f'follow must be "face" or "segment", but is {follow!r}')
-
-
-def place_segments(
-    landmarks: Float[np.ndarray, "S P 2"],
-    segment: Int[np.ndarray, " S"],
-    times: Float64[np.ndarray, " S"],
-    sizes: Mapping[int, tuple[int, int]],
-    *,
-    follow: Follow = "face",
-    rest: Placement = TRAINING_PLACEMENT,
-    context: float = 1.0,
-) -> tuple[Int[np.ndarray, " S"], Float64[np.ndarray, "S 3"]]:
-    """Compute a square for each frame, segment by segment, and convert the landmarks in place to coordinates relative to it.
-
-    Segments of fewer than MIN_SEGMENT frames become frames without a face, unless all are that short. So do segments
-    inside another one, for which `follow_face` found a face during a flash.
-
-    Args:
-        landmarks: landmarks in pixels; NaN without a face.
-        segment: segment number of each frame, -1 without a face.
-        times: times of the frames, in seconds, ascending.
-        sizes: height and width of each segment's frames, in pixels.
-        follow: "face" for squares that follow the face (`following_squares`), "segment" for one fixed square per
-            segment (`segment_square`).
-        rest: placement of a resting head in a following square: `placement_of` the avatar's shots.
-        context: scale of the square; values above 1 show more around the head.
-
-    Returns:
-        New segment numbers from 0 on, -1 without a face; and left, top and side of each frame's square, in pixels, NaN
-        outside all segments.
-
-    Raises:
-        ValueError: if `follow` is unknown or the context is not positive.
-    """
-    check_follow(follow)
-    if not context > 0:
-        raise ValueError(f"context must be positive, but is {context}")
-    segment = _without_flashes(landmarks, segment)
-    counts = Counter(segment[segment >= 0].tolist())
-    least = min(MIN_SEGMENT, max(counts.values(), default=0))
-    numbers, squares = np.full(len(segment), -1), np.full((len(segment), 3), np.nan)
-    for old in sorted(counts):
-        frames = np.flatnonzero(segment == old)
-        if counts[old] < least:
-            landmarks[frames] = np.nan
-            continue
-        # Includes gaps, whose landmarks are NaN, to avoid a copy of hours of landmarks.
-        stretch = slice(int(frames[0]), int(frames[-1]) + 1)
-        if follow == "face":
-            own = following_squares(landmarks[stretch], times[stretch], rest=rest)
-            own[:, :2] -= (context - 1) / 2 * own[:, 2:]
-            own[:, 2] *= context
-        else:
-            height, width = sizes[old]
-            sample = frames[:: math.ceil(len(frames) / SQUARE_SAMPLES)]
-            own = np.array([segment_square(landmarks[sample], height=height, width=width, context=context)], np.float64)
-        squares[stretch] = own
-        for start in range(stretch.start, stretch.stop, _BLOCK):
-            block = slice(start, min(start + _BLOCK, stretch.stop))
-            landmarks[block] = in_squares(landmarks[block], squares[block])
-        numbers[frames] = numbers.max() + 1
-    return numbers, squares
-
-
-def _without_flashes(landmarks: Float[np.ndarray, "S P 2"], segment: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
-    outer = segment.copy()
-    for number in np.unique(segment[segment >= 0]):
-        frames = np.flatnonzero(outer == number)
-        if len(frames):
-            stretch = np.arange(frames[0], frames[-1] + 1)
-            inner = stretch[(outer[stretch] >= 0) & (outer[stretch] != number)]
-            outer[inner], landmarks[inner] = -1, np.nan
-    return outer
-
 
 DRIVER_LIMITS = ProcessLimits(cpu_seconds=48 * 3600.0, seconds=24 * 3600.0)
 """Limits of a process that decodes a driver's frames: hours of video on a slow machine."""
@@ -324,7 +114,7 @@ def track_driver(
         numbers, squares = place_segments(landmarks, segment, times, sizes, follow=follow, rest=rest, context=context)
         if (numbers < 0).all():
             raise ValueError(
-                f"no face was found in {path}: a driver shows one face, rather from the front, {NEEDED_IN_FILM}"
+                f"no face was found in {path}: a driver must show one roughly frontal face, {NEEDED_IN_VIDEO}"
             )
         rate = output_rate(times, declared=Fraction(*video.fps))
         yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
@@ -354,23 +144,23 @@ def read_landmarks(
     landmarks = arrays.get("landmarks")
     if landmarks is None:
         raise ValueError(
-            f"{path} must hold an array called landmarks, but holds {', '.join(arrays) or 'none'}: save it with "
-            "numpy.savez(FILE, landmarks=...)"
+            f"{path} must contain an array named landmarks, but contains {', '.join(arrays) or 'none'}: save it "
+            "with numpy.savez(FILE, landmarks=...)"
         )
     if landmarks.dtype.kind != "f" or landmarks.ndim != 3 or landmarks.shape[2] != 2 or not len(landmarks):
-        came = f"{landmarks.dtype} of the shape {list(landmarks.shape)}"
-        raise ValueError(f"{path}: landmarks must be floating point of the shape [S, 68 or 70, 2], but are {came}")
+        found = f"{landmarks.dtype} {list(landmarks.shape)}"
+        raise ValueError(f"{path}: landmarks must be floating point of shape [S, 68 or 70, 2], got {found}")
     check_point_count(landmarks.shape[1])
     if np.isinf(landmarks).any():
-        raise ValueError(f"{path}: landmarks must be finite, or NaN where a point is unknown")
+        raise ValueError(f"{path}: landmarks must be finite, or NaN for unknown points")
     known = usable_faces(landmarks)
     if not known.any():
-        raise ValueError(f"{path}: no frame has all of its 68 landmarks, not all at one place")
+        raise ValueError(f"{path}: no frame has all 68 landmarks at distinct positions")
     reach = float(np.nanmax(np.abs(landmarks - 0.5)))
     if reach > NPZ_REACH:
         raise ValueError(
-            f"{path}: landmarks must lie in [0, 1] of the square frame, but reach {reach:g} from its middle: divide pixels "
-            "by the frame's side"
+            f"{path}: landmarks must be in [0, 1] of the square frame, but extend to {reach:g} from its center: "
+            "divide pixel coordinates by the frame's side"
         )
     rate = _rate(path, arrays.get("fps"), fps)
     times, segment = np.arange(len(landmarks)) / float(rate), np.where(known, 0, -1)
@@ -439,7 +229,7 @@ def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Follo
         or Path(out).stat().st_size != count * width
         or not ascending
     ):
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} cannot be used: what was read of it contradicts itself")
+        raise MediaError(MediaFault.UNDECODABLE, f"cannot use {path}: the values read from it contradict each other")
     return followed
 
 
@@ -455,7 +245,7 @@ class _Archive(io.BufferedReader):
         most = _NPZ_LIST + 1
         content = super().read(most if size is None or size < 0 else min(size, most))
         if len(content) == most:
-            raise ValueError(f"its list of files is longer than {_NPZ_LIST} bytes, the limit")
+            raise ValueError(f"its file list is larger than {_NPZ_LIST} bytes, the limit")
         return content
 
 
@@ -467,7 +257,7 @@ def is_landmark_file(path: str | Path) -> bool:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the required arrays; if there is no array called "landmarks", return all names in the file with empty arrays."""
     if not path.is_file():
-        raise ValueError(f"there is no file of landmarks at {path}")
+        raise ValueError(f"there is no landmark file at {path}")
     try:
         if (size := path.stat().st_size) > NPZ_BYTES + _NPZ_HEADERS:  # the member list alone could be that long
             raise ValueError(f"it has {size} bytes, over the limit of {NPZ_BYTES}")
@@ -478,7 +268,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with _Archive(path.open("rb", buffering=0)) as file, zipfile.ZipFile(file) as archive:
             file.opening = False
             if (count := len(archive.infolist())) > _NPZ_MEMBERS:
-                raise ValueError(f"it holds {count} files, over the limit of {_NPZ_MEMBERS}")
+                raise ValueError(f"it contains {count} files, over the limit of {_NPZ_MEMBERS}")
             members = {info.filename: info.file_size for info in archive.infolist()}
             if sum(members.values()) > NPZ_BYTES:
                 raise ValueError(f"it unpacks to {sum(members.values())} bytes, over the limit of {NPZ_BYTES}")
@@ -491,7 +281,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                     arrays[name.removesuffix(".npy")] = _npy(member, name, members[name])
             return arrays
     except Exception as error:  # zipfile, zlib and numpy's header parser raise a dozen types for damaged files
-        raise ValueError(f"{path} is no npz file of landmarks that can be read: {error}") from error
+        raise ValueError(f"{path} is not a readable landmark file in npz format: {error}") from error
 
 
 def _shown(member: str) -> str:
@@ -505,7 +295,7 @@ def _npy(file: Any, name: str, size: int) -> np.ndarray:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, columns_first, dtype = header(file)
     if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"{name} declares {dtype} of the shape {list(shape)}, which it does not hold")
+        raise ValueError(f"{name} declares {dtype} {list(shape)}, which does not match its data")
     content = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
     return content.reshape(shape, order="F" if columns_first else "C")
 
@@ -514,10 +304,10 @@ def _rate(path: str | Path, stored: np.ndarray | None, asked: float | None) -> F
     value: Any = asked if asked is not None else 25.0
     if asked is None and stored is not None:
         if stored.size != 1 or stored.dtype.kind not in "iuf":
-            raise ValueError(f"{path}: fps must be one number, but is {stored.dtype} of the shape {list(stored.shape)}")
+            raise ValueError(f"{path}: fps must be a single number, got {stored.dtype} {list(stored.shape)}")
         value = float(stored.reshape(()))
     if not 1e-3 <= value <= 1000:  # a smaller one would be rounded to zero
-        raise ValueError(f"{path}: fps must be above 0 (at least 0.001) and at most 1000 frames/s, but is {value:g}")
+        raise ValueError(f"{path}: fps must be at least 0.001 and at most 1000 frames/s, got {value:g}")
     return Fraction(value).limit_denominator(1001)
 
 
@@ -557,16 +347,16 @@ def decided_sound(
         ImportError: if the extra `video` is not installed.
     """
     if require_audio and not sound:
-        raise ValueError("sound cannot be both left out and required: leave mute or require_audio away")
+        raise ValueError("audio cannot be both muted and required: omit mute or require_audio")
     points = is_landmark_file(driver)
     if require_audio and (points or out.suffix.lower() != ".mp4"):
-        without = f"{driver} is a file of landmarks" if points else f"{out} is no MP4"
-        raise ValueError(f"{without} and has no sound: leave require_audio away")
+        without = f"{driver} is a landmark file" if points else f"{out} is not an MP4 file"
+        raise ValueError(f"{without} and has no audio: omit require_audio")
     if points or not sound or out.suffix.lower() != ".mp4":
         return False, None
     reason = missing_sound(driver, seconds=seconds)
     if require_audio and reason is not None:
-        raise ValueError(f"the sound of {driver} {reason}: leave require_audio away to go on without it")
+        raise ValueError(f"the audio of {driver} {reason}: omit require_audio to continue without it")
     return reason is None, reason
 
 
@@ -586,14 +376,14 @@ def check_length(driver: Path, out: Path, *, at: float, seconds: float | None) -
             case (float(duration), float(fps)):
                 pass
             case _:
-                raise MediaError(MediaFault.UNDECODABLE, "its process told of no length")
+                raise MediaError(MediaFault.UNDECODABLE, "its decoder process reported no duration")
     if kind in STILLS and duration and at > duration + _INEXACT:
         raise ValueError(f"{driver} lasts {duration:.2f} s: there is no frame at {at:g} s")
     # A lower bound: the output follows the densest second, and a GIF shows faster drivers at no less than half its
     # maximum rate.
     frames = min(duration, math.inf if seconds is None else seconds) * min(fps, GIF_FPS / 2)
     if kind == ".gif" and frames > GIF_FRAMES:
-        raise ValueError(f"{frames:.0f} frames are too many for a GIF: write MP4, or fewer with seconds")
+        raise ValueError(f"{frames:.0f} frames are too many for a GIF: write MP4, or limit the length with seconds")
 
 
 def declared_length(path: str) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from th_jax.avatars.file import LoadedAvatar
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count
 from th_jax.models.spectral import fold_spectral_norm
 from th_jax.provenance.record import sidecar_path, sidecar_text
+from th_jax.storage.files import check_place
 from th_jax.types import NetworkState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -46,7 +47,7 @@ def avatar_program(loaded: LoadedAvatar, *, takes: Takes = "points") -> Program:
         ValueError: if `takes` is neither "points" nor "images".
     """
     if takes not in ("points", "images"):
-        raise ValueError(f'an exported avatar takes "points" or "images", but {takes!r} was asked for')
+        raise ValueError(f'takes must be "points" or "images", got {takes!r}')
     generate = _folded(loaded)
 
     def one(given: Float[Array, "*input"]) -> Float[Array, "H W 3"]:
@@ -86,13 +87,13 @@ def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int = 1) -> None:
         ValueError: if the batch size is below 1.
     """
     if batch < 1:
-        raise ValueError(f"a batch holds at least 1 frame, but {batch} were asked for")
+        raise ValueError(f"batch must be at least 1 frame, got {batch}")
     try:
         from jax2onnx import to_onnx as convert
     except ImportError as error:
         raise ImportError(
-            "ONNX needs the extra and a converter: pip install 'th_jax[onnx]', then "
-            "pip install --no-deps jax2onnx==0.17.1"
+            "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]', then pip install "
+            "--no-deps jax2onnx==0.17.1"
         ) from error
     # jax2onnx does not support platform-dependent branches; while tracing, each becomes its default, which works on any
     # runtime.
@@ -145,23 +146,21 @@ def export_avatar(
         The path of the artifact.
 
     Raises:
-        ValueError: if the suffix is unknown, the folder is missing, or an option is invalid (see `to_stablehlo` and
-            `to_onnx`).
+        ValueError: if the suffix is unknown or an option is invalid (see `to_stablehlo` and `to_onnx`).
         ImportError: if the extra "onnx" is needed but not installed.
         OSError: if a file cannot be written; no partial file is left behind.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
-        raise ValueError(f"an exported avatar is named {' or '.join(SUFFIXES)}, but {out} was asked for")
-    if not out.parent.is_dir() or out.is_dir():
-        raise ValueError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
+        raise ValueError(f"the file name of an exported avatar must end in {' or '.join(SUFFIXES)}, got {out}")
+    check_place(out)
     onnx = out.suffix == ".onnx"
     if onnx and takes == "points":
         raise ValueError(
             "an ONNX model takes landmark images: draw them with th_jax.draw_landmarks, or export StableHLO"
         )
     if batch is not None and not onnx:
-        raise ValueError("batch is for ONNX: a StableHLO artefact takes a batch of any size")
+        raise ValueError("batch is only for ONNX: a StableHLO artifact accepts any batch size")
     token = secrets.token_hex(8)
     partial, beside = (out.with_name(f".{token}.partial{suffix}") for suffix in (out.suffix, ".json"))
     try:

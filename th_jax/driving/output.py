@@ -99,6 +99,6 @@ def note_unmarked(log: Path, out: Path, *, avatar: str) -> None:
     Raises:
         OSError: if the log cannot be written.
     """
-    line = {"time": now(), "file": out.name, "avatar": avatar, "event": "is written without marks, for research"}
+    line = {"time": now(), "file": out.name, "avatar": avatar, "event": "was written without marks, for research"}
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

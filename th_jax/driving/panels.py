@@ -24,9 +24,9 @@ def parse_layout(text: str) -> tuple[Panel, ...]:
     """
     panels = [part.strip() for part in text.split(",")]
     if unknown := [panel for panel in panels if panel not in PANELS]:
-        raise ValueError(f"{unknown[0]!r} is no panel of a layout; there are {', '.join(PANELS)}")
+        raise ValueError(f"unknown panel {unknown[0]!r} in the layout; expected {', '.join(PANELS)}")
     if len(set(panels)) < len(panels) or "avatar" not in panels:
-        raise ValueError(f"a layout shows the avatar and nothing twice, but {text!r} came")
+        raise ValueError(f"a layout must contain the avatar and no panel twice, got {text!r}")
     return cast(tuple[Panel, ...], tuple(panels))
 
 
@@ -53,7 +53,7 @@ def driver_crops(
         MediaError: if the video cannot be read again, or its process fails.
     """
     if driving.video is None or driving.squares is None:
-        raise ValueError("a file of landmarks has no pictures: leave the driver out of the layout")
+        raise ValueError("a landmark file has no images: remove the driver from the layout")
     known = np.isfinite(driving.squares[:, 2])
     # For each frame, the last known square; before the first one, the first.
     last = np.maximum.accumulate(np.where(known, np.arange(len(known)), np.flatnonzero(known)[0]))
@@ -65,7 +65,9 @@ def driver_crops(
         for number in range(len(shown)):
             crop = next(crops, None)
             if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.shape != (size, size, 3):
-                raise MediaError(MediaFault.UNDECODABLE, f"its process gave no picture {number} of {len(shown)}")
+                raise MediaError(
+                    MediaFault.UNDECODABLE, f"its decoder process returned no image {number} of {len(shown)}"
+                )
             yield crop
 
 
@@ -85,5 +87,5 @@ def crop_video(
             while index < wanted:
                 index, frame = next(frames, (int(wanted), frame))
             if frame is None:
-                raise MediaError(MediaFault.UNDECODABLE, f"{path} shows nothing any more")
+                raise MediaError(MediaFault.UNDECODABLE, f"{path} has no frames left")
             yield crop_frame(frame, Square(*square.tolist()), size=size)

@@ -80,11 +80,11 @@ def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | 
         ValueError: if the setting is unknown, or the avatar has no landmarks.
     """
     if retargeting not in ("none", "shape"):
-        raise ValueError(f'retargeting is "none" or "shape", but {retargeting!r} came')
+        raise ValueError(f'retargeting must be "none" or "shape", got {retargeting!r}')
     if retargeting == "none":
         return None
     if loaded.landmarks is None:
-        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" needs')
+        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" requires')
     return face_shape(loaded.landmarks)
 
 

@@ -83,7 +83,7 @@ def bootstrap_difference(
         ValueError: as `bootstrap_mean`, or if the shapes differ.
     """
     if ours.shape != theirs.shape:
-        raise ValueError(f"only equal frames can be paired, but the shapes are {ours.shape} and {theirs.shape}")
+        raise ValueError(f"only scores of the same frames can be paired, got shapes {ours.shape} and {theirs.shape}")
     return bootstrap_mean(ours - theirs, groups=groups, resamples=resamples, confidence=confidence, seed=seed)
 
 
@@ -97,9 +97,9 @@ def _draws(people: int, resamples: int, seed: int) -> Float[np.ndarray, "R P"]:
 def _per_person(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum and the number of each person's known values."""
     if not len(values):
-        raise ValueError("a mean over people needs at least one person, but none came")
+        raise ValueError("a mean over people needs at least one person, got none")
     if groups is not None and len(groups) != len(values):
-        raise ValueError(f"groups must say who is in each of {len(values)} rows, but {len(groups)} came")
+        raise ValueError(f"groups must have one entry for each of {len(values)} rows, got {len(groups)}")
     known = np.isfinite(values)
     sums, counts = np.where(known, values, 0.0).sum(1), known.sum(1).astype(np.float64)
     if groups is None:
@@ -111,5 +111,5 @@ def _per_person(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarr
 def _check(resamples: int, confidence: float) -> None:
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
-            f"an interval needs at least 1 resample and a confidence in (0, 1), but {resamples} and {confidence} came"
+            f"an interval needs at least 1 resample and a confidence in (0, 1), got {resamples} and {confidence}"
         )

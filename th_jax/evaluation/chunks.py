@@ -24,7 +24,7 @@ def in_chunks(
     """
     count = len(arrays[0])
     if count < 1 or chunk < 1:
-        raise ValueError(f"at least one row in chunks of at least one is needed, but {count} in chunks of {chunk} came")
+        raise ValueError(f"at least one row and a chunk size of at least one are needed, got {count} and {chunk}")
     chunk = min(chunk, count)
     done = []
     for start in range(0, count, chunk):

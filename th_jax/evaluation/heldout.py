@@ -60,7 +60,7 @@ def generate_heldout(
     """
     size = networks.image_size
     if held.source_frames.shape[-3:] != (size, size, 3):
-        raise ValueError(f"networks of {size} px cannot redraw frames of {held.source_frames.shape[-3]} px")
+        raise ValueError(f"networks of {size} px cannot reenact frames of {held.source_frames.shape[-3]} px")
     people, sources = held.source_frames.shape[:2]
     targets = held.target_frames.shape[1]
     embedded = in_chunks(
@@ -106,7 +106,7 @@ def baseline_frames(held: HeldOut, kind: str, *, seed: int = 0) -> UInt8[np.ndar
         total = np.where(known, distances, 0.0).sum(-1)
         chosen = np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.inf).argmin(-1)
     else:
-        raise ValueError(f"there is no baseline called {kind!r}; there are {', '.join(BASELINES)}")
+        raise ValueError(f"unknown baseline {kind!r}; expected one of {', '.join(BASELINES)}")
     return sources[np.arange(people)[:, None], chosen]
 
 
@@ -122,7 +122,9 @@ def sample_grid(
     """
     count, targets = frames.shape[:2]
     if people < 1 or not 0 <= target < targets:
-        raise ValueError(f"a grid needs people and one of {targets} targets, but {people} and target {target} came")
+        raise ValueError(
+            f"a grid needs at least one person and a target below {targets}, got {people} and target {target}"
+        )
     shown = range(min(people, count))
     drawn = landmark_pictures(np.asarray(held.target_landmarks)[list(shown), target], size=frames.shape[2])
     sources, real = np.asarray(held.source_frames), np.asarray(held.target_frames)

@@ -52,12 +52,12 @@ def choose_frames(
         ValueError: if the split has no or too few videos, a number is below 1, or a video has too few frames.
     """
     if min(sources, targets) < 1 or (people is not None and people < 1):
-        raise ValueError(f"people, sources and targets must be 1 or more, but {people}, {sources} and {targets} came")
+        raise ValueError(f"people, sources and targets must be 1 or more, got {people}, {sources} and {targets}")
     if len(records) == 0:
-        raise ValueError(f"{records!r} is empty: there is nobody to evaluate on")
+        raise ValueError(f"{records!r} is empty: there are no people to evaluate on")
     wanted = len(records) if people is None else people
     if wanted > len(records):
-        raise ValueError(f"{wanted} people were asked for, but {records!r} has {len(records)}")
+        raise ValueError(f"expected {wanted} people, but {records!r} has {len(records)}")
     return tuple(_choose(records, number, sources, targets, seed) for number in range(wanted))
 
 
@@ -88,14 +88,16 @@ def load_heldout(
         DamagedRecord: if a record is damaged; names shard and record.
     """
     if landmarks not in LANDMARKS:
-        raise ValueError(f'landmarks must be "true" or "detected", but {landmarks!r} came')
+        raise ValueError(f'landmarks must be "true" or "detected", got {landmarks!r}')
     videos = records.videos
     if landmarks == "true" and not videos.true_landmarks:
         raise ValueError(f'data set {videos.name!r} has no true landmarks; use landmarks="detected"')
     if image_size < 1:
-        raise ValueError(f"image_size must be at least 1 px, but is {image_size}")
+        raise ValueError(f"image_size must be at least 1 px, got {image_size}")
     if image_size > videos.frame_size:
-        raise ValueError(f"frames of {image_size} px were asked for, but {videos.name!r} stores {videos.frame_size} px")
+        raise ValueError(
+            f"image_size must be at most the stored {videos.frame_size} px of {videos.name!r}, got {image_size}"
+        )
     chosen = choose_frames(records, people=people, sources=sources, targets=targets, seed=seed)
     loaded = [_decode(records.read(one.record), one, image_size, landmarks) for one in chosen]
     return HeldOut(*(np.stack(parts) for parts in zip(*loaded, strict=True)))
@@ -105,7 +107,8 @@ def _choose(records: VideoRecords, number: int, sources: int, targets: int, seed
     entry = records.entry(number)
     if entry.frames < sources + targets:
         raise ValueError(
-            f"video {entry.video_id!r} has {entry.frames} frames: too few for {sources} sources and {targets} other targets"
+            f"video {entry.video_id!r} has {entry.frames} frames, too few for {sources} sources and {targets} "
+            "other targets"
         )
     target_numbers = [int((i + 0.5) * entry.frames / targets) for i in range(targets)]
     rest = np.setdiff1d(np.arange(entry.frames), target_numbers)

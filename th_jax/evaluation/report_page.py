@@ -132,7 +132,7 @@ def stacked_pictures(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.
     """
     pictures = [row.picture for section in sections for row in section.rows]
     if not pictures:
-        raise ValueError("there are no pictures to stack")
+        raise ValueError("there are no images to stack")
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, gap), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded)[:-gap]

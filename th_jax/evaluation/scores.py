@@ -77,9 +77,9 @@ def heldout_table(
         ImportError, FileNotFoundError: as `measure_faces`.
     """
     if frames.shape != held.target_frames.shape:
-        raise ValueError(f"frames must be {held.target_frames.shape} like the targets, but are {frames.shape}")
+        raise ValueError(f"frames must be {held.target_frames.shape} like the targets, got {frames.shape}")
     if frames.dtype != np.uint8:
-        raise TypeError(f"frames must be uint8 RGB, but came as {frames.dtype}")
+        raise TypeError(f"frames must be uint8 RGB, got {frames.dtype}")
     shape = frames.shape[:2]
     made, wanted = joined(frames, content=3), joined(held.target_frames, content=3)
     landmarks = joined(held.target_landmarks, content=2)

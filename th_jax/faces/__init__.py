@@ -12,7 +12,7 @@ from th_jax.faces.crop import (
     whole_frame_square,
 )
 from th_jax.faces.detect import (
-    NEEDED_IN_FILM,
+    NEEDED_IN_VIDEO,
     Box,
     Face,
     OutsideFrameError,
@@ -37,7 +37,7 @@ from th_jax.faces.pose import roll, yaw
 from th_jax.faces.track import Track, TrackedFrame, box_around, follow_face, segments, settled_landmarks, track_faces
 
 __all__ = [
-    "NEEDED_IN_FILM",
+    "NEEDED_IN_VIDEO",
     "TRAINING_PLACEMENT",
     "Box",
     "Crops",

@@ -72,10 +72,10 @@ def segment_square(landmarks: Float[np.ndarray, "S P 2"], *, height: int, width:
         ValueError: if no frame has all of its landmarks, or the context is not positive.
     """
     if not context > 0:
-        raise ValueError(f"context must be positive, but is {context}")
+        raise ValueError(f"context must be positive, got {context}")
     known = landmarks[known_points(landmarks)[:, :IBUG_POINTS].all(-1), :IBUG_POINTS].astype(np.float64)
     if not len(known):
-        raise ValueError("a segment without landmarks has no square: no face was found in it")
+        raise ValueError("cannot crop a segment without landmarks: no face was found in it")
     size, center = face_size(known), known.mean(-2)
     usual = np.abs(np.log(size / np.median(size))) <= np.log(_ODD_SIZE)
     size, center = size[usual], center[usual]
@@ -113,12 +113,12 @@ def crop_frame(frame: UInt8[np.ndarray, "H W 3"], square: Square, *, size: int) 
         ValueError: if the square lies entirely outside the frame, or the size is not positive.
     """
     if size < 1:
-        raise ValueError(f"the size of a crop must be at least 1 px, but is {size}")
+        raise ValueError(f"the size of a crop must be at least 1 px, got {size}")
     height, width = frame.shape[:2]
     right, bottom = square.left + square.side, square.top + square.side
     inside = frame[max(0, square.top) : max(0, bottom), max(0, square.left) : max(0, right)]
     if inside.size == 0:
-        raise ValueError(f"{square} lies outside of the frame of {width} x {height} px")
+        raise ValueError(f"{square} lies outside the frame of {width} x {height} px")
     borders = (max(0, -square.top), max(0, bottom - height), max(0, -square.left), max(0, right - width))
     if any(borders):
         inside = cv2.copyMakeBorder(inside, *borders, borderType=cv2.BORDER_REPLICATE)
@@ -157,5 +157,5 @@ def crop_segment(
             square = segment_square(landmarks, height=frame.shape[0], width=frame.shape[1], context=context)
         crops.append(crop_frame(frame, square, size=size))
     if square is None or len(crops) != len(landmarks):
-        raise ValueError(f"{len(landmarks)} sets of landmarks came for {len(crops)} frames")
+        raise ValueError(f"landmarks and frames must have the same length, got {len(landmarks)} and {len(crops)}")
     return Crops(np.stack(crops), to_crop(landmarks, square), square)

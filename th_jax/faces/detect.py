@@ -29,7 +29,7 @@ _EXTRA_HINT = "pip install 'th_jax[video]'"
 SEARCH_SIDE = 1280
 """Larger frames are first searched on a reduced copy: HOG finds faces from 80 px on, and takes 0.1 s per million pixels."""
 
-NEEDED_IN_FILM = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
+NEEDED_IN_VIDEO = f"at least 80 px and 1/{SEARCH_SIDE // 80} of the longer side wide"
 """Description of the minimum size of a face in a video; in photos, enlarged copies show smaller ones."""
 
 ENLARGED_SIDE = 1024
@@ -124,7 +124,7 @@ def most_prominent(faces: Sequence[Face]) -> tuple[Face, int]:
         ValueError: if there are no faces.
     """
     if not faces:
-        raise ValueError("there is no face to choose from")
+        raise ValueError("the list of faces is empty")
     best = max(faces, key=lambda face: face.score * face.box.side)
     rivals = [f for f in faces if f.score >= 0.5 * best.score and f.box.side >= 0.6 * best.box.side and f is not best]
     return best, len(rivals)
@@ -149,7 +149,7 @@ def predict_landmarks(
         shape = predictor(np.ascontiguousarray(frame), rectangle)
     if shape.num_parts != 68:
         raise ValueError(
-            f"the landmark model gives {shape.num_parts} points: a predictor of the 68 iBUG points is needed"
+            f"the landmark model predicts {shape.num_parts} points, but one for the 68 iBUG points is required"
         )
     return np.array([(point.x + 0.5, point.y + 0.5) for point in shape.parts()], np.float32)
 
@@ -168,7 +168,7 @@ def landmarks_in_box(
     left, top, part = _cut(frame, around)
     if part.size == 0 or box.side < 1:
         raise OutsideFrameError(
-            f"the box {tuple(round(float(edge), 1) for edge in box)} holds no pixel of the frame {frame.shape[:2]}"
+            f"the box {tuple(round(float(edge), 1) for edge in box)} lies outside the frame of shape {frame.shape[:2]}"
         )
     scale = max(1.0, min_side / box.side)
     enlarged = _resize(part, scale)
@@ -226,7 +226,7 @@ def _dlib() -> ModuleType:
     try:
         return importlib.import_module("dlib")
     except ImportError as error:
-        raise ImportError(f"finding faces needs dlib: {_EXTRA_HINT}") from error
+        raise ImportError(f"face detection requires dlib: {_EXTRA_HINT}") from error
 
 
 @functools.cache
@@ -239,7 +239,7 @@ def _model_path(name: str) -> Path:
     for file in files:
         if file.name == name and (path := Path(str(file.locate()))).is_file():
             return path
-    raise FileNotFoundError(f"{name} is not installed: {_EXTRA_HINT} brings the package {MODELS_PACKAGE}")
+    raise FileNotFoundError(f"{name} is not installed: {_EXTRA_HINT} installs the package {MODELS_PACKAGE}")
 
 
 def _landmark_model_path(model: str | Path | None) -> str:
@@ -248,7 +248,7 @@ def _landmark_model_path(model: str | Path | None) -> str:
         return str(_model_path(_LANDMARK_FILE))
     if not Path(named).is_file():
         raise FileNotFoundError(
-            f"the landmark model {named} does not exist: name a dlib predictor of 68 points, or unset "
+            f"the landmark model {named} does not exist: name a 68-point dlib predictor, or unset "
             f"{LANDMARK_MODEL_VARIABLE} to use the one of {MODELS_PACKAGE}"
         )
     return str(named)
@@ -265,7 +265,7 @@ def _landmark_predictor(path: str) -> Any:
     try:
         return dlib.shape_predictor(path)
     except RuntimeError as error:
-        raise ValueError(f"{path} is no dlib shape predictor: {error}") from error
+        raise ValueError(f"{path} is not a dlib shape predictor: {error}") from error
 
 
 @functools.cache

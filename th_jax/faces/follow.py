@@ -153,7 +153,7 @@ def following_squares(
     """
     known, size, center = _signals(landmarks)
     if not len(size):
-        raise ValueError("a segment without landmarks has no square: no face was found in it")
+        raise ValueError("cannot crop a segment without landmarks: no face was found in it")
     moments, limits = np.asarray(times, np.float64)[known], _limits(rest)
     side = np.exp(_path(size, np.ones_like(size), moments, limits.size_low, limits.size_high)) / limits.share
     middle = _path(center, side, moments, limits.low, limits.high)

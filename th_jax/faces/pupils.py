@@ -69,17 +69,6 @@ def find_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, 
     return np.stack([_find_pupil(frame, landmarks[eye].astype(np.float64)) for eye in EYES]).astype(np.float32)
 
 
-def find_pupils_in_crop(
-    crop: UInt8[np.ndarray, "N N 3"], landmarks: Float[np.ndarray, "68 2"]
-) -> Float32[np.ndarray, "2 2"]:
-    """Run `find_pupils` on a square crop, with landmarks and pupils in [0, 1] of it, as in records.
-
-    The source frame gives better pupils if it has more pixels.
-    """
-    side = len(crop)
-    return find_pupils(crop, landmarks * side) / np.float32(side)
-
-
 def with_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]) -> Float32[np.ndarray, "70 2"]:
     """Append the two pupils of `find_pupils` to the 68 landmarks, in pixels."""
     return np.concatenate([landmarks.astype(np.float32), find_pupils(frame, landmarks)])

@@ -121,8 +121,8 @@ def follow_face(
     """
     if detect_every < 1 or min(max_gap, max_flash) < 0:
         raise ValueError(
-            "detect_every must be at least 1, max_gap and max_flash at least 0, "
-            f"but are {detect_every}, {max_gap} and {max_flash}"
+            f"detect_every must be at least 1, max_gap and max_flash at least 0, got {detect_every}, {max_gap} and "
+            f"{max_flash}"
         )
     return _Follower(detect_every, max_gap, max_flash, model).follow(frames)
 

@@ -13,7 +13,7 @@ from jaxtyping import Int16
 
 from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, Source, best_stream, open_container
 from th_jax.media.isolation import ProcessLimits, naming, run_limited, stream_limited
-from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file
+from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file, no_memory
 from th_jax.optional import pyav
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -63,7 +63,7 @@ def open_sound(path: str | Path) -> Sound:
             case (int(rate), int(channels)) if rate in RATES and channels in (1, 2):
                 failing.pop_all()
                 return Sound(rate, channels, _checked(items, checked, channels))
-        raise MediaError(MediaFault.UNDECODABLE, "its process told of no sound")
+        raise MediaError(MediaFault.UNDECODABLE, "its decoder process reported no audio")
 
 
 def missing_sound(path: str | Path, *, seconds: float | None = None) -> str | None:
@@ -82,11 +82,11 @@ def missing_sound(path: str | Path, *, seconds: float | None = None) -> str | No
     """
     checked = check_file(path, DEFAULT_LIMITS)
     with naming(checked):
-        reason = run_limited(look_for_sound, str(checked), seconds=seconds, within=SOUND_LIMITS)
+        reason = run_limited(find_missing_sound, str(checked), seconds=seconds, within=SOUND_LIMITS)
     return str(reason) if reason else None
 
 
-def look_for_sound(path: str, *, seconds: float | None) -> str:
+def find_missing_sound(path: str, *, seconds: float | None) -> str:
     """Return the result of `missing_sound`, with "" for None; runs in a sandbox.
 
     Raises:
@@ -99,7 +99,7 @@ def look_for_sound(path: str, *, seconds: float | None) -> str:
         if track is None:
             return "is missing"
         if (coding := _coding(track)) not in AUDIO_DECODERS:
-            return f"is coded as {coding}, which is not decoded here"
+            return f"uses the unsupported codec {coding}"
     decoded: Iterator[Any] = decode_sound(path)
     try:
         rate, _ = next(decoded)
@@ -114,11 +114,11 @@ def look_for_sound(path: str, *, seconds: float | None) -> str:
         left -= block.shape[1]
         if left <= 0:
             break
-    return "is silent throughout"
+    return "is entirely silent"
 
 
 def _coding(track: Any) -> str:
-    return "an unknown codec" if track.codec_context is None else str(track.codec_context.name)
+    return "(unknown)" if track.codec_context is None else str(track.codec_context.name)
 
 
 def _checked(
@@ -128,7 +128,7 @@ def _checked(
         for block in items:
             kind = (block.dtype, block.ndim, len(block)) if isinstance(block, np.ndarray) and block.size else None
             if kind != (np.int16, 2, channels):
-                raise MediaError(MediaFault.UNDECODABLE, "its process gave something else than sound")
+                raise MediaError(MediaFault.UNDECODABLE, "its decoder process returned something other than audio")
             yield block
 
 
@@ -146,7 +146,7 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
         frames = _frames(path, *open_container(Path(path), DEFAULT_LIMITS, resources))
         first = next(frames, None)
         if first is None:
-            raise MediaError(MediaFault.UNDECODABLE, f"{path} holds sound that cannot be decoded: leave it out")
+            raise MediaError(MediaFault.UNDECODABLE, f"{path} has audio that cannot be decoded: omit audio_from")
         rate = first[1].sample_rate if first[1].sample_rate in RATES else _OTHER_RATE
         channels = 1 if first[1].layout.nb_channels == 1 else 2
         yield rate, channels
@@ -170,10 +170,10 @@ def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fractio
     """Yield all decodable frames of the best audio track, with seconds from the first video frame if known."""
     stream = best_stream(container, "audio")
     if stream is None:
-        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds no sound to keep: leave audio_from out")
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} has no audio track: omit audio_from")
     if (coding := _coding(stream)) not in AUDIO_DECODERS:
-        allowed = "which is not among the decoders that are allowed here: leave it out"
-        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds sound that is coded as {coding}, {allowed}")
+        allowed = "which is not supported: omit audio_from"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} has an audio track with the codec {coding}, {allowed}")
     clock = best_stream(container, "video") or stream
     origin = Fraction((clock.start_time or 0) * (clock.time_base or 0))
     with _damage_left_out(path):
@@ -188,7 +188,7 @@ def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fractio
                 # Later times cannot be right, and the silence up to them would be endless.
                 yield (time if time is None or abs(time) <= DEFAULT_LIMITS.seconds else None), frame
     if source.out_of_memory:  # PyAV mistook it for the end of the file or damage
-        raise _no_memory(path)
+        raise no_memory(path)
 
 
 @contextlib.contextmanager
@@ -197,13 +197,9 @@ def _damage_left_out(path: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:  # not damage: skipping this packet would be wrong
-        raise _no_memory(path) from error
+        raise no_memory(path) from error
     except damage:
         pass
-
-
-def _no_memory(path: str) -> MediaError:
-    return MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is")
 
 
 class _Resampler:

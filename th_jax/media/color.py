@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
 from th_jax.media.containers import Decoded
-from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
+from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
 
 
@@ -176,10 +176,10 @@ def _through(path: Path, graph: FilterGraph, frame: Any, waiting: deque[float]) 
     except (av.error.BlockingIOError, av.error.EOFError):
         pass
     except MemoryError as error:
-        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+        raise no_memory(path) from error
     except av.error.FFmpegError as error:
         raise MediaError(
-            MediaFault.UNDECODABLE, f"{path} holds interlaced frames that cannot be used: {error}"
+            MediaFault.UNDECODABLE, f"{path} has interlaced frames that cannot be converted: {error}"
         ) from error
     return ready
 
@@ -226,11 +226,11 @@ def turn_of(path: Path, frame: Any) -> Turn:
         (abs(b) <= small and abs(c) <= small < min(abs(a), abs(d)))
         or (abs(a) <= small and abs(d) <= small < min(abs(b), abs(c)))
     ):
-        degrees = f"about {math.degrees(math.atan2(b, a)):.0f} degrees" if a * d != b * c else "no picture at all"
+        degrees = f"about {math.degrees(math.atan2(b, a)):.0f} degrees" if a * d != b * c else "a singular matrix"
         raise MediaError(
             MediaFault.UNSUPPORTED,
-            f"{path} declares that its frames are shown turned or sheared ({degrees} clockwise): quarter turns and mirrors "
-            f"are possible, so turn it with a video editor, which writes it anew",
+            f"{path} declares rotated or sheared frames ({degrees} clockwise), but only quarter turns and "
+            "mirroring are supported: rotate it with a video editor and save it again",
         )
     mirrored = a * d - b * c < 0
     if mirrored:
@@ -256,8 +256,7 @@ def square_size(path: Path, size: tuple[int, int], aspect: Fraction | None, limi
     if not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
         raise MediaError(
             MediaFault.UNSUPPORTED,
-            f"{path} declares pixels {float(aspect):g} times as wide as high, which no film means: write it anew with "
-            f"square pixels",
+            f"{path} declares an implausible pixel aspect ratio of {float(aspect):g}: save it again with square pixels",
         )
     width, height = size
     size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
@@ -291,12 +290,12 @@ class Colors:
                 return _over_white(frame.to_ndarray(format=form))
             return _over_white(frame.to_ndarray(format=form, width=size[0], height=size[1], interpolation="BICUBIC"))
         except MemoryError as error:
-            raise MediaError(MediaFault.OVER_LIMITS, f"{self._path} needs more memory than there is") from error
+            raise no_memory(self._path) from error
         except (pyav().error.FFmpegError, OSError, ValueError) as error:
             kind = f"matrix {frame.colorspace}, transfer {frame.color_trc}, primaries {frame.color_primaries} of H.273"
             raise MediaError(
                 MediaFault.UNSUPPORTED,
-                f"{self._path} declares colors that cannot be converted ({kind}): write it anew in BT.709",
+                f"{self._path} declares colors that cannot be converted ({kind}): save it again in BT.709",
             ) from error
 
     def _converted(self, frame: Any, size: tuple[int, int], form: str) -> Any:

@@ -12,10 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels
+from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
 
-_MOST_BOXES = 4096
+_MAX_BOXES = 4096
 """Maximum number of child boxes read in a box. Real videos have a few dozen."""
 
 _ENTRY = 78
@@ -96,7 +96,7 @@ def _boxes(file: BinaryIO, spans: list[tuple[int, int]], *kinds: bytes) -> list[
 
 def _inside(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
     """Yield the boxes between two file positions: their types, and the byte ranges of their contents."""
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
         file.seek(start)
@@ -189,16 +189,17 @@ def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[An
     try:
         # PyAV gets an open file, never a name, so that no name can select a network protocol.
         file = resources.enter_context(Source(path.open("rb", buffering=0)))
-        container = av.open(file, "r", options=options, io_open=_refuse_other_files, **lenient)
+        container = av.open(file, "r", options=options, io_open=_reject_other_files, **lenient)
         return resources.enter_context(container), file
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except (OSError, ValueError, MemoryError, av.error.FFmpegError) as error:
         if isinstance(error, MemoryError) or (file is not None and file.out_of_memory):
-            raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+            raise no_memory(path) from error
         raise MediaError(
             MediaFault.UNDECODABLE,
-            f"{path} is no video that can be read, or it is cut off (MP4, MOV, MKV, WebM, AVI, GIF, MPEG, OGV or FLV)",
+            f"{path} is not a readable video, or it is truncated (supported: MP4, MOV, MKV, WebM, AVI, GIF, MPEG, "
+            "OGV and FLV)",
         ) from error
 
 
@@ -226,18 +227,18 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
     """
     stream = best_stream(container, "video")
     if stream is None:
-        content = "only sound" if container.streams.audio else "no video stream"
-        raise MediaError(MediaFault.UNSUPPORTED, f"{path} holds {content}")
+        content = "only audio" if container.streams.audio else "no video track"
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} contains {content}")
     context = stream.codec_context
     if context is None or context.name not in VIDEO_DECODERS:
-        coding = "an unknown codec" if context is None else context.name
+        coding = "(unknown)" if context is None else context.name
         raise MediaError(
             MediaFault.UNSUPPORTED,
-            f"{path} is coded as {coding}, which is not among the decoders that are allowed here",
+            f"{path} uses the codec {coding}, which is not supported",
         )
     if not (context.width and context.height):  # FFmpeg drops a size that it rejects
         raise MediaError(
-            MediaFault.UNDECODABLE, f"{path} declares no size, or one over the limit of {limits.pixels} pixels"
+            MediaFault.UNDECODABLE, f"{path} declares no frame size, or one over the limit of {limits.pixels} pixels"
         )
     check_pixels(path, context.width, context.height, limits)
     return stream
@@ -253,9 +254,9 @@ def video_decoder(stream: Any) -> Any:
     return knowing
 
 
-def _refuse_other_files(url: str, *_: Any) -> None:
+def _reject_other_files(url: str, *_: Any) -> None:
     """Reject any file that FFmpeg would open because a container refers to it."""
-    raise PermissionError(f"the video refers to another file, which is never opened: {url}")
+    raise PermissionError(f"the video refers to another file, which is not allowed: {url}")
 
 
 Decoded = tuple[float, Any]
@@ -285,7 +286,7 @@ class IntactFrames:
         self._awaited.discard(packet)
         return 1 + self._damage(packet)
 
-    def came(self, packet: int, decoded: Decoded, *, key: bool = False) -> int:
+    def received(self, packet: int, decoded: Decoded, *, key: bool = False) -> int:
         """Record a packet's frame from the decoder; returns the number of frames dropped because of it.
 
         `key` marks a frame that depends on no other, for decoders that do not flag it in the frame.

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from th_jax.media.limits import MediaError, MediaFault
+from th_jax.text import escape_control_chars
 
 
 class ProcessLimits(NamedTuple):
@@ -56,7 +57,7 @@ _MIB = 2**20
 def confined(limits: ProcessLimits) -> Iterator[None]:
     """Context manager that applies limits to this process; when time is up, the system kills it, without core dumps.
 
-    Use it in the main thread of a process that may die; `meaning_of_exit` interprets its exit code. Running out of
+    Use it in the main thread of a process that may die; `exit_error` interprets its exit code. Running out of
     memory is an error, which some decoders mistake for damage of the file. The previous limits are restored afterwards.
     Requires POSIX; macOS does not limit memory.
 
@@ -110,22 +111,22 @@ def check_process_limits(limits: ProcessLimits) -> None:
     """
     for name, value in zip(limits._fields, limits, strict=True):
         if not value > 0:
-            raise ValueError(f"the limit {name} of a process must be positive, but is {value}")
+            raise ValueError(f"the process limit {name} must be positive, got {value}")
 
 
-def meaning_of_exit(exit_code: int | None, limits: ProcessLimits) -> MediaError:
+def exit_error(exit_code: int | None, limits: ProcessLimits) -> MediaError:
     """Convert the exit code of a process that ended within `confined` to an error; negative codes are signals."""
     if exit_code == -signal.SIGXCPU:
-        return MediaError(
-            MediaFault.OVER_LIMITS, f"it needs more than {limits.cpu_seconds:g} s of computing, the limit"
-        )
+        return MediaError(MediaFault.OVER_LIMITS, f"it needs more than {limits.cpu_seconds:g} s of CPU time, the limit")
     if exit_code == -signal.SIGALRM:
         return MediaError(MediaFault.OVER_LIMITS, f"it takes longer than {limits.seconds:g} s, the limit")
     if exit_code == -signal.SIGKILL:
-        return MediaError(MediaFault.OVER_LIMITS, "its process was killed, most likely for want of memory")
+        return MediaError(MediaFault.OVER_LIMITS, "its process was killed, probably because memory ran out")
     if exit_code is not None and -exit_code in _CRASHES:
-        return MediaError(MediaFault.UNDECODABLE, f"reading it crashed ({signal.Signals(-exit_code).name})")
-    return MediaError(MediaFault.UNDECODABLE, f"the process that read it ended ({exit_code})")
+        return MediaError(
+            MediaFault.UNDECODABLE, f"the process that read it crashed ({signal.Signals(-exit_code).name})"
+        )
+    return MediaError(MediaFault.UNDECODABLE, f"the process that read it exited with code {exit_code}")
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -192,14 +193,14 @@ def receive_plain(pipe: Connection, *, most: int) -> Any:
     try:
         value = _restored(json.loads(header), arrays, [most])
     except RecursionError as error:
-        raise ValueError("a message came that is nested too deeply") from error
+        raise ValueError("a message is nested too deeply") from error
     for array in arrays:
         if array.size:
             # The message is bounded: receiving into the array would first read everything that is sent.
             with _other_end():
                 content = np.frombuffer(pipe.recv_bytes(array.nbytes), np.uint8)
             if content.size != array.nbytes:
-                raise ValueError("an array came with fewer bytes than its shape needs")
+                raise ValueError("an array has fewer bytes than its shape requires")
             array.reshape(-1).view(np.uint8)[:] = content
     return value
 
@@ -214,7 +215,7 @@ def _other_end() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EOFError(f"the other end of the pipe is gone ({error})") from error
+        raise EOFError(f"the other end of the pipe was closed ({error})") from error
 
 
 def failure_of(error: Exception) -> tuple[str, str]:
@@ -250,7 +251,7 @@ def _described(value: Any, arrays: list[np.ndarray]) -> Any:
         return {kind: [_described(item, arrays) for item in value]}
     if isinstance(value, dict) and all(isinstance(name, str) for name in value):
         return {"dict": {str(name): _described(item, arrays) for name, item in value.items()}}
-    raise TypeError(f"numbers, text and arrays can be sent, and lists, tuples and dicts of them, but not {type(value)}")
+    raise TypeError(f"only numbers, text, arrays, and lists, tuples and dicts of these can be sent, got {type(value)}")
 
 
 def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
@@ -260,11 +261,11 @@ def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
             return described
         case {"array": [str(code), list(shape)]} if all(type(length) is int and length >= 0 for length in shape):
             if not _CODE.fullmatch(code):
-                raise ValueError(f"an array of {code!r} came")
+                raise ValueError(f"an array has the invalid type {code!r}")
             dtype = np.dtype(code)
             left[0] -= math.prod(shape) * dtype.itemsize
             if left[0] < 0:
-                raise ValueError("arrays came that are larger than their limit")
+                raise ValueError("arrays exceed their size limit")
             arrays.append(np.empty(shape, dtype))
             return arrays[-1]
         case {"path": str(path)}:
@@ -275,13 +276,13 @@ def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
             return tuple(_restored(item, arrays, left) for item in items)
         case {"dict": dict(items)}:
             return {name: _restored(item, arrays, left) for name, item in items.items()}
-    raise ValueError(f"a message came that holds {type(described)}")
+    raise ValueError(f"a message contains {type(described)}")
 
 
 _GRACE = 5.0
 """Seconds after which a process that should have exited is killed."""
 
-MOST_OF_AN_ITEM = 2**28
+MAX_ITEM_BYTES = 2**28
 """Default maximum size of a stream's item, in bytes: a frame of 80 million pixels."""
 
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -357,12 +358,14 @@ class Sandbox:
                 case ("failed", (str(kind), str(message))):
                     error = error_of(kind, message)
                 case _:
-                    raise ValueError("a message came that is no answer")
+                    raise ValueError("a message is not a valid answer")
         except EOFError:
-            raise meaning_of_exit(self._end(wait=_GRACE), within) from None
+            raise exit_error(self._end(wait=_GRACE), within) from None
         except ValueError as nonsense:
             self._end()
-            raise MediaError(MediaFault.UNDECODABLE, f"the process that read it went astray: {nonsense}") from nonsense
+            raise MediaError(
+                MediaFault.UNDECODABLE, f"the process that read it sent an invalid answer: {nonsense}"
+            ) from nonsense
         except BaseException:  # an interrupt leaves the process in an unknown state
             self._end()
             raise
@@ -379,7 +382,9 @@ class Sandbox:
                 receive_plain(self._child.pipe, most=0)
             except EOFError as error:
                 code = self._end(wait=_GRACE)
-                raise RuntimeError(f"no sandbox could be started (exit code {code}): its error is above") from error
+                raise RuntimeError(
+                    f"the sandbox process did not start (exit code {code}): see its error above"
+                ) from error
         return self._child
 
     def _end(self, *, wait: float = 0.0) -> int | None:
@@ -411,7 +416,7 @@ def stream_limited(
     function: Callable[..., Iterator[Any]],
     *arguments: Any,
     within: ProcessLimits = DEFAULT_PROCESS_LIMITS,
-    most: int = MOST_OF_AN_ITEM,
+    most: int = MAX_ITEM_BYTES,
     **options: Any,
 ) -> Generator[Any, None, None]:
     """Run a function that returns an iterator in an isolated process, and yield its items as they are produced.
@@ -449,11 +454,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except MediaError as error:
-        if os.fspath(path) in str(error):
+        if escape_control_chars(os.fspath(path)) in str(error):
             raise
-        raise MediaError(error.fault, f"{os.fspath(path)} cannot be used: {error}") from error
+        raise MediaError(error.fault, f"cannot read {os.fspath(path)}: {error}") from error
     except RuntimeError as error:
-        raise MediaError(MediaFault.UNDECODABLE, f"{os.fspath(path)} cannot be used: {error}") from error
+        raise MediaError(MediaFault.UNDECODABLE, f"cannot read {os.fspath(path)}: {error}") from error
 
 
 @functools.cache
@@ -474,7 +479,9 @@ def call_of(
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__" or "<" in name:
-        raise ValueError(f"a sandbox imports its function by name, but {function!r} stands in no module's top level")
+        raise ValueError(
+            f"a sandbox imports its function by name, but {function!r} is not at the top level of a module"
+        )
     return Call(module, name, arguments, options, within, streamed=False)
 
 

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from th_jax.text import escape_control_chars
 
 
 class MediaFault(enum.StrEnum):
@@ -23,11 +23,6 @@ class MediaFault(enum.StrEnum):
     OVER_LIMITS = "over_limits"
 
 
-def spelt_out(message: str) -> str:
-    """Escape a message's control characters, which a terminal would obey: file names may come from untrusted sources."""
-    return _CONTROL.sub(lambda character: ascii(character[0])[1:-1], message)
-
-
 class MediaError(ValueError):
     """A file is not a usable image or video; the message is one sentence for the person who named the file."""
 
@@ -35,12 +30,17 @@ class MediaError(ValueError):
 
     def __init__(self, fault: MediaFault, message: str) -> None:
         """Create the error; both values are exception arguments, so that it can be sent between processes."""
-        super().__init__(fault, spelt_out(message))
+        super().__init__(fault, escape_control_chars(message))
         self.fault = fault
 
     def __str__(self) -> str:
         """Return only the message."""
         return str(self.args[1])
+
+
+def no_memory(path: str | Path) -> MediaError:
+    """Create the error for a file that cannot be decoded in the available memory."""
+    return MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than is available")
 
 
 class Limits(NamedTuple):
@@ -67,7 +67,7 @@ def check_file(path: str | Path, limits: Limits) -> Path:
     """
     if _PROTOCOL.match(str(path)):
         raise MediaError(
-            MediaFault.UNSUPPORTED, f"{path} looks like a URL: only local files are read, download it first"
+            MediaFault.UNSUPPORTED, f"{path} looks like a URL, but only local files are supported: download it first"
         )
     path = Path(path)
     try:
@@ -94,7 +94,7 @@ def check_pixels(path: Path, width: int, height: int, limits: Limits) -> None:
         MediaError: if it is not; the message gives both numbers.
     """
     if width <= 0 or height <= 0:
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} declares a size of {width} x {height} pixels")
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} declares an invalid size of {width} x {height} pixels")
     if width * height > limits.pixels:
         sizes = f"{width} x {height} pixels, over the limit of {limits.pixels} pixels"
         raise MediaError(MediaFault.OVER_LIMITS, f"{path} declares {sizes}")

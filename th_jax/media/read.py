@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels
+from th_jax.media.limits import DEFAULT_LIMITS, Limits, MediaError, MediaFault, check_file, check_pixels, no_memory
 from th_jax.media.video import Video
 from th_jax.optional import EXTRA_HINT, load_backend, pillow
 
@@ -64,17 +64,16 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
     except PermissionError as error:
         raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: permission denied") from error
     except image_module.DecompressionBombError as error:
-        raise MediaError(
-            MediaFault.OVER_LIMITS, f"{path} declares more pixels than Pillow decodes, over any limit"
-        ) from error
+        raise MediaError(MediaFault.OVER_LIMITS, f"{path} declares more pixels than Pillow decodes") from error
     except image_module.UnidentifiedImageError as error:
         raise MediaError(
-            MediaFault.UNDECODABLE, f"{path} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC)"
+            MediaFault.UNDECODABLE,
+            f"{path} is not a readable image (supported: PNG, JPEG, WebP, BMP, TIFF, AVIF and HEIC)",
         ) from error
     except MemoryError as error:
-        raise MediaError(MediaFault.OVER_LIMITS, f"{path} needs more memory than there is") from error
+        raise no_memory(path) from error
     except Exception as error:  # Pillow's plugins raise almost any exception for damaged files
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or cut off ({error})") from error
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or truncated ({error})") from error
 
 
 def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1) -> Video:
@@ -130,7 +129,7 @@ def _learn_heif(path: Path) -> tuple[str, ...]:
         load_backend("pi_heif", "reading HEIC").register_heif_opener(thumbnails=False)
     except ImportError as error:
         raise MediaError(
-            MediaFault.UNSUPPORTED, f"{path} is a HEIC picture, which the package pi-heif reads: {EXTRA_HINT}"
+            MediaFault.UNSUPPORTED, f"{path} is a HEIC image, which requires the package pi-heif: {EXTRA_HINT}"
         ) from error
     return ("HEIF",)
 
@@ -177,7 +176,7 @@ def _srgb(image: Any, profile: bytes | None) -> Any:
     """Convert the colors to sRGB; unchanged if the profile is missing, broken, or for another color model."""
     if not profile:
         return image.convert("RGB")
-    cms = load_backend("PIL.ImageCms", "reading pictures")
+    cms = load_backend("PIL.ImageCms", "reading images")
     try:
         declared = cms.ImageCmsProfile(io.BytesIO(profile))
         gray = declared.profile.xcolor_space.strip() == "GRAY"
@@ -195,11 +194,12 @@ def _srgb(image: Any, profile: bytes | None) -> Any:
 def _high_byte(path: Path, grey: np.ndarray) -> np.ndarray:
     """Reduce 16-bit gray, which Pillow would clip at 255, to 8 bits."""
     if int(grey.min()) < 0 or int(grey.max()) > 0xFFFF:
-        raise _of_unknown_white(path, "integers outside of 16 bits")
+        raise _of_unknown_white(path, "integers outside the 16-bit range")
     return (grey.astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def _of_unknown_white(path: Path, values: str) -> MediaError:
     return MediaError(
-        MediaFault.UNSUPPORTED, f"{path} holds {values}, whose white is unknown: save it with 8 or 16 bits"
+        MediaFault.UNSUPPORTED,
+        f"{path} has {values}, whose white level is unknown: save it with 8 or 16 bits per channel",
     )

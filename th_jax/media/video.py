@@ -20,7 +20,7 @@ from th_jax.media.containers import (
     video_decoder,
     video_stream,
 )
-from th_jax.media.limits import Limits, MediaError, MediaFault
+from th_jax.media.limits import Limits, MediaError, MediaFault, no_memory
 from th_jax.optional import load_backend, pyav
 
 _SEEK_AHEAD = 1.0
@@ -88,7 +88,7 @@ class Video:
         for count, (time, frame) in enumerate(self._decode()):
             if count >= self._limits.frames:
                 raise MediaError(
-                    MediaFault.OVER_LIMITS, f"{self.path} holds more than {self._limits.frames} frames, the limit"
+                    MediaFault.OVER_LIMITS, f"{self.path} has more than {self._limits.frames} frames, the limit"
                 )
             yield time, self._upright(frame)
 
@@ -108,7 +108,7 @@ class Video:
         previous = -np.inf
         for wanted in times:
             if not wanted >= previous:
-                raise ValueError(f"times must ascend, but {wanted} follows {previous}")
+                raise ValueError(f"times must be ascending, but {wanted} follows {previous}")
             previous = wanted
             if coming is not None and self._keyframe_between(coming[0], wanted):
                 shown, decoded = self._jump(wanted)
@@ -174,7 +174,7 @@ class Video:
             try:
                 frames = self._decoder.decode(packet)
             except MemoryError as error:  # not damage: skipping this packet would be wrong
-                raise self._no_memory() from error
+                raise no_memory(self.path) from error
             except self._error:
                 self.damaged_frames += intact.failed(number)
                 continue
@@ -184,7 +184,7 @@ class Video:
                     seconds = f"{self._limits.seconds:.0f} s"
                     raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} lasts longer than {seconds}, the limit")
                 source, key = frame.opaque or (number, False)
-                self.damaged_frames += intact.came(source, (float(time), frame), key=key)
+                self.damaged_frames += intact.received(source, (float(time), frame), key=key)
             yield from intact.ready()
         yield from intact.rest()
 
@@ -193,13 +193,13 @@ class Video:
         try:
             yield from self._container.demux(self._stream)
         except MemoryError as error:
-            raise self._no_memory() from error
+            raise no_memory(self.path) from error
         except (self._error, *DEMUX_ERRORS) as error:
             if self._source.out_of_memory:
-                raise self._no_memory() from error
+                raise no_memory(self.path) from error
             self.damaged_frames += 1
         if self._source.out_of_memory:
-            raise self._no_memory()
+            raise no_memory(self.path)
 
     def _jump(self, wanted: float) -> tuple[Decoded | None, Iterator[Decoded]]:
         """Seek to the last keyframe at or before a time; returns its frame, and the frames that follow it."""
@@ -241,16 +241,11 @@ class Video:
                 picture = picture[top : top + height, left : left + width]
             return self._turn.of(picture)
         except MemoryError as error:
-            raise self._no_memory() from error
+            raise no_memory(self.path) from error
 
     def _pixel_aspect(self) -> Fraction | None:
         declared = self._stream.sample_aspect_ratio  # None, a Fraction, or from PyAV 19 on 0/1 and PyAV's own numbers
         return Fraction(declared.numerator, declared.denominator) if declared and declared.denominator else None
 
-    def _no_memory(self) -> MediaError:
-        return MediaError(MediaFault.OVER_LIMITS, f"{self.path} needs more memory than there is")
-
     def _no_frame(self) -> MediaError:
-        return MediaError(
-            MediaFault.UNDECODABLE, f"{self.path} holds no frame that can be decoded: it is damaged or cut off"
-        )
+        return MediaError(MediaFault.UNDECODABLE, f"{self.path} has no decodable frame: it is damaged or truncated")

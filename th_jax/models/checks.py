@@ -24,18 +24,18 @@ def check_picture(name: str, picture: Array, *, size: int) -> None:
     """
     shape = tuple(picture.shape)
     if len(shape) != 4 or shape[1:] != (size, size, 3):
-        raise ValueError(f"{name} must be [B, {size}, {size}, 3] for networks of {size} px, but has the shape {shape}")
+        raise ValueError(f"{name} must be [B, {size}, {size}, 3] for networks of {size} px, got {shape}")
     if not jnp.issubdtype(picture.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be floating point in [-1, 1], but came as {picture.dtype}; "
-            "th_jax.images.to_network_range converts uint8 frames"
+            f"{name} must be floating point in [-1, 1], got {picture.dtype}; th_jax.images.to_network_range "
+            "converts uint8 frames"
         )
     if isinstance(picture, jax.core.Tracer) or picture.size == 0:
         return
     values = np.asarray(picture)  # on the host, because a concrete array may be passed within a caller's trace
     low, high = float(values.min()), float(values.max())
     if not (low >= -1.0 - _SLACK and high <= 1.0 + _SLACK):  # written so that NaN fails, too
-        raise ValueError(f"{name} must lie in [-1, 1], but reaches from {low:g} to {high:g}")
+        raise ValueError(f"{name} must be in [-1, 1], but ranges from {low:g} to {high:g}")
 
 
 def check_vector(name: str, vector: Array, *, width: int) -> None:
@@ -46,50 +46,50 @@ def check_vector(name: str, vector: Array, *, width: int) -> None:
     """
     shape = tuple(vector.shape)
     if len(shape) != 2 or shape[1] != width:
-        raise ValueError(f"{name} must be [B, {width}] for these networks, but has the shape {shape}")
+        raise ValueError(f"{name} must be [B, {width}] for these networks, got {shape}")
 
 
-def check_same_tree(what: str, wanted: Mapping[str, object], came: Mapping[str, object]) -> None:
+def check_same_tree(what: str, wanted: Mapping[str, object], found: Mapping[str, object]) -> None:
     """Check that parameters have the names and shapes of the network they are used with.
 
     Args:
         what: name of the network, for the error message.
         wanted: parameters or shapes of the network.
-        came: parameters to check.
+        found: parameters to check.
 
     Raises:
         ValueError: naming the first parameters that are missing, unknown or of a wrong shape.
     """
-    wanted_shapes, came_shapes = _flat_shapes(wanted), _flat_shapes(came)
-    if wanted_shapes == came_shapes:
+    wanted_shapes, found_shapes = _flat_shapes(wanted), _flat_shapes(found)
+    if wanted_shapes == found_shapes:
         return
-    missing = sorted(set(wanted_shapes) - set(came_shapes))
-    unknown = sorted(set(came_shapes) - set(wanted_shapes))
-    changed = sorted(k for k in set(wanted_shapes) & set(came_shapes) if wanted_shapes[k] != came_shapes[k])
+    missing = sorted(set(wanted_shapes) - set(found_shapes))
+    unknown = sorted(set(found_shapes) - set(wanted_shapes))
+    changed = sorted(k for k in set(wanted_shapes) & set(found_shapes) if wanted_shapes[k] != found_shapes[k])
     parts = [f"{label} {_first(names)}" for label, names in (("missing", missing), ("unknown", unknown)) if names]
     if changed:
         name = changed[0]
-        parts.append(f"{name} is {came_shapes[name]} instead of {wanted_shapes[name]}")
+        parts.append(f"{name} is {found_shapes[name]} instead of {wanted_shapes[name]}")
     raise ValueError(f"these are not the weights of {what}: {'; '.join(parts)}")
 
 
-def check_setting_names(what: str, known: Iterable[str], came: Iterable[str]) -> None:
+def check_setting_names(what: str, known: Iterable[str], found: Iterable[str]) -> None:
     """Check that every key of a config section is a known setting.
 
     Args:
         what: name of the section, for the error message.
         known: names of all settings.
-        came: keys of the section.
+        found: keys of the section.
 
     Raises:
         ValueError: naming the first unknown key, the nearest known one and all known ones.
     """
     known = list(known)
-    for key in came:
+    for key in found:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{key!r} is no setting of {what}{hint} (known: {', '.join(known)})")
+            raise ValueError(f"{key!r} is not a setting of {what}{hint} (known: {', '.join(known)})")
 
 
 def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:

@@ -41,9 +41,9 @@ def grow(smaller: Networks, weights: MetaWeights, larger: Networks, key: PRNGKey
     for name in ("base_width", "pool", "pool_order", "projection_spectral_norm", "spectral_norm"):
         old, new = getattr(smaller, name), getattr(larger, name)
         if old != new:
-            raise ValueError(f"weights grow only to networks of the same {name}: it is {old!r} here and {new!r} there")
+            raise ValueError(f"weights can only grow to networks with the same {name}, got {old!r} and {new!r}")
     if larger.image_size < smaller.image_size:
-        raise ValueError(f"weights of {smaller.image_size} px do not shrink to {larger.image_size} px")
+        raise ValueError(f"weights for {smaller.image_size} px cannot be reduced to {larger.image_size} px")
     shapes, old_leaves = leaves_by_name(larger.shapes()), leaves_by_name(weights)
     fresh_layers = {
         _layer(name) for name, new in shapes.items() if name not in old_leaves or old_leaves[name].shape != new.shape

@@ -71,13 +71,13 @@ class Networks:
             plan(image_size=self.embedder_size, base_width=self.base_width)
             if self.embedder_size > self.image_size:
                 raise ValueError(
-                    f"embedder_size must be at most image_size, which is {self.image_size}, but is {self.embedder_size}"
+                    f"embedder_size must be at most image_size ({self.image_size}), got {self.embedder_size}"
                 )
         if not 0 < self.landmark_width <= 256:
-            raise ValueError(f"landmark_width must be above 0 and at most 256, but is {self.landmark_width}")
+            raise ValueError(f"landmark_width must be above 0 and at most 256, got {self.landmark_width}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Networks":

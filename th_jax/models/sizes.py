@@ -52,9 +52,9 @@ def plan(*, image_size: int, base_width: int) -> Plan:
         ValueError: if the image size is not in `IMAGE_SIZES`, or attention cannot divide the width.
     """
     if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size must be one of {', '.join(map(str, IMAGE_SIZES))}, but is {image_size}")
+        raise ValueError(f"image_size must be one of {', '.join(map(str, IMAGE_SIZES))}, got {image_size}")
     if base_width < MIN_BASE_WIDTH or base_width % MIN_BASE_WIDTH:
-        raise ValueError(f"base_width must be a positive multiple of {MIN_BASE_WIDTH}, but is {base_width}")
+        raise ValueError(f"base_width must be a positive multiple of {MIN_BASE_WIDTH}, got {base_width}")
     encoder_blocks = image_size.bit_length() - 3  # 256 → 6: each halves the resolution, down to 4x4
     generator_blocks = {256: 4, 128: 3, 64: 3, 32: 2, 16: 2}[image_size]
     down = _levels(generator_blocks, base_width)

@@ -62,14 +62,14 @@ def power_iterate(params: Params, spectral_stats: Params, *, iterations: int = 1
     """
     if _is_layer(spectral_stats):
         if "kernel" not in params:
-            raise ValueError(f"spectral stats belong to a layer with a kernel, but the layer holds {sorted(params)}")
+            raise ValueError(f"spectral stats require a layer with a kernel, but the layer has {sorted(params)}")
         kernel = params["kernel"]
         matrix = jax.lax.stop_gradient(kernel).reshape(-1, kernel.shape[-1])
         iterate = _iterate_once if iterations == 1 else functools.partial(_iterate_often, iterations=iterations)
         u, v = iterate(matrix, spectral_stats["u"], spectral_stats["v"])
         return {"u": u, "v": v}
     if missing := sorted(set(spectral_stats) - set(params)):
-        raise ValueError(f"spectral stats and parameters are of different networks: no parameters for {missing}")
+        raise ValueError(f"spectral stats and parameters belong to different networks: no parameters for {missing}")
     return {name: power_iterate(params[name], below, iterations=iterations) for name, below in spectral_stats.items()}
 
 

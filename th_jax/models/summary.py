@@ -81,7 +81,7 @@ def table_lines(networks: Networks) -> Iterator[str]:
         yield f"{layer.network:3}{layer.name:32}{shape:>18}{layer.parameters:>14,}{layer.flop / 1e9:>10.2f}"
     counts, flop = parameter_counts(networks), flop_counts(networks)
     yield ""
-    yield f"{'network':30}{'parameters':>14}{'GFLOP a frame':>16}"
+    yield f"{'network':30}{'parameters':>14}{'GFLOP/frame':>16}"
     rows = (
         ("E, embedder", counts["embedder"], flop["E"]),
         ("G with P, generator", counts["generator"] + counts["projection"], flop["G"]),

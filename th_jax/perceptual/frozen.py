@@ -57,7 +57,7 @@ def kernel_shapes(network: str) -> dict[str, tuple[int, int, int, int]]:
         WeightsError: if the network is unknown.
     """
     if network not in NETWORKS:
-        raise WeightsError(f"there is no perceptual network called {network!r}; there are {', '.join(NETWORKS)}")
+        raise WeightsError(f"unknown perceptual network {network!r}; expected one of {', '.join(NETWORKS)}")
     return face_features.layer_shapes() if network == FACE_MOBILENET else vgg.layer_shapes(network)
 
 
@@ -99,24 +99,24 @@ def load_weights(path: Path, *, network: str) -> dict[str, dict[str, Array]]:
     path = Path(path)
     shapes = kernel_shapes(network)
     if not path.is_file():
-        raise WeightsError(f"no weights of {network} at {path}; {_how_to_make(network)}")
+        raise WeightsError(f"the weights of {network} are missing at {path}; {_how_to_make(network)}")
     try:
         tensors, metadata = read_tensors(path, file_format=FORMAT)
     except OtherFormatError as error:
-        raise WeightsError(f"{path} was not made by this project's converter; {_how_to_make(network)}") from error
+        raise WeightsError(f"{path} was not written by this project's converter; {_how_to_make(network)}") from error
     except TensorFileError as error:
         raise WeightsError(f"{error}; {_how_to_make(network)}") from error
     if metadata.get("network") != network:
-        raise WeightsError(f"{path} holds the weights of {metadata.get('network')}, but {network} was asked for")
+        raise WeightsError(f"{path} contains the weights of {metadata.get('network')}, but expected {network}")
     if metadata.get("tensors_sha256") != tensors_digest(tensors):
         raise WeightsError(
-            f"the tensors in {path} do not match their checksum: the file was altered; {_how_to_make(network)}"
+            f"the tensors in {path} do not match their checksum: the file was modified; {_how_to_make(network)}"
         )
     layers: dict[str, dict[str, Array]] = {}
     for layer, shape in shapes.items():
         kernel, bias = tensors.get(f"{layer}/kernel"), tensors.get(f"{layer}/bias")
         if kernel is None or bias is None or kernel.shape != shape or bias.shape != shape[-1:]:
-            raise WeightsError(f"{path} calls itself {network}, but its layer {layer} is missing or not {list(shape)}")
+            raise WeightsError(f"{path} is labeled {network}, but its layer {layer} is missing or not {list(shape)}")
         layers[layer] = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     return layers
 
@@ -145,8 +145,8 @@ def save_weights(
     tensors = {}
     for layer, shape in kernel_shapes(network).items():
         if layer not in layers or layers[layer]["kernel"].shape != shape or layers[layer]["bias"].shape != shape[-1:]:
-            came = layers[layer]["kernel"].shape if layer in layers else "missing"
-            raise WeightsError(f"layer {layer} of {network} must have a kernel of {list(shape)}, but is {came}")
+            found = layers[layer]["kernel"].shape if layer in layers else "missing"
+            raise WeightsError(f"layer {layer} of {network} must have a kernel of shape {list(shape)}, got {found}")
         for part in ("kernel", "bias"):
             tensor = np.ascontiguousarray(layers[layer][part], dtype)
             if not np.isfinite(tensor).all():
@@ -164,7 +164,7 @@ def weights_file(network: str) -> Path:
     """
     path = _find(network, weights_folder())
     if not path.is_file():
-        raise WeightsError(f"no weights of {network} at {path}; {_how_to_make(network)}")
+        raise WeightsError(f"the weights of {network} are missing at {path}; {_how_to_make(network)}")
     return path
 
 
@@ -174,13 +174,13 @@ def _find(network: str, folder: Path | None) -> Path:
         return BUNDLED[network]
     if converted is None:
         raise WeightsError(
-            f"this user has no home folder: name the one with the weights of {network} in {FOLDER_VARIABLE}"
+            f"there is no home folder: set {FOLDER_VARIABLE} to the folder with the weights of {network}"
         )
     return converted
 
 
 def _how_to_make(network: str) -> str:
     return (
-        f"make them with `th-jax prepare convert-weights {network} FILE` from {_SOURCES[network]}, "
-        "in a checkout of this project"
+        f"create them with `th-jax prepare convert-weights {network} FILE` from {_SOURCES[network]}, in a checkout "
+        "of this project"
     )

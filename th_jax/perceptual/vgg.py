@@ -22,7 +22,6 @@ VggWeights = Mapping[str, Mapping[str, Array]]
 Pyramid = tuple[Float[Array, "B _ _ _"], ...]
 """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
 
-PYRAMID_LEVELS = 5
 CHANNELS = (64, 128, 256, 512, 512)
 
 
@@ -72,7 +71,7 @@ def vgg_table(network: str) -> VggTable:
         ValueError: if the network is not in the table.
     """
     if network not in VGG_TABLE:
-        raise ValueError(f"there is no VGG called {network!r}; the table has {', '.join(VGG_TABLE)}")
+        raise ValueError(f"unknown VGG network {network!r}; expected one of {', '.join(VGG_TABLE)}")
     return VGG_TABLE[network]
 
 
@@ -100,7 +99,7 @@ def feature_pyramid(
         raise ValueError(f"these are not the weights of {network}: {missing[0]} is missing")
     height, width = images.shape[1:3]
     if height % 16 or width % 16:
-        raise ValueError(f"pictures for {network} must have sides that divide by 16, but are {height}x{width}")
+        raise ValueError(f"images for {network} must have sides divisible by 16, got {height}x{width}")
     mean = jnp.asarray(vgg_table(network).mean_bgr, jnp.float32)
     h = (to_byte_scale(images)[..., ::-1] - mean[None, None, None, :]).astype(dtype)
     pyramid = []

@@ -63,7 +63,7 @@ def offline_context(*, trust_anchors: str | None = None) -> Any:
     try:
         return c2pa().Context.from_json(json.dumps(_SETTINGS | trust))
     except c2pa().C2paError as error:
-        raise ValueError(f"these are no certificates to trust: {error}") from error
+        raise ValueError(f"invalid trust certificates: {error}") from error
 
 
 PROVENANCE_LABEL = "org.th_jax.provenance"
@@ -168,7 +168,7 @@ def _sign(source: Any, target: Any, media_type: str, provenance: Provenance, sig
     except library.C2paError as error:
         if disk.refusal is not None:
             raise disk.refusal from error
-        raise SigningError(f"the signer {signer.name!r} cannot sign what is written: {error}") from error
+        raise SigningError(f"the signer {signer.name!r} cannot sign the output: {error}") from error
 
 
 class _Remembering:

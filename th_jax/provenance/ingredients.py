@@ -35,7 +35,7 @@ def usable_ingredients(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, .
         return tuple(ingredients)
     try:
         archives = [np.frombuffer(ingredients[number].archive or b"", np.uint8) for number in holding]
-        indices = set(run_limited(refused_archives, archives, within=SEARCH_LIMITS))
+        indices = set(run_limited(rejected_archives, archives, within=SEARCH_LIMITS))
     except (MediaError, OSError, ValueError, TypeError):
         indices = set(range(len(holding)))
     refused = {number for index, number in enumerate(holding) if index in indices}
@@ -44,7 +44,7 @@ def usable_ingredients(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, .
     )
 
 
-def refused_archives(archives: Sequence[bytes | UInt8[np.ndarray, " bytes"]]) -> list[int]:
+def rejected_archives(archives: Sequence[bytes | UInt8[np.ndarray, " bytes"]]) -> list[int]:
     """Return the indices of archives that cannot be signed, alone or together with those before them; runs in a sandbox.
 
     Raises:
@@ -133,8 +133,8 @@ def find_manifests(path: str, role: str) -> tuple[str, np.ndarray] | None:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except library.C2paError as error:
-        raise ValueError(f"the manifests of {path} cannot be read: {error}") from error
+        raise ValueError(f"cannot read the manifests of {path}: {error}") from error
     small = archive.tell() <= MAX_ARCHIVES  # larger ones are not kept
-    if small and refused_archives([archive.getvalue()]):
-        raise ValueError(f"the manifests of {path} cannot become part of another")
+    if small and rejected_archives([archive.getvalue()]):
+        raise ValueError(f"the manifests of {path} cannot be included in another manifest")
     return digest, np.frombuffer(archive.getvalue(), np.uint8)

@@ -97,7 +97,7 @@ def check_digests(*digests: Any) -> None:
     """
     for digest in digests:
         if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-            raise ValueError(f"provenance: a digest must be 64 hexadecimal digits, but is {digest!r}")
+            raise ValueError(f"provenance: a digest must be 64 hexadecimal digits, got {digest!r}")
 
 
 def check_ingredients(ingredients: Sequence[Ingredient]) -> None:
@@ -109,8 +109,8 @@ def check_ingredients(ingredients: Sequence[Ingredient]) -> None:
     size = sum(len(one.archive or b"") for one in ingredients)
     if len(ingredients) > MAX_INGREDIENTS or size > MAX_ARCHIVES:
         raise ValueError(
-            f"provenance: {len(ingredients)} ingredients with {size} bytes of manifests came: at most {MAX_INGREDIENTS} with "
-            f"{MAX_ARCHIVES} bytes are kept"
+            f"provenance: {len(ingredients)} ingredients with {size} bytes of manifests exceed the limit of "
+            f"{MAX_INGREDIENTS} with {MAX_ARCHIVES} bytes"
         )
 
 
@@ -203,11 +203,11 @@ class Provenance:
         except (TypeError, ValueError):
             zone = None
         if zone is None:
-            raise ValueError(f"provenance: created must be ISO 8601 with a time zone, but is {self.created!r}")
+            raise ValueError(f"provenance: created must be ISO 8601 with a time zone, got {self.created!r}")
         object.__setattr__(self, "person", Person(self.person))
         check_digests(self.avatar, self.consent, *self.weights.values(), *self.inputs)
         if self.watermark is not None and not _WATERMARK.fullmatch(self.watermark):
-            raise ValueError(f"provenance: a watermark's message must be hexadecimal, but is {self.watermark!r}")
+            raise ValueError(f"provenance: a watermark message must be hexadecimal, got {self.watermark!r}")
         check_ingredients(self.ingredients)
         self._check_text()
 
@@ -217,15 +217,15 @@ class Provenance:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise ValueError(f"provenance: {text[:100]!a} is no text in UTF-8") from error
+                raise ValueError(f"provenance: {text[:100]!a} is not valid UTF-8") from error
         if (size := len(self.notes.encode())) > MAX_NOTES:
-            raise ValueError(f"provenance: the notes have {size} bytes: at most {MAX_NOTES} are kept")
+            raise ValueError(f"provenance: the notes have {size} bytes, over the limit of {MAX_NOTES}")
         long = [self.software, self.version, self.created, self.notes, dict(self.weights), list(self.inputs)]
         size = len(json.dumps([*long, [[one.role.value, one.file] for one in self.ingredients]]))
         if size > MAX_RECORD:
             raise ValueError(
-                f"provenance: a record of {len(self.inputs)} inputs and {len(self.weights)} weights has {size} bytes: at most "
-                f"{MAX_RECORD} are kept"
+                f"provenance: a record of {len(self.inputs)} inputs and {len(self.weights)} weights has {size} "
+                f"bytes, over the limit of {MAX_RECORD}"
             )
 
     @property
@@ -261,7 +261,7 @@ class Provenance:
         """
         schema = record.get("schema") if isinstance(record, Mapping) else type(record).__name__
         if type(schema) is not int or not 1 <= schema <= PROVENANCE_SCHEMA:
-            raise ValueError(f"provenance: schemas 1 to {PROVENANCE_SCHEMA} are read here, but {schema!r} came")
+            raise ValueError(f"provenance: expected schema 1 to {PROVENANCE_SCHEMA}, got {schema!r}")
         names = {field.name for field in dataclasses.fields(cls)} - set(_SINCE_SCHEMA_2 if schema < 2 else ())
         if names != set(record) - {"schema"}:
             wrong = ", ".join(sorted(map(str, names ^ (set(record) - {"schema"}))))
@@ -338,15 +338,15 @@ def open_sidecar(path: str | Path) -> Sidecar:
     """
     beside = sidecar_path(path)
     if beside.exists() and not beside.is_file():  # opening a pipe would block
-        raise ValueError(f"{beside} is no provenance record: it is no file")
+        raise ValueError(f"{beside} is not a provenance record: it is not a regular file")
     with beside.open("rb") as file:
         text = file.read(_SIDECAR_LIMIT + 1)
     if len(text) > _SIDECAR_LIMIT:
-        raise ValueError(f"{beside} is larger than {_SIDECAR_LIMIT} bytes: no provenance record")
+        raise ValueError(f"{beside} is larger than {_SIDECAR_LIMIT} bytes, the limit of a provenance record")
     try:
         return parse_sidecar(text)
     except ValueError as error:
-        raise ValueError(f"{beside} is no provenance record: {error}") from error
+        raise ValueError(f"{beside} is not a valid provenance record: {error}") from error
 
 
 def read_sidecar(path: str | Path) -> tuple[Provenance, bool]:

@@ -22,13 +22,13 @@ KEY_VARIABLE = "TH_JAX_SIGNING_KEY"
 CERTIFICATE_VARIABLE = "TH_JAX_SIGNING_CERTIFICATE"
 """Environment variable with the path of its certificates, as PEM: the signer's first, followed by its issuers'."""
 
-LOCAL_ORGANIZATION = "th_jax local signer, vouched for by nobody"
+LOCAL_ORGANIZATION = "th_jax local signer, self-signed"
 
 _LIMIT = 2**20
 
 _YEARS = 20
 
-_PURPOSE = "signing what is written"
+_PURPOSE = "signing the output"
 
 
 class SigningError(ValueError):
@@ -67,7 +67,7 @@ def load_signer(*, key: str | Path | None = None, certificate: str | Path | None
     if key is None:
         if certificate is not None:
             raise SigningError(
-                f"the certificate {certificate} was given without its key: name that too, with --signing-key or in "
+                f"the certificate {certificate} was given without its key: give that too, with --signing-key or in "
                 f"{KEY_VARIABLE}"
             )
         path = local_signer_path()
@@ -76,10 +76,10 @@ def load_signer(*, key: str | Path | None = None, certificate: str | Path | None
                 _make_local_signer(path)
         except OSError as error:
             raise SigningError(
-                f"no local signing key can be made at {path} ({error.strerror}): name one of your own with --signing-key "
-                f"or in {KEY_VARIABLE}, or another folder for a local one in XDG_CONFIG_HOME"
+                f"cannot create a local signing key at {path} ({error.strerror}): give your own with --signing-key "
+                f"or in {KEY_VARIABLE}, or set XDG_CONFIG_HOME to another folder"
             ) from error
-        return _parsed(path, path, remedy="move it away, and a new one is made")
+        return _parsed(path, path, remedy="move it away, and a new one will be created")
     return _parsed(Path(key), Path(certificate or key))
 
 
@@ -118,39 +118,40 @@ def local_signer_path() -> Path:
         config = Path(folder) if os.path.isabs(folder) else Path("~/.config").expanduser()
     except RuntimeError as error:
         raise SigningError(
-            f"this user has no home folder for a local signing key: name a key of your own with --signing-key or in "
-            f"{KEY_VARIABLE}, or a folder for a local one in XDG_CONFIG_HOME"
+            "there is no home folder for a local signing key: give your own key with --signing-key or in "
+            f"{KEY_VARIABLE}, or set XDG_CONFIG_HOME to a folder"
         ) from error
     return config / "th_jax" / "signer.pem"
 
 
-def _parsed(key: Path, certificate: Path, *, remedy: str = "name a current one") -> Signer:
+def _parsed(key: Path, certificate: Path, *, remedy: str = "give one that is currently valid") -> Signer:
     private = _read(key, private=True)
     content = _read(certificate, private=False)
     if b"BEGIN CERTIFICATE" not in content and certificate == key:
         raise SigningError(
-            f"{key} holds no certificate: name its file with --signing-certificate or in {CERTIFICATE_VARIABLE}"
+            f"{key} contains no certificate: give its file with --signing-certificate or in {CERTIFICATE_VARIABLE}"
         )
     chain = _certificates(content, certificate)
     serialization = _cryptography("hazmat.primitives.serialization")
     try:
         loaded = serialization.load_pem_private_key(private, password=None)
     except TypeError:
-        raise SigningError(f"the signing key {key} is locked with a password: store it without one") from None
+        raise SigningError(f"the signing key {key} is protected with a password: store it without one") from None
     except Exception as error:  # malformed keys raise many types
-        raise SigningError(f"{key} holds no private key as PEM (BEGIN PRIVATE KEY)") from error
+        raise SigningError(f"{key} contains no private key in PEM format (BEGIN PRIVATE KEY)") from error
     if _public(loaded) != _public(chain[0]):
         raise SigningError(
-            f"the first certificate of {certificate} is of another key than {key}: put the signer's own first"
+            f"the first certificate in {certificate} does not belong to the key {key}: put the signer's own "
+            "certificate first"
         )
     now = datetime.now(UTC)
     if not chain[0].not_valid_before_utc <= now <= chain[0].not_valid_after_utc:
         dates = f"{chain[0].not_valid_before_utc:%Y-%m-%d} to {chain[0].not_valid_after_utc:%Y-%m-%d}"
-        raise SigningError(f"the certificate in {certificate} is valid from {dates} and not now: {remedy}")
+        raise SigningError(f"the certificate in {certificate} is only valid from {dates}: {remedy}")
     names = chain[0].subject.get_attributes_for_oid(_cryptography("x509.oid").NameOID.COMMON_NAME)
     return Signer(
         algorithm=_algorithm(loaded, key),
-        name=str(names[0].value) if names else "a certificate without a name",
+        name=str(names[0].value) if names else "an unnamed certificate",
         certificates=b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
         key=_pem(loaded),
     )
@@ -165,11 +166,11 @@ def _read(path: Path, *, private: bool) -> bytes:
         raise SigningError(f"there is no {what} at {path}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SigningError(f"the {what} {path} cannot be read: {reason}") from error
+        raise SigningError(f"cannot read the {what} {path}: {reason}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise SigningError(f"the {what} {path} is no file")
+            raise SigningError(f"the {what} {path} is not a regular file")
         if private and os.name == "posix":
             _check_private(path, status)
         if status.st_size > _LIMIT:
@@ -181,21 +182,19 @@ def _read(path: Path, *, private: bool) -> bytes:
 
 def _check_private(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in (os.geteuid(), 0):
-        raise SigningError(
-            f"the signing key {path} belongs to user {status.st_uid}, not to you: make a copy of your own"
-        )
+        raise SigningError(f"the signing key {path} is owned by user {status.st_uid}, not by you: make your own copy")
     # Secrets mounted into a container belong to root, and can only be read through the group.
     allowed = 0o040 if status.st_uid == 0 != os.geteuid() else 0
     if status.st_mode & 0o077 & ~allowed:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
-        raise SigningError(f"the signing key {path} is open to others (mode {mode}): close it with chmod 600")
+        raise SigningError(f"the signing key {path} is accessible to other users (mode {mode}): run chmod 600 on it")
 
 
 def _certificates(content: bytes, path: Path) -> list[Any]:
     try:
         return list(_cryptography("x509").load_pem_x509_certificates(content))
     except Exception as error:  # malformed certificates raise many types
-        raise SigningError(f"{path} holds no certificates as PEM (BEGIN CERTIFICATE)") from error
+        raise SigningError(f"{path} contains no certificates in PEM format (BEGIN CERTIFICATE)") from error
 
 
 def _algorithm(key: Any, path: Path) -> str:
@@ -208,8 +207,8 @@ def _algorithm(key: Any, path: Path) -> str:
         return "ed25519"
     if isinstance(key, _cryptography(f"{asymmetric}.rsa").RSAPrivateKey) and 2048 <= key.key_size <= 16384:
         return "ps256"
-    kinds = "keys on P-256, P-384 and P-521, Ed25519, or RSA of 2048 bits and more"
-    raise SigningError(f"C2PA signs with {kinds}, but {path} is none of these")
+    kinds = "P-256, P-384, P-521, Ed25519, or RSA keys of at least 2048 bits"
+    raise SigningError(f"C2PA requires {kinds}, but {path} is a different kind of key")
 
 
 def _make_local_signer(path: Path) -> None:

@@ -7,8 +7,13 @@ from th_jax.provenance.c2pa_write import check_signing
 from th_jax.provenance.record import Kind, Provenance
 from th_jax.provenance.signing import CERTIFICATE_VARIABLE, KEY_VARIABLE, Signer, load_signer
 
-_KEY_HELP = f"private key as PEM that signs what is written; else that of {KEY_VARIABLE}, else a local one"
-_CERTIFICATE_HELP = f"its certificates as PEM, if they are not in its file; else those of {CERTIFICATE_VARIABLE}"
+_KEY_HELP = (
+    f"private key in PEM format that signs the output; default: the key named by {KEY_VARIABLE}, or else a local key"
+)
+_CERTIFICATE_HELP = (
+    "certificates of the key in PEM format, if they are not in its file; default: those named by "
+    f"{CERTIFICATE_VARIABLE}"
+)
 
 
 def add_signing_options(parser: argparse.ArgumentParser) -> None:

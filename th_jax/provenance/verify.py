@@ -19,6 +19,7 @@ from th_jax.media.limits import check_file
 from th_jax.provenance.c2pa_read import read_manifest
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.watermark.layout import hexadecimal
+from th_jax.text import escape_control_chars
 
 
 class Verdict(enum.StrEnum):
@@ -94,7 +95,7 @@ LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, se
 _OTHER_FORMAT = (MediaFault.UNDECODABLE, MediaFault.UNSUPPORTED)
 
 
-def look_for_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] | None:
+def inspect_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] | None:
     """Return the fields of the file's `ManifestReport`, or None if it has no manifest.
 
     Raises:
@@ -103,7 +104,7 @@ def look_for_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any]
     return read_manifest(path, trust_anchors=trust_anchors, limits=LIMITS)
 
 
-def look_beside(path: str) -> dict[str, Any] | None:
+def inspect_sidecar(path: str) -> dict[str, Any] | None:
     """Check the record beside the file: None if there is none, and its fault if it cannot be read.
 
     Raises:
@@ -128,7 +129,7 @@ def look_beside(path: str) -> dict[str, Any] | None:
     }
 
 
-def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
+def search_pixels(path: str, *, seconds: float) -> dict[str, Any]:
     """Search an image, or the first seconds of a video, for watermarks; `looked_for` is False if the detector is missing.
 
     Raises:
@@ -136,7 +137,7 @@ def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
         ImportError: if the extra `video` is not installed.
     """
     checked = check_file(path, LIMITS)
-    looks = [_look_at_picture, _look_at_film]
+    looks = [_search_image, _search_video]
     if checked.suffix.lower() in VIDEO_SUFFIXES:
         looks.reverse()
     try:
@@ -149,7 +150,9 @@ def look_at_pixels(path: str, *, seconds: float) -> dict[str, Any]:
         except MediaError as other:
             if other.fault not in _OTHER_FORMAT:
                 raise
-        raise MediaError(MediaFault.UNDECODABLE, f"{path} is no picture and no film that can be decoded") from error
+        raise MediaError(
+            MediaFault.UNDECODABLE, f"{path} is neither a decodable image nor a decodable video"
+        ) from error
 
 
 def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndarray]], Any]] | None:
@@ -158,16 +161,16 @@ def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndar
         package = importlib.import_module("th_jax.provenance.watermark.detect")
     except ImportError:
         return None
-    return package.detect, package.detect_film
+    return package.detect, package.detect_video
 
 
-def _look_at_picture(path: Path, _: float) -> dict[str, Any]:
+def _search_image(path: Path, _: float) -> dict[str, Any]:
     picture = read_image(path, limits=LIMITS)
     found = detectors()
     return _marks(None if found is None else found[0](picture))
 
 
-def _look_at_film(path: Path, seconds: float) -> dict[str, Any]:
+def _search_video(path: Path, seconds: float) -> dict[str, Any]:
     found = detectors()
     with open_video(path, limits=LIMITS) as video:  # decodes the first frame
         return _marks(None if found is None else found[1](_first_frames(video.frames(), seconds)))
@@ -195,7 +198,7 @@ def _marks(findings: Any) -> dict[str, Any]:
     return {"looked_for": findings is not None, "marks": marks, "messages": list(messages.values())}
 
 
-FILM_SECONDS = 120.0
+SEARCH_SECONDS = 120.0
 """Duration of a video searched for watermarks, in seconds."""
 
 PROCESS_LIMITS = ProcessLimits(memory=6 * 2**30, cpu_seconds=1800.0, seconds=3600.0)
@@ -203,7 +206,7 @@ PROCESS_LIMITS = ProcessLimits(memory=6 * 2**30, cpu_seconds=1800.0, seconds=360
 
 _SHOWN = 200
 
-_DOUBT_TOLD = 0.005
+_DOUBT_REPORTED = 0.005
 """Doubt about a message from which on it is reported."""
 
 
@@ -235,7 +238,7 @@ def verify_file(
     path: str | Path,
     *,
     trust_anchors: str | None = None,
-    seconds: float = FILM_SECONDS,
+    seconds: float = SEARCH_SECONDS,
     run: Callable[..., Any] = run_limited,
 ) -> FileReport:
     """Verify a file, which may be anything.
@@ -251,7 +254,7 @@ def verify_file(
         ImportError: if the extra `video` is not installed.
     """
     if not 0 < seconds < math.inf:  # also rejects NaN
-        raise ValueError(f"seconds of a film to search must be above 0 and finite, but are {seconds}")
+        raise ValueError(f"the seconds of a video to search must be positive and finite, got {seconds}")
     name = str(path)
     try:
         check_file(name, LIMITS)
@@ -264,9 +267,9 @@ def verify_file(
         except (MediaError, OSError, ValueError, TypeError, RuntimeError) as error:
             return None, printable(str(error))
 
-    manifest, manifest_fault = look(look_for_manifest, trust_anchors=trust_anchors)
-    pixels, pixels_fault = look(look_at_pixels, seconds=seconds)
-    sidecar, sidecar_fault = look(look_beside)
+    manifest, manifest_fault = look(inspect_manifest, trust_anchors=trust_anchors)
+    pixels, pixels_fault = look(search_pixels, seconds=seconds)
+    sidecar, sidecar_fault = look(inspect_sidecar)
     if sidecar_fault is not None:
         sidecar = {"fault": sidecar_fault}
     seen = Seen(manifest, manifest_fault, pixels, pixels_fault, sidecar)
@@ -274,29 +277,28 @@ def verify_file(
 
 
 def printable(text: str) -> str:
-    """Make untrusted text safe for a terminal: at most 200 characters, without control sequences."""
-    cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+    """Make untrusted text safe for a terminal: at most 200 characters, with control characters escaped."""
+    return escape_control_chars(text, most=_SHOWN)
 
 
 def _lines(seen: Seen) -> list[str]:
     lines = [_manifest_line(seen)]
     if seen.pixels_fault is not None:
-        lines.append(f"watermark: not looked for ({seen.pixels_fault})")
+        lines.append(f"watermark: not checked ({seen.pixels_fault})")
     elif seen.pixels is None or not seen.pixels["looked_for"]:
-        lines.append("watermark: not looked for")
+        lines.append("watermark: not checked")
     else:
         messages = [_message_words(**group) for group in seen.pixels["messages"]]
         lines.append(f"watermark: {', '.join(messages) or 'none found'}")
     if seen.sidecar is not None:
-        lines.append(f"record beside it: {_sidecar_words(seen.sidecar)}")
+        lines.append(f"provenance record: {_sidecar_words(seen.sidecar)}")
     return lines
 
 
 def _message_words(*, message: str, count: int, log10_chance: float, doubt: float) -> str:
     often = f"{count} times, " if count > 1 else ""
-    unsure = f"; hardly readable: perhaps another message, by a chance of {doubt:.0%}" if doubt >= _DOUBT_TOLD else ""
-    return f"{message} ({often}chance of a false find 1e{log10_chance:.0f}{unsure})"
+    unsure = f"; barely readable: wrong with a probability of {doubt:.0%}" if doubt >= _DOUBT_REPORTED else ""
+    return f"{message} ({often}false-positive probability 1e{log10_chance:.0f}{unsure})"
 
 
 def _manifest_line(seen: Seen) -> str:
@@ -306,14 +308,16 @@ def _manifest_line(seen: Seen) -> str:
     if found is None:
         return "C2PA: none"
     if found["elsewhere"]:
-        return "C2PA: the manifest stands elsewhere, and nothing is fetched"
+        return "C2PA: the manifest is stored remotely and was not fetched"
     faults = printable(", ".join(fault for fault in found["faults"] if fault != "signingCredential.untrusted"))
     if not found["intact"]:
-        return f"C2PA: does not fit the file ({faults})"
-    trust = "trusted" if found["trusted"] else "vouched for by nobody: anybody can sign with such a name"
-    expired = "; the certificate is not valid now, and nobody attests when it signed" if found["expired"] else ""
-    origin = printable(", ".join(found["source_types"])) or "does not say how it was made"
-    machine = "" if found["machine_made"] else "; it names no machine, so it is no mark"
+        return f"C2PA: does not match the file ({faults})"
+    trust = "trusted" if found["trusted"] else "not verified: anyone can create a certificate with this name"
+    expired = "; the certificate is not currently valid, and there is no trusted timestamp" if found["expired"] else ""
+    origin = printable(", ".join(found["source_types"])) or "no source type declared"
+    machine = (
+        "" if found["machine_made"] else "; it declares no machine-generated content, so it does not count as a mark"
+    )
     by = f'signed by "{printable(found["signer"])}" ({trust})'
     return f"C2PA: intact; {by}; made with {printable(found['generator'])}: {origin}{machine}{expired}"
 
@@ -321,6 +325,6 @@ def _manifest_line(seen: Seen) -> str:
 def _sidecar_words(sidecar: dict[str, Any]) -> str:
     if sidecar["fault"] is not None:
         return f"cannot be read ({printable(sidecar['fault'])})"
-    state = "fits the file" if sidecar["matches"] else "is of other bytes"
+    state = "matches the file" if sidecar["matches"] else "does not match the file"
     unmarked = ", written without marks for research" if sidecar["unmarked_for_research"] else ""
     return f"{state}; {sidecar['kind']}{unmarked}"

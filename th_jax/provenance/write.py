@@ -26,6 +26,7 @@ from th_jax.optional import pillow
 from th_jax.provenance.c2pa_write import check_signing, embed_manifest
 from th_jax.provenance.record import Kind, Provenance, sidecar_path, sidecar_text
 from th_jax.provenance.signing import Signer, load_signer
+from th_jax.storage.files import check_place
 
 Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
@@ -113,7 +114,7 @@ def write_image(
     path = check_target(path, IMAGE_SUFFIXES, unmarked=unmarked_for_research)
     signer = _signer_for(provenance, signer, unmarked_for_research)
     if not 1 <= quality <= 100:
-        raise ValueError(f"JPEG quality must be 1 to 100, but is {quality}")
+        raise ValueError(f"JPEG quality must be 1 to 100, got {quality}")
     frames, provenance = with_watermark(
         iter([check_frame(frame)]), provenance, kind="still", unmarked_for_research=unmarked_for_research
     )
@@ -167,7 +168,7 @@ def write_video(
     path = check_target(path, (".mp4",), unmarked=unmarked_for_research)
     rate = _check_fps(fps)
     if not 0 <= crf <= 51:
-        raise ValueError(f"crf must be 0 to 51, but is {crf}")
+        raise ValueError(f"crf must be 0 to 51, got {crf}")
     audio = None if audio_from is None else Path(audio_from)
     signer = _signer_for(provenance, signer, unmarked_for_research, trial=True)
     with closing(_checked(frames, path)) as checked:
@@ -205,7 +206,7 @@ def write_gif(
     path = check_target(path, (".gif",), unmarked=unmarked_for_research)
     rate = _check_fps(fps)
     if rate > 50:
-        raise ValueError(f"a GIF shows at most 50 frames/s, but {float(rate):g} came: leave frames out, or write MP4")
+        raise ValueError(f"a GIF supports at most 50 frames/s, got {float(rate):g}: drop frames, or write MP4")
     image = pillow()
     signer = _signer_for(provenance, signer, unmarked_for_research, trial=True)
     # Each frame's end is rounded instead of each duration, which preserves the total length.
@@ -245,22 +246,20 @@ def check_target(path: str | Path, suffixes: tuple[str, ...], *, unmarked: bool 
         unmarked: whether the file is written without marks, which its name must say.
 
     Raises:
-        ValueError: if the name or folder is invalid; the message says what is wrong.
+        ValueError: if the name is invalid.
+        OSError: if the file cannot be created there (`check_place`).
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+        raise ValueError(f"{path} must end in {', '.join(suffixes)}")
     try:
         path.name.encode()
     except UnicodeEncodeError as error:  # a name from another system; the record beside the file needs it as text
-        raise ValueError(f"the name {path.name!a} is no text in UTF-8: name the file to write in letters") from error
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: make it first")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder")
+        raise ValueError(f"the output name {path.name!a} is not valid UTF-8: choose another name") from error
+    check_place(path)
     if unmarked and path != unmarked_path(path):
         raise ValueError(
-            f"what is written without marks says so in its name: {unmarked_path(path).name}, not {path.name}"
+            f"the name of a file without marks must say so: use {unmarked_path(path).name} instead of {path.name}"
         )
     return path
 
@@ -274,11 +273,11 @@ def check_frame(frame: Any) -> np.ndarray:
     pixels = np.asarray(frame)
     if pixels.dtype != np.uint8:
         raise ValueError(
-            f"a frame must be uint8 in 0..255, but {pixels.dtype} came: convert the networks' range [-1, 1] "
-            "with th_jax.images.to_uint8"
+            f"a frame must be uint8 in 0..255, got {pixels.dtype}: convert the networks' range [-1, 1] with "
+            "th_jax.images.to_uint8"
         )
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
-        raise ValueError(f"a frame must be RGB of shape [H, W, 3], but shape {list(pixels.shape)} came")
+        raise ValueError(f"a frame must be RGB of shape [H, W, 3], got {list(pixels.shape)}")
     return np.ascontiguousarray(pixels)
 
 
@@ -288,7 +287,10 @@ def _checked(frames: Iterable[ArrayLike], path: Path) -> Generator[np.ndarray, N
         pixels = check_frame(frame)
         shape = shape or pixels.shape
         if pixels.shape != shape:
-            raise ValueError(f"frame {index} has shape {list(pixels.shape)}, but the first one {list(shape)}")
+            raise ValueError(
+                f"all frames must have the same shape, but frame {index} is {list(pixels.shape)} and the first one "
+                f"{list(shape)}"
+            )
         yield pixels
     if shape is None:
         raise ValueError(f"there are no frames to write to {path}")
@@ -307,12 +309,12 @@ def _signer_for(provenance: Provenance, signer: Signer | None, unmarked: bool, *
 
 def _check_provenance(provenance: Any) -> None:
     if not isinstance(provenance, Provenance):
-        raise ValueError(f"provenance must be a Provenance, but {type(provenance).__name__} came")
+        raise ValueError(f"provenance must be a Provenance, got {type(provenance).__name__}")
 
 
 def _check_fps(fps: FrameRate) -> Fraction:
     if not 0 < fps <= 1000:
-        raise ValueError(f"fps must be above 0 and at most 1000 frames/s, but is {fps}")
+        raise ValueError(f"fps must be above 0 and at most 1000 frames/s, got {fps}")
     return Fraction(fps).limit_denominator(100_000)
 
 

@@ -48,7 +48,7 @@ def describe(step: int, leaves: Mapping[str, Array | np.ndarray], extra: Mapping
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint's description must be JSON values: {error}") from error
     if taken := sorted(set(extra) & set(_OWN_KEYS)):
-        raise CheckpointError(f"a checkpoint's description has its own {', '.join(taken)}: use another name")
+        raise CheckpointError(f"reserved keys in a checkpoint's description: {', '.join(taken)}; rename them")
     found = fingerprints(leaves)
     record = {"format": FORMAT, "schema": SCHEMA, "version": __version__, "step": step, **extra} | {
         "leaves": {
@@ -67,10 +67,10 @@ def check(record: Any) -> dict[str, Any]:
         ValueError: if the description is damaged.
     """
     if not isinstance(record, dict):
-        raise ValueError("its description is no JSON object")
+        raise ValueError("its description is not a JSON object")
     record = dict(record)
     if record.pop("sha256", None) != _digest(record):
-        raise ValueError("its description disagrees with its own checksum")
+        raise ValueError("its description does not match its checksum")
     if (record["format"], record["schema"]) != (FORMAT, SCHEMA):
         raise CheckpointError(
             f"it is {record['format']!r} with schema {record['schema']}, but th_jax {__version__} reads {FORMAT!r} with "
@@ -91,15 +91,15 @@ def check_same_leaves(wanted: Mapping[str, Any], record: Mapping[str, Any]) -> N
     """
     saved = record["leaves"]
     for name in [*wanted, *saved]:
-        now = _shape_text(wanted[name].shape, wanted[name].dtype) if name in wanted else "not there"
-        then = _shape_text(saved[name]["shape"], saved[name]["dtype"]) if name in saved else "not there"
+        now = _shape_text(wanted[name].shape, wanted[name].dtype) if name in wanted else "missing"
+        then = _shape_text(saved[name]["shape"], saved[name]["dtype"]) if name in saved else "missing"
         if now != then:
             config = record.get("config")
             networks = config.get("networks", "not recorded") if isinstance(config, dict) else "not recorded"
             raise CheckpointError(
-                f"it is of another state: its leaf {name} is {then}, but this run's is {now}; probably "
-                "networks.base_width, networks.image_size, the optimisers or the number of training videos differ (its "
-                f"networks were: {networks})"
+                f"it belongs to a different state: its leaf {name} is {then}, but this run's is {now}; probably "
+                "networks.base_width, networks.image_size, the optimizers or the number of training videos differ "
+                f"(its networks were: {networks})"
             )
 
 
@@ -116,8 +116,8 @@ def check_video_list(description: Mapping[str, Any], digest: str) -> None:
     saved = description.get("video_list")
     if saved != digest:
         raise CheckpointError(
-            f"the checkpoint's video table belongs to another list of training videos (digest {str(saved)[:12]}; the "
-            f"data set's is {digest[:12]}): its rows would stand for other people; train on the data set that it was "
+            f"the checkpoint's video table belongs to another list of training videos (digest {str(saved)[:12]}; "
+            f"the data set's is {digest[:12]}): its rows would refer to other people; train on the data set it was "
             "saved with, or start a new run"
         )
 
@@ -130,14 +130,14 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """
     named = {name or "state": leaf for name, leaf in leaves_by_name(tree).items()}
     if len(named) != len(jax.tree.leaves(tree)):
-        raise CheckpointError("the names of a state's leaves must differ: does a key contain a slash?")
+        raise CheckpointError("the names of a state's leaves must be unique: does a key contain a slash?")
     for name, leaf in named.items():
         if not isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct):
             raise CheckpointError(f"a state must be a tree of arrays, but its leaf {name} is a {type(leaf).__name__}")
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-            raise CheckpointError(f"the leaf {name} is a typed key: keep its jax.random.key_data instead")
+            raise CheckpointError(f"the leaf {name} is a typed key: store its jax.random.key_data instead")
         if np.dtype(leaf.dtype).kind in "OSU":
-            raise CheckpointError(f"a state must hold numbers, but its leaf {name} is of {leaf.dtype}")
+            raise CheckpointError(f"a state must hold numbers, but its leaf {name} has the type {leaf.dtype}")
     return named
 
 
@@ -147,10 +147,12 @@ def check_fingerprints(leaves: Mapping[str, Array | np.ndarray], record: Mapping
     Raises:
         ValueError: naming the first leaf that differs.
     """
-    came = fingerprints(leaves)
-    altered = [name for name, value in came.items() if record["leaves"][name]["fingerprint"] != value]
+    found = fingerprints(leaves)
+    altered = [name for name, value in found.items() if record["leaves"][name]["fingerprint"] != value]
     if altered:
-        raise ValueError(f"its leaf {altered[0]} disagrees with its checksum ({len(altered)} of {len(came)} leaves do)")
+        raise ValueError(
+            f"its leaf {altered[0]} does not match its checksum ({len(altered)} of {len(found)} leaves do not)"
+        )
 
 
 def fingerprints(leaves: Mapping[str, Array | np.ndarray]) -> dict[str, int]:

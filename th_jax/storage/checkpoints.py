@@ -118,11 +118,11 @@ class Checkpoints:
     ) -> None:
         """Open the folder; partial checkpoints of a killed run are ignored, and removed at the first save."""
         if keep < 1 or (keep_every is not None and keep_every < 1):
-            raise CheckpointError(f"keep and keep_every must be at least 1, but are {keep} and {keep_every}")
+            raise CheckpointError(f"keep and keep_every must be at least 1, got {keep} and {keep_every}")
         # Orbax requires absolute paths; an address with a scheme already is one.
         self.folder = str(folder) if "://" in str(folder) else str(Path(folder).absolute())
         if Path(self.folder).is_file():
-            raise CheckpointError(f"{self.folder} is a file: checkpoints need a folder")
+            raise CheckpointError(f"expected a folder for checkpoints, but {self.folder} is a file")
         self._asynchronous = asynchronous
         options: dict[str, Any] = {"read_only": True, "save_interval_steps": 0, "create": False}
         if not read_only:
@@ -131,7 +131,7 @@ class Checkpoints:
         try:
             self._manager = open_manager(self.folder, step_format_fixed_length=_STEP_DIGITS, **options)
         except Exception as error:
-            raise CheckpointError(f"the folder {self.folder} cannot hold checkpoints: {short(error)}") from error
+            raise CheckpointError(f"cannot use the folder {self.folder} for checkpoints: {short(error)}") from error
 
     def __enter__(self) -> "Checkpoints":
         """Return the checkpoints themselves."""
@@ -171,7 +171,7 @@ class Checkpoints:
         self.wait()
         if later := [s for s in self.steps() if s > step]:
             raise CheckpointError(
-                f"{self.folder} holds checkpoints later than step {step} ({listed(later)}): remove them with "
+                f"{self.folder} has checkpoints later than step {step} ({listed(later)}): remove them with "
                 f"drop_after({step}), or save into another folder"
             )
         if step in self.steps() and not force:
@@ -184,7 +184,7 @@ class Checkpoints:
                 self._manager.delete(step)
             self._manager.save(step, args=arguments, force=True)
         except Exception as error:
-            raise CheckpointError(f"step {step} could not be saved in {self.folder}: {short(error)}") from error
+            raise CheckpointError(f"cannot save step {step} in {self.folder}: {short(error)}") from error
         if not self._asynchronous:
             self.wait()
         return True
@@ -262,7 +262,7 @@ class Checkpoints:
                 if not left:
                     raise
                 chosen = left.pop(0)
-                logging.getLogger(__name__).warning("%s; that of step %d is taken instead", error, chosen)
+                logging.getLogger(__name__).warning("%s; falling back to the one of step %d", error, chosen)
 
     def describe(self, *, step: int | None = None) -> dict[str, Any]:
         """Return the description of a step (by default the newest) without reading arrays.
@@ -300,7 +300,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"a checkpoint could not be written to {self.folder}: {short(error)}") from error
+            raise CheckpointError(f"cannot write a checkpoint to {self.folder}: {short(error)}") from error
 
     def close(self) -> None:
         """Wait for pending writes, then release the folder and the background threads."""
@@ -362,15 +362,16 @@ class Checkpoints:
     def _another_one(self, step: int, shapes: Any) -> str:
         others = [s for s in reversed(self.steps()) if s != step]
         if not others:
-            return "there is no other one: bring the folder back from a copy, or start anew"
+            return "there is no other one: restore the folder from a backup, or start over"
         if jax.process_count() > 1:  # restoring here would desynchronize the other processes
-            return f"others to try: {listed(others)}"
+            return f"other steps to try: {listed(others)}"
         for other in others:
             try:
                 self._restore_whole(other, shapes)
             except CheckpointError:
                 continue
             return (
-                f"that of step {other} is whole: move the later folders away to go on from it, or restore step={other}"
+                f"the one of step {other} is intact: move the later folders away to continue from it, or restore "
+                f"step={other}"
             )
-        return f"nor can any other be restored ({listed(others)})"
+        return f"none of the others can be restored either ({listed(others)})"

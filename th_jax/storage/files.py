@@ -29,7 +29,7 @@ def filesystem_of(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
     except ImportError as error:
         extra = " (pip install 'th_jax[gcs]')" if address.startswith(("gs://", "gcs://")) else ""
-        raise ValueError(f"{address} needs a package that is not installed{extra}: {error}") from error
+        raise ValueError(f"{address} requires a package that is not installed{extra}: {error}") from error
 
 
 def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
@@ -49,13 +49,13 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise NotADirectoryError(f"{path} cannot be made: {there} is no folder; choose another place")
+        raise NotADirectoryError(f"cannot create {path}: {there} is not a folder; choose another location")
     if not (folder and there == path) and not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be made: {there} may not be written to; choose another place")
+        raise PermissionError(f"cannot create {path}: {there} is not writable; choose another location")
     if folder:
         return
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first")
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file")
 
@@ -136,7 +136,7 @@ def file_size(path: str) -> int:
         return int(filesystem.size(inner))
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is no file, but a folder, a device or a pipe")
+        raise ValueError(f"{path} is not a regular file, but a folder, a device or a pipe")
     return status.st_size
 
 

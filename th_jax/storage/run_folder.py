@@ -56,13 +56,13 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     path = f"{os.fspath(workdir)}/{CONFIG_FILE}"
     content = read_whole(path)
     if content is None:
-        raise FileNotFoundError(f"{workdir} is no run's folder: there is no {CONFIG_FILE}")
+        raise FileNotFoundError(f"{workdir} is not a run folder: {CONFIG_FILE} is missing")
     try:
         config = json.loads(content)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): mend it or remove it") from error
+        raise ValueError(f"{path} is damaged ({error}): repair or remove it") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object")
+        raise ValueError(f"{path} is damaged: expected a JSON object")
     return config
 
 
@@ -92,7 +92,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     parsed = [_parsed(line) for line in lines]
     for number, metrics in enumerate(parsed[:-1], 1):
         if metrics is None:
-            raise ValueError(f"line {number} of {path} is damaged")
+            raise ValueError(f"{path}, line {number}: invalid record")
     return [metrics for metrics in parsed if metrics is not None]
 
 

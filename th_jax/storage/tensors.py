@@ -65,7 +65,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
             os.fsync(file.fileno())  # otherwise a system crash could leave an empty file under this name
         temporary.replace(path)
     except SafetensorError as error:  # raised by safetensors if the disk is full
-        raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,8 +85,8 @@ def read_tensors(path: Path, *, file_format: str) -> tuple[dict[str, np.ndarray]
             tensors = {name: file.get_tensor(name) for name in names}
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if (came := metadata.get("format")) != file_format:
-        raise OtherFormatError(f"{path} is of the format {came!r}, but th_jax {__version__} opens {file_format!r}")
+    if (found := metadata.get("format")) != file_format:
+        raise OtherFormatError(f"{path} has the format {found!r}, but th_jax {__version__} expects {file_format!r}")
     return tensors, metadata
 
 
@@ -124,7 +124,7 @@ def read_described(path: Path, *, file_format: str) -> tuple[dict[str, np.ndarra
     tensors, metadata = read_tensors(path, file_format=file_format)
     digest, text = tensors_digest(tensors), metadata.get("description", "")
     if metadata.get("sha256") != checksum(file_format, text, digest):
-        raise AlteredError(f"{path} does not match its checksum: it was altered")
+        raise AlteredError(f"{path} does not match its checksum: the file was modified")
     return tensors, _description(path, text), digest
 
 
@@ -140,8 +140,8 @@ def read_description(path: Path, *, file_format: str) -> dict[str, Any]:
             metadata: dict[str, str] = file.metadata() or {}
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if (came := metadata.get("format")) != file_format:
-        raise OtherFormatError(f"{path} is of the format {came!r}, but th_jax {__version__} opens {file_format!r}")
+    if (found := metadata.get("format")) != file_format:
+        raise OtherFormatError(f"{path} has the format {found!r}, but th_jax {__version__} expects {file_format!r}")
     return _description(path, metadata.get("description", ""))
 
 
@@ -167,13 +167,13 @@ def _check_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise TensorFileError(f"{path} is no readable safetensors file: it is a folder, a device or a pipe")
+        raise TensorFileError(f"{path} is not a readable safetensors file: it is a folder, a device or a pipe")
     if status.st_size > MAX_FILE_BYTES:
         raise TensorFileError(f"{path} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES} for tensors")
 
 
 def _damaged(path: Path, error: Exception) -> TensorFileError:
-    return TensorFileError(f"{path} is no readable safetensors file, perhaps truncated ({error})")
+    return TensorFileError(f"{path} is not a readable safetensors file; it may be truncated ({error})")
 
 
 def _description(path: Path, text: str) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _description(path: Path, text: str) -> dict[str, Any]:
         description = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TensorFileError(
-            f"{path} is no readable safetensors file: its description is no JSON ({error})"
+            f"{path} is not a readable safetensors file: its description is not valid JSON ({error})"
         ) from error
     if not isinstance(description, dict):
         raise TensorFileError(f"{path} has no description")

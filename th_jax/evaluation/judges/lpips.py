@@ -58,7 +58,9 @@ def load_lpips(path: Path, *, sha256: str) -> LpipsWeights:
     try:
         tensors, _ = read_tensors(path, file_format=FORMAT)
     except TensorFileError as error:
-        raise NetworkFileError(f"{error}; docs/evaluation.md says how a file of LPIPS weights is made") from error
+        raise NetworkFileError(
+            f"{error}; docs/evaluation.md describes how to create a file of LPIPS weights"
+        ) from error
 
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         if name not in tensors or tensors[name].shape != shape:
@@ -89,7 +91,7 @@ def lpips_distance(
         ValueError: if a side is smaller than `SMALLEST` pixels.
     """
     if min(made.shape[1:3]) < SMALLEST:
-        raise ValueError(f"LPIPS needs frames of at least {SMALLEST} px a side, but {made.shape[1:3]} came")
+        raise ValueError(f"LPIPS needs frames of at least {SMALLEST} px per side, got {made.shape[1:3]}")
     compare = functools.partial(_compare, weights)
     return in_chunks(compare, (made, wanted)).astype(np.float64)
 

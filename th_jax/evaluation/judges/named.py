@@ -21,8 +21,10 @@ def named_files(given: Sequence[str], *, taken: Collection[str] = ()) -> dict[st
     for text in given:
         name, equals, file = text.partition("=")
         if not equals or not file or not _NAME.fullmatch(name):
-            raise ValueError(f"a network is given as NAME=FILE, NAME of letters, digits, _, . and -, not as {text!r}")
+            raise ValueError(
+                f"a network must be given as NAME=FILE, with a NAME of letters, digits, _, . and -, got {text!r}"
+            )
         if name in taken or name in files:
-            raise ValueError(f"the name {name!r} is taken: give the network another one")
+            raise ValueError(f"the network name {name!r} is already used: choose another one")
         files[name] = Path(file)
     return files

@@ -68,18 +68,18 @@ class FeatureNetwork:
         except (cv2.error, ValueError, RuntimeError) as error:
             shape = ", ".join(map(str, wanted.shape))
             raise NetworkFileError(
-                f"the network {self.name} refuses a picture [{shape}]: say its size and layout in the JSON file beside it "
-                f"({_first_line(error)})"
+                f"the network {self.name} does not accept an image [{shape}]: specify its size and layout in the "
+                f"JSON file next to it ({_first_line(error)})"
             ) from error
         if answer.ndim < 2 or answer.shape[0] != 1 or answer.size != answer.shape[1]:
             raise NetworkFileError(
-                f"the network {self.name} gives {list(answer.shape)} for one picture, but a row of features [1, D] is needed: "
-                "export it with its pooling, or name another output in the JSON file beside it"
+                f"the network {self.name} returns {list(answer.shape)} for one image, but expected features [1, "
+                "D]: export it with its pooling layer, or name another output in the JSON file next to it"
             )
         row = answer.reshape(-1)
         if not np.isfinite(row).all():
             raise NetworkFileError(
-                f"the network {self.name} gives features that are not finite: check its input's range"
+                f"the network {self.name} returns features that are not finite: check the range of its input"
             )
         return row
 
@@ -102,7 +102,7 @@ def load_network(
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".tflite"):
-        raise NetworkFileError(f"a network is given as FILE.onnx or FILE.tflite, not as {path}")
+        raise NetworkFileError(f"a network must be given as FILE.onnx or FILE.tflite, got {path}")
     content = read_checked(path, sha256=sha256)
     wants = read_input(path, default=default)
     run = _opencv(path, content, wants) if path.suffix == ".onnx" else _litert(path, content)
@@ -118,7 +118,7 @@ def read_checked(path: Path, *, sha256: str | None) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise NetworkFileError(f"{path} is no file: name the file of a network")
+            raise NetworkFileError(f"{path} is not a regular file: give a network file")
         if status.st_size > MAX_FILE_BYTES:
             raise NetworkFileError(
                 f"{path} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES} for a network"
@@ -127,10 +127,10 @@ def read_checked(path: Path, *, sha256: str | None) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, NetworkFileError):
             raise
-        raise NetworkFileError(f"the network {path} cannot be read: {error}") from error
+        raise NetworkFileError(f"cannot read the network {path}: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None and digest != sha256.lower():
-        raise NetworkFileError(f"{path} has the SHA-256 {digest}, but {sha256} was asked for: it is another file")
+        raise NetworkFileError(f"{path} has the SHA-256 {digest}, but expected {sha256}: it is a different file")
     return content
 
 
@@ -140,7 +140,7 @@ def _opencv(path: Path, content: bytes, wants: NetworkInput) -> Run:
             network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
             names = list(network.getUnconnectedOutLayersNames())
     except cv2.error as error:
-        raise NetworkFileError(f"{path} is no ONNX file that OpenCV can read ({_first_line(error)})") from error
+        raise NetworkFileError(f"{path} is not an ONNX file that OpenCV can read ({_first_line(error)})") from error
     if wants.output and wants.output not in names:
         raise NetworkFileError(f"{path} has no output {wants.output!r}; it has {', '.join(names)}")
 
@@ -156,13 +156,13 @@ def _litert(path: Path, content: bytes) -> Run:
     try:
         runtime = importlib.import_module(_LITERT)
     except ImportError as error:
-        raise ImportError(f"{path} is a TFLite file, which needs LiteRT: {_LITERT_HINT}") from error
+        raise ImportError(f"{path} is a TFLite file, which requires LiteRT: {_LITERT_HINT}") from error
     try:
         network = runtime.Interpreter(model_content=content)
         network.allocate_tensors()
         (given, *_), (answer, *_) = network.get_input_details(), network.get_output_details()
     except (ValueError, RuntimeError) as error:
-        raise NetworkFileError(f"{path} is no TFLite file that LiteRT can read ({_first_line(error)})") from error
+        raise NetworkFileError(f"{path} is not a TFLite file that LiteRT can read ({_first_line(error)})") from error
 
     def run(picture: np.ndarray) -> np.ndarray:
         # Files for phones have a fixed batch size, sometimes two: the image fills the batch, and the first row is the

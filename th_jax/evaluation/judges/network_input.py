@@ -73,8 +73,8 @@ def read_input(path: Path, *, default: NetworkInput | None) -> NetworkInput:
     if not beside.is_file():
         if default is None:
             raise NetworkFileError(
-                f"{beside} is missing: say there how pictures go into the network, "
-                'such as {"size": 224, "mean": 127.5, "deviation": 127.5, "channels": "rgb", "layout": "nchw"}'
+                f'{beside} is missing: it must describe the network\'s input, such as {{"size": 224, "mean": 127.5, '
+                '"deviation": 127.5, "channels": "rgb", "layout": "nchw"}'
             )
         said: dict[str, Any] = {}
     else:
@@ -88,36 +88,35 @@ def read_input(path: Path, *, default: NetworkInput | None) -> NetworkInput:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise NetworkFileError(f"{path} has more than {MAX_JSON_BYTES} bytes: it should hold a few settings")
+            raise NetworkFileError(f"{path} has more than {MAX_JSON_BYTES} bytes: expected a few settings")
         said = json.loads(read_text(path))
     except NetworkFileError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise NetworkFileError(f"{path} is no readable JSON ({error})") from error
+        raise NetworkFileError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(said, dict):
-        raise NetworkFileError(f"{path} must hold a JSON object with the settings of a network's input")
+        raise NetworkFileError(f"{path} must contain a JSON object with the settings of a network's input")
     return said
 
 
 def _checked(path: Path, said: Mapping[str, Any]) -> NetworkInput:
     if unknown := sorted(said.keys() - set(NetworkInput._fields)):
         raise NetworkFileError(
-            f"{path} names {', '.join(map(repr, unknown))}; a network's input has {', '.join(NetworkInput._fields)}"
+            f"{path} has the unknown settings {', '.join(map(repr, unknown))}; expected "
+            f"{', '.join(NetworkInput._fields)}"
         )
     size = said.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIDE:
-        raise NetworkFileError(
-            f"{path}: size must be the side of a picture, 1 to {LARGEST_SIDE} pixels, but is {size!r}"
-        )
+        raise NetworkFileError(f"{path}: size must be an image side of 1 to {LARGEST_SIDE} pixels, got {size!r}")
     wants = NetworkInput(size)
     for name, choices in (("channels", get_args(Channels)), ("layout", get_args(Layout))):
         if said.get(name, choices[0]) not in choices:
-            raise NetworkFileError(f"{path}: {name} must be {' or '.join(choices)}, but is {said[name]!r}")
+            raise NetworkFileError(f"{path}: {name} must be {' or '.join(choices)}, got {said[name]!r}")
     if not isinstance(said.get("output", ""), str):
-        raise NetworkFileError(f"{path}: output must be a name, but is {said['output']!r}")
+        raise NetworkFileError(f"{path}: output must be a name, got {said['output']!r}")
     numbers: dict[str, Any] = {name: _of_channels(path, name, said[name]) for name in _NUMBERS if name in said}
     if min(map(abs, numbers.get("deviation", wants.deviation))) == 0:
-        raise NetworkFileError(f"{path}: deviation divides and must not be 0")
+        raise NetworkFileError(f"{path}: deviation is a divisor and must not be 0")
     words: dict[str, Any] = {name: said[name] for name in ("channels", "layout", "output") if name in said}
     return wants._replace(**numbers, **words)
 
@@ -127,6 +126,6 @@ def _of_channels(path: Path, name: str, value: Any) -> tuple[float, float, float
     values = list(value) if isinstance(value, list | tuple) else [value] * 3
     plain = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in values)
     if len(values) != 3 or not plain:
-        raise NetworkFileError(f"{path}: {name} must be a number or three, for red, green and blue, but is {value!r}")
+        raise NetworkFileError(f"{path}: {name} must be one number or three, for red, green and blue, got {value!r}")
     red, green, blue = map(float, values)
     return red, green, blue

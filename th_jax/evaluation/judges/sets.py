@@ -125,8 +125,8 @@ def inception_network(path: Path, *, sha256: str) -> SetNetwork:
     network = load_network(INCEPTION, path, default=INCEPTION_INPUT, sha256=sha256)
     if network.width != INCEPTION_WIDTH:
         raise NetworkFileError(
-            f"{path} gives {network.width} features, but the Inception of FID gives {INCEPTION_WIDTH}: "
-            "another network is given by --features, and its distance is not called FID"
+            f"{path} returns {network.width} features, but the Inception network of FID returns {INCEPTION_WIDTH}: "
+            "give another network with --features; its distance is not an FID"
         )
     return SetNetwork(INCEPTION, network.features, network.width, network.about)
 

@@ -75,7 +75,7 @@ def kid(
         ValueError: as `polynomial_mmd`; or if there is less than one subset, or subsets have fewer than two rows.
     """
     if subsets < 1 or subset_size < 2:
-        raise ValueError(f"at least 1 subset of at least 2 rows is needed, but {subsets} of {subset_size} came")
+        raise ValueError(f"at least 1 subset of at least 2 rows is needed, got {subsets} of {subset_size}")
     a, b = _feature_sets(features_a, features_b)
     size = min(subset_size, len(a), len(b))
     if size == len(a) == len(b):
@@ -108,12 +108,12 @@ def _off_diagonal_mean(matrix: np.ndarray) -> float:
 def _feature_sets(one: AnyArray, other: AnyArray) -> tuple[np.ndarray, np.ndarray]:
     for features in (one, other):
         if features.ndim != 2 or len(features) < 2:
-            raise ValueError(f"features must be [N, D] with at least two rows, but have the shape {features.shape}")
+            raise ValueError(f"features must be [N, D] with at least two rows, got {features.shape}")
     if one.shape[1] != other.shape[1]:
         raise ValueError(
-            f"both sets must be features of one network, but are {one.shape[1]} and {other.shape[1]} numbers wide"
+            f"both sets must be features of the same network, got widths {one.shape[1]} and {other.shape[1]}"
         )
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("features must be finite, but NaN or infinity came")
+        raise ValueError("features must be finite, got NaN or infinity")
     return a, b

@@ -66,7 +66,7 @@ def centred_cosine(descriptors_a: Descriptors, descriptors_b: Descriptors, *, me
     """
     a, b = _descriptors(descriptors_a, descriptors_b)
     if mean.shape != a.shape[1:]:
-        raise ValueError(f"the mean of descriptors of {a.shape[1]} numbers must be [{a.shape[1]}], but is {mean.shape}")
+        raise ValueError(f"the mean of descriptors of {a.shape[1]} numbers must be [{a.shape[1]}], got {mean.shape}")
     centre = np.asarray(mean, np.float64)
     a, b = a - centre, b - centre
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
@@ -186,13 +186,13 @@ def expression_error(landmarks_a: Landmarks, landmarks_b: OtherLandmarks) -> Per
 
 def _descriptors(one: AnyArray, other: AnyArray) -> tuple[np.ndarray, np.ndarray]:
     if one.ndim != 2 or one.shape != other.shape:
-        raise ValueError(f"descriptors must be two arrays [B, D], but have the shapes {one.shape} and {other.shape}")
+        raise ValueError(f"descriptors must be two arrays [B, D], got {one.shape} and {other.shape}")
     return np.asarray(one, np.float64), np.asarray(other, np.float64)
 
 
 def _landmarks(landmarks: AnyArray) -> np.ndarray:
     if landmarks.ndim != 3 or landmarks.shape[1] < POINTS or landmarks.shape[2] != 2:
-        raise ValueError(f"landmarks must be [B, 68 or more, 2], but have the shape {list(landmarks.shape)}")
+        raise ValueError(f"landmarks must be [B, 68 or more, 2], got {list(landmarks.shape)}")
     return np.asarray(landmarks, np.float64)
 
 

@@ -33,10 +33,10 @@ def score_with_failures(values: Float[AnyArray, "*frames"], *, failure_value: fl
         ValueError: if `failure_value` is not finite, or a value is infinite.
     """
     if not np.isfinite(failure_value):
-        raise ValueError(f"failure_value must be a finite score for frames without a face, but is {failure_value}")
+        raise ValueError(f"failure_value must be a finite score for frames without a face, got {failure_value}")
     numbers = np.asarray(values, np.float64).ravel()
     if np.isinf(numbers).any():
-        raise ValueError("a score must be finite, or NaN where there is no face, but an infinite one came")
+        raise ValueError("a score must be finite, or NaN for frames without a face, got an infinite one")
     failed = np.isnan(numbers)
     found = numbers[~failed]
     return ScoreWithFailures(

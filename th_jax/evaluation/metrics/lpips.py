@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from th_jax.evaluation.metrics.pairs import AnyArray, Values, comparable, mean_of_each
 
-_LEAST_LENGTH = 1e-10
+_MIN_LENGTH = 1e-10
 """Added to the norm of a position's features, so that zeros remain zeros; the value of the published code."""
 
 
@@ -32,18 +32,18 @@ def lpips(
     """
     if not len(features_a) == len(features_b) == len(weights) or not weights:
         raise ValueError(
-            f"two pyramids and their weights need the same layers, at least one, but have {len(features_a)}, "
+            f"two pyramids and their weights need the same layers, at least one, got {len(features_a)}, "
             f"{len(features_b)} and {len(weights)}"
         )
     total: Any = 0.0
     for layer_a, layer_b, weight in zip(features_a, features_b, weights, strict=True):
         xp, a, b = comparable(layer_a, layer_b, "layers of a pyramid")
         if weight.shape != a.shape[-1:]:
-            raise ValueError(f"a layer of {a.shape[-1]} channels needs as many weights, but {list(weight.shape)} came")
+            raise ValueError(f"a layer of {a.shape[-1]} channels needs as many weights, got {list(weight.shape)}")
         difference = xp.square(_unit(xp, a) - _unit(xp, b)) * xp.asarray(weight, a.dtype)[None, None, None, :]
         total = total + mean_of_each(xp, difference.sum(-1))
     return total
 
 
 def _unit(xp: Any, layer: Any) -> Any:
-    return layer / (xp.sqrt(xp.square(layer).sum(-1, keepdims=True)) + _LEAST_LENGTH)
+    return layer / (xp.sqrt(xp.square(layer).sum(-1, keepdims=True)) + _MIN_LENGTH)

@@ -29,13 +29,9 @@ def comparable(one: Any, other: Any, what: str) -> tuple[ModuleType, Any, Any]:
     xp: ModuleType = jnp if on_device else np
     for array in (one, other):
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(
-                f"{what} must be floating point, but came as {array.dtype}; divide uint8 pictures by 255.0 first"
-            )
+            raise TypeError(f"{what} must be floating point, got {array.dtype}; divide uint8 images by 255.0 first")
     if one.shape != other.shape:
-        raise ValueError(
-            f"{what} must have one shape to be compared, but have {list(one.shape)} and {list(other.shape)}"
-        )
+        raise ValueError(f"{what} must have the same shape, got {list(one.shape)} and {list(other.shape)}")
     if on_device:
         dtype = jnp.promote_types(jnp.result_type(one, other), jnp.float32)
         return xp, jnp.asarray(one, dtype), jnp.asarray(other, dtype)
@@ -51,7 +47,7 @@ def comparable_images(one: Any, other: Any) -> tuple[ModuleType, Any, Any]:
     """
     xp, one, other = comparable(one, other, "pictures")
     if one.ndim != 4:
-        raise ValueError(f"pictures must be [B, H, W, C], but have the shape {list(one.shape)}")
+        raise ValueError(f"images must be [B, H, W, C], got {list(one.shape)}")
     return xp, one, other
 
 
@@ -67,4 +63,4 @@ def check_data_range(data_range: float) -> None:
         ValueError: if it is not a positive number.
     """
     if not (np.isfinite(data_range) and data_range > 0):
-        raise ValueError(f"data_range must be above 0, 1.0 for pictures in [0, 1], but is {data_range}")
+        raise ValueError(f"data_range must be above 0 (1.0 for images in [0, 1]), got {data_range}")

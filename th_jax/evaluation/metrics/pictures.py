@@ -49,9 +49,9 @@ def box_l1(
     """
     xp, a, b = comparable_images(images_a, images_b)
     if landmarks.ndim != 3 or landmarks.shape[0] != a.shape[0] or landmarks.shape[2] != 2:
-        raise ValueError(f"{a.shape[0]} pictures need landmarks [{a.shape[0]}, P, 2], but {list(landmarks.shape)} came")
+        raise ValueError(f"{a.shape[0]} images need landmarks [{a.shape[0]}, P, 2], got {list(landmarks.shape)}")
     if not margin >= 0:
-        raise ValueError(f"margin must be 0 or more, a share of the box's sides, but is {margin}")
+        raise ValueError(f"margin, a fraction of the box's sides, must be 0 or more, got {margin}")
     points = xp.asarray(landmarks)
     known = xp.all(xp.isfinite(points), axis=-1, keepdims=True)
     low = xp.min(xp.where(known, points, xp.inf), axis=1)
@@ -96,7 +96,7 @@ def perceptual_distance(
     """
     if len(features_a) != len(features_b) or not features_a:
         raise ValueError(
-            f"two pyramids need the same layers, at least one, but have {len(features_a)} and {len(features_b)}"
+            f"two pyramids need the same layers, at least one, got {len(features_a)} and {len(features_b)}"
         )
     total: Any = 0.0
     for layer_a, layer_b in zip(features_a, features_b, strict=True):
@@ -123,6 +123,6 @@ def temporal_flicker(
     still = np.zeros(frames.shape, frames.dtype) if reference is None else reference
     xp, a, b = comparable_images(frames, still)
     if a.shape[0] < 2:
-        raise ValueError(f"flicker needs at least two successive frames, but {a.shape[0]} came")
+        raise ValueError(f"flicker needs at least two successive frames, got {a.shape[0]}")
     error = a - b
     return mean_of_each(xp, xp.abs(error[1:] - error[:-1]))

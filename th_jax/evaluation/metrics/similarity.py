@@ -102,4 +102,4 @@ def _halved(xp: ModuleType, pictures: Any) -> Any:
 
 def _check_sides(shape: tuple[int, ...], smallest: int, what: str) -> None:
     if min(shape[1:3]) < smallest:
-        raise ValueError(f"{what} needs pictures of at least {smallest} px a side, but {shape[1]} x {shape[2]} px came")
+        raise ValueError(f"{what} needs images of at least {smallest} px per side, got {shape[1]} x {shape[2]} px")

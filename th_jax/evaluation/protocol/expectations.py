@@ -8,6 +8,7 @@ from th_jax.evaluation.protocol.measure import HIGHER_IS_BETTER, TITLES
 from th_jax.evaluation.protocol.results import CHARGED, MethodAtShots, Scores, shown_measure
 
 SEEN, OPPOSITE, UNDECIDED = "seen", "the opposite was seen", "not seen"
+"""Verdicts as stored in results.json."""
 
 
 class Expectation(NamedTuple):
@@ -43,18 +44,18 @@ def expectations(scores: Scores) -> list[Expectation]:
             _tuned(high, ssim, "SSIM .72 against .65 at T = 32"),
             _tuned(high, distance, "FID 30.6 against 40.4 at T = 32"),
         ]
-        claim = f"at T = {high} feed-forward frames keep identity better than fine-tuned ones"
+        claim = f"at T = {high} feed-forward frames preserve identity better than fine-tuned ones"
         asked.append(Expectation(claim, ("FF", high), ("FT", high), cosine, "CSIM .48 against .45 at T = 32"))
     else:
         claim = f"at T = {high} the head follows its driver better than the nearest copied frame does"
-        asked.append(Expectation(claim, ("FT", high), ("nearest_copy", high), "pose_error", "what driving is for"))
+        asked.append(Expectation(claim, ("FT", high), ("nearest_copy", high), "pose_error", "the purpose of driving"))
     measures = ("identity/l2",) if crossed else ("l1/box", "landmark_error", "identity/l2")
     other: MethodAtShots = ("driver", 0) if crossed else ("nearest_copy", high)
     name = "the driver's own frames" if crossed else "the nearest copied frame"
     for method in ("FF", "FT"):
         for measure in measures:
             claim = f"at T = {high} {method} is better than {name}"
-            asked.append(Expectation(claim, (method, high), other, measure, "what a generator is for"))
+            asked.append(Expectation(claim, (method, high), other, measure, "the purpose of a generator"))
     return [
         one
         for one in asked
@@ -97,11 +98,9 @@ def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _sentence(row: Mapping[str, Any]) -> str:
     found = row["difference"]
     title = TITLES[row["measure"].removesuffix(CHARGED)]
-    verdict = {SEEN: "Seen", OPPOSITE: "The opposite was seen", UNDECIDED: "Not seen"}[row["verdict"]]
+    verdict = {SEEN: "Confirmed", OPPOSITE: "The opposite was found", UNDECIDED: "Not confirmed"}[row["verdict"]]
     numbers = f"difference {found['value']:+.3f}, 95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
-    return (
-        f"{verdict}: {row['claim']} ({title}). Here: {numbers}, {found['people']} people. Expected by: {row['paper']}."
-    )
+    return f"{verdict}: {row['claim']} ({title}). Here: {numbers}, {found['people']} people. Paper: {row['paper']}."
 
 
 def _more(method: str, low: int, high: int, measure: str, paper: str) -> Expectation:

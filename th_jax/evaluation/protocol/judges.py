@@ -43,7 +43,7 @@ class Judges(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that select judge networks to a parser."""
-    group = parser.add_argument_group("networks by path (docs/evaluation.md says how each wants its file)")
+    group = parser.add_argument_group("networks given by path (docs/evaluation.md describes their files)")
     group.add_argument(
         "--identity-network", action="append", default=[], metavar="NAME=FILE", help="a face network, .onnx or .tflite"
     )
@@ -52,12 +52,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="of Fréchet distance and KID, beside VGG16's",
+        help="features for Fréchet distance and KID, in addition to those of VGG16",
     )
     group.add_argument("--inception", type=Path, metavar="FILE", help="the network of FID, as ONNX")
-    group.add_argument("--inception-sha256", metavar="HEX", help="of that file")
-    group.add_argument("--lpips", type=Path, metavar="FILE", help="weights of LPIPS with VGG16, as safetensors")
-    group.add_argument("--lpips-sha256", metavar="HEX", help="of that file")
+    group.add_argument("--inception-sha256", metavar="HEX", help="checksum of that file")
+    group.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS weights for VGG16, as safetensors")
+    group.add_argument("--lpips-sha256", metavar="HEX", help="checksum of that file")
 
 
 def judges_of(options: argparse.Namespace) -> Judges:
@@ -67,10 +67,12 @@ def judges_of(options: argparse.Namespace) -> Judges:
         ValueError, ImportError: if a file is not a suitable network, or a name is reserved.
     """
     if options.no_faces and options.identity_network:
-        raise ValueError("--identity-network places faces by their landmarks: leave --no-faces out")
+        raise ValueError("--identity-network aligns faces by their landmarks: omit --no-faces")
     for name in ("inception", "lpips"):
         if (getattr(options, name) is None) != (getattr(options, f"{name}_sha256") is None):
-            raise ValueError(f"--{name} and --{name}-sha256 go together: the checksum says which file is trusted")
+            raise ValueError(
+                f"--{name} and --{name}-sha256 must be given together: the checksum identifies the trusted file"
+            )
     taken = {DLIB, VGG16, INCEPTION, LPIPS}
     faces = named_files(options.identity_network, taken=taken)
     features = named_files(options.features, taken=taken | faces.keys())

@@ -19,11 +19,11 @@ from th_jax.evaluation.judges.identity import identity_features
 from th_jax.evaluation.judges.lpips import LpipsWeights, lpips_distance
 from th_jax.evaluation.judges.network_file import FeatureNetwork
 from th_jax.evaluation.judges.sets import SetDistance, set_distances
-from th_jax.evaluation.protocol.cells import REAL, Table, their_shots
 from th_jax.evaluation.protocol.judges import LPIPS, Judges
 from th_jax.evaluation.protocol.measure import Faces, named_identity_table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OUR_METHODS, Evaluation, Progress, Stopped
+from th_jax.evaluation.protocol.score_store import REAL, Table, baseline_shots
 from th_jax.provenance.record import pixel_digest
 from th_jax.storage.files import whole_file
 
@@ -74,14 +74,14 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
     for person in evaluation.people:
         if progress.stop():
             raise Stopped
-        frames = evaluation.kept.read_pictures(REAL, 0, person)
+        frames = evaluation.store.read_pictures(REAL, 0, person)
         shown = Shown(REAL, 0, person, frames, frames)
         for network in judges.identity:
             identities[network.name][person.name] = _identity_rows(evaluation, network, shown, faces)
     for shown in _all_shown(evaluation):
         if progress.stop():
             raise Stopped
-        progress.told(f"networks: {shown.method}, T = {shown.shots}, {shown.person.name}")
+        progress.on_message(f"networks: {shown.method}, T = {shown.shots}, {shown.person.name}")
         cell = shown.method, shown.shots
         table: Table = {}
         for network in judges.identity:
@@ -106,26 +106,26 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
 
 def _all_shown(evaluation: Evaluation) -> Iterator[Shown]:
     """Yield all people's images by every method at every T; real frames, or the driver's, have T = 0."""
-    kept, shots = evaluation.kept, evaluation.protocol.shots
-    theirs = {name: their_shots(folder, shots) for name, folder in evaluation.theirs.items()}
+    store, shots = evaluation.store, evaluation.protocol.shots
+    baselines = {name: baseline_shots(folder, shots) for name, folder in evaluation.baselines.items()}
     by_name = {person.name: person for person in evaluation.people}
     for person in evaluation.people:
-        real = kept.read_pictures(REAL, 0, person)
+        real = store.read_pictures(REAL, 0, person)
         if person.driver is None:
             yield Shown(REAL, 0, person, real, real)
         else:
-            yield Shown(DRIVER, 0, person, kept.read_pictures(REAL, 0, by_name[person.driver]), real)
+            yield Shown(DRIVER, 0, person, store.read_pictures(REAL, 0, by_name[person.driver]), real)
         loaded = evaluation.load(person)
         for count in shots:
             for method in OUR_METHODS:
                 if method in COPIES:
                     frames = baseline_frames(loaded.held(count), method)[0]
                 else:
-                    frames = kept.read_pictures(method, count, person)
+                    frames = store.read_pictures(method, count, person)
                 yield Shown(method, count, person, frames, real)
-        for name, counts in theirs.items():
+        for name, counts in baselines.items():
             for count in counts:
-                yield Shown(name, count, person, kept.read_pictures(name, count, person), real)
+                yield Shown(name, count, person, store.read_pictures(name, count, person), real)
 
 
 def _identity_rows(evaluation: Evaluation, network: FeatureNetwork, shown: Shown, faces: Faces | None) -> np.ndarray:
@@ -149,7 +149,9 @@ def _kept_rows(
     evaluation: Evaluation, name: str, about: Mapping[str, Any], shown: Shown, answer: Callable[[], np.ndarray]
 ) -> np.ndarray:
     """Return stored features if they are of these images by this network; otherwise compute and store them."""
-    place = evaluation.kept.folder / NETWORK_FOLDER / f"{name}-{about['sha256'][:16]}" / f"{shown.method}-{shown.shots}"
+    place = (
+        evaluation.store.folder / NETWORK_FOLDER / f"{name}-{about['sha256'][:16]}" / f"{shown.method}-{shown.shots}"
+    )
     path = place / f"{shown.person.name}.npz"
     asked = json.dumps({"network": about, "pixels": pixel_digest(shown.frames)}, sort_keys=True)
     try:

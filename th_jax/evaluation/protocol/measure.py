@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import FaceMeasures, measure_faces
 from th_jax.evaluation.people import HeldOut
-from th_jax.evaluation.protocol.cells import Table
 from th_jax.evaluation.protocol.plan import Person
+from th_jax.evaluation.protocol.score_store import Table
 from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
 from th_jax.perceptual.frozen import PerceptualWeights
 
@@ -26,7 +26,7 @@ NAMED_CHARGES: Mapping[str, float] = {"identity/l2": math.sqrt(2.0), "identity/c
 HIGHER_IS_BETTER = frozenset({"ssim", "psnr", "ms_ssim", "identity/centred_cosine"})
 
 FLICKER = "flicker"
-PSNR_MOST = 10.0 * math.log10(12.0 * 255.0**2)
+MAX_PSNR = 10.0 * math.log10(12.0 * 255.0**2)
 """Maximum PSNR in decibels, that of rounding to 8 bits; identical frames would be infinite."""
 
 TITLES = {
@@ -85,8 +85,8 @@ class Faces:
         found = {name: faces.descriptors[np.isfinite(faces.descriptors).all(-1)] for name, faces in measured.items()}
         if not any(len(rows) for rows in found.values()):
             raise ValueError(
-                f"the detector found no face in any of {frames} real target frames: measures of faces would mean nothing; "
-                "check the data set, or give --no-faces"
+                f"the detector found no face in any of {frames} real target frames, so face metrics would be "
+                "meaningless: check the data set, or give --no-faces"
             )
         self.mean = np.mean([rows.mean(0, dtype=np.float64) for rows in found.values() if len(rows)], axis=0)
 
@@ -126,7 +126,7 @@ def own_table(
 
 def _pixel_table(frames: np.ndarray, wanted: np.ndarray) -> Table:
     made, real = frames / 255.0, wanted / 255.0
-    table = {"psnr": np.minimum(metrics.psnr(made, real), PSNR_MOST)}
+    table = {"psnr": np.minimum(metrics.psnr(made, real), MAX_PSNR)}
     if min(frames.shape[1:3]) >= metrics.MS_SSIM_SMALLEST:
         table["ms_ssim"] = metrics.ms_ssim(made, real)
     if len(frames) > 1:

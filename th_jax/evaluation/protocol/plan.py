@@ -93,18 +93,18 @@ def choose_people(records: VideoRecords, protocol: Protocol, *, seed: int = 0) -
     """
     if min(protocol.people, protocol.targets, *protocol.shots) < 1 or max(protocol.shots) > SHOTS[-1]:
         raise ValueError(
-            f"people and targets must be 1 or more and shots 1 to {SHOTS[-1]}, but {protocol.people}, {protocol.targets} "
-            f"and {', '.join(map(str, protocol.shots))} came"
+            f"people and targets must be 1 or more and shots 1 to {SHOTS[-1]}, got {protocol.people}, "
+            f"{protocol.targets} and {', '.join(map(str, protocol.shots))}"
         )
     if len(records) == 0:
-        raise ValueError(f"{records!r} is empty: there is nobody to evaluate on")
+        raise ValueError(f"{records!r} is empty: there are no people to evaluate on")
     shots, targets = max(protocol.shots), protocol.targets
     short = [number for number in range(len(records)) if records.entry(number).frames < shots + targets]
     left = sorted(set(range(len(records))) - set(short))
     if len(left) < protocol.people:
         raise ValueError(_too_few(records, protocol, len(left), short))
     if protocol.crossed and protocol.people < 2:
-        raise ValueError("to drive people by others takes at least 2, but 1 was asked for")
+        raise ValueError("cross-driving needs at least 2 people, got 1")
     drawn = sorted(_one_each(records, np.random.default_rng(seed).permutation(left).tolist())[: protocol.people])
     people = [_person(records, place, number, shots, targets, seed) for place, number in enumerate(drawn)]
     return _crossed(people, seed) if protocol.crossed else tuple(people)
@@ -199,8 +199,8 @@ def _crossed(people: list[Person], seed: int) -> tuple[Person, ...]:
     identity, most = max(((name, len(places)) for name, places in together.items()), key=lambda one: one[1])
     if 2 * most > len(people):
         raise ValueError(
-            f"{most} of {len(people)} videos are of {identity!r}, who would be driven by themselves: give --people or a split "
-            "in which nobody has more than half of the videos"
+            f"{most} of {len(people)} videos show {identity!r}, who would be driven by their own videos: give "
+            "--people or a split in which no one has more than half of the videos"
         )
     ordered = [place for places in together.values() for place in places]
     drivers = {place: people[other] for place, other in zip(ordered, np.roll(ordered, most).tolist(), strict=True)}
@@ -213,11 +213,10 @@ def _crossed(people: list[Person], seed: int) -> tuple[Person, ...]:
 def _too_few(records: VideoRecords, protocol: Protocol, enough: int, short: Sequence[int]) -> str:
     shots, targets = max(protocol.shots), protocol.targets
     if not short:
-        return (
-            f"{protocol.people} people were asked for, but {records!r} has {len(records)}: give --people {len(records)}"
-        )
+        return f"expected {protocol.people} people, but {records!r} has {len(records)}: give --people {len(records)}"
     entry = records.entry(short[0])
     return (
-        f"{protocol.people} videos of {shots} shots and {targets} other targets were asked for, but {enough} of {records!r} "
-        f"have enough frames; video {entry.video_id!r} has {entry.frames}: give fewer --people, --shots or --targets"
+        f"{protocol.people} videos with {shots} shots and {targets} other targets are needed, but only {enough} of "
+        f"{records!r} have enough frames; video {entry.video_id!r} has {entry.frames}: give fewer --people, "
+        "--shots or --targets"
     )

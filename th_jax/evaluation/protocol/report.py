@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.evaluation.heldout import baseline_frames
-from th_jax.evaluation.protocol.cells import REAL
 from th_jax.evaluation.protocol.expectations import in_words
 from th_jax.evaluation.protocol.measure import TITLES, higher_is_better, title_of
 from th_jax.evaluation.protocol.plan import Person
@@ -25,6 +24,7 @@ from th_jax.evaluation.protocol.results import (
     shown_measure,
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
+from th_jax.evaluation.protocol.score_store import REAL
 from th_jax.evaluation.report_page import (
     Plot,
     Point,
@@ -77,11 +77,11 @@ def write_report(
         OSError: if a file cannot be written.
     """
     sections = _sections(evaluation, scores, facts, expected)
-    record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with pictures")
+    record = Provenance(kind=Kind.FIGURE, weights=evaluation.weights, notes="report of an evaluation, with images")
     write_page(folder / REPORT_FILE, report_page(title, sections), provenance=record)
     write_whole(str(folder / PLOTS_FILE), plots_drawing(sections).encode())
     people = dataclasses.replace(record, kind=Kind.COMPOSITE, notes="best, median and worst person of an evaluation")
-    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.kept.signer)
+    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.store.signer)
     return REPORT_FILE, PLOTS_FILE, PICTURES_FILE
 
 
@@ -89,12 +89,13 @@ def _sections(
     evaluation: Evaluation, scores: Scores, facts: Sequence[str], expected: Sequence[Mapping[str, Any]]
 ) -> list[Section]:
     return [
-        Section("What was measured", facts),
-        Section("What the paper leads one to expect, and what was seen", _INTRODUCTION, in_words(expected)),
+        Section("Measurements", facts),
+        Section("Comparison with the paper's findings", _INTRODUCTION, in_words(expected)),
         Section(
             "Numbers",
             [
-                "Means over frames, with 95 % bootstrap intervals over people. Frames without a face are charged and counted.",
+                "Means over frames, with 95 % bootstrap intervals over people. Frames without a detected face are "
+                "scored as failures and counted.",
                 *([_DISTANCE_WORDS] if scores.distances else []),
             ],
             table=_table(scores),
@@ -102,24 +103,26 @@ def _sections(
         Section("Quality against T", plots=_against_shots(scores)),
         *_against_steps(evaluation),
         Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
-        Section("Pictures", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
+        Section("Images", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
     ]
 
 
 _INTRODUCTION = [
-    "The paper's numbers are of networks at 256 pixels, meta-learned on VoxCeleb2; only directions can be compared with those "
-    "here. A difference counts as seen if its interval, over the same frames of the same people, leaves out zero. Of many "
-    "intervals some miss the truth, and those over fewer than about ten people are too narrow."
+    "The paper's numbers are for networks at 256 pixels, meta-trained on VoxCeleb2; only the directions of "
+    "differences can be compared with those here. A difference counts as confirmed if its interval, over the same "
+    "frames of the same people, excludes zero. Among many intervals, some miss the true value, and intervals over "
+    "fewer than about ten people are too narrow."
 ]
 _DISTANCE_WORDS = (
-    "Fréchet and kernel distances are of all N frames of a method from all real ones, in the features that their names say. "
-    "They have no interval: people drawn twice make a set narrower. A Fréchet distance lies too high for few frames, far too "
-    "high for fewer frames than dimensions; only those of equal N compare. A kernel distance may fall below zero."
+    "Fréchet and kernel distances compare all N frames of a method with all real frames, in the features that "
+    "they are named after. They have no interval, because resampling people makes a set narrower. A Fréchet "
+    "distance is biased upward for few frames, strongly so for fewer frames than dimensions; compare only "
+    "distances with equal N. A kernel distance can be negative."
 )
-_BY_PERSON_WORDS = "Each mark is a person, sorted by the fine-tuned frames' mean; the order is that of each plot alone."
+_BY_PERSON_WORDS = "Each mark is a person, sorted by the mean over their fine-tuned frames, separately for each plot."
 _PICTURE_WORDS = (
-    "The best, the median and the worst person by the mean of fine-tuned frames at the largest T, in the measure that is "
-    "named. A row is a held-out frame."
+    "The best, the median and the worst person by the mean over fine-tuned frames at the largest T, in the named "
+    "metric. Each row is a held-out frame."
 )
 
 
@@ -174,7 +177,7 @@ def _against_steps(evaluation: Evaluation) -> list[Section]:
     for name in ("l1/frame", "ssim"):
         series: dict[str, list[Point]] = {}
         for count in evaluation.protocol.shots:
-            cells = [evaluation.kept.read(OURS, count, person) for person in evaluation.people]
+            cells = [evaluation.store.read(OURS, count, person) for person in evaluation.people]
             curves = [cell.about["curve"] for cell in cells if cell is not None and cell.about.get("curve")]
             if curves:
                 points = [
@@ -190,8 +193,8 @@ def _against_steps(evaluation: Evaluation) -> list[Section]:
         if series:
             last = max(point.x for points in series.values() for point in points)
             ticks = [(step, f"{step:.0f}") for step in (0.0, last / 2, last)]
-            plots.append(Plot(TITLES[name], series, ticks, "steps of fine-tuning; 0 is feed-forward"))
-    words = ["Means over people of pictures that were measured between chunks. No step was chosen by them."]
+            plots.append(Plot(TITLES[name], series, ticks, "fine-tuning steps; 0 is feed-forward"))
+    words = ["Means over people, measured between chunks of steps. They were not used to select a step."]
     return [Section("Quality against fine-tuning steps", words, plots=plots)] if plots else []
 
 
@@ -247,18 +250,20 @@ def _pictures(
     real = loaded.frames
     if person.driver is not None:
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
-        real = evaluation.kept.read_pictures(REAL, 0, driver)
-    kept = {
+        real = evaluation.store.read_pictures(REAL, 0, driver)
+    frames_by_method = {
         method: baseline_frames(loaded.held(count), method)[0]
         if method in COPIES
-        else evaluation.kept.read_pictures(method, count, person)
+        else evaluation.store.read_pictures(method, count, person)
         for method in methods
     }
     networks = evaluation.meta.networks
     drawn = list(draw_stream(loaded.landmarks, networks=networks, chunk=len(loaded.landmarks)))
     shot = np.asarray(loaded.shots.frames)[0]
     chosen = np.linspace(0, len(real) - 1, min(_TARGETS_SHOWN, len(real))).round().astype(int)
-    grid = [[_enlarged(x) for x in (shot, drawn[t], real[t], *(kept[m][t] for m in methods))] for t in chosen]
+    grid = [
+        [_enlarged(x) for x in (shot, drawn[t], real[t], *(frames_by_method[m][t] for m in methods))] for t in chosen
+    ]
     whose = "real" if person.driver is None else "driver, real"
     return ["shot", "landmarks", whose, *methods], picture_grid(grid)
 

@@ -11,10 +11,10 @@ from jaxtyping import Float, Shaped
 
 from th_jax.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
 from th_jax.evaluation.judges.sets import SetDistance
-from th_jax.evaluation.protocol.cells import REAL, Kept
 from th_jax.evaluation.protocol.measure import FLICKER, TITLES, charge_of, title_of, without_network
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OURS
+from th_jax.evaluation.protocol.score_store import REAL, ScoreStore
 from th_jax.storage.run_folder import write_whole
 
 RESULTS_FILE = "results.json"
@@ -56,7 +56,7 @@ def shown_measure(measure: str) -> str:
 
 
 def gather(
-    kept: Kept,
+    store: ScoreStore,
     people: Sequence[Person],
     *,
     shots: Sequence[int],
@@ -68,10 +68,10 @@ def gather(
     """Read all cells and compute all estimates.
 
     Args:
-        kept: files of the run.
+        store: files of the run.
         people: people in order.
         shots: all T.
-        systems: names of other systems, and the T that each has now (`their_shots`). Cells of other T are of earlier
+        systems: names of other systems, and the T that each has now (`baseline_shots`). Cells of other T are of earlier
             frames.
         more: measures of each frame that are not stored in cells, by method and T.
         distances: distances of a method's frames from the real ones, by method and T.
@@ -83,11 +83,11 @@ def gather(
     tables: Tables = {}
     for group, counts in ((REAL, (0,)), (OURS, tuple(shots)), *systems.items()):
         for count in counts:
-            cells = [kept.read(group, count, person) for person in people]
+            cells = [store.read(group, count, person) for person in people]
             there = [cell for cell in cells if cell is not None]
             if len(there) < len(cells):
                 raise ValueError(
-                    f"{len(cells) - len(there)} of {len(cells)} people have no scores of {group} at T = {count}"
+                    f"{len(cells) - len(there)} of {len(cells)} people have no scores for {group} at T = {count}"
                 )
             for method in there[0].tables:
                 names = there[0].tables[method]

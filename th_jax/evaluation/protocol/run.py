@@ -14,9 +14,9 @@ from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.heldout import baseline_frames
 from th_jax.evaluation.people import HeldOut
-from th_jax.evaluation.protocol.cells import REAL, Cell, Kept, Table, read_theirs, their_shots
 from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
+from th_jax.evaluation.protocol.score_store import REAL, Cell, ScoreStore, Table, baseline_shots, read_baseline
 from th_jax.landmarks.retarget import Retargeting, face_shape, retarget
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance
@@ -49,13 +49,13 @@ class Evaluation(NamedTuple):
     records: VideoRecords
     protocol: Protocol
     people: tuple[Person, ...]
-    kept: Kept
+    store: ScoreStore
     landmarks: str = "true"
     faces: bool = True
     retargeting: Retargeting = "none"
     curve: bool = False
     """Whether images are measured between chunks of fine-tuning."""
-    theirs: Mapping[str, Path] = {}
+    baselines: Mapping[str, Path] = {}
     weights: Mapping[str, str] = {}
 
     def load(self, person: Person) -> Loaded:
@@ -65,10 +65,10 @@ class Evaluation(NamedTuple):
         if person.driver is None:
             return loaded
         (driver,) = (other for other in self.people if other.name == person.driver)
-        theirs = load_person(self.records, driver, image_size=size, landmarks=self.landmarks)
-        points = theirs.landmarks
+        driving = load_person(self.records, driver, image_size=size, landmarks=self.landmarks)
+        points = driving.landmarks
         if self.retargeting == "shape":
-            shapes = (face_shape(np.asarray(one.shots.landmarks)) for one in (theirs, loaded))
+            shapes = (face_shape(np.asarray(one.shots.landmarks)) for one in (driving, loaded))
             points = retarget(points, driver=next(shapes), target=next(shapes)).astype(np.float32)
         return loaded._replace(landmarks=points)
 
@@ -76,15 +76,15 @@ class Evaluation(NamedTuple):
 class Progress(NamedTuple):
     """Callbacks for progress messages and stopping."""
 
-    did: Callable[[], Any] = lambda: None
+    on_cell: Callable[[], Any] = lambda: None
     """Called for every cell that is on disk."""
-    told: Callable[[str], Any] = lambda text: None
+    on_message: Callable[[str], Any] = lambda text: None
     stop: Callable[[], bool] = lambda: False
 
 
-def cells_of(evaluation: Evaluation) -> int:
+def cell_count(evaluation: Evaluation) -> int:
     """Return the maximum number of cells of a run: real frames, ours, and those of other systems."""
-    systems = 1 + len(evaluation.theirs)
+    systems = 1 + len(evaluation.baselines)
     return len(evaluation.people) * (1 + systems * len(evaluation.protocol.shots))
 
 
@@ -99,15 +99,15 @@ def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
         ImportError: if the extra "video" is not installed.
         OSError: if a file cannot be written.
     """
-    for name, folder in evaluation.theirs.items():
-        _check_theirs(name, folder, evaluation)
+    for name, folder in evaluation.baselines.items():
+        _check_baseline(name, folder, evaluation)
     faces = _real(evaluation, progress)
     for person in evaluation.people:
         _score_real(evaluation, person, faces)
-        progress.did()
+        progress.on_cell()
     _score_ours(evaluation, faces, progress)
-    for name, folder in evaluation.theirs.items():
-        _score_theirs(name, folder, evaluation, faces, progress)
+    for name, folder in evaluation.baselines.items():
+        _score_baseline(name, folder, evaluation, faces, progress)
     return faces
 
 
@@ -128,14 +128,14 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
     for person in evaluation.people:
         if progress.stop():
             raise Stopped
-        progress.told(f"{person.name}: real frames")
-        found = evaluation.kept.read_faces(person)
-        if (evaluation.faces and found is None) or evaluation.kept.read(REAL, 0, person) is None:
+        progress.on_message(f"{person.name}: real frames")
+        found = evaluation.store.read_faces(person)
+        if (evaluation.faces and found is None) or evaluation.store.read(REAL, 0, person) is None:
             frames = evaluation.load(person).frames
-            evaluation.kept.write_pictures(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
+            evaluation.store.write_pictures(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
             if evaluation.faces and found is None:
                 found = measure_faces(frames)
-                evaluation.kept.write_faces(person, found)
+                evaluation.store.write_faces(person, found)
         if found is not None:
             measured[person.name] = found
     return Faces(measured) if evaluation.faces else None
@@ -143,7 +143,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
 
 def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> None:
     """Score real frames in place of generated ones: the person's own, or the driver's, which match pose but not identity."""
-    if evaluation.kept.read(REAL, 0, person) is not None:
+    if evaluation.store.read(REAL, 0, person) is not None:
         return
     loaded = evaluation.load(person)
     if person.driver is None:
@@ -153,7 +153,7 @@ def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> 
         frames = evaluation.load(driver).frames
     method = REAL if person.driver is None else "driver"
     table = _table(evaluation, person, loaded.held(1), frames, faces)
-    evaluation.kept.write(REAL, 0, person, Cell({method: table}, {}))
+    evaluation.store.write(REAL, 0, person, Cell({method: table}, {}))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -172,8 +172,8 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
     def pending() -> Iterator[tuple[str, Shots]]:
         for count in evaluation.protocol.shots:
             for person in evaluation.people:
-                if evaluation.kept.read(OURS, count, person) is not None:
-                    progress.did()
+                if evaluation.store.read(OURS, count, person) is not None:
+                    progress.on_cell()
                     continue
                 loaded = evaluation.load(person)
                 waiting[f"T = {count}, {person.name}"] = (person, count, loaded, [])
@@ -183,7 +183,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         if progress.stop():
             raise Stopped
         loss = steps["loss/generator"]
-        progress.told(f"{name}: step {len(loss)}, loss {loss[-1]:.3g}")
+        progress.on_message(f"{name}: step {len(loss)}, loss {loss[-1]:.3g}")
         person, _, loaded, curve = waiting[name]
         if evaluation.curve and person.driver is None:
             curve.append({"step": len(loss), **_pixel_means(redrawn(avatar, loaded), loaded)})
@@ -195,20 +195,20 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         observe=observe, key=jax.random.key(evaluation.settings["seed"]),
     ):  # fmt: skip
         person, count, loaded, curve = waiting.pop(done.name)
-        progress.told(f"{done.name}: scores")
+        progress.on_message(f"{done.name}: scores")
         shots, held = loaded.first(count), loaded.held(count)
         start = _start(networks, meta.weights, fit_shots(networks, shots))
         frames = {"FF": redrawn(start, loaded), "FT": redrawn(done.avatar, loaded)}
         record = Provenance(kind=Kind.GENERATED, weights=evaluation.weights).of(shots)
         for method, pictures in frames.items():
-            evaluation.kept.write_pictures(method, count, person, pictures, record)
+            evaluation.store.write_pictures(method, count, person, pictures, record)
         frames |= {kind: baseline_frames(held, kind)[0] for kind in COPIES}
         if evaluation.curve and person.driver is None:
             curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
         tables = {method: _table(evaluation, person, held, made, faces) for method, made in frames.items()}
         about = {"steps": len(done.metrics["loss/generator"]), "curve": curve}
-        evaluation.kept.write(OURS, count, person, Cell(tables, about))
-        progress.did()
+        evaluation.store.write(OURS, count, person, Cell(tables, about))
+        progress.on_cell()
 
 
 def _pixel_means(frames: np.ndarray, loaded: Loaded) -> dict[str, float]:
@@ -216,36 +216,36 @@ def _pixel_means(frames: np.ndarray, loaded: Loaded) -> dict[str, float]:
     return {"l1/frame": float(metrics.l1(made, wanted).mean()), "ssim": float(metrics.ssim(made, wanted).mean())}
 
 
-def _check_theirs(name: str, folder: Path, evaluation: Evaluation) -> None:
+def _check_baseline(name: str, folder: Path, evaluation: Evaluation) -> None:
     """Check all images of another system before anything is computed."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} with the frames of {name}")
+        raise FileNotFoundError(f"the folder {folder} with the frames of {name} does not exist")
     size = evaluation.meta.networks.image_size
     for count in evaluation.protocol.shots:
         for person in evaluation.people:
-            read_theirs(folder, count, person, size=size)
-    if not their_shots(folder, evaluation.protocol.shots):
+            read_baseline(folder, count, person, size=size)
+    if not baseline_shots(folder, evaluation.protocol.shots):
         wanted = ", ".join(f"T{count}" for count in evaluation.protocol.shots)
-        raise FileNotFoundError(f"{folder} has no frames of {name}: none of the folders {wanted} is there")
+        raise FileNotFoundError(f"{folder} has no frames of {name}: none of the folders {wanted} exists")
 
 
-def _score_theirs(name: str, folder: Path, evaluation: Evaluation, faces: Faces | None, progress: Progress) -> None:
+def _score_baseline(name: str, folder: Path, evaluation: Evaluation, faces: Faces | None, progress: Progress) -> None:
     for count in evaluation.protocol.shots:
         for person in evaluation.people:
             if progress.stop():
                 raise Stopped
-            progress.told(f"{name}, T = {count}, {person.name}")
-            frames = read_theirs(folder, count, person, size=evaluation.meta.networks.image_size)
-            kept = evaluation.kept.read(name, count, person)
+            progress.on_message(f"{name}, T = {count}, {person.name}")
+            frames = read_baseline(folder, count, person, size=evaluation.meta.networks.image_size)
+            stored = evaluation.store.read(name, count, person)
             if frames is not None:
                 about = {"pixels": pixel_digest(frames)}
-                if kept is None or kept.about != about:
-                    notes = f"frame of the system {name}, which was made elsewhere"
+                if stored is None or stored.about != about:
+                    notes = f"frame of the baseline {name}, generated by another system"
                     record = Provenance(
                         kind=Kind.GENERATED, software=name, version="unknown", inputs=(about["pixels"],), notes=notes
                     )
-                    evaluation.kept.write_pictures(name, count, person, frames, record)
+                    evaluation.store.write_pictures(name, count, person, frames, record)
                     held = evaluation.load(person).held(count)
                     cell = Cell({name: _table(evaluation, person, held, frames, faces)}, about)
-                    evaluation.kept.write(name, count, person, cell)
-            progress.did()
+                    evaluation.store.write(name, count, person, cell)
+            progress.on_cell()

@@ -4,17 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from th_jax.evaluation.protocol.cells import REAL, STUDY_FOLDER, Kept
 from th_jax.evaluation.protocol.plan import Person, frame_name
+from th_jax.evaluation.protocol.score_store import REAL, STUDY_FOLDER, ScoreStore
 from th_jax.evaluation.user_study.frames import INDEX_FILE, INDEX_SCHEMA
 from th_jax.storage.run_folder import write_whole
 
-_LEAST_REAL = 3
+_MIN_REAL = 3
 """Minimum number of real frames of a person for a triplet."""
 
 
 def write_study(
-    kept: Kept,
+    store: ScoreStore,
     people: Sequence[Person],
     *,
     cells: Sequence[tuple[str, int]],
@@ -25,7 +25,7 @@ def write_study(
     """Write OUT/study/study_frames.json.
 
     Args:
-        kept: files of the run, including all images.
+        store: files of the run, including all images.
         people: people of the run. A person with several videos is one person in the study.
         cells: methods and T whose images raters may see.
         name: name of the run, shown in the study's report.
@@ -44,7 +44,7 @@ def write_study(
             {"path": _path(REAL, 0, person, number), "video": person.video_id} for number in person.targets
         )
     crossed = any(person.driver is not None for person in people)
-    if crossed or min(map(len, real.values())) < _LEAST_REAL:
+    if crossed or min(map(len, real.values())) < _MIN_REAL:
         return False
     generated = []
     for method, count in cells:
@@ -58,7 +58,7 @@ def write_study(
     index: dict[str, Any] = {
         "schema": INDEX_SCHEMA, "name": name, "size": size, "real": real, "generated": generated, "weights": dict(weights),
     }  # fmt: skip
-    path = kept.folder / STUDY_FOLDER / INDEX_FILE
+    path = store.folder / STUDY_FOLDER / INDEX_FILE
     write_whole(str(path), (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode())
     return True
 

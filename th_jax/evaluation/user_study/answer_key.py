@@ -51,15 +51,15 @@ def read_key(folder: str | Path) -> StudyKey:
     """
     path = Path(folder) / KEY_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no user study: there is no {KEY_FILE}; make one with build")
+        raise FileNotFoundError(f"{folder} is not a user study: {KEY_FILE} is missing; create one with build")
     try:
         record = json.loads(path.read_bytes())
         if record["schema"] != KEY_SCHEMA:
-            raise ValueError(f"schema {KEY_SCHEMA} is read here, but {record['schema']!r} came")
+            raise ValueError(f"expected schema {KEY_SCHEMA}, got {record['schema']!r}")
         fields = {name: record[name] for name in StudyKey._fields}
         key = StudyKey(**fields | {"triplets": dict(_triplet(entry) for entry in record["triplets"])})
         if len(key.triplets) != len(record["triplets"]) or not key.triplets:
-            raise ValueError("it has no triplets, or one twice")
+            raise ValueError("it has no triplets or a duplicate one")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return key
@@ -69,5 +69,5 @@ def _triplet(entry: dict[str, Any]) -> tuple[str, Triplet]:
     one, two, three = entry["paths"]
     triplet = Triplet(**{name: entry[name] for name in Triplet._fields} | {"paths": (one, two, three)})
     if triplet.fake not in (1, 2, 3):
-        raise ValueError(f"the fake of {entry['triplet']!r} must be 1, 2 or 3, but is {triplet.fake!r}")
+        raise ValueError(f"the fake of {entry['triplet']!r} must be 1, 2 or 3, got {triplet.fake!r}")
     return entry["triplet"], triplet

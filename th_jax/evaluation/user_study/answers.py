@@ -8,7 +8,7 @@ from th_jax.evaluation.user_study.answer_key import StudyKey
 from th_jax.text import utf8
 
 SHEET_SCHEMA = 1
-MOST_MILLISECONDS = 24 * 60 * 60 * 1000
+MAX_MILLISECONDS = 24 * 60 * 60 * 1000
 
 _RATER = re.compile(r"[0-9a-f]{32}")
 _BYTES_AN_ANSWER = 200
@@ -54,16 +54,16 @@ def read_sheet(content: bytes, key: StudyKey) -> Sheet:
         MalformedSheet: if it is malformed; nothing is repaired or ignored.
     """
     if len(content) > sheet_limit(key):
-        raise MalformedSheet(f"a sheet of answers has at most {sheet_limit(key)} bytes, but {len(content)} came")
+        raise MalformedSheet(f"an answer sheet may have at most {sheet_limit(key)} bytes, got {len(content)}")
     try:
         sheet = json.loads(utf8(content, name="it"))
     except (ValueError, RecursionError) as error:
-        raise MalformedSheet(f"a sheet of answers is JSON, but this is not: {error}") from error
+        raise MalformedSheet(f"an answer sheet must be JSON: {error}") from error
     _fields(sheet, "a sheet", {"schema", "study", "consent", "rater", "answers"})
     if type(sheet["schema"]) is not int or sheet["schema"] != SHEET_SCHEMA:
-        raise MalformedSheet(f"schema {SHEET_SCHEMA} is read here, but another one came")
+        raise MalformedSheet(f"expected schema {SHEET_SCHEMA}, got another one")
     if sheet["study"] != key.study:
-        raise MalformedSheet(f"these are answers to another study than {key.study}")
+        raise MalformedSheet(f"these answers belong to a study other than {key.study}")
     if sheet["consent"] != key.consent:
         raise MalformedSheet("consent must be the digest of this study's consent text")
     if not isinstance(sheet["rater"], str) or not _RATER.fullmatch(sheet["rater"]):
@@ -72,19 +72,19 @@ def read_sheet(content: bytes, key: StudyKey) -> Sheet:
         raise MalformedSheet("answers must be a list with one or more entries")
     answers = tuple(_answer(entry, key) for entry in sheet["answers"])
     if len({answer.triplet for answer in answers}) != len(answers):
-        raise MalformedSheet("a sheet may answer a triplet once only")
+        raise MalformedSheet("a sheet may answer each triplet only once")
     return Sheet(sheet["rater"], answers)
 
 
 def _answer(entry: Any, key: StudyKey) -> Answer:
     _fields(entry, "an answer", set(Answer._fields))
     if not isinstance(entry["triplet"], str) or entry["triplet"] not in key.triplets:
-        raise MalformedSheet("an answer names a triplet that this study does not have")
-    ranges = {"choice": (1, 3), "milliseconds": (0, MOST_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
+        raise MalformedSheet("an answer refers to a triplet that is not in this study")
+    ranges = {"choice": (1, 3), "milliseconds": (0, MAX_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
     for name, (least, most) in ranges.items():
         # bool is an int, and JSON's true is not 1.
         if type(entry[name]) is not int or not least <= entry[name] <= most:
-            raise MalformedSheet(f"{name} must be a whole number from {least} to {most}")
+            raise MalformedSheet(f"{name} must be an integer from {least} to {most}")
     return Answer(**entry)
 
 

@@ -72,9 +72,9 @@ def read_study_frames(folder: str | Path) -> StudyFrames:
     folder = Path(folder)
     path = folder / INDEX_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no frames for a user study: there is no {INDEX_FILE}")
+        raise FileNotFoundError(f"{folder} contains no frames for a user study: {INDEX_FILE} is missing")
     if path.stat().st_size > _INDEX_LIMIT:
-        raise ValueError(f"{path} is larger than {_INDEX_LIMIT} bytes: no index of frames")
+        raise ValueError(f"{path} is larger than {_INDEX_LIMIT} bytes, the limit of a frame index")
     content = path.read_bytes()
     try:
         index = json.loads(utf8(content, name="it"))
@@ -88,13 +88,13 @@ def read_study_frames(folder: str | Path) -> StudyFrames:
 
 def _parse(folder: Path, index: Any, digest: str) -> StudyFrames:
     if isinstance(index, dict) and index.get("schema") != INDEX_SCHEMA:
-        raise ValueError(f"schema {INDEX_SCHEMA} is read here, but {index.get('schema')!r} came")
+        raise ValueError(f"expected schema {INDEX_SCHEMA}, got {index.get('schema')!r}")
     index = _record(
         index, "the index", {"schema", "name", "size", "real", "generated"}, optional=frozenset({"weights"})
     )
     size = index["size"]
     if type(size) is not int or size not in _SIZES:
-        raise ValueError(f"size must be a whole number of {_SIZES[0]} to {_SIZES[-1]} pixels, but is {size!r}")
+        raise ValueError(f"size must be an integer of {_SIZES[0]} to {_SIZES[-1]} pixels, got {size!r}")
     real = {person: _real(folder, person, frames) for person, frames in _items(index["real"], "real")}
     cells = tuple(_cell(folder, entry, real) for entry in _list(index["generated"], "generated"))
     names = [(cell.method, cell.shots) for cell in cells]
@@ -103,7 +103,7 @@ def _parse(folder: Path, index: Any, digest: str) -> StudyFrames:
             raise ValueError(f"method {name[0]!r} with T = {name[1]} is listed twice")
     paths = [frame.path for cell in cells for frames in cell.people.values() for frame in frames]
     if len(set(paths)) != len(paths):
-        raise ValueError("generated lists a picture twice")
+        raise ValueError("generated lists an image twice")
     weights = index.get("weights", {})
     if not isinstance(weights, dict) or not all(_DIGEST.fullmatch(str(digest)) for digest in weights.values()):
         raise ValueError("weights must be an object of SHA-256 digests in hexadecimal")
@@ -118,9 +118,9 @@ def _real(folder: Path, person: str, frames: Any) -> tuple[RealFrame, ...]:
         found.append(RealFrame(_inside(folder, entry["path"]), _text(entry["video"], f"a video of the {where}")))
     paths = {frame.path for frame in found}
     if len(paths) != len(found):
-        raise ValueError(f"the {where} list a picture twice")
+        raise ValueError(f"the {where} list an image twice")
     if len(paths) < 3:
-        raise ValueError(f"a triplet needs 3 {where} (two to show, one redrawn), but {len(paths)} are listed")
+        raise ValueError(f"a triplet needs 3 {where} (two to show, one to reenact), but {len(paths)} are listed")
     return tuple(found)
 
 
@@ -128,25 +128,26 @@ def _cell(folder: Path, entry: Any, real: Mapping[str, tuple[RealFrame, ...]]) -
     entry = _record(entry, "an entry of generated", {"method", "shots", "people"})
     method, shots = _text(entry["method"], "method"), entry["shots"]
     if method == CHECK:
-        raise ValueError(f"no method may be called {CHECK!r}, which attention checks are")
+        raise ValueError(f"the method name {CHECK!r} is reserved for attention checks: choose another one")
     if type(shots) is not int or shots < 1:
-        raise ValueError(f"shots of method {method!r} must be a whole number above 0, but is {shots!r}")
+        raise ValueError(f"shots of method {method!r} must be a positive integer, got {shots!r}")
     where = f"{method!r} with T = {shots}"
     people = {}
     for person, frames in _items(entry["people"], f"people of {where}"):
         if person not in real:
-            raise ValueError(f"{where} has {person!r}, of whom no real frames are listed")
+            raise ValueError(f"{where} has {person!r}, for whom no real frames are listed")
         known = {frame.path for frame in real[person]}
         generated = []
         for frame in _list(frames, f"frames of {person!r} by {where}"):
             frame = _record(frame, f"a frame of {person!r} by {where}", {"path", "redraws"})
             if frame["redraws"] not in known:
                 raise ValueError(
-                    f"a frame of {person!r} by {where} redraws {frame['redraws']!r}, no real frame of theirs"
+                    f"a frame of {person!r} by {where} redraws {frame['redraws']!r}, which is not a real frame of "
+                    "this person"
                 )
             generated.append(GeneratedFrame(_inside(folder, frame["path"]), frame["redraws"]))
         if known & {frame.path for frame in generated}:
-            raise ValueError(f"a picture of {person!r} is listed as real and as made by {where}")
+            raise ValueError(f"an image of {person!r} is listed both as real and as generated by {where}")
         people[person] = tuple(generated)
     return Cell(method, shots, people)
 
@@ -156,20 +157,22 @@ def _inside(folder: Path, path: Any) -> str:
     text = _text(path, "a path")
     plain = PurePosixPath(text)
     if plain.is_absolute() or ".." in plain.parts or "\\" in text or ":" in text:
-        raise ValueError(f"the path {text!r} leaves the folder: give it relative to the index, with forward slashes")
+        raise ValueError(
+            f"the path {text!r} is outside the folder: give it relative to the index, with forward slashes"
+        )
     if plain.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"{text!r} must end in {' or '.join(_SUFFIXES)}")
     target = folder / plain
     if not target.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"the path {text!r} leaves the folder through a link")
+        raise ValueError(f"the path {text!r} leads outside the folder through a link")
     if not target.is_file():
-        raise FileNotFoundError(f"{folder / INDEX_FILE} lists {text!r}, which is not there")
+        raise FileNotFoundError(f"{folder / INDEX_FILE} lists {text!r}, which does not exist")
     return plain.as_posix()
 
 
 def _record(value: Any, where: str, fields: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object with {', '.join(sorted(fields))}, but {type(value).__name__} came")
+        raise ValueError(f"{where} must be an object with {', '.join(sorted(fields))}, got {type(value).__name__}")
     wrong = (fields - set(value)) | (set(value) - fields - optional)
     if wrong:
         raise ValueError(f"{where} has missing or unknown fields: {', '.join(sorted(wrong))}")
@@ -190,5 +193,5 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > 500 or not value.isprintable():
-        raise ValueError(f"{where} must be a text of 1 to 500 printable characters, but is {str(value)[:60]!r}")
+        raise ValueError(f"{where} must be a string of 1 to 500 printable characters, got {str(value)[:60]!r}")
     return value

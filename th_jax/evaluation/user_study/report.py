@@ -100,7 +100,7 @@ def report_study(key: StudyKey, sheets: Sequence[Sheet], *, allowed_failures: in
         ValueError: if `allowed_failures` is negative.
     """
     if allowed_failures < 0:
-        raise ValueError(f"allowed_failures must be 0 or more, but is {allowed_failures}")
+        raise ValueError(f"allowed_failures must be 0 or more, got {allowed_failures}")
     raters = tuple(_judge(key, sheet, allowed_failures) for sheet in sheets)
     kept = {rater.rater for rater in raters if not rater.excluded}
     choices: dict[str, dict[str, int]] = defaultdict(dict)
@@ -148,25 +148,26 @@ def report_markdown(report: StudyReport) -> str:
     lines = [
         f"# User study: {_cell_text(report.key.name)}",
         "",
-        "USER is the share of answers that found the one generated picture among three (Zakharov et al. 2019, section 4). "
-        "Lower is better; who cannot tell finds it in 1 of 3. In brackets: Wilson's 95 % interval, which takes answers as "
-        "independent.",
+        "USER is the fraction of answers that identified the generated image among three (Zakharov et al. 2019, "
+        "section 4). Lower is better; guessing gives 1 in 3. In brackets: Wilson's 95 % interval, which assumes "
+        "independent answers.",
         "",
-        "| method | T | USER | 95 % | answers | raters | triplets | of three videos | agreement | alpha |",
+        "| method | T | USER | 95 % | answers | raters | triplets | with three videos | agreement | alpha |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(_row, report.cells),
         "",
-        f"All triplets: agreement {_number(report.pairwise_agreement)}, alpha {_number(report.krippendorff_alpha)}. Agreement "
-        "is the share of pairs of raters who chose the same picture of the same triplet; alpha is Krippendorff's, nominal.",
+        f"All triplets: agreement {_number(report.pairwise_agreement)}, alpha "
+        f"{_number(report.krippendorff_alpha)}. Agreement is the fraction of pairs of raters who chose the same "
+        "image of the same triplet; alpha is Krippendorff's alpha for nominal data.",
         "",
-        f"Raters: {len(report.raters)}, of whom {len(kept)} count. Their answers count if they answered all "
-        f"{len(report.key.checks)} attention checks and failed at most {report.allowed_failures}. "
-        f"Pictures 1, 2 and 3 were chosen {', '.join(map(str, report.sides))} times.",
+        f"Raters: {len(report.raters)}, of whom {len(kept)} are included. Raters are included if they answered all "
+        f"{len(report.key.checks)} attention checks and failed at most {report.allowed_failures}. Images 1, 2 and "
+        f"3 were chosen {', '.join(map(str, report.sides))} times.",
     ]
     if kept:
-        lines += ["", f"Median time of an answer, median over raters: {median(r.median_seconds for r in kept):.1f} s."]
+        lines += ["", f"Median time per answer, median over raters: {median(r.median_seconds for r in kept):.1f} s."]
     if excluded:
-        lines += ["", "Left out:", ""]
+        lines += ["", "Excluded:", ""]
         lines += [f"- {rater.rater[:8]}, {rater.answers} answers: {rater.excluded}" for rater in excluded]
     return "\n".join(lines) + "\n"
 

@@ -35,9 +35,9 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
     key = read_key(study)
     page = Path(study).absolute() / PAGE_FOLDER
     if not (page / "index.html").is_file():
-        raise FileNotFoundError(f"{study} is no user study: there is no {PAGE_FOLDER}/index.html")
+        raise FileNotFoundError(f"{study} is not a user study: {PAGE_FOLDER}/index.html is missing")
     if raters < 1:
-        raise ValueError(f"a study takes 1 or more raters, but {raters} came")
+        raise ValueError(f"a study needs 1 or more raters, got {raters}")
     store = AnswerStore(Path(study) / ANSWERS_FILE, key, raters=raters)
     app = Flask("th_jax.evaluation.user_study", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = sheet_limit(key)
@@ -54,7 +54,7 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
     def answers() -> tuple[dict[str, object], int]:
         # Other pages can post a form or plain text without permission, but not this type.
         if request.mimetype != "application/json":
-            return {"error": "answers are posted as application/json"}, 415
+            return {"error": "answers must be posted as application/json"}, 415
         try:
             new = store.add(read_sheet(request.get_data(), key))
         except MalformedSheet as error:
@@ -64,7 +64,7 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
         except ConflictingAnswer as error:
             return {"error": str(error)}, 409
         except sqlite3.Error as error:  # the disk is full or gone: the page keeps the answer and sends it again
-            return {"error": f"the answer could not be kept: {error}"}, 503
+            return {"error": f"cannot store the answer: {error}"}, 503
         return {"new": new}, 201 if new else 200
 
     @app.after_request
@@ -82,7 +82,7 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
         FileNotFoundError, ValueError, OSError: as `make_app`; or if the address is in use, or not one of this machine.
     """
     if not 0 <= port <= 65535:
-        raise ValueError(f"a port is 0 to 65535, but {port} came")
+        raise ValueError(f"a port must be 0 to 65535, got {port}")
     app = make_app(study, raters=raters)
     for name in ("waitress", "waitress.queue"):  # requests that wait, or are canceled at the end, need not be reported
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -90,9 +90,9 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
         # The application limits bodies; this limit only keeps Waitress from storing much more than that.
         server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
     except OSError as error:
-        raise OSError(f"{host}:{port} cannot be served: {error.strerror or error}") from error
+        raise OSError(f"cannot serve {host}:{port}: {error.strerror or error}") from error
     except ValueError as error:  # Waitress does not say which
-        raise ValueError(f"{host}:{port} cannot be served: no address is known by the host's name {host!r}") from error
+        raise ValueError(f"cannot serve {host}:{port}: unknown host name {host!r}") from error
     print(f"serving http://{server.effective_host}:{server.effective_port}/ (end with Ctrl-C)", flush=True)
     try:
         server.run()

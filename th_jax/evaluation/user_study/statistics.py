@@ -27,7 +27,7 @@ def wilson_share(found: int, of: int, *, confidence: float = 0.95) -> Share | No
     """
     if not 0 <= found <= of or not 0 < confidence < 1:
         raise ValueError(
-            f"a share needs 0 <= found <= of and a confidence in (0, 1), but {found}, {of}, {confidence} came"
+            f"a proportion needs 0 <= found <= of and a confidence in (0, 1), got {found}, {of}, {confidence}"
         )
     if of == 0:
         return None

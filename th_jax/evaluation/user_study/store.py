@@ -47,11 +47,11 @@ class AnswerStore:
                 connection.execute("INSERT INTO study SELECT ? WHERE NOT EXISTS (SELECT * FROM study)", (key.study,))
                 studies = [study for (study,) in connection.execute("SELECT study FROM study")]
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} cannot be opened: {error}") from error
+            raise OSError(f"cannot open {self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self.path} is no file of answers: {error}") from error
+            raise ValueError(f"{self.path} is not an answer database: {error}") from error
         if studies != [key.study]:
-            raise ValueError(f"{self.path} holds answers to another study, {', '.join(studies)}")
+            raise ValueError(f"{self.path} contains answers to another study, {', '.join(studies)}")
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -81,7 +81,7 @@ class AnswerStore:
             if not known:
                 (raters,) = connection.execute("SELECT COUNT(DISTINCT rater) FROM answers").fetchone()
                 if raters >= self.raters:
-                    raise StudyIsFull(f"this study takes {self.raters} raters, and has them")
+                    raise StudyIsFull(f"this study already has its {self.raters} raters")
             new = merged(known, sheet)
             rows = [(sheet.rater, *answer, received) for answer in new]
             connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -106,7 +106,5 @@ def merged(known: dict[str, int], sheet: Sheet) -> list[Answer]:
     """
     for answer in sheet.answers:
         if known.get(answer.triplet, answer.choice) != answer.choice:
-            raise ConflictingAnswer(
-                f"rater {sheet.rater} has answered triplet {answer.triplet} before, and differently"
-            )
+            raise ConflictingAnswer(f"rater {sheet.rater} already answered triplet {answer.triplet} differently")
     return [answer for answer in sheet.answers if answer.triplet not in known]

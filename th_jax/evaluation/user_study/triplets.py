@@ -49,15 +49,16 @@ def draw_triplets(frames: StudyFrames, *, triplets: int, checks: int, seed: int)
     """
     if triplets < len(frames.cells):
         raise ValueError(
-            f"{triplets} triplets are too few: the index has {len(frames.cells)} pairs of method and T, and each needs one"
+            f"{triplets} triplets are too few: each of the {len(frames.cells)} pairs of method and T in the index "
+            "needs at least one"
         )
     if checks < 0 or seed < 0:
-        raise ValueError(f"checks and seed must be 0 or more, but are {checks} and {seed}")
+        raise ValueError(f"checks and seed must be 0 or more, got {checks} and {seed}")
     for cell, wanted in zip(frames.cells, _shares(triplets, len(frames.cells)), strict=True):
         have = sum(map(len, cell.people.values()))
         if have < wanted:
             raise ValueError(
-                f"{cell.method!r} with T = {cell.shots} has {have} frames, but {wanted} triplets are asked of it"
+                f"{cell.method!r} with T = {cell.shots} has {have} frames, but {wanted} triplets need as many"
             )
     draw = _Draw(frames, seed)
     sides = [_sides(draw.rng, count) for count in _shares(triplets, len(frames.cells))]

@@ -29,10 +29,10 @@ WINDOW = 25
 LOOKS = 6
 """Number of searches of a video without a mark: 800 frames."""
 
-_LEAST_SCORE = 4.5
+_MIN_SCORE = 4.5
 """Minimum score of the common chips for a place to be read. Images without a mark have one such place in 300,000."""
 
-_MOST_PLACES, _MOST_READ = 100, 400
+_MAX_PLACES, _MAX_READ = 100, 400
 """Maximum number of places read at one size, and in total, which bounds the time for adversarial images."""
 
 _BY_CHIPS = {SMALL.chips: SMALL, STILL.chips: STILL}
@@ -109,7 +109,7 @@ def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_
     return _search(view, key, _log_chance(false_finds))
 
 
-def detect_film(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
+def detect_video(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
     """Detect the marks of a video, pooled over 25 frames, and if there are none, over the next 25, 50, and so on up to 400.
 
     Frames are consumed one by one, and no more than needed; memory does not grow with their number. A video without
@@ -132,7 +132,7 @@ def detect_film(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: 
 
 def _log_chance(false_finds: float) -> float:
     if not 0.0 < false_finds < 1.0:
-        raise ValueError(f"false_finds is a chance between 0 and 1, but is {false_finds}")
+        raise ValueError(f"false_finds must be a probability between 0 and 1, got {false_finds}")
     return math.log(false_finds)
 
 
@@ -150,7 +150,7 @@ def _whole_sizes(shape: tuple[int, int]) -> list[Size]:
 def _search(view: View, key: bytes, log_chance: float, *, log_looks: float = 0.0) -> Findings:
     log_tries = log_looks + math.log(_SHARES * len(LAYOUTS))
     shape, limit = view.luma.shape, log_chance / math.log(10)
-    places_left, reads_left, complete = BUDGET, _MOST_READ, True
+    places_left, reads_left, complete = BUDGET, _MAX_READ, True
     marks = _read_whole(view, key, log_tries)
     for stage in _STAGES:
         marks = _surest(mark for mark in marks if mark.log10_chance <= limit)
@@ -164,7 +164,7 @@ def _search(view: View, key: bytes, log_chance: float, *, log_looks: float = 0.0
                 continue
             places_left -= places
             chart, layout = view.chart(size), _BY_CHIPS[size.chips]
-            for place in scan(chart, layout=layout, key=key, count=min(_MOST_PLACES, reads_left), least=_LEAST_SCORE):
+            for place in scan(chart, layout=layout, key=key, count=min(_MAX_PLACES, reads_left), least=_MIN_SCORE):
                 reads_left -= 1
                 refined = refine(chart, place, layout=layout, key=key)
                 marks.append(_read(chart, refined, size.chips, key, log_tried))

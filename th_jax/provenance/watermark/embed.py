@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Float32, UInt8
 
-from th_jax.images import to_byte_scale
 from th_jax.provenance.watermark.layout import PUBLIC_KEY, SMALL, Kind, chips_of, layout_of
 from th_jax.types import AnyArray
 
@@ -54,7 +53,9 @@ def make_mark(message: int, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY, p
     if psnr is None:
         psnr = default_psnr(size)
     if not 20 <= psnr <= 60:
-        raise ValueError(f"psnr must be 20 to 60 dB, but is {psnr:g}: below, a mark is seen; above, it is rounded away")
+        raise ValueError(
+            f"psnr must be 20 to 60 dB, got {psnr:g}: below, the watermark is visible; above, rounding removes it"
+        )
     return Mark(chips_of(message, layout=layout, key=key), np.array(psnr, np.float32))
 
 
@@ -71,15 +72,6 @@ def embed(frames: UInt8[Array, "B S S 3"], mark: Mark) -> UInt8[Array, "B S S 3"
     colors = frames.astype(jnp.float32)
     pattern = _whole_levels(_pattern(colors @ jnp.asarray(_LUMA, jnp.float32), mark), mark.psnr)
     return jnp.clip(colors + pattern[..., None], 0.0, 255.0).astype(jnp.uint8)
-
-
-def embed_network_range(images: Float[Array, "B S S 3"], mark: Mark) -> Float[Array, "B S S 3"]:
-    """Embed the mark as `embed` does, in network images in [-1, 1], without rounding: differentiable almost everywhere.
-
-    Rounding to uint8 later adds its own noise: at 42 dB it costs 0.2 dB of the PSNR.
-    """
-    pattern = _pattern(to_byte_scale(images) @ jnp.asarray(_LUMA, jnp.float32), mark)
-    return jnp.clip(images + pattern[..., None].astype(images.dtype) / 127.5, -1.0, 1.0)
 
 
 def _pattern(luma: Float[Array, "B S S"], mark: Mark) -> Float[Array, "B S S"]:

@@ -70,9 +70,7 @@ def layout_of(size: int, kind: Kind) -> Layout:
         ValueError: if the size is below 64 px, where a message does not fit.
     """
     if size < SMALLEST:
-        raise ValueError(
-            f"a mark needs frames of at least {SMALLEST} x {SMALLEST} pixels, but these have {size} x {size}"
-        )
+        raise ValueError(f"a watermark needs frames of at least {SMALLEST} x {SMALLEST} pixels, got {size} x {size}")
     if size < _MEDIUM:
         return SMALL
     if size < _LARGE:
@@ -113,7 +111,7 @@ def chips_of(message: int, *, layout: Layout, key: bytes = PUBLIC_KEY) -> Float3
         ValueError: if the message does not fit the layout's bits.
     """
     if not 0 <= message < 1 << layout.bits:
-        raise ValueError(f"a message of {layout.bits} bits must be 0 to 2^{layout.bits} - 1, but is {message}")
+        raise ValueError(f"a message of {layout.bits} bits must be 0 to 2^{layout.bits} - 1, got {message}")
     signs, block, generator = carriers_of(layout, key=key)
     words = np.array([message >> BLOCK_BITS * index & 0xFFFF for index in range(layout.blocks)], np.uint16)
     odd = np.bitwise_count(words[np.maximum(block, 0)] & generator) & 1

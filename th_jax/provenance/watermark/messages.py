@@ -34,9 +34,7 @@ def message_of(digest: str, *, bits: int) -> int:
         ValueError: if the digest is too short or not hexadecimal.
     """
     if 4 * len(digest) < bits:
-        raise ValueError(
-            f"a message of {bits} bits needs a digest of {bits // 4} hexadecimal digits, but {digest!r} came"
-        )
+        raise ValueError(f"a message of {bits} bits needs a digest of {bits // 4} hexadecimal digits, got {digest!r}")
     return int(digest[: bits // 4], 16)
 
 

@@ -18,7 +18,7 @@ _PITCH = 2
 _NEAR, _NEAR_SMALL, _AROUND, _NOISE = 1.0, 0.7, 1.0, 0.5
 _FLATTENING = 1.5
 
-_LEAST_INSIDE = 0.5
+_MIN_INSIDE = 0.5
 """Minimum share of a mark's side that must lie inside the image."""
 
 _ROUNDS = (1.0, 0.5, 0.25)
@@ -75,7 +75,7 @@ def chart_of(luma: Float32[np.ndarray, "H W"], size: Size) -> Chart:
 
 def places_tried(shape: tuple[int, int], size: Size) -> int:
     """Return the number of places that a scan of an image of this shape compares; 0 if too little of a mark fits."""
-    if min(shape) < _LEAST_INSIDE * size.side:
+    if min(shape) < _MIN_INSIDE * size.side:
         return 0
     kept = [-(-_extent(length, size) // _PITCH) + 2 * _padding(size.chips) - size.chips + 1 for length in shape]
     return math.prod(_PITCH * max(0, count) for count in kept)
@@ -166,7 +166,7 @@ def _spectrum(layout: Layout, key: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 def _padding(chips: int) -> int:
-    return int((1 - _LEAST_INSIDE) * chips)
+    return int((1 - _MIN_INSIDE) * chips)
 
 
 def _extent(length: int, size: Size) -> int:

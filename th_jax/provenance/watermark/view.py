@@ -52,7 +52,8 @@ def view_of(
         luma, reduction = _luma(frame)
         if total is not None and luma.shape != total.shape:
             raise ValueError(
-                f"the frames of a film have one size, but {_extent(luma, reduction)} follows {_extent(total, reduction)}"
+                f"all frames of a video must have the same size, but {_extent(luma, reduction)} follows "
+                f"{_extent(total, reduction)}"
             )
         total = luma if total is None else total + luma
         for size in sizes(luma.shape):
@@ -69,7 +70,7 @@ def _luma(frame: Any) -> tuple[np.ndarray, float]:
     pixels = np.asarray(frame)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(
-            f"marks are looked for in uint8 RGB pictures [H, W, 3], but {pixels.dtype} {list(pixels.shape)} came"
+            f"watermark detection needs uint8 RGB images [H, W, 3], got {pixels.dtype} {list(pixels.shape)}"
         )
     height, width = pixels.shape[:2]
     reduction = min(1.0, LONGEST / max(height, width))

@@ -1,13 +1,13 @@
-// The user study's page: shows triplets, keeps the answers on the device, and sends them where somebody listens.
+// The user study's page: shows triplets, stores the answers on the device, and sends them to the server if there is one.
 "use strict";
 
-// Keys and touches that come sooner were meant for the triplet before.
+// Earlier keys and touches were meant for the previous triplet.
 const SETTLE_MILLISECONDS = 300;
 const KEY = `user-study-${STUDY.study}`;
 const element = (id) => document.getElementById(id);
 const served = location.protocol.startsWith("http");
 
-// ---- what is known of this rater: on the device, so that a reload or a flat battery loses nothing
+// ---- state of this rater, stored on the device so that a reload or an empty battery loses nothing
 
 function randomHex(bytes) {
   const values = crypto.getRandomValues(new Uint8Array(bytes));
@@ -22,17 +22,17 @@ function restore() {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY));
     if (kept && kept.rater && Array.isArray(kept.answers) && kept.settled) return kept;
-  } catch { /* a browser that keeps nothing, or something else under our name */ }
+  } catch { /* the browser stores nothing, or the key holds something else */ }
   return fresh();
 }
 
 function keep() {
   try {
     localStorage.setItem(KEY, JSON.stringify(state));
-  } catch { /* the answers still live as long as the page */ }
+  } catch { /* the answers last as long as the page */ }
 }
 
-// Every rater has an order of their own, which their number alone decides: a reload continues in it.
+// Each rater's order depends only on their number, so that a reload continues in the same order.
 function orderOf(rater) {
   let seed = 2166136261;
   for (const letter of rater) seed = Math.imul(seed ^ letter.charCodeAt(0), 16777619) >>> 0; // FNV-1a
@@ -53,7 +53,7 @@ function orderOf(rater) {
 let state = restore();
 let order = orderOf(state.rater);
 
-// ---- pictures: all are loaded ahead, one after the other, in the order in which they will be seen
+// ---- images: preloaded one after the other, in display order
 
 const loaded = new Map();
 
@@ -67,7 +67,7 @@ async function load(triplet) {
 function picture(triplet) {
   if (!loaded.has(triplet)) {
     const promise = load(triplet);
-    promise.catch(() => loaded.delete(triplet)); // so that the next look tries again
+    promise.catch(() => loaded.delete(triplet)); // so that the next access tries again
     loaded.set(triplet, promise);
   }
   return loaded.get(triplet);
@@ -75,13 +75,13 @@ function picture(triplet) {
 
 async function preload(from) {
   for (const triplet of order.slice(from)) {
-    try { await picture(triplet); } catch { return; } // the one who needs it will say so
+    try { await picture(triplet); } catch { return; } // reported when the image is needed
   }
 }
 
 // ---- rating
 
-let shownAt = null; // null while nothing may be answered
+let shownAt = null; // null while answers are not accepted
 
 function show(id) {
   for (const part of document.querySelectorAll("main")) part.hidden = part.id !== id;
@@ -100,7 +100,7 @@ async function next() {
     return show("failure");
   }
   document.querySelectorAll(".picture canvas").forEach((canvas, side) => {
-    canvas.width = canvas.height = STUDY.size; // clears it, too
+    canvas.width = canvas.height = STUDY.size; // also clears it
     canvas.getContext("2d").drawImage(image, side * STUDY.size, 0, STUDY.size, STUDY.size, 0, 0, STUDY.size, STUDY.size);
   });
   element("progress").max = order.length;
@@ -118,12 +118,12 @@ function answer(choice) {
   const position = state.answers.length;
   state.answers.push({ triplet: order[position], choice, milliseconds: Math.min(milliseconds, 86400000), position });
   keep();
-  document.activeElement?.blur(); // a focus ring would stay on the side that was chosen last
+  document.activeElement?.blur(); // a focus ring would stay on the last choice
   deliver();
   next();
 }
 
-// ---- delivery: one answer at a time, until the server says that it has it
+// ---- delivery: one answer at a time, until the server confirms it
 
 let delivering = null;
 
@@ -146,10 +146,10 @@ async function post() {
     try {
       const body = sheet([given]);
       const reply = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-      // 409: another window of the same rater was first, and its answer stands.
+      // 409: another window of the same rater answered first; its answer counts.
       if (!reply.ok && reply.status !== 409) return;
     } catch {
-      return; // no network: the next answer, or the end, tries again
+      return; // no network: retried with the next answer or at the end
     }
     owner.settled[given.triplet] = true;
     keep();
@@ -163,19 +163,19 @@ async function finish() {
   if (served) {
     element("delivery").textContent = "Your answers are being sent…";
     await deliver();
-    await deliver(); // what was answered while the first was under way
+    await deliver(); // answers given during the first delivery
   }
   const left = unsent().length;
   if (served && left === 0) {
-    element("delivery").textContent = "Your answers have arrived. You may close this page.";
+    element("delivery").textContent = "Your answers were received. You may close this page.";
     element("another").hidden = false;
   } else if (served) {
     element("delivery").textContent =
-      `${left} of your answers have not arrived. Send them again, or download them and give the file to whoever asked you.`;
+      `${left} of your answers were not received. Send them again, or download them and give the file to the organizer of the study.`;
     element("send").hidden = false;
   } else {
     element("delivery").textContent =
-      "Please download your answers and give the file to whoever asked you to take part.";
+      "Please download your answers and give the file to the organizer of the study.";
   }
 }
 
@@ -188,7 +188,7 @@ function download() {
   element("another").hidden = false;
 }
 
-// ---- the beginning
+// ---- start
 
 async function consent() {
   element("question").textContent = STUDY.question;
@@ -206,7 +206,7 @@ async function consent() {
   } catch {
     return show("failure");
   }
-  button.textContent = state.agreed ? `I agree, continue at ${state.answers.length + 1} of ${order.length}` : "I agree, begin";
+  button.textContent = state.agreed ? `I agree, continue with ${state.answers.length + 1} of ${order.length}` : "I agree, begin";
   button.disabled = false;
   button.focus();
   preload(state.answers.length);

@@ -38,7 +38,7 @@ class Cell(NamedTuple):
     """JSON values: steps, seconds, the fine-tuning curve."""
 
 
-class Kept:
+class ScoreStore:
     """The files of a run: OUT/cells/GROUP/T/PERSON.json, OUT/faces/PERSON.npz, OUT/study/METHOD-T/PERSON/FRAME.png."""
 
     def __init__(self, folder: Path, *, signer: Signer | None = None) -> None:
@@ -142,12 +142,12 @@ class Kept:
         return self.folder / FACE_FOLDER / f"{person.name}.npz"
 
 
-def their_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
+def baseline_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
     """Return those of the requested T that another system's folder contains now."""
     return tuple(count for count in shots if (folder / f"T{count}").is_dir())
 
 
-def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
+def read_baseline(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
     """Read another system's images of a person: FOLDER/T8/PERSON/0008.png and so on; None if it lacks this T.
 
     Args:
@@ -161,21 +161,21 @@ def read_theirs(folder: Path, shots: int, person: Person, *, size: int) -> UInt8
         ValueError: if an image has another size or is damaged.
     """
     place = folder / f"T{shots}"
-    if not their_shots(folder, [shots]):
+    if not baseline_shots(folder, [shots]):
         return None
     frames = []
     for number in person.driving:
         path = place / person.name / frame_name(number)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: {folder} must have a picture of every target in chosen.json for T = {shots}"
+                f"{path} is missing: {folder} must contain an image of every target in chosen.json for T = {shots}"
             )
         try:
             frame = read_image(path)
         except MediaError as error:
-            raise ValueError(f"another system's picture cannot be read: {error}") from error
+            raise ValueError(f"cannot read a baseline image: {error}") from error
         if frame.shape != (size, size, 3):
             height, width = frame.shape[:2]
-            raise ValueError(f"{path} is {width}x{height} pixels, but everything is scored at {size}x{size}")
+            raise ValueError(f"{path} is {width}x{height} pixels, but expected {size}x{size}")
         frames.append(frame)
     return np.stack(frames)
