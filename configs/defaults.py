@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
             "start_from": "",
             # Whether start_from may be weights for smaller frames (th_jax.models.grow).
             "start_growing": False,
-            # Number of videos that --dry_run assumes if the data are missing.
+            # Number of videos that --dry-run assumes if the data are missing.
             "expected_videos": 145_569,
         }
     )

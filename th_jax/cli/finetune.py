@@ -18,7 +18,7 @@ from th_jax.avatars.enroll import Finetuning, Interrupted, enrol
 from th_jax.avatars.output import Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_manifest
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
-from th_jax.cli.settings import changed, read_settings_file
+from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.models.checks import check_setting_names
@@ -48,26 +48,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--feed-forward", action="store_true", help="no training: an avatar of under 100 KB")
     made.add_argument("--compact", choices=("int8", "float16"), help="store only what changed, in so few bits")
     made.add_argument("--preview", action="store_true", help="draw OUT/previews/NAME/STEP.png every few steps")
-    made.add_argument("--config", type=Path, help="settings: a file such as configs/finetune_heads.py, or JSON")
-    made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="change a setting, such as epochs=20 or losses.pixel=100; may be given several times",
-    )  # fmt: skip
+    add_setting_options(made, file="configs/finetune_heads.py", change="epochs=20 or losses.pixel=100")
     add_signing_options(made)
     return made
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options, among them those of before: `--config.KEY=VALUE` is `--set KEY=VALUE`."""
-    written: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
-        if argument.startswith("--config."):
-            change = argument.removeprefix("--config.")
-            written += ["--set", change if "=" in change else f"{change}={next(waiting, '')}"]
-        else:
-            written.append(argument)
-    return parser().parse_args(written)
+    """Parse the options; `--config.KEY=VALUE` is `--set KEY=VALUE`."""
+    return parser().parse_args(with_set_options(arguments))
 
 
 def less_memory(options: argparse.Namespace) -> str:

@@ -40,7 +40,7 @@ COMMANDS = {
     "summary": Command("th_jax.cli.summary", "list the layers of the networks, their parameters and FLOP"),
     "doctor": Command("th_jax.cli.doctor", "check the installation, devices, weights and folders", True),
     "prepare": Command("th_jax.cli.prepare", "prepare data sets (from a checkout)"),
-    "train": Command("th_jax.cli.train", "meta-train (from a checkout)"),
+    "train": Command("th_jax.cli.train", "meta-train (from a checkout)", True),
 }
 
 FIRST_STEPS = """\

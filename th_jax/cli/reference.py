@@ -46,8 +46,6 @@ def reference() -> str:
 
 def _all_commands() -> Iterator[tuple[str, ...]]:
     for name in COMMANDS:
-        if name == "train":  # absl prints its own
-            continue
         yield (name,)
         for subcommand in _SUBCOMMANDS.get(name, ()):
             yield name, subcommand

@@ -1,8 +1,8 @@
 """Settings from a file and from `--set KEY=VALUE`: a Python file with `get_config()`, or a JSON object."""
 
+import argparse
 import ast
 import copy
-import difflib
 import importlib.util
 import json
 import sys
@@ -10,11 +10,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from th_jax.models.checks import check_setting_names
 from th_jax.text import utf8
 
 Settings = dict[str, Any]
 
 _MOST_BYTES = 2**20
+
+
+def add_setting_options(parser: argparse.ArgumentParser, *, file: str, change: str, required: bool = False) -> None:
+    """Add the options --config FILE and --set KEY=VALUE.
+
+    Args:
+        parser: parser of a command.
+        file: example of a file with settings.
+        change: examples of changes.
+        required: whether the command has no settings without a file.
+    """
+    parser.add_argument(
+        "--config", type=Path, required=required, metavar="FILE", help=f"settings: a file such as {file}, or JSON"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help=f"change a setting, such as {change}; may be given several times",
+    )  # fmt: skip
+
+
+def with_set_options(arguments: Sequence[str]) -> list[str]:
+    """Replace `--config.KEY=VALUE` and `--config.KEY VALUE` by `--set KEY=VALUE`."""
+    written: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument.startswith("--config."):
+            change = argument.removeprefix("--config.")
+            written += ["--set", change if "=" in change else f"{change}={next(remaining, '')}"]
+        else:
+            written.append(argument)
+    return written
 
 
 def read_settings_file(path: Path) -> Settings:
@@ -60,14 +92,14 @@ def _from_python(path: Path) -> Any:
 
 
 def changed(settings: Settings, changes: Sequence[str]) -> Settings:
-    """A copy with some settings changed.
+    """Return a copy with some settings changed.
 
     Args:
-        settings: by name, sections within.
-        changes: each "section.name=value"; a value is written as in Python, text without quotes.
+        settings: settings by name, with nested sections.
+        changes: items of the form "section.name=value"; values are Python literals, text without quotes.
 
     Raises:
-        ValueError: for a setting that does not exist, or a value of another type.
+        ValueError: if a setting does not exist, or its value has another type.
     """
     result = copy.deepcopy(settings)
     for change in changes:
@@ -78,16 +110,16 @@ def changed(settings: Settings, changes: Sequence[str]) -> Settings:
         section: Any = result
         for part in sections:
             section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            known = list(section) if isinstance(section, dict) else []
-            like = difflib.get_close_matches(last, known, n=1)
-            hint = f". Did you mean {like[0]!r}?" if like else ""
-            raise ValueError(f"the config has no setting {name}; configs/finetune.py lists them{hint}")
+        if not isinstance(section, dict):
+            raise ValueError(f"the config has no setting {name}: {'.'.join(sections)} is not a section")
+        check_setting_names(".".join(["the config", *sections]), section, [last])
         section[last] = _value(name, written, section[last])
     return result
 
 
 def _value(name: str, written: str, before: Any) -> Any:
+    if isinstance(before, bool) and written.lower() in ("true", "false"):
+        return written.lower() == "true"
     try:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError):
@@ -96,6 +128,8 @@ def _value(name: str, written: str, before: Any) -> Any:
         return written if not isinstance(value, str) else value
     if isinstance(before, float) and type(value) is int:
         return float(value)
+    if isinstance(before, list | tuple) and isinstance(value, list | tuple):
+        return type(before)(value)
     if before is not None and type(value) is not type(before):
         raise ValueError(
             f"the setting {name} is {type(before).__name__}, such as {before!r}, but {written!r} was given"

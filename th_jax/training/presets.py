@@ -93,6 +93,46 @@ def read_settings(named: str) -> Settings:
     return _merged(finetune_preset(str(changes.pop("preset", "paper"))), changes)
 
 
+_MINIMUM = {
+    **dict.fromkeys(("log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "stop_after_skips"), 1),
+    **dict.fromkeys(("steps", "health_every"), 0),
+}
+"""Minimum values of the step-interval settings of meta-learning."""
+
+
+def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]) -> None:
+    """Check that settings are a complete config of meta-learning with values in range.
+
+    The constructors that the sections are named after check the other values.
+
+    Args:
+        settings: settings of a run.
+        known: settings of configs/defaults.py.
+
+    Raises:
+        ValueError: naming what is missing, unknown or out of range; also for other configs, such as those of fine-tuning.
+    """
+    if missing := [name for name in known if name not in settings]:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        raise ValueError(f"this is no config of meta-learning: it has no {named}; begin with configs/defaults.py")
+    check_setting_names("a config of meta-learning", known, settings)
+    for section in (name for name, value in known.items() if isinstance(value, dict)):
+        if not isinstance(settings[section], dict):
+            raise ValueError(f"{section} is a section of settings in configs/defaults.py, but is {settings[section]!r}")
+    for section in ("data", "episodes", "reading", "heldout"):
+        if missing := [name for name in known[section] if name not in settings[section]]:
+            raise ValueError(f"the section {section} has no {', '.join(missing)}; configs/defaults.py has")
+        check_setting_names(f"the section {section}", known[section], settings[section])
+    counts = {f"episodes.{name}": (settings["episodes"][name], 1) for name in ("batch_size", "sources")}
+    counts |= {name: (settings[name], least) for name, least in _MINIMUM.items()}
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be at least {least}, but is {value!r}")
+    epochs = settings["epochs"]
+    if not settings["steps"] and not (isinstance(epochs, int | float) and 0 < epochs < math.inf):
+        raise ValueError(f"a run needs steps or epochs above 0, but steps is 0 and epochs is {epochs!r}")
+
+
 def preset_of(description: Mapping[str, Any]) -> str:
     """Return the preset for meta-learned weights: the one with the name recorded in the weights, else "paper".
 

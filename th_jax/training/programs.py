@@ -7,13 +7,13 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from th_jax.losses import LossWeights
+from th_jax.losses import LossWeights, loss_preset
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.health import make_health
 from th_jax.training.meta_step import Metrics, make_meta_train_step
 from th_jax.training.optimizers import DISCRIMINATOR, AdversarySchedule, Optimizers
-from th_jax.training.sharding import BATCH_SPEC, compile_step, put_state, state_layout
+from th_jax.training.sharding import BATCH_SPEC, compile_step, make_mesh, put_state, state_layout
 from th_jax.training.state import (
     TrainState,
     VideoTable,
@@ -64,6 +64,28 @@ class MetaPrograms:
         self._optimizers, self._loss_weights, self._videos = optimizers, loss_weights, videos
         self._step_settings = dict(step or {})
         self._traceable_step(self.schedule.players(0))  # raises for invalid step settings now
+
+    @classmethod
+    def from_settings(cls, config: Mapping[str, Any], *, videos: int) -> "MetaPrograms":
+        """Build the programs of a config of meta-learning, on all devices.
+
+        Args:
+            config: settings as configs/defaults.py lists them.
+            videos: number of training videos.
+
+        Raises:
+            ValueError: if a setting is invalid.
+        """
+        optimizers = Optimizers.from_settings(config["optimizers"])
+        return cls(
+            Networks.from_settings(config["networks"]),
+            optimizers.for_batch(config["episodes"]["batch_size"], rule=config["batch_rule"]),
+            loss_preset(**config["losses"]),
+            make_mesh(),
+            videos=videos,
+            schedule=AdversarySchedule.from_settings(config["adversary"]),
+            step=config["step"],
+        )
 
     def begin(self, seed: int) -> TrainState:
         """Create the initial state with fresh weights, directly in its layout."""

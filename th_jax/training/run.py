@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.data import Episodes, VideoRecords
+from th_jax.data.records import data_folder
+from th_jax.data.video_list import load_video_list
 from th_jax.models.grow import grow
-from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.perceptual.frozen import load_perceptual
 from th_jax.storage.checkpoints import CheckpointError, Checkpoints, check_video_list
 from th_jax.storage.files import whole_file
 from th_jax.training.programs import MetaPrograms
@@ -77,28 +78,6 @@ class Begun(NamedTuple):
             "checkpoints/damaged-..."
         )
         log.metrics(self.step, {"resumed/damaged": len(self.damaged), "resumed/newest_damaged": max(self.damaged)})
-
-
-def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
-    """Describe an error in a config file, or in a change of it, in one sentence.
-
-    Args:
-        error: error that ml_collections raised. For an unknown setting it contains only the last part of the setting's name;
-            for a file it lists every attempted way of loading, on many lines.
-        arguments: the command line, which contains the full name of the setting.
-    """
-    if isinstance(error, OSError):
-        why = str(error).strip().splitlines()[-1].split("failure to load: ")[-1]
-        return "the config cannot be loaded: " + re.sub(r"^\s*\[Errno \d+\] ", "", why)
-    text = str(error.args[0]) if error.args else ""
-    part = text.splitlines()[0].strip("'\"") if text else ""
-    near = re.search(r'Did you mean ("\w+")', text)
-    for change in re.findall(r"^--?(?:no)?config\.([^=\n]+)", "\n".join(arguments), re.MULTILINE):
-        if isinstance(error, AttributeError | KeyError) and (part in change.split(".") or part.endswith(f": {change}")):
-            hint = f" (did you mean {near[1]}?)" if near else ""
-            return f"the config has no setting {change}{hint}; configs/defaults.py lists them"
-    encoding = "; save it as UTF-8" if isinstance(error, SyntaxError) and "utf-8" in text.lower() else ""
-    return f"the config or a change of it cannot be used: {error}{encoding}"
 
 
 def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
@@ -234,16 +213,13 @@ def stop_for_replay(
     )
 
 
-def replay_lines(
-    programs: MetaPrograms, checkpoints: Checkpoints, batch: Path, perceptual: PerceptualWeights
-) -> Iterator[str]:
-    """Repeat the step of the newest checkpoint on a saved batch.
+def replay_lines(config: Mapping[str, Any], workdir: str, batch: Path) -> Iterator[str]:
+    """Repeat the step of a run's newest checkpoint on a saved batch.
 
     Args:
-        programs: compiled steps of this run.
-        checkpoints: checkpoints of this run.
+        config: settings of the run.
+        workdir: the run's folder.
         batch: path of a file that `save_batch` wrote.
-        perceptual: weights of the frozen networks.
 
     Yields:
         One line per metric, marked if it is not finite.
@@ -252,7 +228,11 @@ def replay_lines(
         ValueError: if the batch or the checkpoint is missing, damaged or belongs to another run.
     """
     saved = load_batch(batch)
-    state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
+    videos = len(load_video_list(data_folder(config["data"]["folder"])).entries(config["data"]["split"]))
+    programs = MetaPrograms.from_settings(config, videos=videos)
+    perceptual = load_perceptual(config["perceptual"])
+    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
+        state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
     step = int(description["step"]) - 1  # the saved state precedes this step, which changed nothing
     _, metrics = programs.step_at(step)(state, perceptual, put_batch(programs.mesh, saved))
     for name, value in sorted(metrics.items()):

@@ -41,6 +41,10 @@ class RunLog:
         process_index: `jax.process_index()`.
         tensorboard: whether to write TensorBoard events as well.
         progress: whether to show progress: a bar on a terminal, otherwise a line every ten seconds.
+
+    Attributes:
+        workdir: the run's folder, a path or an address.
+        folder: local folder whose files belong to the run; None on processes that write nothing.
     """
 
     def __init__(
@@ -55,14 +59,16 @@ class RunLog:
     ) -> None:
         """Open the log and truncate it to `start_step`."""
         self._active = process_index == 0
+        self.workdir = str(workdir).rstrip("/")
+        self.folder: Path | None = None
         self._total, self._start, self._step = total_steps, start_step, start_step
         self._bar: Any = None
         self._events: Any = None
         if not self._active:
             return
-        self._remote = str(workdir).rstrip("/") if is_remote(workdir) else None
+        self._remote = self.workdir if is_remote(workdir) else None
         self._scratch = tempfile.TemporaryDirectory() if self._remote else None
-        self._folder = Path(self._scratch.name if self._scratch else workdir)
+        self.folder = self._folder = Path(self._scratch.name if self._scratch else workdir)
         self._name = Path(str(workdir)).name
         self._copied: dict[Path, int] = {}
         self._copied_at = self._told_at = self._started_at = time.monotonic()
