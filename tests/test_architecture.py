@@ -29,7 +29,7 @@ INPUT = STORED | {"th_jax.media", "th_jax.faces", "th_jax.data"}
 LEARNED = NETWORKS | {"th_jax.weights", "th_jax.provenance", "th_jax.render"}
 ALLOWED: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
-    "th_jax.storage": {"th_jax.version"},
+    "th_jax.storage": {"th_jax.version", "th_jax.text"},
     "th_jax.landmarks": LEAVES,
     "th_jax.losses": LEAVES,
     "th_jax.models": STORED,
@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.faces": {"th_jax.landmarks"},
     "th_jax.media": {"th_jax.optional"},
     "th_jax.data": INPUT,
-    "th_jax.provenance": LEAVES | {"th_jax.media"},
+    "th_jax.provenance": LEAVES | {"th_jax.media", "th_jax.storage"},
     "th_jax.consent": {"th_jax.media", "th_jax.provenance", "th_jax.storage", "th_jax.text"},
     "th_jax.weights": NETWORKS | {"th_jax.provenance"},
     "th_jax.render": NETWORKS | {"th_jax.provenance"},

@@ -46,9 +46,9 @@ def sealed(path: Path, tensors: dict[str, np.ndarray], text: str, file_format: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "its description is no JSON"),
-        ("[" * 50_000, "its description is no JSON"),
-        ("{", "its description is no JSON"),
+        ("", "its description is not valid JSON"),
+        ("[" * 50_000, "its description is not valid JSON"),
+        ("{", "its description is not valid JSON"),
         ("[]", "has no description"),
         ("7", "has no description"),
     ],

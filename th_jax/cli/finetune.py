@@ -71,11 +71,12 @@ def _shots(written: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """From requests to avatars: 0 if everybody has one, 1 if a person failed, 75 if it was interrupted."""
+    """Make the avatars; return 0 if all were made, 1 if a person failed, 75 if it was interrupted."""
     check_combinations(options)
-    config = None if options.config is None else changed(read_settings_file(options.config), options.changes)
-    check_config(changed(default_config("paper"), options.changes) if config is None else config)
-    return finetune(options, config)
+    named = default_config("paper") if options.config is None else read_settings_file(options.config)
+    config = changed(named, options.changes)
+    check_config(config)  # before weights are loaded, whose name decides on the preset
+    return finetune(options, None if options.config is None else config)
 
 
 def check_combinations(options: argparse.Namespace) -> None:
@@ -110,7 +111,6 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     signer = tried_signer(options.signing_key, options.signing_certificate) if options.preview else None
     meta = load_meta(options.meta, only_generate=options.feed_forward)
     config = config or changed(default_config(preset_of(meta.description)), options.changes)
-    check_config(config)
     jax.config.update("jax_default_matmul_precision", config["matmul_precision"])
     settings = {"feed_forward": True} if options.feed_forward else config
     notes = {"request": request_digest(meta, settings), "settings": settings}

@@ -4,18 +4,15 @@ import argparse
 import ast
 import copy
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from th_jax.models.checks import check_setting_names
-from th_jax.text import utf8
+from th_jax.storage.strict_json import read_json
 
 Settings = dict[str, Any]
-
-_MOST_BYTES = 2**20
 
 
 def add_setting_options(parser: argparse.ArgumentParser, *, file: str, change: str, required: bool = False) -> None:
@@ -59,11 +56,7 @@ def read_settings_file(path: Path) -> Settings:
     if not path.is_file():
         raise FileNotFoundError(f"the config cannot be used: there is no file {path}")
     if path.suffix == ".json":
-        try:
-            with path.open("rb") as file:
-                settings = json.loads(utf8(file.read(_MOST_BYTES), name="the file"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"the config {path} is not JSON: {error}") from error
+        settings = read_json(path)
     else:
         settings = _from_python(path)
     if not isinstance(settings, dict):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from th_jax.storage.files import filesystem_of, is_remote, whole_file
+from th_jax.storage.strict_json import parse_json
 
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
@@ -57,12 +58,9 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     content = read_whole(path)
     if content is None:
         raise FileNotFoundError(f"{workdir} is no run's folder: there is no {CONFIG_FILE}")
-    try:
-        config = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): mend it or remove it") from error
+    config = parse_json(content, name=f"{path} is damaged: it")
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object")
+        raise ValueError(f"{path} is damaged: it is not a JSON object")
     return config
 
 

@@ -1,7 +1,6 @@
 """Named fine-tuning settings, for the configs and for code that must not read configs, such as the evaluation."""
 
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from th_jax.losses import LossWeights, changed_losses, loss_preset
 from th_jax.models.checks import check_setting_names
+from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
-from th_jax.text import utf8
+from th_jax.storage.strict_json import read_json
 from th_jax.training.finetune_people import default_losses
-from th_jax.training.optimizers import Optimizers
+from th_jax.training.optimizers import AdversarySchedule, Optimizers
 
 Settings = dict[str, Any]
 """JSON values, in the sections of `FINETUNE_PRESETS`."""
@@ -48,10 +48,6 @@ FINETUNE_PRESETS: Mapping[str, Settings] = {"paper": _PAPER, "heads": _HEADS}
 """The paper's preset (section 4: the rates of meta-learning), and the preset of the bundled weights `heads`."""
 
 
-_MOST_BYTES = 2**20
-"""Maximum number of bytes read from a settings file."""
-
-
 def finetune_preset(name: str) -> Settings:
     """Return a copy of a preset, which the caller may modify.
 
@@ -83,11 +79,7 @@ def read_settings(named: str) -> Settings:
     path = Path(named)
     if not path.is_file():
         raise FileNotFoundError(f"there are no fine-tuning settings at {path}")
-    try:
-        with path.open("rb") as file:
-            changes = json.loads(utf8(file.read(_MOST_BYTES), name="the file"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the fine-tuning settings {path} are no JSON: {error}") from error
+    changes = read_json(path)
     if not isinstance(changes, dict):
         raise ValueError(f"the fine-tuning settings {path} must be a JSON object, but are {type(changes).__name__}")
     return _merged(finetune_preset(str(changes.pop("preset", "paper"))), changes)
@@ -102,8 +94,6 @@ _MINIMUM = {
 
 def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]) -> None:
     """Check that settings are a complete config of meta-learning with values in range.
-
-    The constructors that the sections are named after check the other values.
 
     Args:
         settings: settings of a run.
@@ -123,6 +113,10 @@ def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]
         if missing := [name for name in known[section] if name not in settings[section]]:
             raise ValueError(f"the section {section} has no {', '.join(missing)}; configs/defaults.py has")
         check_setting_names(f"the section {section}", known[section], settings[section])
+    Networks.from_settings(settings["networks"])
+    Optimizers.from_settings(settings["optimizers"])
+    AdversarySchedule.from_settings(settings["adversary"])
+    loss_preset(**settings["losses"])
     counts = {f"episodes.{name}": (settings["episodes"][name], 1) for name in ("batch_size", "sources")}
     counts |= {name: (settings[name], least) for name, least in _MINIMUM.items()}
     for name, (value, least) in counts.items():
@@ -174,10 +168,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     if type(adversary) not in (int, float) or not 0 <= adversary < math.inf:
         raise ValueError(f"the fine-tuning setting 'adversary' must be a number of at least 0, but is {adversary!r}")
     _losses(settings["losses"], LossWeights)
-    try:
-        Optimizers.from_settings(settings["optimizers"])
-    except TypeError as error:
-        raise ValueError(f"the section optimizers cannot be used: {error}") from error
+    Optimizers.from_settings(settings["optimizers"])
 
 
 def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeights) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Reads study_frames.json: the real and generated frames of each method and person, all inside one folder."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from th_jax.text import utf8
+from th_jax.storage.strict_json import check_object, from_json, parse_json
 
 INDEX_FILE = "study_frames.json"
 INDEX_SCHEMA = 1
@@ -76,10 +75,7 @@ def read_study_frames(folder: str | Path) -> StudyFrames:
     if path.stat().st_size > _INDEX_LIMIT:
         raise ValueError(f"{path} is larger than {_INDEX_LIMIT} bytes: no index of frames")
     content = path.read_bytes()
-    try:
-        index = json.loads(utf8(content, name="it"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    index = parse_json(content, name=str(path), max_bytes=_INDEX_LIMIT)
     try:
         return _parse(folder, index, hashlib.sha256(content).hexdigest())
     except ValueError as error:
@@ -89,8 +85,8 @@ def read_study_frames(folder: str | Path) -> StudyFrames:
 def _parse(folder: Path, index: Any, digest: str) -> StudyFrames:
     if isinstance(index, dict) and index.get("schema") != INDEX_SCHEMA:
         raise ValueError(f"schema {INDEX_SCHEMA} is read here, but {index.get('schema')!r} came")
-    index = _record(
-        index, "the index", {"schema", "name", "size", "real", "generated"}, optional=frozenset({"weights"})
+    index = check_object(
+        index, ("schema", "name", "size", "real", "generated"), where="the index", optional=["weights"]
     )
     size = index["size"]
     if type(size) is not int or size not in _SIZES:
@@ -114,8 +110,8 @@ def _real(folder: Path, person: str, frames: Any) -> tuple[RealFrame, ...]:
     where = f"real frames of {person!r}"
     found = []
     for entry in _list(frames, where):
-        entry = _record(entry, f"an entry of the {where}", {"path", "video"})
-        found.append(RealFrame(_inside(folder, entry["path"]), _text(entry["video"], f"a video of the {where}")))
+        frame = from_json(RealFrame, entry, where=f"an entry of the {where}")
+        found.append(RealFrame(_inside(folder, frame.path), _text(frame.video, f"a video of the {where}")))
     paths = {frame.path for frame in found}
     if len(paths) != len(found):
         raise ValueError(f"the {where} list a picture twice")
@@ -125,7 +121,7 @@ def _real(folder: Path, person: str, frames: Any) -> tuple[RealFrame, ...]:
 
 
 def _cell(folder: Path, entry: Any, real: Mapping[str, tuple[RealFrame, ...]]) -> Cell:
-    entry = _record(entry, "an entry of generated", {"method", "shots", "people"})
+    entry = check_object(entry, Cell._fields, where="an entry of generated")
     method, shots = _text(entry["method"], "method"), entry["shots"]
     if method == CHECK:
         raise ValueError(f"no method may be called {CHECK!r}, which attention checks are")
@@ -138,13 +134,13 @@ def _cell(folder: Path, entry: Any, real: Mapping[str, tuple[RealFrame, ...]]) -
             raise ValueError(f"{where} has {person!r}, of whom no real frames are listed")
         known = {frame.path for frame in real[person]}
         generated = []
-        for frame in _list(frames, f"frames of {person!r} by {where}"):
-            frame = _record(frame, f"a frame of {person!r} by {where}", {"path", "redraws"})
-            if frame["redraws"] not in known:
+        for record in _list(frames, f"frames of {person!r} by {where}"):
+            frame = from_json(GeneratedFrame, record, where=f"a frame of {person!r} by {where}")
+            if frame.redraws not in known:
                 raise ValueError(
-                    f"a frame of {person!r} by {where} redraws {frame['redraws']!r}, no real frame of theirs"
+                    f"a frame of {person!r} by {where} redraws {frame.redraws!r}, which is not one of their real frames"
                 )
-            generated.append(GeneratedFrame(_inside(folder, frame["path"]), frame["redraws"]))
+            generated.append(frame._replace(path=_inside(folder, frame.path)))
         if known & {frame.path for frame in generated}:
             raise ValueError(f"a picture of {person!r} is listed as real and as made by {where}")
         people[person] = tuple(generated)
@@ -165,15 +161,6 @@ def _inside(folder: Path, path: Any) -> str:
     if not target.is_file():
         raise FileNotFoundError(f"{folder / INDEX_FILE} lists {text!r}, which is not there")
     return plain.as_posix()
-
-
-def _record(value: Any, where: str, fields: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object with {', '.join(sorted(fields))}, but {type(value).__name__} came")
-    wrong = (fields - set(value)) | (set(value) - fields - optional)
-    if wrong:
-        raise ValueError(f"{where} has missing or unknown fields: {', '.join(sorted(wrong))}")
-    return value
 
 
 def _items(value: Any, where: str) -> list[tuple[str, Any]]:
