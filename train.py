@@ -74,17 +74,17 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
         ):
             if jax.process_index() == 0:
                 for difference in write_config(workdir, config.to_dict(), overwrite=True):
-                    log.message(f"from here on another setting: {difference}")
+                    log.message(f"changed setting: {difference}")
             if resumes and config.start_from:
-                log.message(f"start_from is not used: the run goes on from step {step:,}")
-            begun.tell(log)
+                log.message(f"start_from is not used: the run continues from step {step:,}")
+            begun.report(log)
             log.message(f"step {step:,} of {total:,}; {videos:,} videos; {programs.mesh.devices.size} devices")
 
             reader = episodes.iterate(start_step=step, **config.reading)
             clock = StepClock()
             while step < total and not stop.agreed(step):
-                if programs.schedule.settles_at(step):
-                    state = programs.settle(state, one_epoch(episodes, programs))
+                if programs.schedule.resets_table_at(step):
+                    state = programs.reset_table_to_embeddings(state, one_epoch(episodes, programs))
 
                 profiler.before(step)
                 with clock.waiting():
@@ -99,12 +99,12 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
                 log.progress(step, metrics)
                 if step % config.log_every == 0 or step == total:
                     log.metrics(step, metrics | {"skipped": state.skipped} | clock.lap())
-                    if int(state.skipped_in_a_row) >= config.stop_after_skips:
+                    if int(state.skipped_in_a_row) >= config.max_consecutive_nonfinite_steps:
                         stop_for_replay(workdir, checkpoints, state, batch, step=step, description=description)
                 if step % config.evaluate_every == 0 or step == total:
                     averaged = programs.averaged(state)  # computed by all processes together
                     if heldout is not None:
-                        heldout.look(log, step, networks, jax.device_get(averaged), perceptual)
+                        heldout.evaluate(log, step, networks, jax.device_get(averaged), perceptual)
                 if step % config.checkpoint_every == 0:
                     checkpoints.save(step, state, description=description)
             checkpoints.save(step, state, description=description)

@@ -133,17 +133,17 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many"),
+        (["--shots", "x", "--manifest", "y"], "give either --shots, for one person, or --manifest, for many people"),
         (["--manifest", "y", "--name", "z"], "--name and --landmarks are for one person"),
         (["--shots", "nowhere"], "th-jax finetune: there are no pictures at nowhere"),
         (["--manifest", "nowhere.csv"], "there is no manifest at nowhere.csv"),
         (
             ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
-            "'epoch' is no setting of the config; did you mean 'epochs'",
+            "'epoch' is not a setting of the config; did you mean 'epochs'",
         ),
         (
             ["--shots", "docs", *QUICK, "--config.nope=3"],
-            "'nope' is no setting of the config",
+            "'nope' is not a setting of the config",
         ),
         (
             ["--shots", "docs", *QUICK, "--config.epochs.x=3"],
@@ -165,10 +165,10 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--shots", "docs", "--out", "setup.cfg"], "setup.cfg cannot be made: setup.cfg is no folder"),
         (["--shots", "docs", "extra"], "unrecognized arguments: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' cannot name an avatar"),
-        (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
+        (["--shots", "docs"], "th-jax finetune: the person shown in docs must have consented: give the consent record"),
         (["--shots", "docs", "--consent", "nowhere.json"], "no consent record: nowhere.json does not exist"),
         (["--manifest", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
-        (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
+        (["--shots", "docs", "--config=configs/heads.py"], "this is not a config of fine-tuning: it lacks "),
         (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_config_in_another_encoding(
 ) -> None:
     (tmp_path / "mine.py").write_bytes('"""Kühe."""\n'.encode("latin-1"))
     said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
-    assert said.startswith("1th-jax finetune: the config cannot be used: ")
+    assert said.startswith("1th-jax finetune: the config ")
     assert said.endswith("; save it as UTF-8\n")
 
 
@@ -204,11 +204,14 @@ def test_configs_that_fit_no_fine_tuning() -> None:
     for config, message in (
         (changed("", adversary=-1.0), "'adversary' must be a number of at least 0, but is -1.0"),
         (changed("losses", pixel=-1.0), "the loss weight pixel must be a finite number"),
-        (changed("rounds", width=2), "at_once must be a multiple of width"),
+        (changed("rounds", vmap_width=2), "at_once must be a multiple of vmap_width"),
         (changed("early_stopping", held_out=1.5), "early stopping needs .* are 8, 1.5 and 3"),
         (changed("early_stopping", patience=0), "early stopping needs .* are 8, 0.25 and 0"),
-        (changed("early_stopping", patient=1), "'patient' is no setting of the section early_stopping; did you mean"),
-        (changed("", note="x"), "'note' is no setting of a config of fine-tuning"),
+        (
+            changed("early_stopping", patient=1),
+            "'patient' is not a setting of the section early_stopping; did you mean",
+        ),
+        (changed("", note="x"), "'note' is not a setting of a config of fine-tuning"),
     ):
         with pytest.raises(ValueError, match=message):
             finetune.check_config(config)
@@ -248,7 +251,7 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
     weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
     assert main_code(["--meta", weights, *arguments]) == 75
-    assert "what is finished is saved, and the same command goes on" in capsys.readouterr().out
+    assert "finished avatars are saved; run the same command again to continue" in capsys.readouterr().out
     assert (asked[0].adversary, asked[0].loss_weights.pixel, asked[0].optimizers.synthesis.beta2) == (4.0, 200.0, 0.99)
     assert main_code(["--meta", str(folder / "tiny.safetensors"), *arguments]) == 75
     assert (asked[1].adversary, asked[1].loss_weights.pixel, asked[1].optimizers.synthesis.beta2) == (1.0, 0.0, 0.999)
@@ -270,7 +273,8 @@ def test_out_of_memory_is_one_sentence(
 ) -> None:
     fails_to_load(error, folder, tmp_path, monkeypatch)
     assert (
-        "out of memory; lower --set rounds.width=1, --set rounds.at_once=1, or --max-shots" in capsys.readouterr().err
+        "out of memory; lower --set rounds.vmap_width=1, --set rounds.at_once=1, or --max-shots"
+        in capsys.readouterr().err
     )
     fails_to_load(error, folder, tmp_path, monkeypatch, "--feed-forward")
     assert capsys.readouterr().err == "th-jax finetune: out of memory; lower --max-shots\n"

@@ -227,7 +227,7 @@ def test_files_of_other_formats_and_networks(released: Path) -> None:
     for settings, message in (
         ({"image_size": 16, "base_width": 8}, r"holds not those of Networks\(image_size=16, base_width=8.* must be \["),
         ({"image_size": 32, "base_width": 4}, r"holds not those of Networks\(image_size=32"),
-        ({"image_size": 16, "width": 4}, r"needs networks that .* does not build: 'width' is no setting"),
+        ({"image_size": 16, "width": 4}, r"needs networks that .* does not build: 'width' is not a setting"),
     ):
         text = json.dumps(dict(meta.description) | {"networks": settings})
         rewrite(released, description=text, sha256=checksum(pretrained.FORMAT, text, meta.digest))

@@ -28,14 +28,18 @@ train = command("train")
         (
             ["--workdir", "w", "--set", "networks.pol=max"],
             1,
-            "'pol' is no setting of the config.networks; did you mean",
+            "'pol' is not a setting of the config.networks; did you mean",
         ),
-        (["--workdir", "w", "--config.nope=1"], 1, "'nope' is no setting of the config"),
+        (["--workdir", "w", "--config.nope=1"], 1, "'nope' is not a setting of the config"),
         (["--workdir", "w", "--config.seed.x=1"], 1, "no setting seed.x: seed is not a section"),
-        (["--config", "configs/typo.py", "--dry-run"], 1, "there is no file configs/typo.py"),
-        (["--config", "configs/typo.py", "--workdir", "w", "--config.seed=1"], 1, "there is no file configs/typo.py"),
-        (["--config", "configs", "--workdir", "w"], 1, "there is no file configs"),
-        (["--config", "configs/finetune.py", "--workdir", "w"], 1, "this is no config of meta-learning: it has no "),
+        (["--config", "configs/typo.py", "--dry-run"], 1, "configs/typo.py does not exist"),
+        (
+            ["--config", "configs/typo.py", "--workdir", "w", "--config.seed=1"],
+            1,
+            "configs/typo.py does not exist",
+        ),
+        (["--config", "configs", "--workdir", "w"], 1, "the config file configs does not exist"),
+        (["--config", "configs/finetune.py", "--workdir", "w"], 1, "this is not a config of meta-learning: it lacks "),
         (["--workdir", "w", "--config.log_every=0"], 1, "log_every must be at least 1, but is 0"),
         (["--workdir", "w", "--config.steps=-5"], 1, "steps must be at least 0, but is -5"),
         (["--workdir", "w", "--profile", "--profile-steps", "0"], 2, "must be 1 to 1000, but is 0"),
@@ -78,8 +82,10 @@ def test_out_of_memory_is_one_sentence(
         return train(["--config", CONFIG, "--workdir", "w"])
 
     assert fails(error) == 1
-    assert "out of memory; lower --set episodes.batch_size, or see step.slices" in capsys.readouterr().err
-    assert {"slices", "remat_perceptual"} <= set(KNOWN["step"])
+    assert (
+        "out of memory; lower --set episodes.batch_size, or see step.grad_accumulation_steps" in capsys.readouterr().err
+    )
+    assert {"grad_accumulation_steps", "remat_perceptual"} <= set(KNOWN["step"])
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         fails(jax.errors.JaxRuntimeError("INTERNAL: no"))
 
@@ -111,17 +117,20 @@ def test_configs_that_fit_no_run() -> None:
     for config, message in (
         (changed("", evaluate_every=0), "evaluate_every must be at least 1, but is 0"),
         (changed("", checkpoint_every=-2), "checkpoint_every must be at least 1, but is -2"),
-        (changed("", stop_after_skips=0), "stop_after_skips must be at least 1, but is 0"),
+        (
+            changed("", max_consecutive_nonfinite_steps=0),
+            "max_consecutive_nonfinite_steps must be at least 1, but is 0",
+        ),
         (changed("", log_every="5"), "log_every must be at least 1, but is '5'"),
         (changed("", health_every=-1), "health_every must be at least 0, but is -1"),
         (changed("", epochs=-1.0), "a run needs steps or epochs above 0, but steps is 0 and epochs is -1.0"),
         (changed("episodes", batch_size=0), r"episodes\.batch_size must be at least 1, but is 0"),
-        (changed("episodes", flipp=True), "'flipp' is no setting of the section episodes; did you mean 'flip'"),
-        (changed("", log_evry=5), "'log_evry' is no setting of a config of meta-learning; did you mean 'log_every'"),
+        (changed("episodes", flipp=True), "'flipp' is not a setting of the section episodes; did you mean 'flip'"),
+        (changed("", log_evry=5), "'log_evry' is not a setting of a config of meta-learning; did you mean 'log_every'"),
         (changed("", step=3), "step is a section of settings in configs/defaults.py, but is 3"),
         (
             {"seed": 0},
-            "it has no adversary, batch_rule, checkpoint_every and [0-9]+ more; begin with configs/defaults.py",
+            "it lacks adversary, batch_rule, checkpoint_every and [0-9]+ more; begin with configs/defaults.py",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -60,7 +60,7 @@ def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr(load("summary"), "run", interrupted)
     assert th_jax(["summary"]) == 75
-    assert capsys.readouterr().err == "th-jax summary: interrupted; run the same command again\n"
+    assert capsys.readouterr().err == "th-jax summary: interrupted; run the same command again to continue\n"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,10 @@ def test_without_a_checkout_that_is_the_sentence(
     monkeypatch.setattr(sys, "argv", ["th-jax"])
     for name, arguments in (("prepare", ["inspect", "x"]), ("train", ["--config", "x.py", "--dry-run"])):
         assert th_jax([name, *arguments]) == 1
-        assert capsys.readouterr().err == f"th-jax {name}: this needs a checkout of the project: run it there\n"
+        assert (
+            capsys.readouterr().err
+            == f"th-jax {name}: this command needs a checkout of the project: run it in its folder\n"
+        )
 
 
 def test_the_reference_is_that_of_the_parsers() -> None:
@@ -103,7 +106,7 @@ def test_settings_change_by_name_and_type() -> None:
     assert after == {"epochs": 3, "losses": {"pixel": 2.0, "preset": "other"}}
     assert before["epochs"] == 40
     for change, message in (
-        ("epoch=3", "'epoch' is no setting of the config; did you mean 'epochs'"),
+        ("epoch=3", "'epoch' is not a setting of the config; did you mean 'epochs'"),
         ("losses.pixel.x=1", "no setting losses.pixel.x"),
         ("epochs=three", "the setting epochs is int, such as 40, but 'three' was given"),
         ("epochs", "a setting is changed by KEY=VALUE"),

@@ -185,7 +185,7 @@ def test_the_command_says_it_or_refuses_it(
     assert "choose another part or driver, or leave --strict away" in printed
     assert not (tmp_path / "a.mp4").exists()
     assert main(["--avatar", str(avatar), "--driver", "camera:0", "--strict"]) == 1
-    assert "a camera's frames are not known beforehand" in capsys.readouterr().err
+    assert "--strict needs a recorded driver" in capsys.readouterr().err
 
 
 def test_the_result_holds_the_counts(face: np.ndarray, avatar: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_shape_errors_come_inside_jit_too(generator) -> None:
 
 
 def test_unknown_config_key() -> None:
-    with pytest.raises(ValueError, match="'base_widht' is no setting of the networks; did you mean 'base_width'"):
+    with pytest.raises(ValueError, match="'base_widht' is not a setting of the networks; did you mean 'base_width'"):
         Networks.from_settings({"image_size": 64, "base_widht": 32})
 
 

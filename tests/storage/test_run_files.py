@@ -25,7 +25,7 @@ def test_config_is_written_once_and_compared(tmp_path: Path, remote: bool) -> No
 
 
 def test_damaged_configs(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is no run's folder: there is no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run's folder: it has no config\.json"):
         read_config(tmp_path)
     with pytest.raises(ValueError, match="a config must be JSON values"):
         write_config(tmp_path, {"path": tmp_path})

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from th_jax.avatars.compact import save_compact
 from th_jax.avatars.early_stopping import Stopper, StoppingSettings, split_shots
 from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, save_avatar
-from th_jax.avatars.output import MADE_FROM, Outcome, Report, Saving, made_from
+from th_jax.avatars.output import INPUT_FINGERPRINT, Outcome, Report, Saving, input_fingerprint
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
@@ -50,7 +50,7 @@ class Finetuning(NamedTuple):
     optimizers: Optimizers
     adversary: float = 1.0
     at_once: int = 1
-    width: int = 1
+    vmap_width: int = 1
     chunk_steps: int = 10
     seed: int = 0
     stopping: StoppingSettings | None = None
@@ -62,7 +62,7 @@ class _Person(NamedTuple):
     shots: Shots
     pictures: Pictures
     consent: ConsentFacts | None
-    made_from: Mapping[str, Any]
+    input_fingerprint: Mapping[str, Any]
     ingredients: tuple[Ingredient, ...] = ()
     stopper: Stopper | None = None
 
@@ -76,7 +76,7 @@ def enrol(
     max_shots: int | None = None,
     report: Report,
     stop: Callable[[], bool] = lambda: False,
-    told: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Outcome]:
     """Make the avatars of all people, and yield each outcome as soon as it is on disk.
 
@@ -88,7 +88,7 @@ def enrol(
         max_shots: maximum number of images used per person; 32 by default.
         report: report that receives one line per person.
         stop: callback without arguments, called between chunks of steps; returning True requests a stop.
-        told: callback that receives progress messages.
+        on_message: callback that receives progress messages.
 
     Yields:
         One outcome per person, successful or failed.
@@ -102,9 +102,11 @@ def enrol(
     """
     if any(person.landmarks is None for person in people):
         check_face_models()
-    reader = _Reader(meta, people, how, lambda person: made_from(person, saving, max_shots=max_shots), max_shots, stop)
+    reader = _Reader(
+        meta, people, how, lambda person: input_fingerprint(person, saving, max_shots=max_shots), max_shots, stop
+    )
     clock = _Clock()
-    made = _feed_forward(meta, reader) if how is None else _finetuned(meta, reader, how, saving, stop, told)
+    made = _feed_forward(meta, reader) if how is None else _finetuned(meta, reader, how, saving, stop, on_message)
     for name, avatar, steps in made:
         yield from _failed(reader, report)
         outcome = _saved(meta, saving, name, avatar, reader.read.pop(name), steps)
@@ -143,14 +145,14 @@ class _Reader:
         meta: MetaModel,
         people: Sequence[PersonRequest],
         how: Finetuning | None,
-        made_from: Callable[[PersonRequest], Mapping[str, Any]],
+        input_fingerprint: Callable[[PersonRequest], Mapping[str, Any]],
         max_shots: int | None,
         stop: Callable[[], bool],
     ) -> None:
         self.read: dict[str, _Person] = {}
         self.failed: list[Outcome] = []
         self._meta, self._people, self._how = meta, people, how
-        self._made_from, self._max_shots, self._stop = made_from, max_shots, stop
+        self._fingerprint, self._max_shots, self._stop = input_fingerprint, max_shots, stop
 
     def __iter__(self) -> Iterator[tuple[str, Shots]]:
         with ThreadPoolExecutor(1, thread_name_prefix="shots") as thread:
@@ -174,7 +176,7 @@ class _Reader:
 
     def _load(self, request: PersonRequest) -> _Person:
         consent = None if request.consent is None else consent_to(request.consent, request.shots)
-        before = self._made_from(request)  # computed first: changes during reading are noticed next time
+        before = self._fingerprint(request)  # computed first: changes during reading are noticed next time
         shots, pictures = read_shots(
             request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
         )
@@ -213,7 +215,7 @@ def _finetuned(
     how: Finetuning,
     saving: Saving,
     stop: Callable[[], bool],
-    told: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> Iterator[tuple[str, Avatar, int]]:
     def preview(name: str, step: int, avatar: Avatar) -> None:
         person = reader.read[name]
@@ -226,7 +228,7 @@ def _finetuned(
         if stop():
             raise Interrupted
         step, person = len(metrics["loss/generator"]), reader.read[name]
-        told(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
+        on_message(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
         if saving.preview:
             preview(name, step, avatar)
         return person.stopper is not None and person.stopper.look(avatar, step)
@@ -244,7 +246,7 @@ def _finetuned(
 
     for person in finetune_many(
         meta.networks, meta.weights, meta.perceptual, people(), epochs=how.epochs, loss_weights=how.loss_weights,
-        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, width=how.width,
+        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, vmap_width=how.vmap_width,
         chunk_steps=how.chunk_steps, observe=observe, key=jax.random.key(how.seed),
     ):  # fmt: skip
         yield person.name, person.avatar, len(person.metrics["loss/generator"])
@@ -264,7 +266,7 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
     )  # fmt: skip
     facts = None if person.consent is None else person.consent.to_dict()
     notes = {**saving.notes, "shots": outcome.shots, "steps": steps, "best_of": tried, FACTS: facts}
-    notes[MADE_FROM] = dict(person.made_from)
+    notes[INPUT_FINGERPRINT] = dict(person.input_fingerprint)
     notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
     record = dataclasses.replace(meta.provenance.of(person.shots), ingredients=person.ingredients)
     described: dict[str, Any] = {

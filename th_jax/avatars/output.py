@@ -14,6 +14,7 @@ from th_jax.consent import consent_digest, read_consent
 from th_jax.consent.checks import ConsentError, file_digest, picture_files
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.provenance import Signer
+from th_jax.storage.setting_names import previous_names
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
 from th_jax.weights import MetaModel
 
@@ -159,8 +160,8 @@ def _parsed(line: bytes) -> Outcome | None:
         return None
 
 
-MADE_FROM = "made_from"
-"""Key of an avatar's description under which the result of `made_from` is stored."""
+INPUT_FINGERPRINT = "made_from"
+"""Key of an avatar's description under which the result of `input_fingerprint` is stored."""
 
 _ANEW = "remove it, or choose another folder"
 
@@ -187,11 +188,12 @@ class Saving(NamedTuple):
 
 def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
     """Compute a SHA-256 digest of the meta weights and the settings, to recognize avatars made with the same ones."""
-    text = json.dumps({"meta": meta.digest, "settings": settings}, sort_keys=True, default=str)
+    named = previous_names(settings)  # so that avatars of the last release are recognized
+    text = json.dumps({"meta": meta.digest, "settings": named}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def made_from(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
+def input_fingerprint(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
     """Fingerprint a person's inputs beyond `request_digest`.
 
     An avatar made from other images is then never taken for this person's. Files are identified by their bytes,
@@ -264,7 +266,7 @@ def _check_same(
         raise EnrolmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
     if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
         raise EnrolmentError(f"{path} was made with another consent record, or with none: {_ANEW}")
-    before, now = made.get(MADE_FROM), made_from(person, saving, max_shots=max_shots)
+    before, now = made.get(INPUT_FINGERPRINT), input_fingerprint(person, saving, max_shots=max_shots)
     before = before if isinstance(before, Mapping) else {}
     if any(before.get(name) != now[name] for name in ("pictures", "landmarks")):
         raise EnrolmentError(

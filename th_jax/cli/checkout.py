@@ -1,4 +1,4 @@
-"""Imports what is only in a checkout of the project: data_prep/ and train.py."""
+"""Imports modules that exist only in a checkout of the project: data_prep/, configs/ and train.py."""
 
 import importlib
 import sys
@@ -21,4 +21,4 @@ def from_checkout(module: str) -> ModuleType:
             if str(root) not in sys.path:
                 sys.path.insert(0, str(root))
             return importlib.import_module(module)
-    raise ImportError("this needs a checkout of the project: run it there")
+    raise ImportError("this command needs a checkout of the project: run it in its folder")

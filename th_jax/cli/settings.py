@@ -2,14 +2,15 @@
 
 import argparse
 import ast
-import copy
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from th_jax.cli.options import print_hint
 from th_jax.models.checks import check_setting_names
+from th_jax.storage.setting_names import current_name, current_names
 from th_jax.storage.strict_json import read_json
 
 Settings = dict[str, Any]
@@ -47,45 +48,45 @@ def with_set_options(arguments: Sequence[str]) -> list[str]:
 
 
 def read_settings_file(path: Path) -> Settings:
-    """The settings in a file: what `get_config()` of a Python file returns, or a JSON object.
+    """Read settings from a file: the return value of `get_config()` of a Python file, or a JSON object.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be used, saying why.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not valid Python or JSON, or does not contain settings by name.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"the config cannot be used: there is no file {path}")
+        raise FileNotFoundError(f"the config file {path} does not exist")
     if path.suffix == ".json":
         settings = read_json(path)
     else:
         settings = _from_python(path)
     if not isinstance(settings, dict):
-        raise ValueError(f"the config {path} must hold settings by name, but holds {type(settings).__name__}")
+        raise ValueError(f"the config {path} must contain settings by name, but contains {type(settings).__name__}")
     return settings
 
 
 def _from_python(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"the config cannot be used: {path} is neither Python nor JSON")
+        raise ValueError(f"the config {path} is neither Python nor JSON")
     module = importlib.util.module_from_spec(spec)
-    root = str(path.absolute().parent.parent)  # a config builds on others: `from configs import finetune`
+    root = str(path.absolute().parent.parent)  # configs import others: `from configs import finetune`
     sys.path.insert(0, root)
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
     except SyntaxError as error:
         encoding = "; save it as UTF-8" if "utf-8" in str(error).lower() else ""
-        raise ValueError(f"the config cannot be used: {error}{encoding}") from error
+        raise ValueError(f"the config {path} cannot be used: {error}{encoding}") from error
     except (AttributeError, LookupError, TypeError, ImportError) as error:
-        raise ValueError(f"the config cannot be used: {error}") from error
+        raise ValueError(f"the config {path} cannot be used: {error}") from error
     finally:
         sys.path.remove(root)
     return config.to_dict() if hasattr(config, "to_dict") else config
 
 
 def changed(settings: Settings, changes: Sequence[str]) -> Settings:
-    """Return a copy with some settings changed.
+    """Return a copy with some settings changed; old names are replaced by the current ones, with a printed hint.
 
     Args:
         settings: settings by name, with nested sections.
@@ -94,12 +95,12 @@ def changed(settings: Settings, changes: Sequence[str]) -> Settings:
     Raises:
         ValueError: if a setting does not exist, or its value has another type.
     """
-    result = copy.deepcopy(settings)
+    result = current_names(settings, on_message=print_hint)
     for change in changes:
         name, equals, written = change.partition("=")
         if not equals:
             raise ValueError(f"a setting is changed by KEY=VALUE, not by {change!r}")
-        *sections, last = name.split(".")
+        *sections, last = current_name(name, on_message=print_hint).split(".")
         section: Any = result
         for part in sections:
             section = section.get(part) if isinstance(section, dict) else None

@@ -37,7 +37,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def less_memory(_: argparse.Namespace) -> str:
     """Return what to change if memory is too small."""
-    return "lower --set episodes.batch_size, or see step.slices and step.remat_perceptual in docs/training.md"
+    return "lower --set episodes.batch_size, or see step.grad_accumulation_steps and step.remat_perceptual in docs/training.md"
 
 
 def _count(written: str) -> int:

@@ -93,7 +93,7 @@ def check_setting_names(what: str, known: Iterable[str], came: Iterable[str]) ->
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{key!r} is no setting of {what}{hint} (known: {', '.join(known)})")
+            raise ValueError(f"{key!r} is not a setting of {what}{hint} (known: {', '.join(known)})")
 
 
 def construct(constructor: Callable[..., T], settings: Mapping[str, Any], *, what: str) -> T:

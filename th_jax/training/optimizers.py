@@ -72,7 +72,7 @@ class AdversarySchedule:
             weight *= jnp.clip(risen, 0.0, 1.0)
         return weight
 
-    def settles_at(self, step: int) -> bool:
+    def resets_table_at(self, step: int) -> bool:
         """Return whether W is set to the embeddings before this step."""
         return bool(self.content_steps) and step == self.content_steps
 

@@ -27,7 +27,7 @@ def steps_to_profile(schedule: AdversarySchedule, *, start_step: int, total_step
         if len({schedule.players(step) for step in range(first - 1, first + count)}) == 1:
             return range(first, first + count)
     raise ValueError(
-        f"a profile of {count} steps needs {count + 1} steps of one stage, but the run has none such between step "
+        f"a profile of {count} steps needs {count + 1} steps of one stage, but there are too few between step "
         f"{start_step} and {total_steps}: lower --profile-steps or raise steps"
     )
 

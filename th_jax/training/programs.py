@@ -20,8 +20,8 @@ from th_jax.training.state import (
     init_table,
     make_embed_batch,
     refreshed,
-    settle,
-    settle_rows,
+    reset_table_to_embeddings,
+    set_rows_to_embeddings,
     start_from,
     state_shapes,
 )
@@ -113,7 +113,9 @@ class MetaPrograms:
         """Return the diagnostics of a state before a step: (state, perceptual, batch) -> metrics."""
         return self._compiled_health(DISCRIMINATOR in self.schedule.players(step))
 
-    def settle(self, state: TrainState, batches: Iterable[EpisodeBatch], *, keep_shared: bool = False) -> TrainState:
+    def reset_table_to_embeddings(
+        self, state: TrainState, batches: Iterable[EpisodeBatch], *, keep_shared: bool = False
+    ) -> TrainState:
         """Set W to the mean embeddings of its videos.
 
         Args:
@@ -129,12 +131,12 @@ class MetaPrograms:
             out_shardings=whole,
         )
         set_rows = jax.jit(
-            settle_rows,
+            set_rows_to_embeddings,
             in_shardings=(self.layout.table, whole, whole),
             out_shardings=self.layout.table,
             donate_argnums=0,
         )
-        return settle(state, batches, embed=embed, set_rows=set_rows, keep_shared=keep_shared)
+        return reset_table_to_embeddings(state, batches, embed=embed, set_rows=set_rows, keep_shared=keep_shared)
 
     def averaged(self, state: TrainState) -> NetworkState:
         """Return the averaged E, P and G with their own u and v, replicated on every device, for evaluation and release."""

@@ -46,20 +46,20 @@ def load_batch(path: Path) -> EpisodeBatch:
         ValueError: if the file is missing, damaged or does not contain a batch.
     """
     if not path.is_file():
-        raise ValueError(f"there is no saved batch at {path}")
-    refusal = f"{path} is no saved batch of this project, or it is damaged"
+        raise ValueError(f"the saved batch {path} does not exist")
+    reason = f"{path} is not a saved batch of this project, or it is damaged"
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{refusal}: it is no npz file of a batch")
+        raise ValueError(f"{reason}: it is not an npz file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return EpisodeBatch(**{name: arrays[name] for name in EpisodeBatch._fields})
     except KeyError as error:
-        raise ValueError(f"{refusal}: it lacks an array of {', '.join(EpisodeBatch._fields)}") from error
+        raise ValueError(f"{reason}: it lacks an array of {', '.join(EpisodeBatch._fields)}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # NumPy recommends unpickling
-        raise ValueError(f"{refusal}: its arrays cannot be read") from error
+        raise ValueError(f"{reason}: its arrays cannot be read") from error
 
 
-class Begun(NamedTuple):
+class RunStart(NamedTuple):
     """State and step at which a run begins or resumes."""
 
     state: TrainState
@@ -67,14 +67,14 @@ class Begun(NamedTuple):
     damaged: Mapping[int, str] = {}
     """Later steps whose checkpoint is damaged, each with a description of the damage; these checkpoints were moved aside."""
 
-    def tell(self, log: RunLog) -> None:
+    def report(self, log: RunLog) -> None:
         """Report damaged checkpoints in the log and in the metrics; do nothing if all were intact."""
         if not self.damaged:
             return
         for sentence in self.damaged.values():
             log.message(f"DAMAGED: {sentence}")
         log.message(
-            f"the run goes on from the newest whole checkpoint, that of step {self.step:,}; what is damaged was moved to "
+            f"the run continues from the newest intact checkpoint, step {self.step:,}; damaged checkpoints were moved to "
             "checkpoints/damaged-..."
         )
         log.metrics(self.step, {"resumed/damaged": len(self.damaged), "resumed/newest_damaged": max(self.damaged)})
@@ -138,7 +138,7 @@ def begin_or_resume(
     seed: int,
     video_list: str,
     start: MetaModel | None = None,
-) -> Begun:
+) -> RunStart:
     """Return the newest intact saved state of a run, or the initial state of a new run.
 
     Args:
@@ -155,17 +155,17 @@ def begin_or_resume(
     if checkpoints.latest_step() is not None:
         shapes = with_layout(programs.shapes, programs.layout)
         state, description, damaged = checkpoints.resume(shapes, check=lambda of: check_video_list(of, video_list))
-        return Begun(state, int(description["step"]), damaged)
+        return RunStart(state, int(description["step"]), damaged)
     if start is None:
-        return Begun(programs.begin(seed), 0)
+        return RunStart(programs.begin(seed), 0)
     table = programs.fresh_table(seed)
     rows = released_rows(start, episodes.records)
     if rows is not None:
         padding = np.zeros((table.rows.shape[0] - len(rows), rows.shape[1]), np.float32)  # no episode uses the padding
         settled = table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))
-        return Begun(programs.begin_from(start.weights, settled), 0)
+        return RunStart(programs.begin_from(start.weights, settled), 0)
     state = programs.begin_from(start.weights, table)
-    return Begun(programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0)
+    return RunStart(programs.reset_table_to_embeddings(state, one_epoch(episodes, programs), keep_shared=True), 0)
 
 
 def released_rows(meta: MetaModel, records: VideoRecords) -> Float[np.ndarray, "V N"] | None:

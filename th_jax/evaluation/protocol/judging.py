@@ -81,7 +81,7 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
     for shown in _all_shown(evaluation):
         if progress.stop():
             raise Stopped
-        progress.told(f"networks: {shown.method}, T = {shown.shots}, {shown.person.name}")
+        progress.on_message(f"networks: {shown.method}, T = {shown.shots}, {shown.person.name}")
         cell = shown.method, shown.shots
         table: Table = {}
         for network in judges.identity:

@@ -78,7 +78,7 @@ class Progress(NamedTuple):
 
     did: Callable[[], Any] = lambda: None
     """Called for every cell that is on disk."""
-    told: Callable[[str], Any] = lambda text: None
+    on_message: Callable[[str], Any] = lambda text: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -128,7 +128,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
     for person in evaluation.people:
         if progress.stop():
             raise Stopped
-        progress.told(f"{person.name}: real frames")
+        progress.on_message(f"{person.name}: real frames")
         found = evaluation.kept.read_faces(person)
         if (evaluation.faces and found is None) or evaluation.kept.read(REAL, 0, person) is None:
             frames = evaluation.load(person).frames
@@ -183,7 +183,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         if progress.stop():
             raise Stopped
         loss = steps["loss/generator"]
-        progress.told(f"{name}: step {len(loss)}, loss {loss[-1]:.3g}")
+        progress.on_message(f"{name}: step {len(loss)}, loss {loss[-1]:.3g}")
         person, _, loaded, curve = waiting[name]
         if evaluation.curve and person.driver is None:
             curve.append({"step": len(loss), **_pixel_means(redrawn(avatar, loaded), loaded)})
@@ -195,7 +195,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         observe=observe, key=jax.random.key(evaluation.settings["seed"]),
     ):  # fmt: skip
         person, count, loaded, curve = waiting.pop(done.name)
-        progress.told(f"{done.name}: scores")
+        progress.on_message(f"{done.name}: scores")
         shots, held = loaded.first(count), loaded.held(count)
         start = _start(networks, meta.weights, fit_shots(networks, shots))
         frames = {"FF": redrawn(start, loaded), "FT": redrawn(done.avatar, loaded)}
@@ -234,7 +234,7 @@ def _score_theirs(name: str, folder: Path, evaluation: Evaluation, faces: Faces 
         for person in evaluation.people:
             if progress.stop():
                 raise Stopped
-            progress.told(f"{name}, T = {count}, {person.name}")
+            progress.on_message(f"{name}, T = {count}, {person.name}")
             frames = read_theirs(folder, count, person, size=evaluation.meta.networks.image_size)
             kept = evaluation.kept.read(name, count, person)
             if frames is not None:
