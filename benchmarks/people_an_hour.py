@@ -46,7 +46,7 @@ def measure(*, devices: int, at_once: int, width: int) -> None:
     everybody = [(str(number), shots) for number in range(people)]
     for _ in finetune_many(
         meta.networks, meta.weights, meta.perceptual, everybody, epochs=3 * _TIMED, chunk_steps=_TIMED,
-        loss_weights=loss_preset("heads"), optimizers=Optimizers(), mesh=make_mesh(), at_once=at_once, width=width,
+        loss_weights=loss_preset("heads"), optimizers=Optimizers(), mesh=make_mesh(), at_once=at_once, vmap_width=width,
         observe=observe,
     ):  # fmt: skip
         pass

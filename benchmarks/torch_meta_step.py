@@ -100,7 +100,7 @@ class TorchMetaStep:
     def __call__(self, batch: TorchBatch) -> dict[str, Tensor]:
         """Two updates of D and W, one of E, P and G, and the averaging."""
         target = _network_range(batch.target_frame)
-        fake, embedding = self.synthesise(batch)
+        fake, embedding = self.synthesize(batch)
         losses: dict[str, Tensor] = {}
         for _ in range(2):
             losses |= self._update_discriminator(batch, target, fake.detach(), embedding.detach())
@@ -116,7 +116,7 @@ class TorchMetaStep:
         losses |= {f"loss/{name}": term.detach() for name, term in terms.items()}
         return losses | {"loss/generator": total.detach()}
 
-    def synthesise(self, batch: TorchBatch) -> tuple[Tensor, Tensor]:
+    def synthesize(self, batch: TorchBatch) -> tuple[Tensor, Tensor]:
         """x̂ [B H W 3] and ê [B N]."""
         weights = {name: divide_by_sigma(self.params[name], self.stats[name]) for name in SYNTHESIS}
         sources = _network_range(batch.source_frames).flatten(0, 1)

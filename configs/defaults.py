@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
             "step": {
                 "discriminator_updates": 2,
                 "discriminator_episodes": "same",
-                "slices": 1,
+                "grad_accumulation_steps": 1,
                 "remat_perceptual": False,
             },
             "data": {"folder": "", "split": "train", "on_damage": "skip"},
@@ -79,12 +79,12 @@ def get_config() -> ConfigDict:
             "evaluate_faces": True,
             "checkpoint_every": 2500,
             "keep_checkpoints": 3,
-            "stop_after_skips": 20,
+            "max_consecutive_nonfinite_steps": 20,
             # Released weights or a run's workdir to start from, with fresh moments; "" for fresh weights.
             "start_from": "",
             # Whether start_from may be weights for smaller frames (th_jax.models.grow).
             "start_growing": False,
-            # Number of videos that --dry_run assumes if the data are missing.
+            # Number of videos that --dry-run assumes if the data are missing.
             "expected_videos": 145_569,
         }
     )

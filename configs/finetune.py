@@ -1,6 +1,6 @@
 """Fine-tuning to a new person with the paper's preset: 40 epochs over the shots at meta-learning's rates (section 4).
 
-Command:   python finetune.py --meta RUN --shots PHOTOS --out AVATARS
+Command:   python finetune.py --config configs/finetune.py --meta RUN --shots PHOTOS --consent CONSENT --out AVATARS
 Hardware:  any; a GPU for the paper's networks at 256 px
 Time:      see docs/fine-tuning.md
 Result:    not yet run with weights of paper scale

@@ -29,7 +29,7 @@ INPUT = STORED | {"th_jax.media", "th_jax.faces", "th_jax.data"}
 LEARNED = NETWORKS | {"th_jax.program_cache", "th_jax.weights", "th_jax.provenance", "th_jax.render"}
 ALLOWED: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
-    "th_jax.storage": {"th_jax.version"},
+    "th_jax.storage": {"th_jax.version", "th_jax.text"},
     "th_jax.program_cache": {"th_jax.storage"},
     "th_jax.landmarks": LEAVES,
     "th_jax.losses": LEAVES,
@@ -56,8 +56,8 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "dlib": ("th_jax/faces/detect.py",),
     "orbax": ("th_jax/storage/checkpoints.py",),
     "optax": ("th_jax/training",),
-    "absl": ("train.py", "th_jax/cli/train.py", "configs"),
-    "ml_collections": ("train.py", "configs", "benchmarks/finetune_sweep.py"),
+    "absl": ("th_jax/cli/train.py",),
+    "ml_collections": ("train.py", "th_jax/cli/train.py", "configs", "benchmarks/finetune_sweep.py"),
     "flask": ("th_jax/evaluation/user_study/serve.py",),
     "waitress": ("th_jax/evaluation/user_study/serve.py",),
     "av": ("th_jax/media",),

@@ -139,13 +139,16 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--people-file", "nowhere.csv"], "there is no people file at nowhere.csv"),
         (
             ["--shots", "docs", "--config=configs/finetune.py", "--config.epoch=3"],
-            "the config has no setting epoch; configs/finetune.py lists them. Did you mean",
+            "'epoch' is not a setting of the config; did you mean 'epochs'",
         ),
         (
             ["--shots", "docs", *QUICK, "--config.nope=3"],
-            "the config has no setting nope; configs/finetune.py lists them",
+            "'nope' is not a setting of the config",
         ),
-        (["--shots", "docs", *QUICK, "--config.epochs.x=3"], "the config has no setting epochs.x; "),
+        (
+            ["--shots", "docs", *QUICK, "--config.epochs.x=3"],
+            "the config has no setting epochs.x: epochs is not a section",
+        ),
         (["--shots", "docs", "--set", "seed=1.5"], "the setting seed is int, such as 0, but '1.5' was given"),
         (["--shots", "docs", "--set", "seed"], "a setting is changed by KEY=VALUE, not by 'seed'"),
         (
@@ -162,10 +165,10 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--shots", "docs", "--out", "setup.cfg"], "cannot create setup.cfg: setup.cfg is not a folder"),
         (["--shots", "docs", "extra"], "unrecognized arguments: extra"),
         (["--shots", "docs", "--name", "../up"], "'../up' is not a valid avatar name"),
-        (["--shots", "docs"], "th-jax finetune: whoever is shown in docs must have agreed: give the record of it"),
+        (["--shots", "docs"], "th-jax finetune: the person shown in docs must have consented: give the consent record"),
         (["--shots", "docs", "--consent", "nowhere.json"], "invalid consent record: nowhere.json does not exist"),
         (["--people-file", "y", "--consent", "ada.consent.json"], "--consent FILE is for one person"),
-        (["--shots", "docs", "--config=configs/heads.py"], "this is no config of fine-tuning: it has no "),
+        (["--shots", "docs", "--config=configs/heads.py"], "this is not a config of fine-tuning: it lacks "),
         (["--shots", "docs", *QUICK, "--config.epochs=0"], "'epochs' must be a whole number of at least 1, but is 0"),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_config_in_another_encoding(
 ) -> None:
     (tmp_path / "mine.py").write_bytes('"""Kühe."""\n'.encode("latin-1"))
     said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
-    assert said.startswith("1th-jax finetune: the config cannot be used: ")
+    assert said.startswith("1th-jax finetune: the config ")
     assert said.endswith("; save it as UTF-8\n")
 
 
@@ -201,7 +204,7 @@ def test_configs_that_fit_no_fine_tuning() -> None:
     for config, message in (
         (changed("", adversary=-1.0), "'adversary' must be a number of at least 0, but is -1.0"),
         (changed("losses", pixel=-1.0), "the loss weight pixel must be finite"),
-        (changed("rounds", width=2), "at_once must be a multiple of width"),
+        (changed("rounds", vmap_width=2), "at_once must be a multiple of vmap_width"),
         (changed("early_stopping", held_out=1.5), "early stopping .* got 8, 1.5 and 3"),
         (changed("early_stopping", patience=0), "early stopping .* got 8, 0.25 and 0"),
         (changed("early_stopping", patient=1), "'patient' is not a setting of .*early_stopping; did you mean"),
@@ -245,7 +248,7 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
     weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
     assert main_code(["--meta", weights, *arguments]) == 75
-    assert "what is finished is saved, and the same command goes on" in capsys.readouterr().out
+    assert "finished avatars are saved; run the same command again to continue" in capsys.readouterr().out
     assert (asked[0].adversary, asked[0].loss_weights.pixel, asked[0].optimizers.synthesis.beta2) == (4.0, 200.0, 0.99)
     assert main_code(["--meta", str(folder / "tiny.safetensors"), *arguments]) == 75
     assert (asked[1].adversary, asked[1].loss_weights.pixel, asked[1].optimizers.synthesis.beta2) == (1.0, 0.0, 0.999)
@@ -267,7 +270,8 @@ def test_out_of_memory_is_one_sentence(
 ) -> None:
     fails_to_load(error, folder, tmp_path, monkeypatch)
     assert (
-        "out of memory; lower --set rounds.width=1, --set rounds.at_once=1, or --max-shots" in capsys.readouterr().err
+        "out of memory; lower --set rounds.vmap_width=1, --set rounds.at_once=1, or --max-shots"
+        in capsys.readouterr().err
     )
     fails_to_load(error, folder, tmp_path, monkeypatch, "--feed-forward")
     assert capsys.readouterr().err == "th-jax finetune: out of memory; lower --max-shots\n"

@@ -1,120 +1,126 @@
-"""train.py in this process: mistakes in a command or a config are one sentence, before anything is loaded."""
+"""th-jax train in this process: mistakes in a command or a config are one sentence, before anything is loaded."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
-from absl import flags
+from commands import command
 
+import train as script
 from configs import defaults
+from th_jax.training.presets import check_meta_settings
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "tests/tiny_experiment.py"
+KNOWN = defaults.get_config().to_dict()
+
+train = command("train")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        ([], "--workdir is missing"),
-        (["--workdir", "w", "more"], "unexpected: more"),
+        ([], 2, "--workdir is missing"),
+        (["--workdir", "w", "more"], 2, "unrecognized arguments: more"),
+        (["--workdir", "w", "--config.netwoks.pool=max"], 1, "no setting netwoks.pool: netwoks is not a section"),
         (
-            ["--workdir", "w", "--config.netwoks.pool=max"],
-            'the config has no setting netwoks.pool (did you mean "networks"?); configs/defaults.py lists them',
+            ["--workdir", "w", "--set", "networks.pol=max"],
+            1,
+            "'pol' is not a setting of the config.networks; did you mean",
         ),
-        (["--workdir", "w", "--config.nope=1"], "the config has no setting nope; configs/defaults.py lists them"),
-        (["--workdir", "w", "--config.seed.x=1"], "the config has no setting seed.x; configs/defaults.py lists them"),
-        (
-            ["--config", "configs/typo.py", "--dry_run"],
-            "cannot be loaded: No such file or directory: 'configs/typo.py'",
-        ),
+        (["--workdir", "w", "--config.nope=1"], 1, "'nope' is not a setting of the config"),
+        (["--workdir", "w", "--config.seed.x=1"], 1, "no setting seed.x: seed is not a section"),
+        (["--config", "configs/typo.py", "--dry-run"], 1, "configs/typo.py does not exist"),
         (
             ["--config", "configs/typo.py", "--workdir", "w", "--config.seed=1"],
-            "train.py: the config cannot be loaded: No such file or directory: 'configs/typo.py'",
+            1,
+            "configs/typo.py does not exist",
         ),
-        (["--config", "configs", "--workdir", "w"], "the config cannot be loaded: Is a directory: 'configs'"),
-        (["--config", "configs/finetune.py", "--workdir", "w"], "this is no config of meta-learning: it has no "),
-        (["--workdir", "w", "--config.log_every=0"], "train.py: log_every must be at least 1, but is 0"),
-        (["--workdir", "w", "--config.steps=-5"], "train.py: steps must be at least 0, but is -5"),
+        (["--config", "configs", "--workdir", "w"], 1, "the config file configs does not exist"),
+        (["--config", "configs/finetune.py", "--workdir", "w"], 1, "this is not a config of meta-learning: it lacks "),
+        (["--workdir", "w", "--config.log_every=0"], 1, "log_every must be at least 1, but is 0"),
+        (["--workdir", "w", "--config.steps=-5"], 1, "steps must be at least 0, but is -5"),
+        (["--workdir", "w", "--profile", "--profile-steps", "0"], 2, "must be 1 to 1000, but is 0"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    arguments: list[str],
-    message: str,
-    script: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Found before anything is loaded: in this process, where a traceback would be another exception."""
     if "--config" not in arguments:
         arguments = ["--config", CONFIG, *arguments]
-    monkeypatch.setattr(sys, "argv", ["train.py", *(str(tmp_path / "run") if a == "w" else a for a in arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        script.main(script.parse(sys.argv))
+    assert train([str(tmp_path / "run") if argument == "w" else argument for argument in arguments]) == code
     printed = capsys.readouterr()
-    assert stopped.value.code not in (None, 0)
-    assert message in f"{stopped.value.code}{printed.out}{printed.err}"
+    assert "th-jax train: " in printed.err
+    assert message in printed.err
     assert not (tmp_path / "run").exists()
 
 
+def test_without_a_config_that_is_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--workdir", "w"]) == 2
+    assert "--config" in capsys.readouterr().err
+
+
 @pytest.fixture
-def script() -> Iterator[Any]:
-    """train.py as a module, its flags unparsed; they go again afterwards: finetune.py has some of the same name."""
-    before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-    precision = jax.config.jax_default_matmul_precision
-    for name in before:
-        if name.split(".")[0] == "config":
-            delattr(flags.FLAGS, name)
-    kept = set(flags.FLAGS)
-    try:
-        yield importlib.import_module("train")
-    finally:
-        jax.config.update("jax_default_matmul_precision", precision)
-        del sys.modules["train"]
-        for name in set(flags.FLAGS) - kept:
-            delattr(flags.FLAGS, name)
-        for name in before.keys() - kept:
-            flags.FLAGS[name] = before[name]
+def precision() -> Any:
+    """The commands set JAX's precision of products; it is put back."""
+    before = jax.config.jax_default_matmul_precision
+    yield
+    jax.config.update("jax_default_matmul_precision", before)
 
 
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()])
-def test_too_little_memory_is_one_sentence(error: Exception, script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(_: Any) -> None:
-        raise error
+def test_out_of_memory_is_one_sentence(
+    error: Exception, precision: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(raised: Exception) -> int:
+        def exhausted(*_: Any, **__: Any) -> None:
+            raise raised
 
-    for name, value in (("CONFIG", defaults.get_config()), ("WORKDIR", "w"), ("DRY_RUN", False), ("REPLAY", None)):
-        monkeypatch.setattr(script, name, SimpleNamespace(value=value))
-    monkeypatch.setattr(script, "DISTRIBUTED", SimpleNamespace(value=False))
-    monkeypatch.setattr(script, "train", exhausted)
-    with pytest.raises(SystemExit, match=r"out of memory: lower --config\.episodes\.batch_size, or see step\.slices"):
-        script.main(["train.py"])
-    assert {"slices", "remat_perceptual"} <= set(defaults.get_config().step)
-    monkeypatch.setattr(script, "train", lambda _: (_ for _ in ()).throw(jax.errors.JaxRuntimeError("INTERNAL: no")))
+        monkeypatch.setattr(script, "train", exhausted)
+        return train(["--config", CONFIG, "--workdir", "w"])
+
+    assert fails(error) == 1
+    assert (
+        "out of memory; lower --set episodes.batch_size, or see step.grad_accumulation_steps" in capsys.readouterr().err
+    )
+    assert {"grad_accumulation_steps", "remat_perceptual"} <= set(KNOWN["step"])
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        script.main(["train.py"])
+        fails(jax.errors.JaxRuntimeError("INTERNAL: no"))
 
 
-def test_configs_that_fit_no_run(script: Any) -> None:
+def test_the_settings_reach_the_algorithm(precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(script, "train", lambda config, workdir, **more: ran.append((config, workdir, more)))
+    command_line = ["--config", CONFIG, "--workdir", "w", "--config.seed=3", "--set", "start_growing=true"]
+    assert train([*command_line, "--set", "perceptual=()"]) == 0
+    assert train([*command_line, "--profile"]) == 0
+    (config, workdir, more), (_, _, profiled) = ran
+    assert (config.seed, config.start_growing, config.perceptual, workdir) == (3, True, (), "w")
+    assert (more, profiled) == ({"profile_steps": 0}, {"profile_steps": 5})
+
+
+def test_configs_that_fit_no_run() -> None:
     """Found before anything is loaded, wherever they come from."""
     for path in (ROOT / "configs").glob("*.py"):
         if not path.stem.startswith("finetune"):
-            script.check_config(importlib.import_module(f"configs.{path.stem}").get_config().to_dict())
+            config = importlib.import_module(f"configs.{path.stem}").get_config().to_dict()
+            check_meta_settings(config, known=KNOWN)
 
     def changed(section: str, **values: Any) -> dict[str, Any]:
         config = defaults.get_config().to_dict()
         (config[section] if section else config).update(values)
         return config
 
-    script.check_config(changed("", health_every=0, steps=3, epochs=0))
+    check_meta_settings(changed("", health_every=0, steps=3, epochs=0), known=KNOWN)
     for config, message in (
         (changed("", evaluate_every=0), "evaluate_every must be at least 1, but is 0"),
         (changed("", checkpoint_every=-2), "checkpoint_every must be at least 1, but is -2"),
-        (changed("", stop_after_skips=0), "stop_after_skips must be at least 1, but is 0"),
+        (
+            changed("", max_consecutive_nonfinite_steps=0),
+            "max_consecutive_nonfinite_steps must be at least 1, but is 0",
+        ),
         (changed("", log_every="5"), "log_every must be at least 1, but is '5'"),
         (changed("", health_every=-1), "health_every must be at least 0, but is -1"),
         (changed("", epochs=-1.0), "a run needs steps or epochs above 0, but steps is 0 and epochs is -1.0"),
@@ -124,8 +130,8 @@ def test_configs_that_fit_no_run(script: Any) -> None:
         (changed("", step=3), "step is a section of settings in configs/defaults.py, but is 3"),
         (
             {"seed": 0},
-            "it has no adversary, batch_rule, checkpoint_every and [0-9]+ more; begin with configs/defaults.py",
+            "it lacks adversary, batch_rule, checkpoint_every and [0-9]+ more; begin with configs/defaults.py",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            script.check_config(config)
+            check_meta_settings(config, known=KNOWN)

@@ -17,6 +17,12 @@ def get_config() -> ConfigDict:
     config.evaluate_faces = False
     config.steps = 6
     config.update(
-        {"log_every": 1, "health_every": 4, "evaluate_every": 3, "checkpoint_every": 2, "stop_after_skips": 3}
+        {
+            "log_every": 1,
+            "health_every": 4,
+            "evaluate_every": 3,
+            "checkpoint_every": 2,
+            "max_consecutive_nonfinite_steps": 3,
+        }
     )
     return config

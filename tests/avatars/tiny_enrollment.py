@@ -64,7 +64,7 @@ def pictures(quickly_compiled: None) -> Iterator[None]:
     original = many._programs
 
     def kept(networks: Networks, chunk: Any, optimizers: Optimizers, mesh: Any, width: int, **key: str) -> Any:
-        assert (networks, optimizers, width) == (meta().networks, HOW.optimizers, HOW.width)
+        assert (networks, optimizers, width) == (meta().networks, HOW.optimizers, HOW.vmap_width)
         if not compiled:
             compiled["HOW"] = original(networks, chunk, optimizers, mesh, width, **key)
         return compiled["HOW"]

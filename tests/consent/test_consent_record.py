@@ -76,15 +76,15 @@ def test_the_digest_covers_what_was_agreed_to() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not JSON in UTF-8"),
+        (b"", "it is not valid JSON"),
         (b"\xff\xfe{}", "save it as UTF-8"),
-        (b"[]", "JSON object, got list"),
+        (b"[]", "it must be a JSON object with .*, but is list"),
         (b"[" * 500_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b"9" * 10_000, "not JSON in UTF-8"),
-        (b" " * (MAX_RECORD_BYTES + 1), "more than 1048576 bytes"),
-        (b'{"schema": NaN}', "NaN is not valid JSON"),
-        (text()[:-1] + b', "subject": "Eve"}', "occurs twice"),
+        (b"9" * 10_000, "it is not valid JSON"),
+        (b" " * (MAX_RECORD_BYTES + 1), "it has more than 1048576 bytes"),
+        (b'{"schema": NaN}', "NaN is not a JSON value"),
+        (text()[:-1] + b', "subject": "Eve"}', "the field 'subject' occurs twice"),
         (text(schema=2), "expected schema 1"),
         (text(schema=True), "expected schema 1"),
         (text(more="\x1b[31m"), r"missing or unknown fields: 'more'"),
@@ -163,7 +163,7 @@ def test_files_are_not_read_before_their_size_is_known(tmp_path: Path, monkeypat
     for content, message in (
         (None, r"invalid consent record: .*a.consent.json does not exist"),
         (b"", r"a.consent.json is empty"),
-        (b"x", r"a.consent.json: invalid consent record: it is not JSON"),
+        (b"x", r"a.consent.json: invalid consent record: it is not valid JSON"),
     ):
         if content is not None:
             path.write_bytes(content)

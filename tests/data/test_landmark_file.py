@@ -78,7 +78,7 @@ BAD = {
     "three numbers": (".txt", "1 2\n1 2 3\n", "line 2: .*got '1 2 3'"),
     "words": (".csv", "jaw,left\n", "line 1: .*got 'jaw,left'"),
     "not finite": (".txt", changed(7, (np.nan, 3)), "point 7 is not finite"),
-    "infinite": (".json", json.dumps([[float("inf"), 1.0], *face().tolist()[1:]]), "point 0 is not finite"),
+    "infinite": (".json", json.dumps([[float("inf"), 1.0], *face().tolist()[1:]]), "Infinity is not a JSON value"),
     "outside": (
         ".txt",
         changed(3, (500, 20)),

@@ -186,7 +186,7 @@ def test_the_command_reports_or_rejects_out_of_range_frames(
     assert "choose another part or driver, or omit --strict" in printed
     assert not (tmp_path / "a.mp4").exists()
     assert main(["--avatar", str(avatar), "--driver", "camera:0", "--strict"]) == 1
-    assert "a camera's frames are not known beforehand" in capsys.readouterr().err
+    assert "--strict needs a recorded driver" in capsys.readouterr().err
 
 
 def test_the_result_has_the_counts(face: np.ndarray, avatar: Path, tmp_path: Path) -> None:

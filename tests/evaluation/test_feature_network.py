@@ -124,7 +124,7 @@ def test_settings_beside_a_network(tmp_path: Path) -> None:
     for text in ("{", "[" * 100_000, "NaN", "[1]", " " * 70_000):
         beside.write_text(text)
         with pytest.raises(
-            NetworkFileError, match=r"not readable JSON|must contain a JSON object|expected a few settings"
+            NetworkFileError, match=r"not valid JSON|must contain a JSON object|has more than 65536 bytes"
         ):
             set_network("x", path)
 

@@ -61,20 +61,20 @@ MALFORMED = [
     ({"rater": "A" * 32}, "rater must be 32 hexadecimal digits"),
     ({"rater": RATER + "\n"}, "rater must be 32 hexadecimal digits"),
     ({"rater": None}, "rater must be 32 hexadecimal digits"),
-    ({"more": 1}, "a sheet must be an object with exactly answers, consent, rater, schema, study"),
+    ({"more": 1}, "a sheet has missing or unknown fields: 'more'"),
     ({"answers": []}, "answers must be a list with one or more entries"),
     ({"answers": {"0": 1}}, "answers must be a list"),
-    ({"answers": [1]}, "an answer must be an object with exactly choice, milliseconds, position, triplet"),
+    ({"answers": [1]}, "an answer must be a JSON object with choice, milliseconds, position, triplet"),
     ({"answers": sheet_of({"0": 1})["answers"] * 2}, "only once"),
     (answer_with(triplet="9"), "an answer refers to a triplet that is not in this study"),
-    (answer_with(triplet=[]), "an answer refers to a triplet"),
+    (answer_with(triplet=[]), "an answer: triplet must be str"),
     (answer_with(choice=0), "choice must be an integer from 1 to 3"),
-    (answer_with(choice=True), "choice must be an integer from 1 to 3"),
-    (answer_with(choice=1.0), "choice must be an integer from 1 to 3"),
+    (answer_with(choice=True), "choice must be int"),
+    (answer_with(choice=1.0), "choice must be int"),
     (answer_with(milliseconds=-1), "milliseconds must be an integer from 0"),
     (answer_with(milliseconds=10**30), "milliseconds must be an integer from 0"),
     (answer_with(position=6), "position must be an integer from 0 to 5"),
-    (answer_with(note="x"), "an answer must be an object with exactly"),
+    (answer_with(note="x"), "an answer has missing or unknown fields: 'note'"),
 ]
 
 
@@ -91,7 +91,7 @@ def test_invalid_sheets(content: bytes) -> None:
 
 
 def test_large_sheets_are_not_parsed() -> None:
-    with pytest.raises(MalformedSheet, match="2224 bytes, got 2225"):
+    with pytest.raises(MalformedSheet, match="an answer sheet has more than 2224 bytes"):
         read_sheet(b" " * (sheet_limit(KEY) + 1), KEY)
     longest = sheet_of(dict.fromkeys(KEY.triplets, 3))
     assert len(json.dumps(longest, indent=1)) < sheet_limit(KEY)

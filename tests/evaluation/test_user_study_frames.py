@@ -97,10 +97,10 @@ def edited(*keys: Any, to: Any) -> Callable[[dict[str, Any]], Any]:
 REAL = ("real", "p0", 0, "path")
 MADE = ("generated", 0, "people", "p0")
 WRONG = [
-    (lambda index: [], "the index must be an object with generated, name, real, schema, size, got list"),
+    (lambda index: [], "the index must be a JSON object with generated, name, real, schema, size, but is list"),
     (edited("schema", to=2), "expected schema 1, got 2"),
-    (edited("name", to=...), "the index has missing or unknown fields: name"),
-    (edited("more", to=1), "the index has missing or unknown fields: more"),
+    (edited("name", to=...), "the index has missing or unknown fields: 'name'"),
+    (edited("more", to=1), "the index has missing or unknown fields: 'more'"),
     (edited("size", to=15), "size must be an integer of 16 to 4096 pixels, got 15"),
     (edited("size", to=True), "size must be an integer"),
     (edited("name", to="a\nb"), "name must be a string of 1 to 500 printable characters"),
@@ -109,7 +109,7 @@ WRONG = [
     (edited("real", "p0", to="x"), "real frames of 'p0' must be a list"),
     (
         edited("real", "p0", 0, to={"path": "x.png"}),
-        "an entry of the real frames of 'p0' has missing or unknown fields: video",
+        "an entry of the real frames of 'p0' has missing or unknown fields: 'video'",
     ),
     (edited("real", "p0", slice(2, None), to=...), r"a triplet needs 3 real frames of 'p0' .*, but 2 are listed"),
     (edited("real", "p0", 0, "path", to="real/p0/1.png"), "the real frames of 'p0' list an image twice"),
@@ -118,7 +118,7 @@ WRONG = [
     (edited(*REAL, to="..\\x.png"), "is outside the folder"),
     (edited(*REAL, to="C:x.png"), "is outside the folder"),
     (edited(*REAL, to="study_frames.json"), r"'study_frames.json' must end in \.png"),
-    (edited(*REAL, to=7), "a path must be a string"),
+    (edited(*REAL, to=7), "real frames of 'p0': path must be str"),
     (edited("generated", to=[]), "generated must be a list with one or more entries"),
     (edited("generated", 0, "shots", to=0), "shots of method 'FF' must be a positive integer, got 0"),
     (edited("generated", 0, "method", to="check"), "method name 'check' is reserved"),
@@ -149,7 +149,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
         read_study_frames(tmp_path)
     for content in ("", "{", "\xff", "[" * 100_000):
         (tmp_path / "study_frames.json").write_text(content, encoding="latin-1")
-        with pytest.raises(ValueError, match=r"study_frames\.json is damaged"):
+        with pytest.raises(ValueError, match=r"study_frames\.json is (not valid JSON|damaged)"):
             read_study_frames(tmp_path)
 
 

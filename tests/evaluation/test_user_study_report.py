@@ -146,7 +146,7 @@ def test_answers_that_do_not_fit_are_named(study: Path, capsys: pytest.CaptureFi
     with pytest.raises(ConflictingAnswer, match=r"a\.json: rater a+ already answered triplet 0"):
         collect_sheets(study, files=[study / "a.json"])
     (study / "b.json").write_text("{}")
-    with pytest.raises(MalformedSheet, match=r"b\.json: a sheet must be an object"):
+    with pytest.raises(MalformedSheet, match=r"b\.json: a sheet has missing or unknown fields"):
         collect_sheets(study, files=[study / "b.json"])
     assert main(["report", str(study), "--answers", str(study / "c.json")]) == 1
     assert capsys.readouterr().err == f"th-jax study: there are no answers at {study / 'c.json'}\n"

@@ -46,9 +46,9 @@ def test_measured_at_the_first_look_and_once(faces: bool, measured: list[str], t
     assert measured == []
     nothing = Networks(image_size=32, base_width=4), NetworkState({}, {}), {}
     with RunLog(tmp_path, total_steps=9, start_step=0, tensorboard=False, progress=False) as log:
-        first = watched.look(log, 3, *nothing)
+        first = watched.evaluate(log, 3, *nothing)
         assert measured == ["real"] * faces + ["scores"] * (len(BASELINES) + 1)
-        assert watched.look(log, 6, *nothing) == pytest.approx(first, nan_ok=True)
+        assert watched.evaluate(log, 6, *nothing) == pytest.approx(first, nan_ok=True)
     assert measured[-2:] == ["scores"] * 2
     assert measured.count("real") == faces
     baselines, *looks = read_metrics(tmp_path / "metrics.jsonl")

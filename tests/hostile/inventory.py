@@ -112,6 +112,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/driving/output.py": ("written", "checksum"),
     "th_jax/storage/run_folder.py": ("own run",),
     "th_jax/training/run_log.py": ("own run",),
+    "th_jax/storage/strict_json.py": ("fine-tuning settings", "network files", "own run"),
     "th_jax/storage/tensors.py": _TENSORS,
     "th_jax/training/presets.py": ("fine-tuning settings",),
     "th_jax/provenance/verify.py": ("signed manifests", "provenance record"),

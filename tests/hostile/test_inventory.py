@@ -12,7 +12,17 @@ CODE = [*ROOT.glob("th_jax/**/*.py"), *ROOT.glob("data_prep/**/*.py"), *ROOT.glo
 OPENING = {
     *("open", "fdopen", "read_bytes", "read_text", "load", "safe_open", "fromfile", "memmap", "mmap", "loadmat"),
     *("imdecode", "imread", "VideoCapture", "ZipFile", "TarFile", "File", "FromString", "ParseFromString", "get_data"),
-    *("read_file", "read_range", "read_whole", "cat_file", "loadtxt", "genfromtxt", "urlopen", "deserialize"),
+    *(
+        "read_json",
+        "read_file",
+        "read_range",
+        "read_whole",
+        "cat_file",
+        "loadtxt",
+        "genfromtxt",
+        "urlopen",
+        "deserialize",
+    ),
     *("from_file", "from_stream", "Reader", "restore", "open_container"),
 }
 """Names of functions and methods that read a file, or parse what stood in one."""

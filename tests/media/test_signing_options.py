@@ -91,10 +91,10 @@ def test_commands_that_do_not_sign_take_no_key(
 ) -> None:
     named = ("--signing-key", str(folder / "key.pem"), "--unmarked-output-for-research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
-    assert "nothing is signed of a camera's pictures or of unmarked output" in capsys.readouterr().err
+    assert "camera frames and unmarked output are not signed" in capsys.readouterr().err
     named = ("--signing-certificate", str(folder / "chain.pem"), "--unmarked-output-for-research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
-    assert "leave --signing-certificate away" in capsys.readouterr().err
+    assert "omit --signing-certificate" in capsys.readouterr().err
     monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which nobody asks for
     assert animate(driving(folder, tmp_path / "ada.png", "--unmarked-output-for-research")) == 0
     assert store_of(tmp_path / "ada.unmarked.png") is None
@@ -154,7 +154,7 @@ def test_the_scripts_reject_it_too(folder: Path, tmp_path: Path, name: str) -> N
     if name == "finetune":
         code, sentence = said(*wrong, *person)
         assert code == 2
-        assert "--signing-key signs previews, and there are none: give --preview too" in sentence
+        assert "--signing-key signs previews: give --preview too" in sentence
 
 
 def test_without_options_the_users_own_signer_is_used(folder: Path) -> None:

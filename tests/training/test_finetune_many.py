@@ -67,7 +67,7 @@ def test_rounds_give_what_one_by_one_gives(perceptual: Any, alone: dict[int, Any
         assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(avatar))
         return False
 
-    rounds = {"at_once": at_once, "width": width, "observe": observe, **SETTINGS}
+    rounds = {"at_once": at_once, "vmap_width": width, "observe": observe, **SETTINGS}
     for person in finetune_many(networks(), weights, perceptual, people(), **rounds):
         done.append(person)
         if len(done) == 1:
@@ -133,6 +133,6 @@ def test_a_host_fine_tunes_on_its_own_devices(no_training: list[Any], monkeypatc
 
 
 def test_settings_that_fit_no_round_are_refused() -> None:
-    people = finetune_many(networks(), networks().init(jax.random.key(0)), {}, [], at_once=3, width=2)
-    with pytest.raises(ValueError, match="a multiple of width, but they are 3 and 2"):
+    people = finetune_many(networks(), networks().init(jax.random.key(0)), {}, [], at_once=3, vmap_width=2)
+    with pytest.raises(ValueError, match="a multiple of vmap_width, but they are 3 and 2"):
         next(people)

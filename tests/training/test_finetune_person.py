@@ -83,9 +83,9 @@ def test_shots_are_resized_and_padded() -> None:
 
 
 def test_shots_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="takes 1 to 32 shots, but 33 real ones of 33 came"):
+    with pytest.raises(ValueError, match="takes 1 to 32 shots, but 33 real ones of 33 were given"):
         fit_shots(networks(), noise(33))
-    with pytest.raises(ValueError, match="but 0 real ones of 2 came"):
+    with pytest.raises(ValueError, match="but 0 real ones of 2 were given"):
         fit_shots(networks(), noise(2)._replace(mask=np.zeros(2, np.float32)))
     with pytest.raises(ValueError, match="at least 1 shot and 1 epoch"):
         make_finetune(networks(), epochs=0)

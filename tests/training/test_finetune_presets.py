@@ -69,9 +69,9 @@ def test_a_file_changes_a_preset(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"epoch": 3}, "'epoch' is not a setting of fine-tuning; did you mean 'epochs'"),
-        ({"optimizers": 3}, "the fine-tuning setting 'optimizers' is a section, but 3 came"),
+        ({"optimizers": 3}, "the fine-tuning setting 'optimizers' is a section, but 3 was given"),
         ({"rounds": {"width": 1, "at_one": 2}}, "'at_one' is not a setting of the section rounds"),
-        ({"preset": "face"}, "no fine-tuning preset called 'face'; there are paper, heads"),
+        ({"preset": "face"}, "unknown fine-tuning preset 'face'; known are paper, heads"),
         ([1], "must be a JSON object, but are list"),
         ({"losses": {"nonsense": 1}}, "unknown loss weight 'nonsense'; expected content, feature_matching"),
         ({"preset": "heads", "losses": {"nonsense": 1}}, "unknown loss weight 'nonsense'"),
@@ -81,13 +81,13 @@ def test_a_file_changes_a_preset(tmp_path: Path) -> None:
         ({"epochs": 0}, "'epochs' must be a whole number of at least 1, but is 0"),
         ({"epochs": 2.5}, "'epochs' must be a whole number of at least 1, but is 2.5"),
         ({"epochs": True}, "'epochs' must be a whole number of at least 1, but is True"),
-        ({"epochs": {"many": 1}}, "'epochs' is no section, but {'many': 1} came"),
+        ({"epochs": {"many": 1}}, "'epochs' is not a section, but {'many': 1} was given"),
         ({"adversary": -1}, "'adversary' must be a number of at least 0, but is -1"),
         ({"adversary": "strong"}, "'adversary' must be a number of at least 0, but is 'strong'"),
         ({"seed": "x"}, "'seed' must be a whole number, but is 'x'"),
         ({"rounds": {"chunk_steps": 0}}, "'chunk_steps' must be a whole number of at least 1, but is 0"),
-        ({"rounds": {"at_once": 3, "width": 2}}, "at_once must be a multiple of width, but they are 3 and 2"),
-        ({"optimizers": {"synthesis": {"learning_rate": "x"}}}, "the section optimizers cannot be used"),
+        ({"rounds": {"at_once": 3, "vmap_width": 2}}, "at_once must be a multiple of vmap_width, but they are 3 and 2"),
+        ({"optimizers": {"synthesis": {"learning_rate": "x"}}}, "an optimizer cannot be built from .*learning_rate"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, settings: Any, message: str) -> None:
@@ -104,7 +104,7 @@ def test_losses_without_a_preset_change_the_published_ones(tmp_path: Path) -> No
 def test_a_section_that_is_missing_is_named() -> None:
     settings = finetune_preset("paper")
     del settings["rounds"]
-    with pytest.raises(ValueError, match="these are no settings of fine-tuning: rounds is missing"):
+    with pytest.raises(ValueError, match="not settings of fine-tuning: they lack rounds"):
         finetune_arguments(settings, {"vgg16": {}})
 
 
@@ -124,10 +124,10 @@ def test_the_weights_name_decides_on_the_preset(name: str | None, preset: str) -
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there are no fine-tuning settings at"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_settings(str(tmp_path / "nowhere.json"))
     (tmp_path / "half.json").write_text("{")
-    with pytest.raises(ValueError, match=r"half.json are no JSON"):
+    with pytest.raises(ValueError, match=r"half.json is not valid JSON"):
         read_settings(str(tmp_path / "half.json"))
-    with pytest.raises(ValueError, match="no fine-tuning preset called 'embedded'"):
+    with pytest.raises(ValueError, match="unknown fine-tuning preset 'embedded'"):
         read_settings("embedded")

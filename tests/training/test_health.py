@@ -11,7 +11,7 @@ from tiny_runs import losses, networks, perceptual, tiny_batch, tiny_state  # no
 from th_jax.models.networks import group
 from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.training.health import make_health
-from th_jax.training.objectives import draw_sources, draw_targets, synthesise
+from th_jax.training.objectives import draw_sources, draw_targets, synthesize
 
 
 def test_signs_of_a_fresh_state(perceptual: Any) -> None:  # noqa: F811
@@ -19,7 +19,7 @@ def test_signs_of_a_fresh_state(perceptual: Any) -> None:  # noqa: F811
     health = jax.jit(make_health(networks(), losses()))(state, perceptual, batch)
     arrays = jax.tree.map(jnp.asarray, batch)
     sources, targets = draw_sources(networks(), arrays), draw_targets(networks(), arrays, landmark_box=3.0)
-    made = jax.jit(functools.partial(synthesise, networks()))(state.weights.synthesis, sources, targets.landmarks)
+    made = jax.jit(functools.partial(synthesize, networks()))(state.weights.synthesis, sources, targets.landmarks)
     lengths = np.linalg.norm(np.asarray(made.embedding), axis=-1)
     np.testing.assert_allclose(health["health/embedding_norm"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(

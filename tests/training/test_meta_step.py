@@ -22,7 +22,7 @@ from tiny_runs import (
 from th_jax.models.spectral import power_iterate
 from th_jax.training import meta_step
 from th_jax.training.meta_step import make_meta_train_step
-from th_jax.training.objectives import discriminator_objective, draw_sources, draw_targets, synthesise
+from th_jax.training.objectives import discriminator_objective, draw_sources, draw_targets, synthesize
 from th_jax.training.optimizers import AdamSettings, Optimizers
 from th_jax.training.state import identity_rows
 
@@ -97,7 +97,7 @@ def test_the_first_update_of_a_warm_up_has_its_first_rate(perceptual: Any) -> No
     @jax.jit
     def slopes(state: Any, batch: Any) -> Any:
         targets = draw_targets(networks(), batch, landmark_box=losses().landmark_box)
-        made = synthesise(networks(), state.weights.synthesis, draw_sources(networks(), batch), targets.landmarks)
+        made = synthesize(networks(), state.weights.synthesis, draw_sources(networks(), batch), targets.landmarks)
         judge = state.weights.discriminator
 
         def objective(params: Any, rows: Any) -> Any:
@@ -134,7 +134,7 @@ def test_slices_give_the_same_update(perceptual: Any) -> None:  # noqa: F811
     for seed in range(3):
         state, batch = tiny_state(seed=seed), tiny_batch(seed=seed)
         whole, metrics = compiled_step()(state, perceptual, batch)
-        sliced, metrics_of_slices = compiled_step(slices=2)(state, perceptual, batch)
+        sliced, metrics_of_slices = compiled_step(grad_accumulation_steps=2)(state, perceptual, batch)
         difference = largest_difference(sliced, whole)
         # A sum that rounds to the other side of a ReLU's zero moves single biases by so much; another gradient, by far more.
         assert difference < 1e-3
@@ -244,9 +244,9 @@ def test_settings_that_fit_no_step_are_refused() -> None:
     with pytest.raises(ValueError, match='discriminator_episodes must be "same" or "different", but is'):
         make(discriminator_episodes="other")
     with pytest.raises(ValueError, match="must be at least 1"):
-        make(slices=0)
+        make(grad_accumulation_steps=0)
     with pytest.raises(ValueError, match="a batch of 8 episodes does not divide into 3 slices"):
-        jax.eval_shape(make(slices=3), tiny_state(), {}, tiny_batch())
+        jax.eval_shape(make(grad_accumulation_steps=3), tiny_state(), {}, tiny_batch())
 
 
 def test_adam_without_first_moment_is_adam() -> None:

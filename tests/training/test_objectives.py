@@ -11,12 +11,12 @@ from th_jax.losses import LossWeights
 from th_jax.training.objectives import (
     Synthesis,
     Targets,
-    appoint_judges,
     discriminator_objective,
     draw_sources,
     draw_targets,
     embed_sources,
     generator_terms,
+    precompute_targets,
 )
 from th_jax.types import NetworkState
 
@@ -84,13 +84,13 @@ def test_rows_are_drawn_to_the_embeddings() -> None:
 
 def test_the_generator_wants_high_scores_and_the_ramp_weighs_both_terms_of_the_adversary() -> None:
     seen = scene()
-    judges = appoint_judges(
+    precomputed = precompute_targets(
         networks(), seen.discriminator, seen.rows, {}, targets=seen.targets, loss_weights=LossWeights({})
     )
     weighted, plain = generator_terms(
         networks(),
         seen.made,
-        judges,
+        precomputed,
         targets=seen.targets,
         loss_weights=LossWeights({}, feature_matching=10.0, matching=3.0),
         adversary=jnp.float32(0.25),

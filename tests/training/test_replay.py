@@ -18,18 +18,18 @@ def test_a_batch_comes_back(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no saved batch at"):
+    with pytest.raises(ValueError, match=r"saved batch .* does not exist"):
         load_batch(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("no batch")
-    with pytest.raises(ValueError, match=r"text\.npz is no saved batch .* damaged: it is no npz file of a batch$"):
+    with pytest.raises(ValueError, match=r"text\.npz is not a saved batch .* damaged: it is not an npz file$"):
         load_batch(tmp_path / "text.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"one\.npy is no saved batch .* it is no npz file of a batch$"):
+    with pytest.raises(ValueError, match=r"one\.npy is not a saved batch .* it is not an npz file$"):
         load_batch(tmp_path / "one.npy")
     np.savez(tmp_path / "other.npz", frames=np.zeros(3))
-    with pytest.raises(ValueError, match=r"other\.npz is no saved batch .* it lacks an array of source_frames, "):
+    with pytest.raises(ValueError, match=r"other\.npz is not a saved batch .* it lacks an array of source_frames, "):
         load_batch(tmp_path / "other.npz")
     path = save_batch(tmp_path / "whole.npz", tiny_batch(episodes=2))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"whole\.npz is no saved batch"):
+    with pytest.raises(ValueError, match=r"whole\.npz is not a saved batch"):
         load_batch(path)

@@ -47,7 +47,7 @@ def test_metrics_are_lines_that_can_be_followed(tmp_path: Path) -> None:
         assert line == {"step": 10, "loss/content": 1.5, "score/real": 0.25}
         log.metrics(10, {"heldout/l1": 1})
         log.metrics(20, {"loss/content": 1.0})
-        with pytest.raises(ValueError, match="in the order of their steps, but step 15 came after 20"):
+        with pytest.raises(ValueError, match="in the order of their steps, but step 15 follows 20"):
             log.metrics(15, {"loss/content": 1.0})
         with pytest.raises(ValueError, match=r"the metric loss/pair must be one number, but is ndarray"):
             log.metrics(30, {"loss/pair": np.ones(2)})

@@ -11,7 +11,7 @@ def test_the_papers_schedule_has_both_players_from_the_first_step() -> None:
     schedule = AdversarySchedule()
     assert schedule.players(0) == schedule.players(10**6) == ("synthesis", "discriminator")
     assert float(schedule.adversary(jnp.int32(0))) == 1.0
-    assert not schedule.settles_at(0)
+    assert not schedule.resets_table_at(0)
 
 
 def test_stages_follow_each_other() -> None:
@@ -20,7 +20,7 @@ def test_stages_follow_each_other() -> None:
     assert stages == [("synthesis",)] * 2 + [("discriminator",)] * 2 + [("synthesis", "discriminator")]
     weights = [float(schedule.adversary(jnp.int32(step))) for step in (0, 14, 15, 16, 18, 100)]
     np.testing.assert_allclose(weights, [0.0, 0.0, 0.125, 0.25, 0.5, 0.5])
-    assert [step for step in range(20) if schedule.settles_at(step)] == [10]
+    assert [step for step in range(20) if schedule.resets_table_at(step)] == [10]
 
 
 def test_the_weight_falls_after_the_ramp() -> None:

@@ -8,14 +8,14 @@ from tiny_runs import networks, tiny_batch, tiny_state
 
 from th_jax.images import to_network_range
 from th_jax.models.networks import group
-from th_jax.training.state import make_embed_batch, settle
+from th_jax.training.state import make_embed_batch, reset_table_to_embeddings
 
 
 def test_rows_become_mean_embeddings() -> None:
     state = tiny_state()
     batches = [tiny_batch(episodes=4, seed=seed) for seed in range(2)]
     batches = [b._replace(video_index=np.arange(4, dtype=np.int32) + 4 * i) for i, b in enumerate(batches)]
-    settled = settle(state, batches, embed=jax.jit(make_embed_batch(networks())))
+    settled = reset_table_to_embeddings(state, batches, embed=jax.jit(make_embed_batch(networks())))
     embedder = group(state.weights.synthesis, "embedder")
 
     def alone(batch: Any, episode: int) -> Any:
@@ -32,5 +32,7 @@ def test_rows_become_mean_embeddings() -> None:
 
 def test_a_trained_discriminator_keeps_its_shared_vector() -> None:
     state = tiny_state()
-    settled = settle(state, [tiny_batch(episodes=4)], embed=jax.jit(make_embed_batch(networks())), keep_shared=True)
+    settled = reset_table_to_embeddings(
+        state, [tiny_batch(episodes=4)], embed=jax.jit(make_embed_batch(networks())), keep_shared=True
+    )
     assert settled.weights is state.weights

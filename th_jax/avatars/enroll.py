@@ -50,7 +50,7 @@ class Finetuning(NamedTuple):
     optimizers: Optimizers
     adversary: float = 1.0
     at_once: int = 1
-    width: int = 1
+    vmap_width: int = 1
     chunk_steps: int = 10
     seed: int = 0
     stopping: StoppingSettings | None = None
@@ -248,10 +248,11 @@ def _finetuned(
                     preview(name, 0, start)
             yield name, shots
 
+    how = finetuning
     for person in finetune_many(
-        meta.networks, meta.weights, meta.perceptual, people(), epochs=finetuning.epochs, loss_weights=finetuning.loss_weights,
-        optimizers=finetuning.optimizers, adversary=finetuning.adversary, at_once=finetuning.at_once, width=finetuning.width,
-        chunk_steps=finetuning.chunk_steps, observe=observe, key=jax.random.key(finetuning.seed),
+        meta.networks, meta.weights, meta.perceptual, people(), epochs=how.epochs, loss_weights=how.loss_weights,
+        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, vmap_width=how.vmap_width,
+        chunk_steps=how.chunk_steps, observe=observe, key=jax.random.key(how.seed),
     ):  # fmt: skip
         yield person.name, person.avatar, len(person.metrics["loss/generator"])
 

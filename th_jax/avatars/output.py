@@ -14,6 +14,7 @@ from th_jax.consent import consent_digest, read_consent
 from th_jax.consent.checks import ConsentError, file_digest, picture_files
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.provenance import Signer
+from th_jax.storage.setting_names import previous_names
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
 from th_jax.weights import MetaModel
 
@@ -187,7 +188,8 @@ class Saving(NamedTuple):
 
 def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
     """Compute a SHA-256 digest of the meta weights and the settings, to recognize avatars made with the same ones."""
-    text = json.dumps({"meta": meta.digest, "settings": settings}, sort_keys=True, default=str)
+    named = previous_names(settings)  # so that avatars of the last release are recognized
+    text = json.dumps({"meta": meta.digest, "settings": named}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""`th-jax animate`: an avatar with the motion of a video, of landmarks, or of a camera."""
+"""`th-jax animate`: drives an avatar with a video, landmarks or a camera."""
 
 import argparse
 import sys
@@ -20,42 +20,47 @@ from th_jax.render import CHUNK
 
 
 def less_memory(options: argparse.Namespace) -> str:
-    """What to change when memory does not suffice."""
+    """Return what to change if memory is too small."""
     return f"lower --chunk, which is {options.chunk}"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "animate",
         "Drives an avatar: a video of a face, or a file of landmarks, becomes a video of the avatar.",
         example="th-jax animate --avatar avatars/ada.safetensors --driver speech.mp4 --out ada.mp4",
     )
-    made.add_argument("--avatar", type=Path, required=True, help="an avatar's file")
-    made.add_argument("--meta", help="meta weights of a small avatar: file, run or name; the bundled ones by default")
-    made.add_argument("--driver", required=True, help="a video, landmarks.npz, or camera:0")
-    made.add_argument("--out", type=Path, help="ends in .mp4, .gif, .png or .jpg")
-    made.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
-    made.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
+    made.add_argument("--avatar", type=Path, required=True, help="avatar file")
+    made.add_argument("--meta", help="meta weights of a compact avatar: file, run or name; default: the bundled ones")
+    made.add_argument("--driver", required=True, help="video, landmarks.npz, or camera:0")
+    made.add_argument("--out", type=Path, help="output file, ending in .mp4, .gif, .png or .jpg")
+    made.add_argument("--layout", help='panels from left to right, such as "driver,landmarks,avatar"; default: avatar')
+    made.add_argument("--smoothing", type=float, help="cutoff in Hz, 0 is off; default: 2 for videos, off for npz")
     made.add_argument("--smoothing-beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
-    made.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
+    made.add_argument(
+        "--retargeting",
+        choices=("none", "shape"),
+        default="none",
+        help="shape: adapt landmarks to the avatar's face shape",
+    )
     made.add_argument(
         "--follow",
         choices=("face", "segment"),
         default="face",
-        help="crop that moves with the face, or fixed a segment",
+        help="crop that moves with the face, or one fixed crop per segment",
     )
-    made.add_argument("--strict", action="store_true", help="frames beyond what the weights learned are an error")
-    made.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="look for the driver's pupils")
-    made.add_argument("--fps", type=float, help="frames a second of landmarks.npz")
-    made.add_argument("--seconds", type=float, help="of the driver to use, from its start")
-    made.add_argument("--at", type=float, default=0.0, help="seconds into the driver, for a still")
-    made.add_argument("--mute", action="store_true", help="leave the driver's sound out")
-    made.add_argument("--require-audio", action="store_true", help="refuse a driver whose sound cannot be kept")
-    made.add_argument("--consents", type=Path, help="a consent record, or a folder of them: was it revoked?")
+    made.add_argument("--strict", action="store_true", help="treat frames outside the training range as an error")
+    made.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="detect the driver's pupils")
+    made.add_argument("--fps", type=float, help="frame rate of landmarks.npz")
+    made.add_argument("--seconds", type=float, help="use only this many seconds from the driver's start")
+    made.add_argument("--at", type=float, default=0.0, help="time of the frame in seconds, for a still image")
+    made.add_argument("--mute", action="store_true", help="omit the driver's sound")
+    made.add_argument("--require-audio", action="store_true", help="fail if the driver's sound cannot be kept")
+    made.add_argument("--consents", type=Path, help="consent record, or a folder of records, to check for revocation")
     made.add_argument(
         "--unmarked-output-for-research", action="store_true",
-        help="leave watermark and manifest out: the file's name and the avatar's log will say so",
+        help="omit watermark and manifest; the file's name and the avatar's log record it",
     )  # fmt: skip
     made.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
     add_signing_options(made)
@@ -78,15 +83,15 @@ def _drive(chosen: argparse.Namespace) -> str:
     cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
     smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
     if smoothing is not None:
-        LandmarkFilter(smoothing)  # refuses settings that are none
+        LandmarkFilter(smoothing)  # raises for invalid settings
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
-        raise ValueError("--out is missing: where should the film go?")
+        raise ValueError("--out is missing: the file to write")
     if number is not None and chosen.strict:
-        raise ValueError("a camera's frames are not known beforehand: leave --strict away")
+        raise ValueError("--strict needs a recorded driver, but this is a camera: omit --strict")
     if number is not None and chosen.out is not None:
-        raise ValueError("a camera is shown in a window and not recorded: leave --out away")
+        raise ValueError("a camera is shown in a window and not recorded: omit --out")
     if number is not None and (reason := missing_window()) is not None:
         raise ValueError(f"a camera needs a preview window, but {reason}: record a video and give it as the driver")
     signer = None
@@ -94,7 +99,7 @@ def _drive(chosen: argparse.Namespace) -> str:
         signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
     elif chosen.signing_key is not None or chosen.signing_certificate is not None:
         option = "--signing-certificate" if chosen.signing_key is None else "--signing-key"
-        raise ValueError(f"nothing is signed of a camera's pictures or of unmarked output: leave {option} away")
+        raise ValueError(f"camera frames and unmarked output are not signed: omit {option}")
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)

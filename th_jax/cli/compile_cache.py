@@ -1,6 +1,6 @@
-"""The compile cache: XLA's programs on the disk, so that a command's second run does not compile them again.
+"""Compile cache: stores XLA's programs on disk, so that later runs of a command do not compile them again.
 
-It lies in the user's cache folder, is readable by them alone, and keeps the programs that were used last, up to a size.
+It is in the user's cache folder, readable only by the user, and keeps the most recently used programs up to a size limit.
 """
 
 import os
@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 VARIABLE = "TH_JAX_COMPILE_CACHE"
-"""Environment variable that names another folder, or says "off"."""
+"""Environment variable with another folder, or "off"."""
 
 MAX_BYTES = 4 * 2**30
 
 _LEAST_SECONDS = 0.2
-"""Programs that compile faster are not kept."""
+"""Minimum compile time of a stored program, in seconds."""
 
 
 def cache_folder() -> Path | None:
-    """The folder by environment and platform; None where it is off, or the user has no home folder."""
+    """Return the folder for this environment and platform; None if the cache is off, or the user has no home folder."""
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return None if chosen.lower() in ("", "off", "0", "no", "false") else Path(chosen)
@@ -36,9 +36,9 @@ def cache_folder() -> Path | None:
 
 
 def use_compile_cache() -> Path | None:
-    """Switch the cache on, unless the user chose another one of JAX's; returns its folder, None if there is none.
+    """Enable the cache, unless JAX's own variable names another one; return its folder, None if it is off.
 
-    A folder that cannot be written, or that belongs to another user, is not used: compiling again is all that it costs.
+    A folder that is not writable, or belongs to another user, is not used.
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -53,7 +53,7 @@ def use_compile_cache() -> Path | None:
     if not os.access(folder, os.W_OK) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
         return None
     if about.st_mode & 0o077:
-        folder.chmod(0o700)  # programs that others could change would run as this user
+        folder.chmod(0o700)  # otherwise other users could replace programs that run as this user
     import jax
 
     from th_jax.program_cache import use_program_cache

@@ -1,4 +1,4 @@
-"""`th-jax compress`: an avatar in a tenth of its size."""
+"""`th-jax compress`: stores an avatar in a tenth of its size."""
 
 import argparse
 from pathlib import Path
@@ -7,20 +7,22 @@ from th_jax.cli.options import DONE, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "compress", "Stores only what fine-tuning changed in an avatar, in 8 or 16 bits a number.",
         example="th-jax compress avatars/ada.safetensors --meta heads --out small/ada.safetensors",
     )  # fmt: skip
-    made.add_argument("avatar", type=Path, help="an avatar's file")
-    made.add_argument("--meta", required=True, help="the meta weights that it was made from: file, run or name")
-    made.add_argument("--bits", choices=("int8", "float16"), default="int8", help="of a number; int8 by default")
-    made.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
+    made.add_argument("avatar", type=Path, help="avatar file")
+    made.add_argument("--meta", required=True, help="meta weights that it was made from: file, run or name")
+    made.add_argument(
+        "--bits", choices=("int8", "float16"), default="int8", help="precision of a number; default: int8"
+    )
+    made.add_argument("--out", type=Path, required=True, help="output file, ending in .safetensors")
     return made
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the compact avatar and say what it cost."""
+    """Write the compact avatar and print the loss."""
     from th_jax.avatars.compact import save_compact
     from th_jax.avatars.file import AvatarError, load_avatar
     from th_jax.storage.files import check_place

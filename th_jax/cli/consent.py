@@ -28,14 +28,14 @@ from th_jax.storage.files import check_place
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the subcommand says: exit code 0 if it was done, or if a record holds; 1 if not."""
+    """Run the subcommand; return 0 if it succeeded, or if the record is valid, else 1."""
     print(options.run(options))
     return DONE
 
 
 def _make(chosen: argparse.Namespace) -> str:
     if not chosen.out.name.endswith(RECORD_SUFFIX):
-        raise ConsentError(f"{chosen.out} must end in {RECORD_SUFFIX}: so it is found in a folder of records")
+        raise ConsentError(f"{chosen.out} must end in {RECORD_SUFFIX}, so that it is found in a folder of records")
     check_place(chosen.out)
     record = make_consent(
         chosen.shots, subject=chosen.subject, basis=Basis(chosen.basis), uses=tuple(map(Use, chosen.uses)),
@@ -56,8 +56,8 @@ def _check(chosen: argparse.Namespace) -> str:
 def _revoke(chosen: argparse.Namespace) -> str:
     record = revoke_consent(chosen.file)
     return (
-        f"{chosen.file} was revoked on {record.revoked}; avatars refuse where this file is given to them (--consents, or "
-        f"{CONSENTS_VARIABLE}), so give it to whoever has one, and delete avatars with th-jax prepare forget"
+        f"{chosen.file} was revoked on {record.revoked}; animate rejects its avatars where this file is given (--consents, or "
+        f"{CONSENTS_VARIABLE}), so give it to everyone who has an avatar, and delete avatars with th-jax prepare forget"
     )
 
 
@@ -72,32 +72,36 @@ def _described(record: ConsentRecord) -> str:
 
 
 def _moment(written: str | None) -> str | None:
-    """A date alone is its first moment in UTC: the earliest that it can mean there."""
+    """Complete a date to its first moment in UTC."""
     if written is not None and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", written):
         return f"{written}T00:00:00+00:00"
     return written
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("consent", __doc__)
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    make = commands.add_parser("make", help="make a record of somebody's pictures")
-    make.add_argument("--subject", required=True, help="who is shown: a name or a pseudonym")
-    make.add_argument("--basis", required=True, choices=list(Basis), help="why the pictures may be used")
+    make = commands.add_parser("make", help="make a record for a person's images")
+    make.add_argument("--subject", required=True, help="name or pseudonym of the person shown")
+    make.add_argument("--basis", required=True, choices=list(Basis), help="why the images may be used")
     make.add_argument(
-        "--shots", required=True, type=Path, help=f"a folder of up to {MAX_SHOTS} photos, a photo, a video"
+        "--shots", required=True, type=Path, help=f"folder of up to {MAX_SHOTS} photos, a photo or a video"
     )
-    make.add_argument("--out", required=True, type=Path, help="the file to write, ending in .consent.json")
-    make.add_argument("--uses", nargs="+", choices=list(Use), default=["private"], help="what for; private by default")
-    make.add_argument("--scope", default="", help="what was agreed to, in words")
-    make.add_argument("--expires", metavar="TIME", help="2027-01-01 (its first moment in UTC), or a time with its zone")
+    make.add_argument("--out", required=True, type=Path, help="output file, ending in .consent.json")
+    make.add_argument(
+        "--uses", nargs="+", choices=list(Use), default=["private"], help="permitted uses; default: private"
+    )
+    make.add_argument("--scope", default="", help="description of what the person agreed to")
+    make.add_argument(
+        "--expires", metavar="TIME", help="2027-01-01 (its first moment in UTC), or a time with a time zone"
+    )
     make.set_defaults(run=_make)
-    check = commands.add_parser("check", help="whether a record holds: exit code 0 if so, 1 if not")
+    check = commands.add_parser("check", help="check a record: exit code 0 if it is valid, else 1")
     check.add_argument("file", type=Path)
-    check.add_argument("--shots", type=Path, help="pictures that must all be the record's")
+    check.add_argument("--shots", type=Path, help="images that must all be covered by the record")
     check.set_defaults(run=_check)
-    revoke = commands.add_parser("revoke", help="write into a record that it was taken back")
+    revoke = commands.add_parser("revoke", help="mark a record as revoked")
     revoke.add_argument("file", type=Path)
     revoke.set_defaults(run=_revoke)
     commands.add_parser("schema", help="print the JSON Schema of records").set_defaults(run=_schema)

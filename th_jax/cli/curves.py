@@ -1,4 +1,4 @@
-"""`th-jax curves`: a plot of the metrics of training runs."""
+"""`th-jax curves`: plots the metrics of training runs."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,14 @@ from th_jax.cli.options import DONE, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "curves", "Plots the metrics of training runs, several runs in one picture.",
         example="th-jax curves runs/heads_64 runs/heads_128 --out curves.png",
     )  # fmt: skip
     made.add_argument("runs", type=Path, nargs="+", help="folders of runs, or metrics.jsonl files")
-    made.add_argument("--out", type=Path, required=True, help="the image to write")
-    made.add_argument("--panel", action="append", help="a metric to plot; may be given several times")
+    made.add_argument("--out", type=Path, required=True, help="output image")
+    made.add_argument("--panel", action="append", help="metric to plot; may be given several times")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Everything once, with bundled data: two people fine-tuned and driven, in out/demo.mp4 and out/contact_sheet.png.
+"""Fine-tunes two people from bundled data and drives both: out/demo.mp4 and out/contact_sheet.png.
 
 A rendered person whom the weights never saw gives eight frames; the astronaut Eileen Collins gives one portrait. `th-jax
 finetune` makes their avatars, and a video of a third person drives both.
@@ -37,7 +37,7 @@ from th_jax.render import FEW, render
 
 PORTRAIT = Path(__file__).parent.parent / "assets" / "portrait" / "astronaut.jpg"
 HEAD, DRIVER = 3, 8
-"""Numbers of two held-out people: the one who is learned, and the one who drives."""
+"""Indices of two held-out people: the one who is fine-tuned, and the one who drives."""
 
 HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
 SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
@@ -93,7 +93,7 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
 
 
 def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """For the eye: 64 px are few."""
+    """Enlarge frames for display."""
     return np.stack([cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC) for frame in frames])
 
 
@@ -113,15 +113,15 @@ def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("demo", __doc__, example="th-jax demo --out out")
-    made.add_argument("--out", type=Path, default=Path("out"), help="folder to write to; its demo folder is made anew")
+    made.add_argument("--out", type=Path, default=Path("out"), help="output folder; its folder demo is replaced")
     add_signing_options(made)
     return made
 
 
 def run(options: argparse.Namespace) -> int:
-    """Gather, fine-tune, drive and write."""
+    """Collect the data, fine-tune, drive, and write the results."""
     signer = tried_signer(options.signing_key, options.signing_certificate)
     out = options.out
     shutil.rmtree(out / "demo", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`th-jax doctor`: what this machine has, what is missing, and the command that gets it."""
+"""`th-jax doctor`: reports what is installed, what is missing, and the command that installs it."""
 
 import argparse
 import importlib.metadata
@@ -23,26 +23,26 @@ _EXTRAS = {
     "study": ("flask",),
 }
 _LEAST_FREE = 2 * 2**30
-"""Bytes on the disk that avatars and previews need in comfort."""
+"""Recommended free disk space for avatars and previews, in bytes."""
 
 
 class Finding(NamedTuple):
     """One line of the report."""
 
     ok: bool | None
-    """None for what is optional."""
+    """None for a missing optional part."""
     text: str
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("doctor", "Checks packages, devices, codecs, weights, folders, and a small computation.")
-    made.add_argument("--folder", type=Path, default=Path(), help="where you will write; the current one by default")
+    made.add_argument("--folder", type=Path, default=Path(), help="output folder to check; default: the current one")
     return made
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print every finding; 1 if something needed is wrong."""
+    """Print all findings; return 1 if a required part is missing or wrong."""
     wrong = 0
     for check in (_packages, _devices, _codecs, _weights, lambda: _disk(options.folder), _compiled, _computation):
         for finding in check():
@@ -126,14 +126,14 @@ def _compiled() -> Iterator[Finding]:
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = Path(chosen) if chosen else cache_folder()
     if folder is None:
-        yield Finding(None, f"compile cache is off ({VARIABLE}): every run compiles anew")
+        yield Finding(None, f"compile cache is off ({VARIABLE}): every run compiles again")
         return
     size = sum(path.stat().st_size for path in folder.glob("*") if path.is_file()) if folder.is_dir() else 0
     yield Finding(True, f"compile cache at {folder}, {size / 2**20:.0f} MiB")
 
 
 def _computation() -> Iterator[Finding]:
-    """Fine-tuning's forward pass at its smallest: the same frame twice, finite, from random weights."""
+    """Check that small networks with random weights generate the same finite frame twice."""
     import jax
     import jax.numpy as jnp
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from th_jax.cli.options import DONE, INTERRUPTED, new_parser
+from th_jax.cli.options import DONE, INTERRUPTED, new_parser, print_hint
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.people import LANDMARKS
@@ -57,7 +57,7 @@ from th_jax.weights import load_meta
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure what is not measured yet; 75 if a signal asked to stop."""
+    """Compute the missing measures; return 75 if a signal stopped the run."""
     judges = judges_of(options)
     evaluation, about = begin(options)
     with (
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             faces = measure_all(evaluation, progress)
             answers = ask_judges(evaluation, judges, faces, progress)
         except Stopped:
-            bar.write(f"stopped by {stop.signal}; what is finished is kept, and the same command goes on")
+            bar.write(f"stopped by {stop.signal}; finished results are kept; run the same command again to continue")
             return INTERRUPTED
     about["networks"] = judges.about()
     finish(evaluation, about, faces, answers, out=options.out, seed=options.seed)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
-    """Everything that is checked before anything is computed, and what the run is called.
+    """Check all inputs before any computation, and return the evaluation and its description.
 
     Raises:
         ValueError, OSError, ImportError: for options that make no run, and for a folder that holds another one.
@@ -92,7 +92,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     baselines = _baselines(options.baseline)
     if protocol.crossed and options.no_faces:
         raise ValueError("the protocol cross measures only faces: omit --no-faces")
-    named = None if options.settings is None else read_settings(options.settings)
+    named = None if options.settings is None else read_settings(options.settings, on_message=print_hint)
     if named is not None:
         check_settings(named)
     records = VideoRecords(data_folder(str(options.data)), options.split)
@@ -146,7 +146,7 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
 
 
 def _content_digest(records: VideoRecords, people: Sequence[Person]) -> str:
-    """SHA-256 over the checksums of the drawn records: videos that were prepared anew have other ones under the same names."""
+    """Compute a SHA-256 digest of the selected records' checksums, which differ after a new preparation."""
     lines = [f"{person.video_id} {records.crc(person.record):08x}" for person in people]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

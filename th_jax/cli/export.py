@@ -8,7 +8,7 @@ from th_jax.landmarks.scheme import IBUG_POINTS
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "export", "Writes an avatar's generator as StableHLO or ONNX, for runtimes without Python.",
         example="th-jax export --avatar avatars/ada.safetensors --out ada.stablehlo",

@@ -1,9 +1,9 @@
-"""Makes an avatar of a person from 1 to 32 images (paper, section 3.3), or one of each person in a list.
+"""Makes an avatar of a person from 1 to 32 images (paper, section 3.3), or of each person in a list.
 
 th-jax finetune --meta heads --shots photos/ada --consent ada.consent.json --out avatars
 th-jax finetune --meta runs/voxceleb2 --people-file people.csv --out avatars
 
-The same command continues where it was stopped. docs/fine-tuning.md has the settings.
+Run the same command again to continue an interrupted run. docs/fine-tuning.md has the settings.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.output import Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
-from th_jax.cli.settings import changed, read_settings_file
+from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.models.checks import check_setting_names
@@ -29,50 +29,38 @@ from th_jax.training.presets import check_settings, finetune_arguments, finetune
 from th_jax.weights import MetaModel, load_meta
 
 OWN_SECTIONS = ("name", "early_stopping")
-"""What a config has beside the settings of fine-tuning itself."""
+"""Sections of a config that belong to this command only."""
 
 _MOST_SHOTS = SHOT_COUNTS[-1]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("finetune", __doc__)
     made.add_argument("--meta", required=True, help="meta weights: a bundled name, a released file, or a run's folder")
-    made.add_argument("--shots", help="one person: a folder of photos, a photo or a video")
-    made.add_argument("--name", help="the person's name; by default that of the folder or file")
-    made.add_argument("--landmarks", help="68 points by hand for a single photo in which no face is found")
+    made.add_argument("--shots", help="one person: folder of photos, a photo or a video")
+    made.add_argument("--name", help="name of the person; default: name of the folder or file")
+    made.add_argument("--landmarks", help="file with 68 points for a single photo in which no face is detected")
     made.add_argument("--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
-    made.add_argument("--consent", help="the person's consent record (th-jax consent makes one), or none")
+    made.add_argument("--consent", help="consent record of the person (th-jax consent make), or none")
     made.add_argument("--out", required=True, help="folder for avatars, report and previews")
-    made.add_argument("--max-shots", type=_shots, help=f"images of a person that are used at most, 1 to {_MOST_SHOTS}")
-    made.add_argument("--feed-forward", action="store_true", help="no training: an avatar of under 100 KB")
-    made.add_argument("--compact", choices=("int8", "float16"), help="store only what changed, in so few bits")
+    made.add_argument("--max-shots", type=_shots, help=f"maximum number of images per person, 1 to {_MOST_SHOTS}")
+    made.add_argument("--feed-forward", action="store_true", help="do not train; the avatar has less than 100 KB")
+    made.add_argument("--compact", choices=("int8", "float16"), help="store only the changed weights, quantized")
     made.add_argument("--preview", action="store_true", help="draw OUT/previews/NAME/STEP.png every few steps")
-    made.add_argument("--config", type=Path, help="settings: a file such as configs/finetune_heads.py, or JSON")
-    made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="change a setting, such as epochs=20 or losses.pixel=100; may be given several times",
-    )  # fmt: skip
+    add_setting_options(made, file="configs/finetune_heads.py", change="epochs=20 or losses.pixel=100")
     add_signing_options(made)
     return made
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options, among them those of before: `--config.KEY=VALUE` is `--set KEY=VALUE`."""
-    written: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
-        if argument.startswith("--config."):
-            change = argument.removeprefix("--config.")
-            written += ["--set", change if "=" in change else f"{change}={next(waiting, '')}"]
-        else:
-            written.append(argument)
-    return parser().parse_args(written)
+    """Parse the options; `--config.KEY=VALUE` is `--set KEY=VALUE`."""
+    return parser().parse_args(with_set_options(arguments))
 
 
 def less_memory(options: argparse.Namespace) -> str:
-    """What to change when memory does not suffice."""
-    rounds = "" if options.feed_forward else "--set rounds.width=1, --set rounds.at_once=1, or "
+    """Return what to change if memory is too small."""
+    rounds = "" if options.feed_forward else "--set rounds.vmap_width=1, --set rounds.at_once=1, or "
     return f"lower {rounds}--max-shots"
 
 
@@ -83,33 +71,34 @@ def _shots(written: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """From requests to avatars: 0 if everybody has one, 1 if a person failed, 75 if it was interrupted."""
+    """Make the avatars; return 0 if all were made, 1 if a person failed, 75 if it was interrupted."""
     check_combinations(options)
-    config = None if options.config is None else changed(read_settings_file(options.config), options.changes)
-    check_config(changed(default_config("paper"), options.changes) if config is None else config)
-    return finetune(options, config)
+    named = default_config("paper") if options.config is None else read_settings_file(options.config)
+    config = changed(named, options.changes)
+    check_config(config)  # before weights are loaded, whose name decides on the preset
+    return finetune(options, None if options.config is None else config)
 
 
 def check_combinations(options: argparse.Namespace) -> None:
-    """Refuse options that do not fit together.
+    """Check that the options fit together.
 
     Raises:
-        UsageError: saying which.
+        UsageError: naming the options that do not.
     """
     if (options.shots is None) == (options.people_file is None):
-        raise UsageError("give either --shots, for one person, or --people-file, for many")
+        raise UsageError("give either --shots, for one person, or --people-file, for many people")
     if options.people_file is not None and (options.name is not None or options.landmarks is not None):
         raise UsageError("--name and --landmarks are for one person: a people file has columns for them")
     if options.people_file is not None and options.consent not in (None, NO_CONSENT):
         raise UsageError("--consent FILE is for one person: a people file has a column consent")
     if options.feed_forward and options.compact is not None:
-        raise UsageError("--compact is for what was trained: a feed-forward avatar is small already")
+        raise UsageError("--compact applies to trained avatars: a feed-forward avatar is small already")
     if (options.signing_key or options.signing_certificate) and not options.preview:
-        raise UsageError("--signing-key signs previews, and there are none: give --preview too")
+        raise UsageError("--signing-key signs previews: give --preview too")
 
 
 def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
-    """Make the avatars; returns the exit code.
+    """Make the avatars, and return the exit code.
 
     Args:
         options: as `parser` reads them.
@@ -122,7 +111,6 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     signer = tried_signer(options.signing_key, options.signing_certificate) if options.preview else None
     meta = load_meta(options.meta, only_generate=options.feed_forward)
     config = config or changed(default_config(preset_of(meta.description)), options.changes)
-    check_config(config)
     jax.config.update("jax_default_matmul_precision", config["matmul_precision"])
     settings = {"feed_forward": True} if options.feed_forward else config
     notes = {"request": request_digest(meta, settings), "settings": settings}
@@ -145,13 +133,13 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
             stopped = True
     print(summary(report.outcomes, skipped=done, folder=saving.folder))
     if stopped:
-        print(f"stopped by {stop.signal}; what is finished is saved, and the same command goes on")
+        print(f"stopped by {stop.signal}; finished avatars are saved; run the same command again to continue")
         return INTERRUPTED
     return FAILED if any(outcome.status == "failed" for outcome in report.outcomes) else DONE
 
 
 def requested(options: argparse.Namespace) -> list[PersonRequest]:
-    """The people that the options ask for."""
+    """Return the requested people."""
     if options.people_file is not None:
         return read_people_file(Path(options.people_file), unrecorded=options.consent == NO_CONSENT)
     landmarks = None if options.landmarks is None else Path(options.landmarks)
@@ -161,28 +149,28 @@ def requested(options: argparse.Namespace) -> list[PersonRequest]:
     person = one_person(Path(options.shots), name=options.name, landmarks=landmarks, consent=consent)
     if options.consent is None:
         raise ConsentError(
-            f"whoever is shown in {options.shots} must have agreed: give the record of it (th-jax consent make) with "
-            "--consent FILE, or say --consent none, which the avatar and its pictures will say too"
+            f"the person shown in {options.shots} must have consented: give the consent record (th-jax consent make) with "
+            "--consent FILE, or --consent none, which is recorded in the avatar and its images"
         )
     if consent is not None:
-        check_valid(read_consent(consent))  # its pictures are compared when they are read
+        check_valid(read_consent(consent))  # its images are compared when they are read
     return [person]
 
 
 def finetuning_of(config: dict[str, Any], meta: MetaModel) -> Finetuning:
-    """The config as what fine-tuning takes."""
+    """Convert a config to the arguments of fine-tuning."""
     stopping = StoppingSettings(**config["early_stopping"]) if config["early_stopping"]["from_shots"] else None
     arguments = finetune_arguments(settings_of(config), meta.perceptual)
     return Finetuning(**arguments, seed=config["seed"], stopping=stopping)
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what only this command has."""
+    """Return the config without this command's own sections."""
     return {name: value for name, value in config.items() if name not in OWN_SECTIONS}
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Refuse a config of something else, such as training, and values that fit no fine-tuning.
+    """Check that a config is a complete one of fine-tuning with values in range.
 
     Raises:
         ValueError: naming what is missing, unknown or out of range.
@@ -190,7 +178,7 @@ def check_config(config: dict[str, Any]) -> None:
     known = finetune_preset("paper")
     if missing := [name for name in (*known, "early_stopping") if name not in config]:
         raise ValueError(
-            f"this is no config of fine-tuning: it has no {', '.join(missing)}; begin with configs/finetune.py"
+            f"this is not a config of fine-tuning: it lacks {', '.join(missing)}; begin with configs/finetune.py"
         )
     check_setting_names("a config of fine-tuning", [*known, *OWN_SECTIONS], config)
     check_setting_names("the section early_stopping", StoppingSettings._fields, config["early_stopping"])
@@ -200,10 +188,10 @@ def check_config(config: dict[str, Any]) -> None:
 
 
 def default_config(preset: str) -> dict[str, Any]:
-    """A preset with this command's own sections, as configs/finetune.py has them.
+    """Return a preset with this command's own sections, as configs/finetune.py has them.
 
     Args:
-        preset: "paper", or the name of meta weights that have one of their own.
+        preset: "paper", or the name of meta weights that have their own preset.
     """
     name = "finetune" if preset == "paper" else f"finetune_{preset}"
     return finetune_preset(preset) | {"name": name, "early_stopping": StoppingSettings()._asdict()}

@@ -1,6 +1,6 @@
 """The entry point: `th-jax COMMAND`.
 
-A command is a module with `parser()` and `run(options)`, which returns an exit code; it is loaded only when it is named. An
+A command is a module with `parser()` and `run(options)`, which returns an exit code; it is imported only when it is called. An
 error is one sentence, `th-jax COMMAND: what is wrong; what to do`; docs/cli.md lists the exit codes.
 """
 
@@ -17,12 +17,12 @@ from th_jax.version import __version__
 
 
 class Command(NamedTuple):
-    """What `th-jax --help` says of a command, and where it is."""
+    """Module and summary of a command."""
 
     module: str
     summary: str
     computes: bool = False
-    """Whether it compiles programs, whose results are then cached on the disk."""
+    """Whether it compiles programs, which are cached on disk."""
 
 
 COMMANDS = {
@@ -33,14 +33,14 @@ COMMANDS = {
     "compress": Command("th_jax.cli.compress", "store an avatar in a tenth of its size", True),
     "evaluate": Command("th_jax.cli.evaluate", "measure weights on held-out people, by a protocol", True),
     "study": Command("th_jax.cli.study", "build, serve and report a user study"),
-    "verify": Command("th_jax.cli.verify", "say whether images and videos are marked as generated"),
+    "verify": Command("th_jax.cli.verify", "report whether images and videos are marked as generated"),
     "consent": Command("th_jax.cli.consent", "make, check and revoke consent records"),
     "release": Command("th_jax.cli.release", "write a run's averaged weights as one file", True),
     "curves": Command("th_jax.cli.curves", "plot the metrics of training runs"),
     "summary": Command("th_jax.cli.summary", "list the layers of the networks, their parameters and FLOP"),
     "doctor": Command("th_jax.cli.doctor", "check the installation, devices, weights and folders", True),
     "prepare": Command("th_jax.cli.prepare", "prepare data sets (from a checkout)"),
-    "train": Command("th_jax.cli.train", "meta-train (from a checkout)"),
+    "train": Command("th_jax.cli.train", "meta-train (from a checkout)", True),
 }
 
 FIRST_STEPS = """\
@@ -56,16 +56,16 @@ th-jax --help lists all commands, th-jax COMMAND --help the options of one."""
 
 
 def load(name: str) -> ModuleType:
-    """The module of a command."""
+    """Import the module of a command."""
     return importlib.import_module(COMMANDS[name].module)
 
 
 @forgiving_output()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code.
+    """Run a command and return its exit code.
 
     Args:
-        arguments: the command's name and its options, by default those of the process.
+        arguments: name of the command and its options; default: the process's arguments.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:  # argparse, after --help or a wrong option
         return ended.code if isinstance(ended.code, int) else USAGE if ended.code else DONE
     except KeyboardInterrupt:
-        print(f"th-jax {name}: interrupted; run the same command again", file=sys.stderr)
+        print(f"th-jax {name}: interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -100,12 +100,12 @@ def _run(name: str, rest: list[str]) -> int:
 
     command, options = load(name), None
     try:
-        if hasattr(command, "delegate"):  # to a program of the checkout, with options of its own
+        if hasattr(command, "delegate"):  # a program of the checkout with its own options
             return int(command.delegate(rest))
         rest, old = with_hyphens(rest)
         if old:
             print(
-                f"th-jax {name}: write {', '.join(old)} with hyphens: underscores end with the next release",
+                f"th-jax {name}: write {', '.join(old)} with hyphens; the next release does not accept underscores",
                 file=sys.stderr,
             )
         rest, renamed = with_new_names(name, rest)

@@ -1,9 +1,15 @@
-"""What all commands share: exit codes, how a parser is made, and the error for a wrong combination of options."""
+"""Shared by all commands: exit codes, creation of parsers, and the error for invalid combinations of options."""
 
 import argparse
+import sys
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes; 75 is sysexits' "try again": the same command goes on where it was interrupted."""
+"""Exit codes; 75 is EX_TEMPFAIL of sysexits.h: the same command continues an interrupted run."""
+
+
+def print_hint(text: str) -> None:
+    """Print a hint to standard error."""
+    print(text, file=sys.stderr)
 
 
 class UsageError(ValueError):
@@ -11,7 +17,7 @@ class UsageError(ValueError):
 
 
 def new_parser(name: str, description: str, *, example: str = "") -> argparse.ArgumentParser:
-    """The parser of `th-jax NAME`, with an example under its options."""
+    """Create the parser of `th-jax NAME`, with an example below its options."""
     return argparse.ArgumentParser(
         prog=f"th-jax {name}",
         description=description,
@@ -34,7 +40,7 @@ def with_new_names(command: str, arguments: list[str]) -> tuple[list[str], dict[
 
 
 def with_hyphens(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Options as they are written now, `--signing-key`, where `--signing_key` was written, and those that were changed."""
+    """Replace underscores in the names of options by hyphens; return the new arguments, and the names that were changed."""
     written, old = [], []
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -1,4 +1,4 @@
-"""`th-jax prepare`: data sets from videos, photos and a renderer, by data_prep/ of a checkout."""
+"""`th-jax prepare`: makes data sets from videos, photos and a renderer, with data_prep/ of a checkout."""
 
 import sys
 
@@ -8,7 +8,7 @@ from th_jax.cli.options import DONE, USAGE, with_hyphens
 TASKS = {
     "build": ("data_prep.build_shards", "videos or photos to sharded records"),
     "inspect": ("data_prep.inspect_shards", "a page or a contact sheet of a data set"),
-    "forget": ("data_prep.forget", "remove people from a data set, or all that is left of them"),
+    "forget": ("data_prep.forget", "remove people from a data set, or all their traces"),
     "render-heads": ("data_prep.render_heads", "render people from seeds"),
     "convert-weights": ("data_prep.convert_weights", "published perceptual networks to safetensors"),
     "beam": ("data_prep.beam_pipeline", "`build` as an Apache Beam pipeline"),
@@ -31,6 +31,6 @@ def delegate(arguments: list[str]) -> int:
         print(f"th-jax prepare: unknown task {task!r}; there are {', '.join(TASKS)}", file=sys.stderr)
         return USAGE
     module = from_checkout(TASKS[task][0])
-    if task != "beam":  # whose runners have options with underscores
+    if task != "beam":  # the options of its runners contain underscores
         rest, _ = with_hyphens(rest)
     return int(module.main(rest))

@@ -1,4 +1,4 @@
-"""docs/cli.md from the parsers themselves: `python -m th_jax.cli.reference > docs/cli.md`."""
+"""Generates docs/cli.md from the parsers: `python -m th_jax.cli.reference > docs/cli.md`."""
 
 import contextlib
 import io
@@ -18,20 +18,20 @@ _WIDTH = 110
 _HEADER = """\
 # Command line
 
-`th-jax COMMAND` is installed with the package. `train` and `prepare` need a checkout, the others do not. This page is made
-from the commands' own parsers (`make docs`).
+`th-jax COMMAND` is installed with the package. `train` and `prepare` need a checkout, the others do not. This page is
+generated from the parsers (`make docs`).
 
-Options are written with hyphens. Those of before, with underscores, and `--config.KEY=VALUE` in place of `--set KEY=VALUE`,
-work until the next release.
+Options are written with hyphens. Underscores, and `--config.KEY=VALUE` in place of `--set KEY=VALUE`, work until the next
+release.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | failed: one sentence on standard error says what is wrong and what to do |
-| 2 | options that are unknown or do not fit together |
+| 1 | failed: one sentence on standard error states the problem and the remedy |
+| 2 | unknown or incompatible options |
 | 75 | interrupted: run the same command again to continue |
 
-`th-jax verify` answers by its exit code and has codes of its own, which its help lists.
+`th-jax verify` has its own exit codes, which its help lists.
 
 Compiled programs are kept in a cache of the user (`~/.cache/th_jax/compiled` on Linux, mode 0700, at most 4 GiB), and traced
 programs beside them, so that a second run begins without tracing or compiling. `TH_JAX_COMPILE_CACHE=off` switches it off,
@@ -40,14 +40,12 @@ another value names another folder; where `JAX_COMPILATION_CACHE_DIR` is set, JA
 
 
 def reference() -> str:
-    """The page."""
+    """Return the page as Markdown."""
     return _HEADER + "".join(_section(names) for names in _all_commands())
 
 
 def _all_commands() -> Iterator[tuple[str, ...]]:
     for name in COMMANDS:
-        if name == "train":  # absl prints its own
-            continue
         yield (name,)
         for subcommand in _SUBCOMMANDS.get(name, ()):
             yield name, subcommand

@@ -1,4 +1,4 @@
-"""`th-jax release`: a run's averaged weights as one file for others (docs/training.md)."""
+"""`th-jax release`: writes a run's averaged weights as one file (docs/training.md)."""
 
 import argparse
 from pathlib import Path
@@ -7,19 +7,23 @@ from th_jax.cli.options import DONE, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "release",
         "Writes a run's averaged weights as one file for others.",
         example="th-jax release runs/heads_128 --name heads --licence CC0-1.0 --out heads.safetensors",
     )
-    made.add_argument("workdir", help="the folder of a run")
-    made.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
-    made.add_argument("--name", required=True, help="what the weights are called")
-    made.add_argument("--licence", required=True, help="the licence of the weights, in words")
-    made.add_argument("--step", type=int, help="which checkpoint; the newest by default")
-    made.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored numbers")
-    made.add_argument("--mean-pooling", action="store_true", help="change a run's sums to means; see docs/learning.md")
+    made.add_argument("workdir", help="folder of a run")
+    made.add_argument("--out", type=Path, required=True, help="output file, ending in .safetensors")
+    made.add_argument("--name", required=True, help="name of the weights")
+    made.add_argument("--licence", required=True, help="license of the weights, in words")
+    made.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
+    made.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="precision of the stored numbers"
+    )
+    made.add_argument(
+        "--mean-pooling", action="store_true", help="convert sum pooling to mean pooling; see docs/learning.md"
+    )
     return made
 
 

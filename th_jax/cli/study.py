@@ -18,7 +18,7 @@ from th_jax.text import read_text
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the subcommand says."""
+    """Run the subcommand."""
     {"build": _build, "serve": _serve, "report": _report}[options.command](options)
     return DONE
 
@@ -40,8 +40,8 @@ def _build(options: argparse.Namespace) -> None:
     )
     three = sum(triplet.videos == 3 for triplet in key.triplets.values())
     print(
-        f"{len(key.triplets)} triplets of {key.size} px, {len(key.checks)} of them attention checks; the pictures of {three} "
-        f"come from three videos\nfor raters: {options.out / PAGE_FOLDER}\nkeep the rest of {options.out} from them"
+        f"{len(key.triplets)} triplets of {key.size} px, {len(key.checks)} of them attention checks; the images of {three} "
+        f"come from three videos\nfor raters: {options.out / PAGE_FOLDER}\ndo not give them the rest of {options.out}"
     )
 
 
@@ -63,28 +63,28 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("study", __doc__)
     commands = made.add_subparsers(dest="command", required=True)
 
     build = commands.add_parser("build", help="make a page")
     build.add_argument("--frames", type=Path, required=True, help="folder with study_frames.json")
     build.add_argument("--out", type=Path, required=True, help="new folder for the page and the answer key")
-    build.add_argument("--triplets", type=int, default=TRIPLETS, help="with generated pictures")
-    build.add_argument("--checks", type=int, default=CHECKS, help="attention checks among them")
-    build.add_argument("--seed", type=int, default=0, help="of people, frames, sides and order")
-    build.add_argument("--question", default=QUESTION, help="above each triplet")
-    build.add_argument("--consent", type=Path, help="text file that raters agree to; blank lines part paragraphs")
+    build.add_argument("--triplets", type=int, default=TRIPLETS, help="number of triplets with a generated image")
+    build.add_argument("--checks", type=int, default=CHECKS, help="number of attention checks")
+    build.add_argument("--seed", type=int, default=0, help="seed of the choice of people, frames, sides and order")
+    build.add_argument("--question", default=QUESTION, help="question above each triplet")
+    build.add_argument("--consent", type=Path, help="text file that raters agree to; blank lines separate paragraphs")
     add_signing_options(build)
 
     serve = commands.add_parser("serve", help="serve a page and keep the answers")
-    serve.add_argument("study", type=Path, help="a folder that build made")
+    serve.add_argument("study", type=Path, help="folder that build made")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine by default")
-    serve.add_argument("--port", type=int, default=8000, help="0 for any free one")
-    serve.add_argument("--raters", type=int, default=RATERS, help="most raters that are taken")
+    serve.add_argument("--port", type=int, default=8000, help="port; 0 for any free one")
+    serve.add_argument("--raters", type=int, default=RATERS, help="maximum number of raters")
 
     report = commands.add_parser("report", help="USER of each method and T")
-    report.add_argument("study", type=Path, help="a folder that build made")
+    report.add_argument("study", type=Path, help="folder that build made")
     report.add_argument("--answers", type=Path, nargs="*", default=[], help="downloaded sheets of answers")
     report.add_argument("--allowed-failures", type=int, default=0, help="attention checks that a rater may fail")
     report.add_argument("--out", type=Path, help="folder for user_study.json and user_study.md; the study's by default")

@@ -1,4 +1,4 @@
-"""`th-jax summary`: the layers of the networks."""
+"""`th-jax summary`: lists the layers of the networks."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from th_jax.cli.options import DONE, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser(
         "summary", "Lists the layers of E, P, G and D with their outputs, parameters and FLOP.",
         example="th-jax summary --image-size 128 --base-width 32",

@@ -1,4 +1,4 @@
-"""Says which images and videos are marked as generated, by which marks and whose, with an exit code for scripts.
+"""Reports which images and videos are marked as generated, and by which marks, with an exit code for scripts.
 
 exit codes, the worst of several files counting:
   0  marked, and as it was when it was marked
@@ -23,7 +23,7 @@ NOTHING_DONE = 5
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = new_parser("verify", __doc__, example="th-jax verify ada.mp4 --json")
     made.add_argument("files", nargs="+", metavar="FILE", help="images and videos")
     made.add_argument("--json", action="store_true", help="print one JSON document instead of text")
@@ -32,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         default=SEARCH_SECONDS,
-        help="of a video that are searched for watermarks, 120 by default",
+        help="duration of a video that is searched for watermarks, in seconds; default: 120",
     )
-    # 2 says of a file that it was altered, so wrong options end with another code here.
+    # Exit code 2 means an altered file here, so usage errors have another code.
     made.error = lambda message: _wrong_options(made, message)  # type: ignore[method-assign]
     return made
 
@@ -45,7 +45,7 @@ def _wrong_options(made: argparse.ArgumentParser, message: str) -> NoReturn:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at the files; the exit code is that of the worst."""
+    """Check the files; return the exit code of the worst one."""
     try:
         return _run(options)
     except (ImportError, OSError, ValueError, RuntimeError) as error:

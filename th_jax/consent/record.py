@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from th_jax.media.limits import Limits, MediaError, check_file
 from th_jax.storage.files import whole_file
-from th_jax.text import utf8
+from th_jax.storage.strict_json import check_object, parse_json
 
 CONSENT_SCHEMA = 1
 """Version of the JSON format; other versions are rejected."""
@@ -121,15 +121,11 @@ class ConsentRecord:
         Raises:
             ConsentError: if the schema version is another one, or fields are missing, unknown or malformed.
         """
-        if not isinstance(record, Mapping):
-            _invalid(f"expected a JSON object, got {type(record).__name__}")
-        schema = record.get("schema")
+        names = {field.name for field in dataclasses.fields(cls)}
+        schema = record.get("schema") if isinstance(record, dict) else CONSENT_SCHEMA
         if type(schema) is not int or schema != CONSENT_SCHEMA:  # JSON's true is not 1
             _invalid(f"expected schema {CONSENT_SCHEMA}, got another one")
-        names = {field.name for field in dataclasses.fields(cls)}
-        if names != set(record) - {"schema"}:
-            wrong = ", ".join(sorted(names ^ (set(record) - {"schema"})))
-            _invalid(f"missing or unknown fields: {wrong[:200]!a}")
+        check_object(record, {"schema", *names}, where="invalid consent record: it", error=ConsentError)
         return cls(**_checked({name: record[name] for name in names}))
 
 
@@ -157,16 +153,7 @@ def parse_consent(content: bytes) -> ConsentRecord:
     Raises:
         ConsentError: if the record is malformed; nothing is repaired or ignored.
     """
-    if len(content) > MAX_RECORD_BYTES:
-        _invalid(f"it has more than {MAX_RECORD_BYTES} bytes")
-    try:
-        record = json.loads(utf8(content, name="its content"), object_pairs_hook=_once, parse_constant=_no_number)
-    except RecursionError as error:
-        raise ConsentError("invalid consent record: it is nested too deeply") from error
-    except ConsentError:
-        raise
-    except ValueError as error:
-        raise ConsentError(f"invalid consent record: it is not JSON in UTF-8: {error}") from error
+    record = parse_json(content, name="invalid consent record: it", max_bytes=MAX_RECORD_BYTES, error=ConsentError)
     return ConsentRecord.from_dict(record)
 
 
@@ -253,14 +240,3 @@ def _each(name: str, values: Any, most: int, check: Any) -> list[Any]:
     if len(set(checked)) < len(checked):
         _invalid(f"{name} has duplicate entries")
     return checked
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Reject duplicate keys: JSON allows them, and readers differ in which one they use."""
-    if len({name for name, _ in pairs}) < len(pairs):
-        _invalid("a field occurs twice")
-    return dict(pairs)
-
-
-def _no_number(constant: str) -> NoReturn:
-    _invalid(f"{constant} is not valid JSON")

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from th_jax.data.records import VideoRecords as VideoRecords
     from th_jax.data.records import read_videos as read_videos
     from th_jax.data.schema import VideoRecord as VideoRecord
+    from th_jax.data.shots import inspect_shots as inspect_shots
     from th_jax.data.shots import load_shots as load_shots
     from th_jax.data.video_list import VideoList as VideoList
     from th_jax.data.video_list import load_video_list as load_video_list
@@ -18,6 +19,7 @@ _HOMES = {
     "VideoRecords": "records",
     "read_videos": "records",
     "VideoRecord": "schema",
+    "inspect_shots": "shots",
     "load_shots": "shots",
     "VideoList": "video_list",
     "load_video_list": "video_list",
@@ -28,6 +30,7 @@ __all__ = [
     "VideoList",
     "VideoRecord",
     "VideoRecords",
+    "inspect_shots",
     "load_shots",
     "load_video_list",
     "read_videos",

@@ -4,7 +4,6 @@ Formats, by suffix: `.txt` and `.csv` with one "x y" or "x,y" per line, `.json` 
 under "landmarks"), and iBUG's `.pts`. File contents are never executed, and large files are not read.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Float, Float32
 from th_jax.faces import face_size
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 from th_jax.media.limits import DEFAULT_LIMITS, check_file
+from th_jax.storage.strict_json import parse_json
 from th_jax.text import utf8
 
 MIN_FACE = 24.0
@@ -77,7 +77,7 @@ def _lines(text: str) -> list[tuple[float, float]]:
 
 
 def _json(text: str) -> list[tuple[float, float]]:
-    content = json.loads(text)
+    content = parse_json(text, name="it")
     if isinstance(content, dict):
         content = content.get("landmarks")
     if not isinstance(content, list):

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from th_jax.storage.files import join, read_file, whole_file
+from th_jax.storage.strict_json import parse_json
 
 VIDEO_LIST_FILE = "videos.json"
 LIST_VERSION = 1
@@ -123,13 +124,13 @@ def load_video_list(folder: str | os.PathLike[str]) -> VideoList:
     if head != _head(body):
         raise ValueError(f"the video list {path} is damaged: it does not match its checksum; copy it again")
     try:
-        document = json.loads(content)
+        document = parse_json(content, name="it", max_bytes=MAX_LIST_BYTES)
         if document["version"] != LIST_VERSION:
             raise ValueError(f"it has version {document['version']}, but expected {LIST_VERSION}")
         splits = {split: tuple(map(_entry, rows)) for split, rows in document["splits"].items()}
         fields = {field: document[field] for field in VideoList._fields if field != "splits"}
         _check_fields(fields, splits)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a valid video list: {error}") from error
     return VideoList(splits=splits, **fields)
 

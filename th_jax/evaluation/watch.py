@@ -52,7 +52,7 @@ class HeldOutWatch:
                 self._baselines[kind] = self._scores(baseline_frames(self.held, kind), perceptual)
         return {f"heldout/{kind}/{name}": v for kind, scores in self._baselines.items() for name, v in scores.items()}
 
-    def look(
+    def evaluate(
         self, log: RunLog, step: int, networks: Networks, averaged: NetworkState, perceptual: PerceptualWeights
     ) -> dict[str, float]:
         """Score and render averaged weights, whose u and v match their kernels; logs metrics and samples/STEP.png."""

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from th_jax.models import init as starts
+from th_jax.models import init
 from th_jax.models.layers import (
     AdaptiveResidualBlock,
     DownBlock,
@@ -29,8 +29,8 @@ from th_jax.models.layers import (
 from th_jax.models.sizes import MIDDLE_BLOCKS, plan
 
 
-class Embedder(nn.Module):
-    """E(x, y): residual down blocks to 4x4 with one self-attention block, no normalization, global pooling and ReLU."""
+class _Encoder(nn.Module):
+    """The part that E and D have in common: residual down blocks to 4x4 with one self-attention block."""
 
     image_size: int = 256
     base_width: int = 64
@@ -38,6 +38,25 @@ class Embedder(nn.Module):
     pool_order: str = "sum_relu"
     spectral_norm: bool = True
     dtype: Any = jnp.float32
+
+    def encode(
+        self, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]
+    ) -> tuple[Float[Array, "B _ _ C"], list[Float[Array, "B _ _ _"]]]:
+        """Return the final activations, and the output of each residual block; only for calls in a compact method."""
+        layout = plan(image_size=self.image_size, base_width=self.base_width)
+        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+        features = []
+        h = jnp.concatenate([frame, landmark_image], axis=-1)
+        for level, channels in enumerate(layout.encoder):
+            h = DownBlock(channels, first=level == 0, name=f"down_{level}", **settings)(h)
+            features.append(h)
+            if h.shape[1] == layout.encoder_attention:
+                h = SelfAttention(name="attention", **settings)(h)
+        return h, features
+
+
+class Embedder(_Encoder):
+    """E(x, y): residual down blocks to 4x4 with one self-attention block, no normalization, global pooling and ReLU."""
 
     @nn.compact
     def __call__(self, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]) -> Float[Array, "B N"]:
@@ -50,18 +69,7 @@ class Embedder(nn.Module):
         Returns:
             One embedding per frame, in float32. The mean over K frames is ê (paper, section 3.2).
         """
-        layout = plan(image_size=self.image_size, base_width=self.base_width)
-        h = jnp.concatenate([frame, landmark_image], axis=-1)
-        for level, features in enumerate(layout.encoder):
-            h = DownBlock(
-                features,
-                first=level == 0,
-                spectral_norm=self.spectral_norm,
-                dtype=self.dtype,
-                name=f"down_{level}",
-            )(h)
-            if h.shape[1] == layout.encoder_attention:
-                h = SelfAttention(spectral_norm=self.spectral_norm, dtype=self.dtype, name="attention")(h)
+        h, _ = self.encode(frame, landmark_image)
         return global_pool(h, pool=self.pool, pool_order=self.pool_order)
 
 
@@ -149,15 +157,8 @@ def _person_norms(adain: Float[Array, "B A"], widths: tuple[int, ...]) -> Iterat
         yield functools.partial(adaptive_instance_norm, scale=scale, shift=shift)
 
 
-class Discriminator(nn.Module):
+class Discriminator(_Encoder):
     """D(x, y, i) = V(x, y)ᵀ (W_i + w0) + b. The row W_i is an argument; it is zero for a fine-tuned person."""
-
-    image_size: int = 256
-    base_width: int = 64
-    pool: str = "sum"
-    pool_order: str = "sum_relu"
-    spectral_norm: bool = True
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -176,19 +177,11 @@ class Discriminator(nn.Module):
         Returns:
             Scores in float32, and the output of each residual block for feature matching.
         """
-        layout = plan(image_size=self.image_size, base_width=self.base_width)
-        settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
-        features = []
-        h = jnp.concatenate([frame, landmark_image], axis=-1)
-        for level, channels in enumerate(layout.encoder):
-            h = DownBlock(channels, first=level == 0, name=f"down_{level}", **settings)(h)
-            features.append(h)
-            if h.shape[1] == layout.encoder_attention:
-                h = SelfAttention(name="attention", **settings)(h)
-        h = ResidualBlock(name="residual", **settings)(h)
+        h, features = self.encode(frame, landmark_image)
+        h = ResidualBlock(spectral_norm=self.spectral_norm, dtype=self.dtype, name="residual")(h)
         features.append(h)
         pooled = global_pool(h, pool=self.pool, pool_order=self.pool_order)
-        shared = self.param("shared", starts.SHARED, (layout.embedding,))
-        bias = self.param("bias", starts.BIAS, ())
+        shared = self.param("shared", init.SHARED, (pooled.shape[-1],))
+        bias = self.param("bias", init.BIAS, ())
         score = jnp.sum(pooled * (identity.astype(jnp.float32) + shared[None, :]), axis=-1) + bias
         return score, tuple(features)

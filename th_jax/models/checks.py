@@ -1,7 +1,9 @@
 """Validation of network inputs and settings: shapes, dtypes, ranges and names, with errors that name the argument."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ import numpy as np
 from jax import Array
 
 from th_jax.storage.tensors import leaves_by_name
+
+T = TypeVar("T")
 
 _SLACK = 1e-3  # tolerance for resampling and rounding
 
@@ -90,6 +94,28 @@ def check_setting_names(what: str, known: Iterable[str], found: Iterable[str]) -
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{key!r} is not a setting of {what}{hint} (known: {', '.join(known)})")
+
+
+def construct(constructor: Callable[..., T], settings: Mapping[str, Any], *, what: str) -> T:
+    """Call a constructor with a config section whose keys are its arguments.
+
+    Args:
+        constructor: class or function; it checks the values itself.
+        settings: the section.
+        what: name of the section, for the error message.
+
+    Raises:
+        ValueError: if a key is unknown (the message suggests the nearest known one), or a required one is missing.
+    """
+    parameters = inspect.signature(constructor).parameters
+    check_setting_names(what, parameters, settings)
+    required = [name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
+    if missing := [name for name in required if name not in settings]:
+        raise ValueError(f"{what} must have the setting {', '.join(missing)}")
+    try:
+        return constructor(**settings)
+    except TypeError as error:
+        raise ValueError(f"{what} cannot be built from {dict(settings)}: {error}") from error
 
 
 def _flat_shapes(tree: Mapping[str, object]) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@
 import functools
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from th_jax.landmarks.draw import draw_landmarks
 from th_jax.landmarks.scheme import LINE_WIDTH
 from th_jax.models import init as starts
 from th_jax.models.architecture import AdainProjection, Discriminator, Embedder, Generator, neutral_adain
-from th_jax.models.checks import check_picture, check_setting_names, check_vector
+from th_jax.models.checks import check_picture, check_vector, construct
 from th_jax.models.sizes import Plan, plan
 from th_jax.models.spectral import SPECTRAL_STATS, fold_spectral_norm
 from th_jax.storage.tensors import leaf_name
@@ -86,8 +86,7 @@ class Networks:
         Raises:
             ValueError: if a key is unknown (the message suggests the nearest known one) or a value is invalid.
         """
-        check_setting_names("the networks", [field.name for field in fields(cls)], settings)
-        return cls(**settings)
+        return construct(cls, settings, what="the networks")
 
     @property
     def plan(self) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from th_jax.storage.strict_json import parse_json
 from th_jax.version import __version__
 
 PROVENANCE_SCHEMA = 2
@@ -316,7 +317,7 @@ def parse_sidecar(text: bytes) -> Sidecar:
         ValueError: if it is malformed.
     """
     try:
-        record = json.loads(text)
+        record = parse_json(text, name="it", max_bytes=_SIDECAR_LIMIT)
         provenance = Provenance.from_dict(record["provenance"])
         # Records from before there were marks lack these fields.
         digest, marks, unmarked = record["sha256"], record.get("marks", []), record.get("unmarked_for_research", False)
@@ -324,7 +325,7 @@ def parse_sidecar(text: bytes) -> Sidecar:
         if not known or not isinstance(digest, str):
             raise ValueError("a field has the wrong type")
         check_digests(digest)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is malformed ({type(error).__name__}: {error})") from error
     return Sidecar(provenance, digest, tuple(marks), unmarked)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from th_jax.storage.files import filesystem_of, is_remote, whole_file
+from th_jax.storage.setting_names import current_names
+from th_jax.storage.strict_json import parse_json
 
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
@@ -47,7 +49,7 @@ def write_config(workdir: str | Path, config: Mapping[str, Any], *, overwrite: b
 
 
 def read_config(workdir: str | Path) -> dict[str, Any]:
-    """Read the resolved config of a run.
+    """Read the resolved config of a run, with the current names of its settings.
 
     Raises:
         FileNotFoundError: if the folder has no config.
@@ -57,13 +59,10 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     content = read_whole(path)
     if content is None:
         raise FileNotFoundError(f"{workdir} is not a run folder: {CONFIG_FILE} is missing")
-    try:
-        config = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): repair or remove it") from error
+    config = parse_json(content, name=f"{path} is damaged: it")
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object")
-    return config
+    return current_names(config)
 
 
 def metrics_line(step: int, seconds: float, numbers: Mapping[str, float]) -> str:

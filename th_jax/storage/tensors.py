@@ -4,7 +4,6 @@ This module contains what all such files share; the owner of a file defines the 
 """
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from th_jax.storage.strict_json import parse_json
 from th_jax.version import __version__
 
 
@@ -31,6 +31,9 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
 
 MAX_FILE_BYTES = 8 * 2**30
 """Ten times the size of the networks at paper size and the largest video table in float32."""
+
+MAX_DESCRIPTION_BYTES = 100 * 2**20
+"""The limit of safetensors itself for a file's header."""
 
 # Errors for damaged files differ between versions of safetensors; a tensor type unknown to NumPy is a KeyError.
 _DAMAGE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError, RecursionError)
@@ -177,12 +180,9 @@ def _damaged(path: Path, error: Exception) -> TensorFileError:
 
 
 def _description(path: Path, text: str) -> dict[str, Any]:
-    try:
-        description = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TensorFileError(
-            f"{path} is not a readable safetensors file: its description is not valid JSON ({error})"
-        ) from error
+    description = parse_json(
+        text, name=f"{path}: its description", max_bytes=MAX_DESCRIPTION_BYTES, error=TensorFileError
+    )
     if not isinstance(description, dict):
         raise TensorFileError(f"{path} has no description")
     return description

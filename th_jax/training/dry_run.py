@@ -1,17 +1,20 @@
 """Description of a meta-learning run without running it: parameters, layout, bytes per device and FLOP per step."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
 import numpy as np
 
+from th_jax.data.records import data_folder
 from th_jax.data.video_list import load_video_list
 from th_jax.landmarks.scheme import PUPIL_POINTS
 from th_jax.models.summary import parameter_counts
 from th_jax.perceptual.frozen import kernel_shapes
 from th_jax.storage.tensors import leaf_name
 from th_jax.training.programs import MetaPrograms
+from th_jax.training.run import steps_of_epochs
 from th_jax.training.sharding import bytes_on_a_device
 from th_jax.types import EpisodeBatch
 
@@ -73,6 +76,27 @@ def listed_or_expected(folder: str, split: str, *, expected: int) -> tuple[int, 
     except FileNotFoundError as missing:
         return expected, PUPIL_POINTS, f"{missing}; {expected:,} videos are expected\n"
     return len(videos.entries(split)), videos.points, ""
+
+
+def describe_config(config: Mapping[str, Any]) -> str:
+    """Describe the run that a config of meta-learning stands for; its data may be missing.
+
+    Args:
+        config: settings as configs/defaults.py lists them.
+
+    Raises:
+        ValueError: if a setting is invalid, or the data set is damaged or does not have this split.
+    """
+    data, sizes = config["data"], config["episodes"]
+    videos, points, note = listed_or_expected(
+        data_folder(data["folder"]), data["split"], expected=config["expected_videos"]
+    )
+    programs = MetaPrograms.from_settings(config, videos=videos)
+    batch = batch_shapes(
+        episodes=sizes["batch_size"], sources=sizes["sources"], size=programs.networks.image_size, points=points
+    )
+    steps = config["steps"] or steps_of_epochs(config["epochs"], videos, sizes["batch_size"])
+    return note + describe_run(programs, batch, perceptual=tuple(config["perceptual"]), steps=steps)
 
 
 def describe_run(programs: MetaPrograms, batch: EpisodeBatch, *, perceptual: tuple[str, ...], steps: int) -> str:

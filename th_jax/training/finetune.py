@@ -146,8 +146,8 @@ def choose_shots(
     first, second = (_permutation(key, position[0] // real + later, mask) for later in (0, 1))
     chosen = jnp.where(position // real == position[0] // real, first[position % real], second[position % real])
     few = jnp.arange(size) < jnp.minimum(real, size)
-    everyone = jnp.argsort(-mask, stable=True)[:size]
-    chosen = jnp.where(real <= size, everyone, chosen)
+    all_shots = jnp.argsort(-mask, stable=True)[:size]
+    chosen = jnp.where(real <= size, all_shots, chosen)
     weight = jnp.where(few, 1.0, 0.0)
     return chosen, weight / jnp.sum(weight)
 
@@ -201,8 +201,8 @@ def make_finetune_step(
 
         def generate(trained: tuple[Params, Array]) -> Array:
             params, adain = trained
-            everybody = jnp.broadcast_to(adain[None], (frames.weight.shape[0], adain.shape[0]))
-            return networks.generate(NetworkState(params, stats), frames.landmarks, everybody)
+            repeated = jnp.broadcast_to(adain[None], (frames.weight.shape[0], adain.shape[0]))
+            return networks.generate(NetworkState(params, stats), frames.landmarks, repeated)
 
         trained = (state.generator.params, state.adain)
         fake, pull = jax.vjp(generate, trained)

@@ -65,7 +65,7 @@ def fit_shots(networks: Networks, shots: Shots) -> Shots:
     count = len(frames)
     if not 1 <= count <= PADDED_SHOTS[-1] or not mask.any():
         raise ValueError(
-            f"fine-tuning takes 1 to {PADDED_SHOTS[-1]} shots, but {int(mask.sum())} real ones of {count} came"
+            f"fine-tuning takes 1 to {PADDED_SHOTS[-1]} shots, but {int(mask.sum())} real ones of {count} were given"
         )
     size = networks.image_size
     if frames.shape[1:3] != (size, size):
@@ -164,7 +164,7 @@ def finetune_many(
     adversary: float = 1.0,
     mesh: Mesh | None = None,
     at_once: int = 1,
-    width: int = 1,
+    vmap_width: int = 1,
     chunk_steps: int = CHUNK_STEPS,
     observe: Observer | None = None,
     key: PRNGKeyArray | None = None,
@@ -180,8 +180,8 @@ def finetune_many(
         epochs, loss_weights, optimizers, adversary, chunk_steps, key: as in `make_finetune`.
         mesh: devices to use; by default all devices of this host. Hosts share nothing: each has its own people.
         at_once: people per device in a round.
-        width: how many of these people are computed side by side by vmap; 1 computes them sequentially, which is faster on a
-            CPU.
+        vmap_width: how many of these people are computed side by side by vmap; 1 computes them sequentially, which is faster
+            on a CPU.
         observe: called for each person between chunks; returning True ends the fine-tuning of this person.
 
     Yields:
@@ -191,13 +191,15 @@ def finetune_many(
         ValueError: if the settings do not fit a round, or shots are invalid.
     """
     mesh = mesh or make_mesh(devices=jax.local_devices())
-    if at_once < 1 or not 1 <= width <= at_once or at_once % width:
-        raise ValueError(f"at_once must be at least 1 and a multiple of width, but they are {at_once} and {width}")
+    if at_once < 1 or not 1 <= vmap_width <= at_once or at_once % vmap_width:
+        raise ValueError(
+            f"at_once must be at least 1 and a multiple of vmap_width, but they are {at_once} and {vmap_width}"
+        )
     losses = loss_weights or default_losses(perceptual)
     settings = optimizers or Optimizers()
     one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, adversary=adversary)
-    program = repr((networks, losses, settings, adversary, chunk_steps, width))
-    start, chunk = _programs(networks, one_chunk, settings, mesh, width, key=program)
+    program = repr((networks, losses, settings, adversary, chunk_steps, vmap_width))
+    start, chunk = _programs(networks, one_chunk, settings, mesh, vmap_width, key=program)
     places = mesh.devices.size * at_once
     waiting: dict[tuple[int, int], list[tuple[str, Shots]]] = {}  # by padded shots and landmarks, to be stacked
     first_key = key if key is not None else jax.random.key(0)
@@ -266,7 +268,7 @@ def _take(people: Any, row: Any) -> Any:
 
 
 def _programs(
-    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, width: int, *, key: str
+    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, vmap_width: int, *, key: str
 ) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
     """Build the start and the chunk of a round: people are split over devices and mapped sequentially on each device."""
     people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -282,7 +284,7 @@ def _programs(
             state, own, end = person
             return one_chunk(state, perceptual, own, end)
 
-        return jax.lax.map(one, (states, shots, ends), batch_size=width if width > 1 else None)
+        return jax.lax.map(one, (states, shots, ends), batch_size=vmap_width if vmap_width > 1 else None)
 
     started = jax.shard_map(start, mesh=mesh, in_specs=(whole, people, whole), out_specs=people, check_vma=False)
     chunked = jax.shard_map(

@@ -15,11 +15,11 @@ from th_jax.training.meta_step import Metrics
 from th_jax.training.objectives import (
     Synthesis,
     Targets,
-    appoint_judges,
     draw_sources,
     draw_targets,
     generator_terms,
-    synthesise,
+    precompute_targets,
+    synthesize,
 )
 from th_jax.training.optimizers import AdversarySchedule
 from th_jax.training.state import TrainState, identity_rows
@@ -56,9 +56,9 @@ def make_health(
     def health(state: TrainState, perceptual: PerceptualWeights, batch: EpisodeBatch) -> Metrics:
         targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
         weights = state.weights
-        synthesis = synthesise(networks, weights.synthesis, draw_sources(networks, batch), targets.landmarks)
+        synthesis = synthesize(networks, weights.synthesis, draw_sources(networks, batch), targets.landmarks)
         rows = identity_rows(state.table, jnp.asarray(batch.video_index))
-        judges = appoint_judges(
+        precomputed = precompute_targets(
             networks,
             weights.discriminator if adversary else None,
             rows,
@@ -71,7 +71,7 @@ def make_health(
         def terms(fake: Float[Array, "B H W 3"]) -> Metrics:
             moving = Synthesis(fake, synthesis.embedding)
             weighted, _ = generator_terms(
-                networks, moving, judges, targets=targets, loss_weights=loss_weights, adversary=factor
+                networks, moving, precomputed, targets=targets, loss_weights=loss_weights, adversary=factor
             )
             weighted.pop("matching", None)  # depends on ê, not on x̂
             return weighted

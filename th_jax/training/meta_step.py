@@ -20,12 +20,12 @@ from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.objectives import (
     Synthesis,
     Targets,
-    appoint_judges,
     discriminator_objective,
     draw_sources,
     draw_targets,
     generator_terms,
-    synthesise,
+    precompute_targets,
+    synthesize,
 )
 from th_jax.training.optimizers import DISCRIMINATOR, SYNTHESIS, AdversarySchedule, Optimizers
 from th_jax.training.state import (
@@ -95,7 +95,7 @@ def make_meta_train_step(
     schedule: AdversarySchedule | None = None,
     discriminator_updates: int = 2,
     discriminator_episodes: str = "same",
-    slices: int = 1,
+    grad_accumulation_steps: int = 1,
     remat_perceptual: bool = False,
 ) -> TrainStep:
     """Build the step as a pure function, not yet jitted; `th_jax.training.sharding.compile_step` binds it to devices.
@@ -109,7 +109,8 @@ def make_meta_train_step(
         discriminator_updates: updates of D per step; 2 in the paper.
         discriminator_episodes: "same": each update of D sees the whole batch, so that one forward pass of E and G serves all
             of them and rows of W get as many updates; "different": each update sees its own part of the batch.
-        slices: gradient accumulation: number of slices in which the batch is processed; the update is the same up to rounding.
+        grad_accumulation_steps: number of slices in which the batch is processed, one after another, with accumulated
+            gradients; the update is the same up to rounding.
         remat_perceptual: recompute the frozen networks' activations on x̂ in the backward pass instead of storing them.
 
     Raises:
@@ -120,8 +121,11 @@ def make_meta_train_step(
         raise ValueError(f"players must be among {', '.join(BOTH)} and not empty, but are {sorted(players)}")
     if discriminator_episodes not in ("same", "different"):
         raise ValueError(f'discriminator_episodes must be "same" or "different", but is {discriminator_episodes!r}')
+    slices = grad_accumulation_steps
     if discriminator_updates < 1 or slices < 1:
-        raise ValueError(f"discriminator_updates ({discriminator_updates}) and slices ({slices}) must be at least 1")
+        raise ValueError(
+            f"discriminator_updates ({discriminator_updates}) and grad_accumulation_steps ({slices}) must be at least 1"
+        )
     parts = discriminator_updates if discriminator_episodes == "different" else 1
     schedule = schedule or AdversarySchedule()
 
@@ -130,7 +134,7 @@ def make_meta_train_step(
         if episodes % (slices * parts):
             raise ValueError(
                 f"a batch of {episodes} episodes does not divide into {slices} slices and {parts} parts for D: "
-                "change batch_size, slices or discriminator_episodes"
+                "change batch_size, grad_accumulation_steps or discriminator_episodes"
             )
         metrics: Metrics = {}
         stats = state.weights.synthesis.spectral_stats
@@ -140,7 +144,7 @@ def make_meta_train_step(
 
         def forward(params: Any, part: EpisodeBatch, targets: Targets) -> Synthesis:
             # Drawn slice by slice, because the sources of a whole batch need K times the memory of its targets.
-            return synthesise(networks, NetworkState(params, stats), draw_sources(networks, part), targets.landmarks)
+            return synthesize(networks, NetworkState(params, stats), draw_sources(networks, part), targets.landmarks)
 
         if slices == 1:
             synthesis, pull = jax.vjp(lambda params: forward(params, batch, targets), state.weights.synthesis.params)
@@ -168,7 +172,7 @@ def make_meta_train_step(
 
             def objective(targets: Targets, synthesis: Synthesis, rows: Array) -> tuple[Metrics, Synthesis]:
                 discriminator = None if adversary is None else new.weights.discriminator
-                judges = appoint_judges(
+                precomputed = precompute_targets(
                     networks, discriminator, rows, perceptual, targets=targets, loss_weights=loss_weights
                 )
 
@@ -176,7 +180,7 @@ def make_meta_train_step(
                     weighted, plain = generator_terms(
                         networks,
                         moving,
-                        judges,
+                        precomputed,
                         targets=targets,
                         loss_weights=loss_weights,
                         adversary=adversary,

@@ -107,7 +107,7 @@ def _frames_at_once(frames: int, *, positions: int) -> int:
     return max(size for size in range(1, frames + 1) if frames % size == 0 and size <= most)
 
 
-def synthesise(
+def synthesize(
     networks: Networks, synthesis: NetworkState, sources: Sources, target_landmarks: Float[Array, "B H W 3"]
 ) -> Synthesis:
     """Compute x̂ = G(y(t), P·ê), and ê itself."""
@@ -158,7 +158,7 @@ def discriminator_objective(
     return hinge + matching * match, parts
 
 
-class Judges(NamedTuple):
+class PrecomputedTargets(NamedTuple):
     """Constants of the generator's objective: the discriminator with its rows, and the real side of each comparison."""
 
     discriminator: NetworkState
@@ -168,7 +168,7 @@ class Judges(NamedTuple):
     real_features: Features
 
 
-def appoint_judges(
+def precompute_targets(
     networks: Networks,
     discriminator: NetworkState | None,
     rows: Float[Array, "B N"],
@@ -176,7 +176,7 @@ def appoint_judges(
     *,
     targets: Targets,
     loss_weights: LossWeights,
-) -> Judges:
+) -> PrecomputedTargets:
     """Compute everything that depends on the real frames once.
 
     Without a discriminator, its features are empty.
@@ -195,13 +195,13 @@ def appoint_judges(
     if discriminator is not None:
         _, features = networks.discriminate(discriminator, targets.frames, targets.landmarks, rows)
     state = discriminator or NetworkState({}, {})
-    return jax.lax.stop_gradient(Judges(state, rows, perceptual, views, tuple(features)))
+    return jax.lax.stop_gradient(PrecomputedTargets(state, rows, perceptual, views, tuple(features)))
 
 
 def generator_terms(
     networks: Networks,
     synthesis: Synthesis,
-    judges: Judges,
+    precomputed: PrecomputedTargets,
     *,
     targets: Targets,
     loss_weights: LossWeights,
@@ -213,7 +213,7 @@ def generator_terms(
     Args:
         networks: networks that produced `synthesis`.
         synthesis: x̂ and ê.
-        judges: constants that they are compared with.
+        precomputed: constants that they are compared with.
         targets: real frames of the same batch.
         loss_weights: weights of the loss terms.
         adversary: factor of the adversarial and the feature matching loss; None omits both of them and the matching loss.
@@ -225,19 +225,21 @@ def generator_terms(
     dtype: Any = jnp.dtype(networks.compute_dtype)
 
     def views(images: Float[Array, "B H W 3"]) -> Views:
-        return view_pyramids(judges.perceptual, images, targets.face, loss_weights=loss_weights, dtype=dtype)
+        return view_pyramids(precomputed.perceptual, images, targets.face, loss_weights=loss_weights, dtype=dtype)
 
     generated = (jax.checkpoint(views) if remat_perceptual else views)(synthesis.fake)
-    plain = {"content": views_content_loss(generated, judges.real_views, loss_weights=loss_weights)}
+    plain = {"content": views_content_loss(generated, precomputed.real_views, loss_weights=loss_weights)}
     weighted = dict(plain)
     if loss_weights.pixel:
         plain["pixel"] = pixel_loss(synthesis.fake, targets.frames, emphasis=targets.emphasis)
         weighted["pixel"] = loss_weights.pixel * plain["pixel"]
     if adversary is not None:
-        score, features = networks.discriminate(judges.discriminator, synthesis.fake, targets.landmarks, judges.rows)
+        score, features = networks.discriminate(
+            precomputed.discriminator, synthesis.fake, targets.landmarks, precomputed.rows
+        )
         plain["adversarial"] = generator_adversarial_loss(score)
-        plain["feature_matching"] = feature_matching_loss(features, judges.real_features)
-        plain["matching"] = matching_loss(synthesis.embedding, judges.rows)
+        plain["feature_matching"] = feature_matching_loss(features, precomputed.real_features)
+        plain["matching"] = matching_loss(synthesis.embedding, precomputed.rows)
         weighted["adversarial"] = adversary * plain["adversarial"]
         weighted["feature_matching"] = adversary * loss_weights.feature_matching * plain["feature_matching"]
         weighted["matching"] = loss_weights.matching * plain["matching"]

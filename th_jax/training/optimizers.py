@@ -10,7 +10,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int
 
-from th_jax.models.checks import check_setting_names
+from th_jax.models.checks import construct
 
 SYNTHESIS, DISCRIMINATOR = "synthesis", "discriminator"
 
@@ -50,8 +50,7 @@ class AdversarySchedule:
         Raises:
             ValueError: if a key is unknown (the message suggests the nearest known one) or a number is negative.
         """
-        check_setting_names("the adversary's schedule", [entry.name for entry in fields(cls)], settings)
-        return cls(**settings)
+        return construct(cls, settings, what="the adversary's schedule")
 
     def players(self, step: int) -> tuple[str, ...]:
         """Return the players that train at a step."""
@@ -73,7 +72,7 @@ class AdversarySchedule:
             weight *= jnp.clip(risen, 0.0, 1.0)
         return weight
 
-    def settles_at(self, step: int) -> bool:
+    def resets_table_at(self, step: int) -> bool:
         """Return whether W is set to the embeddings before this step."""
         return bool(self.content_steps) and step == self.content_steps
 
@@ -125,8 +124,7 @@ class AdamSettings:
         Raises:
             ValueError: if a key is unknown (the message suggests the nearest known one) or a value is out of range.
         """
-        check_setting_names("an optimizer", [entry.name for entry in fields(cls)], settings)
-        return cls(**settings)
+        return construct(cls, settings, what="an optimizer")
 
     def rate(self, updates: Int[Array, ""]) -> Float[Array, ""]:
         """Compute the learning rate after a number of updates."""
@@ -187,12 +185,10 @@ class Optimizers:
         Raises:
             ValueError: if a key is unknown or a value is out of range.
         """
-        check_setting_names("the optimizers", [entry.name for entry in fields(cls)], settings)
-        sections: dict[str, Any] = {
-            name: AdamSettings.from_settings(value) if name in ("synthesis", "discriminator") else value
-            for name, value in settings.items()
+        players = {
+            name: AdamSettings.from_settings(settings[name]) for name in (SYNTHESIS, DISCRIMINATOR) if name in settings
         }
-        return cls(**sections)
+        return construct(cls, {**settings, **players}, what="the optimizers")
 
     def averaging_decay(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """Compute the decay of the averaged weights at a step.

@@ -7,21 +7,21 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from th_jax.losses import LossWeights
+from th_jax.losses import LossWeights, loss_preset
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.health import make_health
 from th_jax.training.meta_step import Metrics, make_meta_train_step
 from th_jax.training.optimizers import DISCRIMINATOR, AdversarySchedule, Optimizers
-from th_jax.training.sharding import BATCH_SPEC, compile_step, put_state, state_layout
+from th_jax.training.sharding import BATCH_SPEC, compile_step, make_mesh, put_state, state_layout
 from th_jax.training.state import (
     TrainState,
     VideoTable,
     init_table,
     make_embed_batch,
     refreshed,
-    settle,
-    settle_rows,
+    reset_table_to_embeddings,
+    set_rows_to_embeddings,
     start_from,
     state_shapes,
 )
@@ -65,6 +65,28 @@ class MetaPrograms:
         self._step_settings = dict(step or {})
         self._traceable_step(self.schedule.players(0))  # raises for invalid step settings now
 
+    @classmethod
+    def from_settings(cls, config: Mapping[str, Any], *, videos: int) -> "MetaPrograms":
+        """Build the programs of a config of meta-learning, on all devices.
+
+        Args:
+            config: settings as configs/defaults.py lists them.
+            videos: number of training videos.
+
+        Raises:
+            ValueError: if a setting is invalid.
+        """
+        optimizers = Optimizers.from_settings(config["optimizers"])
+        return cls(
+            Networks.from_settings(config["networks"]),
+            optimizers.for_batch(config["episodes"]["batch_size"], rule=config["batch_rule"]),
+            loss_preset(**config["losses"]),
+            make_mesh(),
+            videos=videos,
+            schedule=AdversarySchedule.from_settings(config["adversary"]),
+            step=config["step"],
+        )
+
     def begin(self, seed: int) -> TrainState:
         """Create the initial state with fresh weights, directly in its layout."""
         networks_key, _ = jax.random.split(jax.random.key(seed))
@@ -91,7 +113,9 @@ class MetaPrograms:
         """Return the diagnostics of a state before a step: (state, perceptual, batch) -> metrics."""
         return self._compiled_health(DISCRIMINATOR in self.schedule.players(step))
 
-    def settle(self, state: TrainState, batches: Iterable[EpisodeBatch], *, keep_shared: bool = False) -> TrainState:
+    def reset_table_to_embeddings(
+        self, state: TrainState, batches: Iterable[EpisodeBatch], *, keep_shared: bool = False
+    ) -> TrainState:
         """Set W to the mean embeddings of its videos.
 
         Args:
@@ -107,12 +131,12 @@ class MetaPrograms:
             out_shardings=whole,
         )
         set_rows = jax.jit(
-            settle_rows,
+            set_rows_to_embeddings,
             in_shardings=(self.layout.table, whole, whole),
             out_shardings=self.layout.table,
             donate_argnums=0,
         )
-        return settle(state, batches, embed=embed, set_rows=set_rows, keep_shared=keep_shared)
+        return reset_table_to_embeddings(state, batches, embed=embed, set_rows=set_rows, keep_shared=keep_shared)
 
     def averaged(self, state: TrainState) -> NetworkState:
         """Return the averaged E, P and G with their own u and v, replicated on every device, for evaluation and release."""

@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.data import Episodes, VideoRecords
+from th_jax.data.records import data_folder
+from th_jax.data.video_list import load_video_list
 from th_jax.models.grow import grow
-from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.perceptual.frozen import load_perceptual
 from th_jax.storage.checkpoints import CheckpointError, Checkpoints, check_video_list
 from th_jax.storage.files import whole_file
 from th_jax.training.programs import MetaPrograms
@@ -45,20 +46,20 @@ def load_batch(path: Path) -> EpisodeBatch:
         ValueError: if the file is missing, damaged or does not contain a batch.
     """
     if not path.is_file():
-        raise ValueError(f"there is no saved batch at {path}")
-    refusal = f"{path} is no saved batch of this project, or it is damaged"
+        raise ValueError(f"the saved batch {path} does not exist")
+    reason = f"{path} is not a saved batch of this project, or it is damaged"
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{refusal}: it is no npz file of a batch")
+        raise ValueError(f"{reason}: it is not an npz file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return EpisodeBatch(**{name: arrays[name] for name in EpisodeBatch._fields})
     except KeyError as error:
-        raise ValueError(f"{refusal}: it lacks an array of {', '.join(EpisodeBatch._fields)}") from error
+        raise ValueError(f"{reason}: it lacks an array of {', '.join(EpisodeBatch._fields)}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # NumPy recommends unpickling
-        raise ValueError(f"{refusal}: its arrays cannot be read") from error
+        raise ValueError(f"{reason}: its arrays cannot be read") from error
 
 
-class Begun(NamedTuple):
+class RunStart(NamedTuple):
     """State and step at which a run begins or resumes."""
 
     state: TrainState
@@ -66,39 +67,17 @@ class Begun(NamedTuple):
     damaged: Mapping[int, str] = {}
     """Later steps whose checkpoint is damaged, each with a description of the damage; these checkpoints were moved aside."""
 
-    def tell(self, log: RunLog) -> None:
+    def report(self, log: RunLog) -> None:
         """Report damaged checkpoints in the log and in the metrics; do nothing if all were intact."""
         if not self.damaged:
             return
         for sentence in self.damaged.values():
             log.message(f"DAMAGED: {sentence}")
         log.message(
-            f"the run goes on from the newest whole checkpoint, that of step {self.step:,}; what is damaged was moved to "
+            f"the run continues from the newest intact checkpoint, step {self.step:,}; damaged checkpoints were moved to "
             "checkpoints/damaged-..."
         )
         log.metrics(self.step, {"resumed/damaged": len(self.damaged), "resumed/newest_damaged": max(self.damaged)})
-
-
-def config_mistake(error: Exception, arguments: Sequence[str]) -> str:
-    """Describe an error in a config file, or in a change of it, in one sentence.
-
-    Args:
-        error: error that ml_collections raised. For an unknown setting it contains only the last part of the setting's name;
-            for a file it lists every attempted way of loading, on many lines.
-        arguments: the command line, which contains the full name of the setting.
-    """
-    if isinstance(error, OSError):
-        why = str(error).strip().splitlines()[-1].split("failure to load: ")[-1]
-        return "the config cannot be loaded: " + re.sub(r"^\s*\[Errno \d+\] ", "", why)
-    text = str(error.args[0]) if error.args else ""
-    part = text.splitlines()[0].strip("'\"") if text else ""
-    near = re.search(r'Did you mean ("\w+")', text)
-    for change in re.findall(r"^--?(?:no)?config\.([^=\n]+)", "\n".join(arguments), re.MULTILINE):
-        if isinstance(error, AttributeError | KeyError) and (part in change.split(".") or part.endswith(f": {change}")):
-            hint = f" (did you mean {near[1]}?)" if near else ""
-            return f"the config has no setting {change}{hint}; configs/defaults.py lists them"
-    encoding = "; save it as UTF-8" if isinstance(error, SyntaxError) and "utf-8" in text.lower() else ""
-    return f"the config or a change of it cannot be used: {error}{encoding}"
 
 
 def steps_of_epochs(epochs: float, videos: int, batch_size: int) -> int:
@@ -159,7 +138,7 @@ def begin_or_resume(
     seed: int,
     video_list: str,
     start: MetaModel | None = None,
-) -> Begun:
+) -> RunStart:
     """Return the newest intact saved state of a run, or the initial state of a new run.
 
     Args:
@@ -176,17 +155,17 @@ def begin_or_resume(
     if checkpoints.latest_step() is not None:
         shapes = with_layout(programs.shapes, programs.layout)
         state, description, damaged = checkpoints.resume(shapes, check=lambda of: check_video_list(of, video_list))
-        return Begun(state, int(description["step"]), damaged)
+        return RunStart(state, int(description["step"]), damaged)
     if start is None:
-        return Begun(programs.begin(seed), 0)
+        return RunStart(programs.begin(seed), 0)
     table = programs.fresh_table(seed)
     rows = released_rows(start, episodes.records)
     if rows is not None:
         padding = np.zeros((table.rows.shape[0] - len(rows), rows.shape[1]), np.float32)  # no episode uses the padding
         settled = table._replace(rows=jnp.asarray(np.concatenate([rows, padding])))
-        return Begun(programs.begin_from(start.weights, settled), 0)
+        return RunStart(programs.begin_from(start.weights, settled), 0)
     state = programs.begin_from(start.weights, table)
-    return Begun(programs.settle(state, one_epoch(episodes, programs), keep_shared=True), 0)
+    return RunStart(programs.reset_table_to_embeddings(state, one_epoch(episodes, programs), keep_shared=True), 0)
 
 
 def released_rows(meta: MetaModel, records: VideoRecords) -> Float[np.ndarray, "V N"] | None:
@@ -234,16 +213,13 @@ def stop_for_replay(
     )
 
 
-def replay_lines(
-    programs: MetaPrograms, checkpoints: Checkpoints, batch: Path, perceptual: PerceptualWeights
-) -> Iterator[str]:
-    """Repeat the step of the newest checkpoint on a saved batch.
+def replay_lines(config: Mapping[str, Any], workdir: str, batch: Path) -> Iterator[str]:
+    """Repeat the step of a run's newest checkpoint on a saved batch.
 
     Args:
-        programs: compiled steps of this run.
-        checkpoints: checkpoints of this run.
+        config: settings of the run.
+        workdir: the run's folder.
         batch: path of a file that `save_batch` wrote.
-        perceptual: weights of the frozen networks.
 
     Yields:
         One line per metric, marked if it is not finite.
@@ -252,7 +228,11 @@ def replay_lines(
         ValueError: if the batch or the checkpoint is missing, damaged or belongs to another run.
     """
     saved = load_batch(batch)
-    state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
+    videos = len(load_video_list(data_folder(config["data"]["folder"])).entries(config["data"]["split"]))
+    programs = MetaPrograms.from_settings(config, videos=videos)
+    perceptual = load_perceptual(config["perceptual"])
+    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
+        state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
     step = int(description["step"]) - 1  # the saved state precedes this step, which changed nothing
     _, metrics = programs.step_at(step)(state, perceptual, put_batch(programs.mesh, saved))
     for name, value in sorted(metrics.items()):

@@ -41,6 +41,10 @@ class RunLog:
         process_index: `jax.process_index()`.
         tensorboard: whether to write TensorBoard events as well.
         progress: whether to show progress: a bar on a terminal, otherwise a line every ten seconds.
+
+    Attributes:
+        workdir: the run's folder, a path or an address.
+        folder: local folder whose files belong to the run; None on processes that write nothing.
     """
 
     def __init__(
@@ -55,17 +59,19 @@ class RunLog:
     ) -> None:
         """Open the log and truncate it to `start_step`."""
         self._active = process_index == 0
+        self.workdir = str(workdir).rstrip("/")
+        self.folder: Path | None = None
         self._total, self._start, self._step = total_steps, start_step, start_step
         self._bar: Any = None
         self._events: Any = None
         if not self._active:
             return
-        self._remote = str(workdir).rstrip("/") if is_remote(workdir) else None
+        self._remote = self.workdir if is_remote(workdir) else None
         self._scratch = tempfile.TemporaryDirectory() if self._remote else None
-        self._folder = Path(self._scratch.name if self._scratch else workdir)
+        self.folder = self._folder = Path(self._scratch.name if self._scratch else workdir)
         self._name = Path(str(workdir)).name
         self._copied: dict[Path, int] = {}
-        self._copied_at = self._told_at = self._started_at = time.monotonic()
+        self._copied_at = self._shown_at = self._started_at = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._reopen(self._folder / METRICS_FILE)
         self._lines = (self._folder / METRICS_FILE).open("a", encoding="utf-8")
@@ -104,7 +110,9 @@ class RunLog:
         if not self._active:
             return
         if step < self._step:
-            raise ValueError(f"metrics come in the order of their steps, but step {step} came after {self._step}")
+            raise ValueError(
+                f"metrics must be logged in the order of their steps, but step {step} follows {self._step}"
+            )
         numbers = {name: _number(name, value) for name, value in values.items()}
         self._step = step
         self._lines.write(metrics_line(step, time.time(), numbers))
@@ -123,8 +131,8 @@ class RunLog:
         now = time.monotonic()
         pause = _PLAIN_SECONDS if self._bar is None else _BAR_SECONDS
         losses = {}
-        if due := now - self._told_at >= pause or step >= self._total:
-            self._told_at = now
+        if due := now - self._shown_at >= pause or step >= self._total:
+            self._shown_at = now
             found = {name.removeprefix("loss/"): x for name, x in metrics.items() if name.startswith("loss/")}
             losses = {name: f"{float(value):.3g}" for name, value in found.items()}
         if self._bar is not None:
@@ -134,8 +142,8 @@ class RunLog:
         elif due:
             rate = (step - self._start) / max(now - self._started_at, 1e-9)
             left = f"{(self._total - step) / rate / 60:.0f} min left" if rate else "no step yet"
-            told = " ".join(f"{name} {value}" for name, value in losses.items())
-            self.message(f"step {step} of {self._total} · {rate:.3g} steps/s · {left} · {told}")
+            shown = " ".join(f"{name} {value}" for name, value in losses.items())
+            self.message(f"step {step} of {self._total} · {rate:.3g} steps/s · {left} · {shown}")
 
     def picture(
         self, step: int, name: str, frames: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "rows columns H W 3"]

@@ -206,17 +206,17 @@ def make_embed_batch(networks: Networks) -> Callable[[NetworkState, EpisodeBatch
     return embed
 
 
-def settle_rows(table: VideoTable, batch: EpisodeBatch, embeddings: Float[Array, "B N"]) -> VideoTable:
+def set_rows_to_embeddings(table: VideoTable, batch: EpisodeBatch, embeddings: Float[Array, "B N"]) -> VideoTable:
     """Set the rows of a batch's videos to their embeddings."""
     return table._replace(rows=table.rows.at[jnp.asarray(batch.video_index)].set(embeddings))
 
 
-def settle(
+def reset_table_to_embeddings(
     state: TrainState,
     batches: Iterable[EpisodeBatch],
     *,
     embed: Callable[[NetworkState, EpisodeBatch], Float[Array, "B N"]],
-    set_rows: Callable[[VideoTable, EpisodeBatch, Float[Array, "B N"]], VideoTable] = settle_rows,
+    set_rows: Callable[[VideoTable, EpisodeBatch, Float[Array, "B N"]], VideoTable] = set_rows_to_embeddings,
     keep_shared: bool = False,
 ) -> TrainState:
     """Set W to the embeddings of E, so that the discriminator starts with score = Vᵀê + b.
@@ -225,7 +225,7 @@ def settle(
         state: state after the content stage.
         batches: batches that visit every video once.
         embed: function from `make_embed_batch`, jitted.
-        set_rows: `settle_rows`, jitted.
+        set_rows: `set_rows_to_embeddings`, jitted.
         keep_shared: leave w0 unchanged, for a discriminator that was already trained with other rows.
     """
     table = state.table

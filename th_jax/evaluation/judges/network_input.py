@@ -1,6 +1,5 @@
 """Input format of a network, from a small JSON file beside it: size, range, channel order, layout."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.text import read_text
+from th_jax.storage.strict_json import read_json
 
 LARGEST_SIDE = 2048
 MAX_JSON_BYTES = 2**16
@@ -87,13 +86,9 @@ def read_input(path: Path, *, default: NetworkInput | None) -> NetworkInput:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise NetworkFileError(f"{path} has more than {MAX_JSON_BYTES} bytes: expected a few settings")
-        said = json.loads(read_text(path))
-    except NetworkFileError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise NetworkFileError(f"{path} is not readable JSON ({error})") from error
+        said = read_json(path, max_bytes=MAX_JSON_BYTES, error=NetworkFileError)
+    except OSError as error:
+        raise NetworkFileError(f"{path} cannot be read ({error})") from error
     if not isinstance(said, dict):
         raise NetworkFileError(f"{path} must contain a JSON object with the settings of a network's input")
     return said

@@ -16,6 +16,7 @@ from th_jax.media import MediaError, read_image
 from th_jax.provenance import Provenance, Signer, write_image
 from th_jax.storage.files import whole_file
 from th_jax.storage.run_folder import write_whole
+from th_jax.storage.strict_json import read_json
 
 CELL_FOLDER = "cells"
 FACE_FOLDER = "faces"
@@ -57,7 +58,7 @@ class ScoreStore:
         if not path.is_file():
             return None
         try:
-            record = json.loads(path.read_bytes())
+            record = read_json(path)
             if record["schema"] != CELL_SCHEMA:
                 return None
             tables = {

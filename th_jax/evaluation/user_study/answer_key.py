@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 
 from th_jax.evaluation.user_study.frames import CHECK
 from th_jax.evaluation.user_study.triplets import Triplet
+from th_jax.storage.strict_json import check_object, from_json, read_json
 
 KEY_FILE = "key.json"
 PAGE_FOLDER = "page"
 KEY_SCHEMA = 1
+
+_KEY_LIMIT = 64 * 2**20
+"""Maximum number of bytes."""
 
 
 class StudyKey(NamedTuple):
@@ -53,21 +57,22 @@ def read_key(folder: str | Path) -> StudyKey:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a user study: {KEY_FILE} is missing; create one with build")
     try:
-        record = json.loads(path.read_bytes())
-        if record["schema"] != KEY_SCHEMA:
-            raise ValueError(f"expected schema {KEY_SCHEMA}, got {record['schema']!r}")
-        fields = {name: record[name] for name in StudyKey._fields}
-        key = StudyKey(**fields | {"triplets": dict(_triplet(entry) for entry in record["triplets"])})
-        if len(key.triplets) != len(record["triplets"]) or not key.triplets:
+        record = check_object(read_json(path, max_bytes=_KEY_LIMIT), ("schema", *StudyKey._fields), where="it")
+        if (schema := record.pop("schema")) != KEY_SCHEMA:
+            raise ValueError(f"expected schema {KEY_SCHEMA}, got {schema!r}")
+        entries = record.pop("triplets")
+        key = from_json(StudyKey, record | {"triplets": dict(map(_triplet, entries))}, where="it")
+        if len(key.triplets) != len(entries) or not key.triplets:
             raise ValueError("it has no triplets or a duplicate one")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return key
 
 
-def _triplet(entry: dict[str, Any]) -> tuple[str, Triplet]:
-    one, two, three = entry["paths"]
-    triplet = Triplet(**{name: entry[name] for name in Triplet._fields} | {"paths": (one, two, three)})
+def _triplet(entry: Any) -> tuple[str, Triplet]:
+    fields = dict(check_object(entry, ("triplet", *Triplet._fields), where="a triplet"))
+    name = fields.pop("triplet")
+    triplet = from_json(Triplet, fields, where="a triplet")
     if triplet.fake not in (1, 2, 3):
-        raise ValueError(f"the fake of {entry['triplet']!r} must be 1, 2 or 3, got {triplet.fake!r}")
-    return entry["triplet"], triplet
+        raise ValueError(f"the fake of {name!r} must be 1, 2 or 3, got {triplet.fake!r}")
+    return name, triplet

@@ -1,11 +1,10 @@
 """Strict parser of a rater's answer sheet, which is sent or downloaded."""
 
-import json
 import re
 from typing import Any, NamedTuple
 
 from th_jax.evaluation.user_study.answer_key import StudyKey
-from th_jax.text import utf8
+from th_jax.storage.strict_json import check_object, from_json, parse_json
 
 SHEET_SCHEMA = 1
 MAX_MILLISECONDS = 24 * 60 * 60 * 1000
@@ -53,13 +52,8 @@ def read_sheet(content: bytes, key: StudyKey) -> Sheet:
     Raises:
         MalformedSheet: if it is malformed; nothing is repaired or ignored.
     """
-    if len(content) > sheet_limit(key):
-        raise MalformedSheet(f"an answer sheet may have at most {sheet_limit(key)} bytes, got {len(content)}")
-    try:
-        sheet = json.loads(utf8(content, name="it"))
-    except (ValueError, RecursionError) as error:
-        raise MalformedSheet(f"an answer sheet must be JSON: {error}") from error
-    _fields(sheet, "a sheet", {"schema", "study", "consent", "rater", "answers"})
+    sheet = parse_json(content, name="an answer sheet", max_bytes=sheet_limit(key), error=MalformedSheet)
+    check_object(sheet, ("schema", "study", "consent", "rater", "answers"), where="a sheet", error=MalformedSheet)
     if type(sheet["schema"]) is not int or sheet["schema"] != SHEET_SCHEMA:
         raise MalformedSheet(f"expected schema {SHEET_SCHEMA}, got another one")
     if sheet["study"] != key.study:
@@ -77,17 +71,11 @@ def read_sheet(content: bytes, key: StudyKey) -> Sheet:
 
 
 def _answer(entry: Any, key: StudyKey) -> Answer:
-    _fields(entry, "an answer", set(Answer._fields))
-    if not isinstance(entry["triplet"], str) or entry["triplet"] not in key.triplets:
+    answer = from_json(Answer, entry, where="an answer", error=MalformedSheet)
+    if answer.triplet not in key.triplets:
         raise MalformedSheet("an answer refers to a triplet that is not in this study")
     ranges = {"choice": (1, 3), "milliseconds": (0, MAX_MILLISECONDS), "position": (0, len(key.triplets) - 1)}
     for name, (least, most) in ranges.items():
-        # bool is an int, and JSON's true is not 1.
-        if type(entry[name]) is not int or not least <= entry[name] <= most:
+        if not least <= getattr(answer, name) <= most:
             raise MalformedSheet(f"{name} must be an integer from {least} to {most}")
-    return Answer(**entry)
-
-
-def _fields(value: Any, where: str, fields: set[str]) -> None:
-    if not isinstance(value, dict) or set(value) != fields:
-        raise MalformedSheet(f"{where} must be an object with exactly {', '.join(sorted(fields))}")
+    return answer
