@@ -46,7 +46,7 @@ def record_of(
 def write_records(
     folder: Path, splits: dict[str, list[VideoRecord]], *, records_per_shard: int = 3, size: int = 24
 ) -> Path:
-    """A data set of these records, as data_prep.shard_writer lays it out but for TFDS's metadata."""
+    """A data set of these records, as data_prep.build.shard_writer lays it out but for TFDS's metadata."""
     folder.mkdir(parents=True)
     lists, counts = {}, {}
     for split, records in splits.items():
