@@ -25,7 +25,7 @@ from benchmarks.alternating import HEADER, Program, compare, row
 from benchmarks.compiled_step import CompiledStep
 from benchmarks.networks import content_flop
 from benchmarks.torch_meta_step import TorchBatch, TorchMetaStep, torch_batch
-from data_prep.workers import Died, run_in_processes
+from data_prep.workers import Died, InvalidAnswer, run_in_processes
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.models.summary import flop_counts
@@ -72,8 +72,8 @@ def print_memory(image_size: int, *, base_width: int, sources: int, episodes: in
     for side in SIDES:
         task = (side, image_size, base_width, sources, episodes)
         ((_, told),) = run_in_processes(meta_step.measure_memory, [task], workers=1)
-        if isinstance(told, Died):
-            raise SystemExit(f"the worker died with {told.exit_code}")
+        if isinstance(told, Died | InvalidAnswer):
+            raise SystemExit(f"the worker failed: {told}")
         before, peak, planned = told
         note = f", of its program by XLA's plan {planned / 2**30:.2f} GiB" if planned else ""
         print(

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from data_prep import prepare_video as preparation
-from data_prep import sample_frames
-from data_prep.prepare_video import Settings, prepare_video
-from data_prep.sample_frames import seconds_between_looks
-from data_prep.sources import SourceVideo
-from data_prep.workers import Died, run_in_processes
+from data_prep.build import prepare_video as preparation
+from data_prep.build import sample_frames
+from data_prep.build.prepare_video import Settings, prepare_video
+from data_prep.build.sample_frames import seconds_between_looks
+from data_prep.build.sources import SourceVideo
+from data_prep.workers import Died, InvalidAnswer, run_in_processes
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import track
 from th_jax.media import Video, open_video
@@ -139,7 +139,7 @@ def measure(path: Path) -> Measured:
 
 
 def _shard(record: VideoRecord) -> tuple[float, float]:
-    from data_prep import shard_writer
+    from data_prep.build import shard_writer
 
     records = [record._replace(video_id=f"{record.video_id}/{copy}") for copy in range(COPIES)]
     start = time.process_time()
@@ -183,8 +183,8 @@ def main() -> None:
     from benchmarks import preparation  # workers import functions by name, which the one that runs as a script has not
 
     for number, told in run_in_processes(preparation.measure, tasks, workers=1):
-        if isinstance(told, Died):
-            raise SystemExit(f"the worker died with {told.exit_code}")
+        if isinstance(told, Died | InvalidAnswer):
+            raise SystemExit(f"the worker failed: {told}")
         result = Measured(*told)
         clip = number % len(options.clips)
         if clip not in best or sum(result.stages.values()) < sum(best[clip].stages.values()):

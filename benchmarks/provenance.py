@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.synthetic_heads.identity import draw_identity
-from data_prep.synthetic_heads.motion import talk
-from data_prep.synthetic_heads.render import render_head
+from data_prep.heads.identity import draw_identity
+from data_prep.heads.motion import talk
+from data_prep.heads.render import render_head
 from th_jax.provenance import Kind, Provenance, load_signer, unmarked_path, write_gif, write_image, write_video
 from th_jax.provenance.c2pa_write import embed_manifest
 from th_jax.provenance.verify import Verdict, verify_file

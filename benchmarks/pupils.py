@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from data_prep.synthetic_heads.identity import draw_identity
-from data_prep.synthetic_heads.mesh import load_mesh
-from data_prep.synthetic_heads.motion import SAMPLING_RATE, SPACING, choose_spread, talk
-from data_prep.synthetic_heads.person import Person, prepare
-from data_prep.synthetic_heads.render import pose, project, render_head
+from data_prep.heads.identity import draw_identity
+from data_prep.heads.mesh import load_mesh
+from data_prep.heads.motion import SAMPLING_RATE, SPACING, choose_spread, talk
+from data_prep.heads.person import Person, prepare
+from data_prep.heads.render import pose, project, render_head
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
 from th_jax.faces.pupils import EYES, eye_opening, find_pupils
 from th_jax.provenance import Kind, Provenance, write_image
@@ -60,8 +60,8 @@ def iris_middles(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np
     The eyeball has no vertex there: it is the middle of its foremost ring of vertices, raised to the eyeball's surface.
     """
     mesh, middles = load_mesh(), []
-    for eye, centre in zip((mesh.right_eye, mesh.left_eye), mesh.eye_centres[::-1], strict=True):
-        offset = mesh.vertices[eye] - centre
+    for eye, center in zip((mesh.right_eye, mesh.left_eye), mesh.eye_centers[::-1], strict=True):
+        offset = mesh.vertices[eye] - center
         angle = np.arctan2(np.linalg.norm(offset[:, :2], axis=1), offset[:, 2])
         ring = vertices[eye[angle < angle.min() + 0.01]]
         middle = vertices[eye].mean(0)

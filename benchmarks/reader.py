@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from data_prep.shard_writer import write_data_set
+from data_prep.build.shard_writer import write_data_set
 from th_jax.data.episodes import Episodes, decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import FRAMES_PER_VIDEO, VideoRecord, parse

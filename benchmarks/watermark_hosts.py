@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 import th_jax
-from data_prep.synthetic_heads.identity import draw_identity
-from data_prep.synthetic_heads.motion import talk
-from data_prep.synthetic_heads.render import Rendering, render_head
+from data_prep.heads.identity import draw_identity
+from data_prep.heads.motion import talk
+from data_prep.heads.render import Rendering, render_head
 from th_jax.media import open_video
 from th_jax.render import render
 from th_jax.training.finetune import feed_forward

@@ -1,11 +1,14 @@
-"""Runs one function over many tasks in worker processes that may die: a death costs its task, never the run.
+"""Worker processes: runs one function over many tasks; a worker that crashes or misbehaves costs its task, never the run.
 
-The standard pools hang or break when a decoder crashes, and send pickles. Here each worker is a process as sandboxes have
-(`th_jax.media.isolation`) with a pipe of its own, so its end is seen and tells which task it had. Workers compute with one
-thread each: busy ones would only get in each other's way, and results shall not depend on how many there are.
+The standard pools hang or break when a decoder crashes, and they unpickle what workers send. Here each worker is a process
+of `th_jax.media.isolation` with its own pipe, on which tasks and answers travel as JSON and raw arrays, with size limits.
+Workers decode untrusted videos, so their answers are untrusted as well. Each worker computes with one thread: more would
+compete for the same cores, and results must not depend on the number of workers.
 """
 
 import contextlib
+import subprocess
+import threading
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, TypeVar
@@ -16,34 +19,57 @@ Task = TypeVar("Task")
 
 _ONE_THREAD = {"OPENCV_FOR_THREADS_NUM": "1", "NUMBA_NUM_THREADS": "1"}
 
-_MOST = 2**20
-"""Bytes of the arrays of a result."""
+_MAX_ANSWER_BYTES = 2**20
+"""Maximum size of the arrays of a result."""
+
+_GRACE = 20.0
+"""Seconds in which an answer that has begun must be complete, and in which a worker must exit when its pipe is closed."""
 
 
 class Died(NamedTuple):
-    """What comes in place of a result when the worker's process has ended."""
+    """Replaces a result when the worker's process ended without one."""
 
     exit_code: int
-    """Negative: the signal that ended it."""
+    """Negative values are the signal that ended it."""
+
+    def __str__(self) -> str:
+        """Return the failure as the end of a sentence."""
+        return f"its process ended ({self.exit_code})"
+
+
+class InvalidAnswer(NamedTuple):
+    """Replaces a result when the worker sent something else than an answer; its process has been killed."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        """Return the failure as the end of a sentence."""
+        return f"its process sent an invalid answer: {self.problem}"
 
 
 def run_in_processes(
     function: Callable[[Task], Any], tasks: Sequence[Task], *, workers: int
 ) -> Generator[tuple[int, Any], None, None]:
-    """Each task's number with its result, in the order in which they are done, or with `Died`.
+    """Run a function over tasks in worker processes, which have all ended when this generator ends.
 
-    The function is imported by its name. Its tasks and its results must be small and plain: numbers, text, paths, and
-    tuples, lists and dicts of them, as `th_jax.media.isolation` sends them; of a named tuple, the worker gets a tuple. Even
-    one worker is a process. However this generator ends, its processes have ended after it; if this process is killed, they
-    end themselves.
+    If this process is killed, the workers exit by themselves. Even a single worker is a separate process.
+
+    Args:
+        function: function of one task, which workers import by name.
+        tasks: small plain values: numbers, text, paths, and tuples, lists and dicts of them. Workers receive named tuples
+            as tuples.
+        workers: maximum number of processes.
+
+    Yields:
+        The index of each task with its result, in order of completion; `Died` or `InvalidAnswer` in place of a result.
 
     Raises:
-        ValueError: if `workers` is below 1, or the function is none that can be imported.
-        TypeError: for tasks that are not plain.
-        RuntimeError: if a worker ends before it can take a task, or the function lets an exception out.
+        ValueError: if `workers` is below 1, or the function cannot be imported.
+        TypeError: if a task is not plain.
+        RuntimeError: if workers cannot start, or the function raises an exception.
     """
     if workers < 1:
-        raise ValueError(f"workers must be 1 or more, but {workers} came")
+        raise ValueError(f"workers must be 1 or more, but is {workers}")
     waiting = iter(range(len(tasks)))
     busy: dict[Connection, tuple[Child, int | None]] = {}
 
@@ -57,63 +83,79 @@ def run_in_processes(
         while busy:
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
-                worker, number = busy[pipe]
-                result = _answer(worker)
-                if number is None and isinstance(result, Died):
-                    raise RuntimeError(
-                        f"a worker process could not start (exit code {result.exit_code}): its error is above"
-                    )
-                if isinstance(result, Died):
+                worker, index = busy[pipe]
+                result = _receive(worker)
+                failed = isinstance(result, Died | InvalidAnswer)
+                if failed and index is None:
+                    raise RuntimeError(f"a worker process could not start; {result}; its error is above")
+                if failed:
                     del busy[pipe]
                     start()
                 else:
                     busy[pipe] = worker, next(waiting, None)
-                    _hand_out(function, tasks, busy, pipe)
-                if number is not None:
-                    yield number, result
+                    _send_task(function, tasks, busy, pipe)
+                if index is not None:
+                    yield index, result
     finally:
         for worker, _ in busy.values():
             worker.process.terminate()
         for worker, _ in busy.values():
-            _ended(worker)
+            _exit_code(worker)
 
 
-def _hand_out(
+def _send_task(
     function: Callable[..., Any],
     tasks: Sequence[Any],
     busy: dict[Connection, tuple[Child, int | None]],
     pipe: Connection,
 ) -> None:
-    worker, number = busy[pipe]
-    if number is None:
+    worker, index = busy[pipe]
+    if index is None:
         del busy[pipe]
-        _ended(worker)
+        _exit_code(worker)
         return
-    with contextlib.suppress(EOFError):  # it has died: seen at the next wait
-        send_plain(pipe, call_of(function, (tasks[number],), {}, None))
+    with contextlib.suppress(EOFError):  # the worker died, which the next wait reports
+        send_plain(pipe, call_of(function, (tasks[index],), {}, None))
 
 
-def _answer(worker: Child) -> Any:
-    """What the worker tells next: that it is ready, a result, or by its end that it died.
+def _receive(worker: Child) -> Any:
+    """Return a worker's next result, None when it is ready for its first task, or how it failed.
 
     Raises:
-        RuntimeError: if the function raised something.
+        RuntimeError: if the function raised an exception.
     """
+    # A process that stops in the middle of an answer would block this one.
+    watchdog = threading.Timer(_GRACE, worker.process.kill)
+    watchdog.start()
     try:
-        message = receive_plain(worker.pipe, most=_MOST)
+        message = receive_plain(worker.pipe, most=_MAX_ANSWER_BYTES)
     except EOFError:
-        return Died(_ended(worker))
+        return Died(_exit_code(worker))
+    except ValueError as error:
+        return _invalid(worker, str(error))
+    finally:
+        watchdog.cancel()
     match message:
         case "ready":
             return None
         case ("done", result):
             return result
-        case ("failed", (str(kind), str(sentence))):
-            raise RuntimeError(f"a worker process failed: {kind}: {sentence}")
-    raise RuntimeError("a worker process failed: a message came that is no answer")
+        case ("failed", (str(kind), str(text))):
+            raise RuntimeError(f"a worker process failed: {kind}: {text}")
+    return _invalid(worker, "it is neither a result nor an error")
 
 
-def _ended(worker: Child) -> int:
-    """The exit code of a worker that ends, at the latest as its pipe is closed."""
+def _invalid(worker: Child, problem: str) -> InvalidAnswer:
+    worker.process.kill()
+    _exit_code(worker)
+    return InvalidAnswer(problem)
+
+
+def _exit_code(worker: Child) -> int:
+    """Close a worker's pipe, after which it exits or is killed, and return its exit code."""
     worker.pipe.close()
-    return worker.process.wait()
+    try:
+        return worker.process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        worker.process.kill()
+        return worker.process.wait()

@@ -47,12 +47,19 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training"},
     "th_jax.avatars": LEARNED | INPUT | {"th_jax.consent", "th_jax.evaluation", "th_jax.figures", "th_jax.training"},
     "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent"},
-    "data_prep": INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.perceptual", "th_jax.provenance"},
+    "data_prep": set(),
+    "data_prep.workers": {"th_jax.media"},
+    "data_prep.build": INPUT | {"data_prep.workers", "th_jax.provenance"},
+    "data_prep.inspect": INPUT | {"data_prep.build", "th_jax.provenance"},
+    "data_prep.forget": INPUT | {"data_prep.build", "th_jax.avatars", "th_jax.consent", "th_jax.provenance"},
+    "data_prep.heads": INPUT | {"data_prep.build", "data_prep.workers"},
+    "data_prep.convert": STORED | {"th_jax.perceptual"},
+    "data_prep.tools": INPUT | {f"data_prep.{part}" for part in ("build", "heads", "inspect")} | {"th_jax.provenance"},
 }
 
 # A heavy package, and the only places that may import it.
 CONTAINED: dict[str, tuple[str, ...]] = {
-    "tensorflow": ("data_prep",),
+    "tensorflow": ("data_prep/build/shard_writer.py",),
     "dlib": ("th_jax/faces/detect.py",),
     "orbax": ("th_jax/storage/checkpoints.py",),
     "optax": ("th_jax/training",),
@@ -65,11 +72,11 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "c2pa": ("th_jax/provenance/c2pa_write.py",),
     "cryptography": ("th_jax/provenance/signing.py",),
     "safetensors": ("th_jax/storage/tensors.py",),
-    "fsspec": ("th_jax/storage/files.py", "data_prep/transfer.py"),
+    "fsspec": ("th_jax/storage/files.py",),
     "torch": ("benchmarks",),
     "matplotlib": ("th_jax/evaluation",),
-    "numba": ("data_prep",),
-    "apache_beam": ("data_prep",),
+    "numba": ("data_prep/heads/kernels.py",),
+    "apache_beam": ("data_prep/build",),
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc"}
 BANNED_IMPORTS = {"pickle", "dill", "cloudpickle", "marshal", "shelve"}

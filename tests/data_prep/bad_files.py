@@ -12,11 +12,11 @@ from typing import NamedTuple
 import av
 import cv2
 import numpy as np
-from clips_of_people import FPS, SIZE, talk
 from PIL import Image, PngImagePlugin
 
-from data_prep.quality import Reason
-from data_prep.synthetic_heads import draw_identity, head_state, render_head
+from data_prep.build.quality import Reason
+from data_prep.heads import draw_identity, head_state, render_head
+from tests.data_prep.clips_of_people import FPS, SIZE, talk
 from th_jax.media import DEFAULT_LIMITS, Limits, MediaFault
 
 USED = "used"
@@ -81,7 +81,7 @@ def profiles() -> np.ndarray:
     return np.stack([render_head(draw_identity(3), state, size=SIZE).frame for state in states])
 
 
-def on_grey(frames: np.ndarray, side: int, *, height: int = 240, width: int = 320) -> np.ndarray:
+def on_gray(frames: np.ndarray, side: int, *, height: int = 240, width: int = 320) -> np.ndarray:
     """The frames, resized, in the middle of larger ones."""
     wide = np.full((len(frames), height, width, 3), 128, np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
@@ -133,7 +133,7 @@ def two_sizes(path: Path) -> None:
     """A broadcast whose picture becomes smaller in the middle, and whose clock starts again."""
     content = b""
     for side in (SIZE, 96):
-        film(path, on_grey(heads(), side, height=side, width=side), container_format="mpegts")
+        film(path, on_gray(heads(), side, height=side, width=side), container_format="mpegts")
         content += path.read_bytes()
     path.write_bytes(content)
 

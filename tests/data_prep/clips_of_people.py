@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.synthetic_heads.people import PersonFrames, render_clip
+from data_prep.heads.people import PersonFrames, render_clip
 from th_jax.provenance import Kind, Provenance, write_image, write_video
 
 FPS = 10.0

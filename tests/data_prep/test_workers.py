@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import cv2
 import pytest
 
-from data_prep.workers import Died, run_in_processes
+from data_prep import workers as workers_module
+from data_prep.workers import Died, InvalidAnswer, run_in_processes
 
 
 def work(task: int) -> int:
@@ -76,6 +78,75 @@ def test_a_death_costs_one_task():
 
 def test_a_death_amid_an_answer_is_a_death():
     assert dict(run_in_processes(dies_amid_its_answer, [1], workers=1)) == {0: Died(-signal.SIGKILL)}
+
+
+NESTED = b'{"list":[' * 100_000
+HUGE = b'{"tuple": ["done", {"array": ["<f8", [1000000000000]]}]}'
+SHORT_ARRAY = (b'{"tuple": ["done", {"array": ["<f8", [3]]}]}', b"12345678")
+HOSTILE = {
+    "no JSON": ((b"\xff\x80\x04K\x01.",), "utf-8"),
+    "another type": ((b"17",), "neither a result nor an error"),
+    "an answer of another shape": ((b'{"tuple": ["done", 1, 2]}',), "neither a result nor an error"),
+    "an error that is none": ((b'{"tuple": ["failed", 3]}',), "neither a result nor an error"),
+    "an unknown object": ((b'{"pickle": "gASVBQ"}',), "a message came that holds"),
+    "an array of objects": ((b'{"tuple": ["done", {"array": ["|O", [1]]}]}',), "an array of"),
+    "an array of negative size": ((b'{"tuple": ["done", {"array": ["<f8", [-1]]}]}',), "a message came that holds"),
+    "an impossible shape": ((b'{"tuple": ["done", {"array": ["<f8", [0, 1%s]]}]}' % (b"0" * 40),), "dimension"),
+    "a huge array": ((HUGE,), "larger than their limit"),
+    "an array that is too short": (SHORT_ARRAY, "fewer bytes"),
+    "too many levels": ((NESTED,), "nested too deeply"),
+}
+
+
+def sends(name: str) -> None:
+    """Write raw messages to the pipe, as code that took this process over could."""
+    if name == "":
+        return
+    for message in HOSTILE[name][0]:
+        os.write(int(sys.argv[1]), struct.pack("!i", len(message)) + message)
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What hostile workers are taken for; harmless tasks stand between them."""
+    tasks = [task for name in HOSTILE for task in (name, "")]
+    return tasks, dict(run_in_processes(sends, tasks, workers=1))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_answer_costs_one_task(answers, name):
+    tasks, results = answers
+    result = results[tasks.index(name)]
+    assert isinstance(result, InvalidAnswer)
+    assert HOSTILE[name][1] in result.problem
+    assert str(result).startswith("its process sent an invalid answer: ")
+
+
+def test_tasks_beside_hostile_ones_are_done(answers):
+    tasks, results = answers
+    assert sorted(results) == list(range(len(tasks)))
+    assert [results[number] for number, task in enumerate(tasks) if task == ""] == [None] * len(HOSTILE)
+
+
+def announces_two_gigabytes(_: int) -> None:
+    os.write(int(sys.argv[1]), struct.pack("!i", 2**31 - 1) + b"x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stops_amid_its_answer(_: int) -> None:
+    """Neither finishes its answer nor ends, and heeds no alarm."""
+    os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"half of it")
+    time.sleep(600)
+
+
+def test_a_huge_message_is_not_read():
+    assert dict(run_in_processes(announces_two_gigabytes, [1], workers=1)) == {0: Died(-signal.SIGKILL)}
+
+
+def test_an_answer_that_never_ends_is_cut_off(monkeypatch):
+    monkeypatch.setattr(workers_module, "_GRACE", 1.0)
+    assert dict(run_in_processes(stops_amid_its_answer, [1], workers=1)) == {0: Died(-signal.SIGKILL)}
+    assert has_no_children()
 
 
 def test_tasks_are_plain():
@@ -151,13 +222,13 @@ def command_of(pid: str) -> str:
 
 def test_no_workers_are_refused_and_no_tasks_are_done_at_once():
     assert list(run_in_processes(work, [], workers=2)) == []
-    with pytest.raises(ValueError, match="workers must be 1 or more, but 0 came"):
+    with pytest.raises(ValueError, match="workers must be 1 or more, but is 0"):
         list(run_in_processes(work, [1], workers=0))
 
 
 def test_workers_load_neither_jax_nor_tensorflow():
     program = """
-import sys, data_prep.build_shards
+import sys, data_prep.build.shards
 print([name for name in ("jax", "flax", "tensorflow", "grain", "dlib", "av") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_prep.synthetic_heads.mesh import load_mesh
-from data_prep.synthetic_heads.motion import SAMPLING_RATE, SPACING, choose_spread, talk
-from data_prep.synthetic_heads.state import rotation
+from data_prep.heads.mesh import load_mesh
+from data_prep.heads.motion import SAMPLING_RATE, SPACING, choose_spread, rotation, talk
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.evaluation.metrics import (
     EXPRESSION_MEASURES,

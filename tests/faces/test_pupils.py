@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from portrait import portrait
 
-from data_prep.synthetic_heads import draw_identity, head_state, render_head
+from data_prep.heads import draw_identity, head_state, render_head
 from th_jax.faces import Box, landmarks_in_box
 from th_jax.faces.pupils import EYES, eye_opening, find_pupils, with_pupils
 

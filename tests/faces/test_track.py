@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from portrait import moved, nodding, on_canvas, portrait
 
-from data_prep.synthetic_heads.people import PersonFrames, render_clip
+from data_prep.heads.people import PersonFrames, render_clip
 from th_jax.faces import Track, detect_faces, face_size, follow_face, segments, settled_landmarks, track_faces
 from th_jax.faces import track as tracking
 

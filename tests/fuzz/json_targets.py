@@ -10,7 +10,7 @@ import numpy as np
 from tests.fuzz.mutations import edited, texts
 from tests.fuzz.targets import Target
 from tests.hostile import valid_files
-from th_jax.avatars.requests import read_manifest
+from th_jax.avatars.requests import read_people_file
 from th_jax.consent.checks import ConsentFacts, check_valid
 from th_jax.consent.record import ConsentError, parse_consent
 from th_jax.data.landmark_file import read_landmark_file
@@ -59,7 +59,7 @@ def read_people(folder: Path, content: bytes) -> None:
         (folder / "loop").symlink_to("loop")
     path = folder / "people.csv"
     path.write_bytes(content)
-    people = read_manifest(path)
+    people = read_people_file(path)
     for person in people:
         for named in (person.shots, person.landmarks, person.consent):
             assert named is None or named.resolve().is_relative_to(folder.resolve())

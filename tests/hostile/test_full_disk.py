@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.manifest import Drop, write_manifest
-from data_prep.quality import Reason
+from data_prep.build.drop_report import Drop, write_drop_report
+from data_prep.build.quality import Reason
 from tests.hostile import valid_files
 from th_jax.avatars.file import write_tensors
 from th_jax.consent.record import read_consent, write_consent
@@ -51,9 +51,9 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
         "test-train.tfrecord-00000-of-00001.index",
         lambda f: write_index(f / "test-train.tfrecord-00000-of-00001"), valid_files.data_set,
     ),
-    "manifest of drops": (
-        "manifest.jsonl",
-        lambda f: write_manifest(f / "manifest.jsonl", [Drop("clip", "ada", "ada/1.mp4", Reason.UNDECODABLE)] * 9), None,
+    "drop report": (
+        "drops.jsonl",
+        lambda f: write_drop_report(f / "drops.jsonl", [Drop("clip", "ada", "ada/1.mp4", Reason.UNDECODABLE)] * 9), None,
     ),
     "batch": ("batch.npz", lambda f: save_batch(f / "batch.npz", BATCH), None),
 }  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos", "index", "manifest of drops"])
+@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos", "index", "drop report"])
 def test_a_disk_that_notices_late(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some file systems say so only when the bytes have to be there."""
     _, write, prepare = WRITERS[name]
@@ -137,13 +137,13 @@ def test_a_folder_that_may_not_be_written(shut_and_open: tuple[Path, Path]) -> N
     """Told before anything is encoded, or at the latest when it cannot be put in place; the folder beside it is no trouble."""
     shut, beside = shut_and_open
     with pytest.raises(PermissionError):
-        write_manifest(shut / "manifest.jsonl", [])
+        write_drop_report(shut / "drops.jsonl", [])
     with pytest.raises(PermissionError):
         write_image(shut / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
     with pytest.raises(OSError, match="ermission denied"):
         write_tensors(shut / "a.safetensors", {"adain": np.zeros(3)}, {})
     assert list(shut.iterdir()) == []
-    write_manifest(beside / "manifest.jsonl", [])
+    write_drop_report(beside / "drops.jsonl", [])
     write_image(beside / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE)
     write_tensors(beside / "a.safetensors", {"adain": np.zeros(3)}, {})
-    assert {path.name for path in beside.iterdir()} >= {"manifest.jsonl", "a.png", "a.safetensors"}
+    assert {path.name for path in beside.iterdir()} >= {"drops.jsonl", "a.png", "a.safetensors"}

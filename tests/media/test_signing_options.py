@@ -12,8 +12,8 @@ import pytest
 from commands import animate, evaluate, study
 from signed_files import make_identity, store_of, write_private
 
-from data_prep.synthetic_heads.contact_sheet import main as contact_sheet
-from data_prep.threshold_figures import main as threshold_figures
+from data_prep.tools.contact_sheet import main as contact_sheet
+from data_prep.tools.threshold_figures import main as threshold_figures
 from th_jax.avatars.file import save_avatar
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance, SigningError, load_signer
@@ -113,7 +113,7 @@ def test_sheets_of_rendered_heads_are_signed_by_it(
         assert command(["--out", str(tmp_path / "new"), "--signing-key", str(folder / "open.pem")]) == 1
         assert "is accessible to other users" in capsys.readouterr().err
     assert contact_sheet([*sheet, "--people", "0"]) == 1
-    assert capsys.readouterr().err == "contact_sheet: a contact sheet needs at least 1 person, got people=0\n"
+    assert capsys.readouterr().err == "contact_sheet: people must be 1 or more, but is 0\n"
     (tmp_path / "file").touch()
     assert threshold_figures(["--out", str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.startswith("threshold_figures: ")

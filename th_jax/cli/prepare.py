@@ -6,12 +6,12 @@ from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, USAGE, with_hyphens
 
 TASKS = {
-    "build": ("data_prep.build_shards", "videos or photos to sharded records"),
-    "inspect": ("data_prep.inspect_shards", "a page or a contact sheet of a data set"),
-    "forget": ("data_prep.forget", "remove people from a data set, or all their traces"),
-    "render-heads": ("data_prep.render_heads", "render people from seeds"),
-    "convert-weights": ("data_prep.convert_weights", "published perceptual networks to safetensors"),
-    "beam": ("data_prep.beam_pipeline", "`build` as an Apache Beam pipeline"),
+    "build": ("data_prep.build.shards", "build a data set from videos or photos"),
+    "inspect": ("data_prep.inspect.data_set", "show a data set as a page or contact sheet"),
+    "forget": ("data_prep.forget.command", "remove people from a data set, or all files that derive from them"),
+    "render-heads": ("data_prep.heads.command", "render people from seeds"),
+    "convert-weights": ("data_prep.convert.command", "convert published perceptual networks to safetensors"),
+    "beam": ("data_prep.build.beam", "run `build` as an Apache Beam pipeline"),
 }
 
 

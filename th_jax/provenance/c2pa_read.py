@@ -1,6 +1,6 @@
 """Reads the C2PA manifest of an untrusted file: who signed it, what it says, and whether file and signature match.
 
-Call `read_manifest` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
+Call `read_people_file` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
 """
 
 import json
@@ -59,7 +59,7 @@ class ManifestReport(NamedTuple):
     """Failed checks, in the words of the C2PA specification or the library."""
 
 
-def read_manifest(
+def read_people_file(
     path: str, *, trust_anchors: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> dict[str, Any] | None:
     """Read a file's manifests and return the fields of a `ManifestReport`, or None if the file has no manifest.

@@ -16,7 +16,7 @@ import numpy as np
 from th_jax.media import VIDEO_SUFFIXES, Limits, MediaError, MediaFault, open_video, read_image
 from th_jax.media.isolation import ProcessLimits, run_limited
 from th_jax.media.limits import check_file
-from th_jax.provenance.c2pa_read import read_manifest
+from th_jax.provenance.c2pa_read import read_people_file
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.watermark.layout import hexadecimal
 from th_jax.text import escape_control_chars
@@ -99,9 +99,9 @@ def inspect_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] 
     """Return the fields of the file's `ManifestReport`, or None if it has no manifest.
 
     Raises:
-        MediaError, ValueError, OSError, ImportError: as `read_manifest`.
+        MediaError, ValueError, OSError, ImportError: as `read_people_file`.
     """
-    return read_manifest(path, trust_anchors=trust_anchors, limits=LIMITS)
+    return read_people_file(path, trust_anchors=trust_anchors, limits=LIMITS)
 
 
 def inspect_sidecar(path: str) -> dict[str, Any] | None:

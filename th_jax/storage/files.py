@@ -4,6 +4,7 @@ Local files are read by position, remote ones through fsspec.
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -21,7 +22,7 @@ def filesystem_of(address: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the path within it.
 
     Raises:
-        ValueError: if the address needs a package that is not installed.
+        ValueError: if the address is invalid, or needs a package that is not installed.
     """
     import fsspec  # imported here, because local files do not need it
 
@@ -30,6 +31,8 @@ def filesystem_of(address: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = " (pip install 'th_jax[gcs]')" if address.startswith(("gs://", "gcs://")) else ""
         raise ValueError(f"{address} requires a package that is not installed{extra}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{address} cannot be reached: {error}") from error
 
 
 def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
@@ -138,6 +141,30 @@ def file_size(path: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is not a regular file, but a folder, a device or a pipe")
     return status.st_size
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Compute the SHA-256 digest of a local file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush_to_disk(*paths: str | os.PathLike[str]) -> None:
+    """Wait until files, or the entries of folders, are on the disk (fsync).
+
+    Raises:
+        OSError: if one cannot be opened or flushed.
+    """
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_file(path: str, *, most: int | None = None) -> bytes:

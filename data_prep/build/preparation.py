@@ -1,0 +1,51 @@
+"""The description of a preparation: everything besides a video's own files that determines the content of its record."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import cv2
+import numpy as np
+
+import th_jax.data.schema
+from data_prep.build.prepare_video import PREPARATION_VERSION, Settings
+from th_jax.faces.detect import LANDMARK_MODEL_VARIABLE, MODELS_PACKAGE
+from th_jax.storage.files import file_sha256
+
+
+def describe_preparation(settings: Settings) -> dict[str, Any]:
+    """Describe a preparation as plain JSON; runs with equal descriptions may share prepared videos.
+
+    Raises:
+        ImportError: without the extra `prep`.
+        FileNotFoundError: if the landmark model that the environment names does not exist.
+    """
+    return {
+        "preparation_version": PREPARATION_VERSION,
+        **_plain(settings),
+        "landmark_model": _landmark_model(),
+        "software": _versions(),
+        "schema": th_jax.data.schema.SCHEMA_VERSION,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Convert named tuples to dictionaries."""
+    return {name: _plain(field) for name, field in value._asdict().items()} if hasattr(value, "_asdict") else value
+
+
+def _landmark_model() -> str:
+    named = os.environ.get(LANDMARK_MODEL_VARIABLE)
+    if not named:
+        return f"{MODELS_PACKAGE} {importlib.metadata.version(MODELS_PACKAGE)}"
+    try:
+        return file_sha256(named)
+    except OSError as error:
+        raise FileNotFoundError(f"the landmark model {named} does not exist, or cannot be read") from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("av", "dlib-bin", "pillow")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {**found, "opencv": cv2.__version__, "numpy": np.__version__, "machine": platform.machine()}

@@ -1,0 +1,1 @@
+"""Converts published perceptual networks to safetensors."""

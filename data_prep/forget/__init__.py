@@ -1,0 +1,1 @@
+"""Removes people from data sets, and every file derived from them."""

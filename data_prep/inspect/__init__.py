@@ -1,0 +1,1 @@
+"""Inspection pages and contact sheets of a data set."""

@@ -1,0 +1,1 @@
+"""Developer commands: figures of the documents, and the renderer's mesh."""
