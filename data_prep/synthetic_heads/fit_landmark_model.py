@@ -39,6 +39,12 @@ PIVOT = np.array([0.0, -1.05, -1.05])
 EMPHASIS = {"eyes": (range(36, 48), 3.0), "inner lips": (range(60, 68), 2.0)}
 """Weights of points whose small movements matter: lids and lips that close."""
 
+AXIS_WEIGHT = 0.5
+"""Weight of the eyes' resting axes in the choice of identity components, in model units per radian."""
+
+PUPIL_NOISE = (0.5, 0.5)
+"""Errors of the pupils, relative to the mean over the 68 points; a detector of 68 points has none."""
+
 RIDGE = 0.02
 """Regularization of the jaw's movement, as a share of the number of observations."""
 
@@ -69,7 +75,7 @@ def mirrored(points: Float[np.ndarray, "*batch P 3"]) -> Float[np.ndarray, "*bat
 
 
 def components(rows: Float[np.ndarray, "N D"], count: int) -> Float[np.ndarray, "C D"]:
-    """Return the first principal components about zero, each as long as its standard deviation, with a positive largest entry."""
+    """Return the first principal components about zero, as long as their deviations, with a positive largest entry."""
     _, sizes, axes = np.linalg.svd(rows, full_matrices=False)
     found = axes[:count] * (sizes[:count, None] / np.sqrt(len(rows)))
     largest = np.take_along_axis(found, np.abs(found).argmax(1)[:, None], axis=1)
@@ -117,10 +123,13 @@ def fit_shapes(people: int) -> LandmarkModel:
     radii = np.array([face.radius for face in faces]) * shrink
     points, radii = np.concatenate([points, mirrored(points)]), np.concatenate([radii, radii])
     mean, radius = points.mean(0), float(radii.mean())
-    rows = np.concatenate([(points - mean).reshape(len(points), -1), (radii - radius)[:, None]], axis=1)
-    identity = components(rows, IDENTITIES)
-    axis = np.mean([face.axis for face in faces], axis=0)
-    axis += axis[::-1] * np.array([-1.0, 1.0, 1.0])
+    axes = np.stack([face.axis for face in faces])
+    axes = np.concatenate([axes, axes[:, ::-1] * np.array([-1.0, 1.0, 1.0])])
+    axis = axes.mean(0)
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    rows = [points - mean, (radii - radius)[:, None], AXIS_WEIGHT * (axes - axis)]
+    identity = components(np.concatenate([row.reshape(len(points), -1) for row in rows], axis=1), IDENTITIES)
+    split = 3 * PUPIL_POINTS
 
     shapes = unit_displacements(persons)
     samples = np.einsum("nu,upc->npc", expression_samples(len(shapes)), shapes)
@@ -129,18 +138,20 @@ def fit_shapes(people: int) -> LandmarkModel:
     expression = components((samples * weights).reshape(len(samples), -1), EXPRESSIONS)
     weighted = (shapes * weights).reshape(len(shapes), -1)
     arkit = np.linalg.lstsq(expression.T, weighted.T, rcond=None)[0]
-    return LandmarkModel(
+    arrays = dict(
         mean=mean,
-        identity=identity[:, :-1].reshape(IDENTITIES, PUPIL_POINTS, 3),
+        identity=identity[:, :split].reshape(IDENTITIES, PUPIL_POINTS, 3),
         expression=expression.reshape(EXPRESSIONS, IBUG_POINTS, 3) / weights,
         radius=radius,
-        radius_identity=identity[:, -1],
-        axis=axis / np.linalg.norm(axis, axis=1, keepdims=True),
+        radius_identity=identity[:, split],
+        axis=axis,
+        axis_identity=identity[:, split + 1 :].reshape(IDENTITIES, 2, 3) / AXIS_WEIGHT,
         slide=np.zeros((2, 17, 3)),
-        noise=np.ones(PUPIL_POINTS),
+        noise=np.concatenate([np.ones(IBUG_POINTS), PUPIL_NOISE]),
         arkit=arkit,
         arkit_shapes=shapes,
     )
+    return LandmarkModel(**{name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
 
 
 def _size(points: Float[np.ndarray, "70 3"]) -> float:
@@ -152,18 +163,17 @@ def fit_detector(model: LandmarkModel, *, data: str = "bundled") -> LandmarkMode
     """Add how a detector's jaw moves along the contour with yaw, and how large its errors are by point."""
     records = VideoRecords(data_folder(data), "train")
     normal, right, squares, seen = np.zeros((17, 9, 9)), np.zeros((17, 9)), np.zeros(IBUG_POINTS), 0
-    device = LandmarkModel(*(np.asarray(leaf, np.float32) for leaf in model))
     observed = []
     for number in range(len(records)):
         record = records.read(number)
         assert record.true_landmarks is not None  # rendered heads have them
-        _, frames = fit_clip(record.true_landmarks, model=device)
-        scale = np.exp(frames.log_scale)[:, None, None]
+        _, frames = fit_clip(record.true_landmarks, model=model)
+        angles, scale = np.asarray(frames.angles), np.exp(np.asarray(frames.log_scale))[:, None, None]
         difference = (record.landmarks - record.true_landmarks)[:, :IBUG_POINTS] / scale
         good = np.isfinite(difference).all((1, 2))
         good &= np.linalg.norm(difference, axis=-1).max(1) < 1.0  # beyond it the detector missed the face
-        view = np.asarray(rotation(jnp.asarray(frames.angles)))[:, :2] * np.array([[1.0], [-1.0]])
-        observed += list(zip(difference[good], view[good], frames.angles[good, 0], strict=True))
+        view = np.asarray(rotation(frames.angles))[:, :2] * np.array([[1.0], [-1.0]])
+        observed += list(zip(difference[good], view[good], angles[good, 0], strict=True))
     for difference, view, yaw in observed:
         features = np.array([1.0, max(yaw, 0.0), max(-yaw, 0.0)])
         for sign in (False, True):  # each observation also mirrored
@@ -180,12 +190,15 @@ def fit_detector(model: LandmarkModel, *, data: str = "bundled") -> LandmarkMode
     slide = np.stack([solved[:, 3:6], solved[:, 6:9]])
     for difference, view, yaw in observed:
         rest = difference.copy()
-        rest[:17] -= (solved.reshape(17, 3, 3) * np.array([1.0, max(yaw, 0), max(-yaw, 0)])[None, :, None]).sum(1) @ view.T
+        rest[:17] -= (solved.reshape(17, 3, 3) * np.array([1.0, max(yaw, 0), max(-yaw, 0)])[None, :, None]).sum(
+            1
+        ) @ view.T
         squares += (rest**2).sum(-1)
     squares += squares[MIRROR_ORDER[:IBUG_POINTS]]
     noise = np.sqrt(squares)
     noise = np.clip(noise / noise.mean(), 0.6, 2.0)
-    return model._replace(slide=slide, noise=np.concatenate([noise, [0.8, 0.8]]))
+    noise = np.concatenate([noise, PUPIL_NOISE])
+    return model._replace(slide=jnp.asarray(slide, jnp.float32), noise=jnp.asarray(noise, jnp.float32))
 
 
 def write_model(out: Path, model: LandmarkModel) -> int:

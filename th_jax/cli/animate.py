@@ -12,8 +12,10 @@ from th_jax.driving.camera import camera_number, drive_with_camera, missing_wind
 from th_jax.driving.driver import is_landmark_file
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import parse_layout
-from th_jax.driving.poses import target_shape, wants_pupils
+from th_jax.driving.poses import target_of, wants_pupils
+from th_jax.landmarks.methods import METHODS, check_method
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.transfer import UNCHANGED, parse_gains
 from th_jax.provenance import unmarked_path
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
@@ -38,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
     made.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
     made.add_argument("--smoothing-beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
-    made.add_argument("--retargeting", choices=("none", "shape"), default="none", help="to the avatar's face shape")
+    made.add_argument("--retargeting", choices=METHODS, default="none", help="to the avatar's face; model is the best")
+    made.add_argument(
+        "--gains", metavar="REGION=FACTOR,...",
+        help="with --retargeting model: 0 to 2 for pose, brows, eyes, gaze, mouth",
+    )  # fmt: skip
     made.add_argument(
         "--follow",
         choices=("face", "segment"),
@@ -79,6 +85,8 @@ def _drive(chosen: argparse.Namespace) -> str:
     smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
     if smoothing is not None:
         LandmarkFilter(smoothing)  # refuses settings that are none
+    gains = parse_gains(chosen.gains) if chosen.gains is not None else UNCHANGED
+    check_method(chosen.retargeting, gains=gains)
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
@@ -98,7 +106,8 @@ def _drive(chosen: argparse.Namespace) -> str:
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
-        target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
+        target = target_of(loaded, chosen.retargeting, gains=gains)
+        pupils = wants_pupils(loaded, gaze)
         shown = drive_with_camera(
             loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=chosen.follow
         )
@@ -107,7 +116,7 @@ def _drive(chosen: argparse.Namespace) -> str:
     if chosen.unmarked_output_for_research:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
-        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gains=gains,
         follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
         sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
         signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,

@@ -36,10 +36,11 @@ from th_jax.driving.driver import (
 )
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
-from th_jax.driving.poses import driving_poses, target_shape, wants_pupils
+from th_jax.driving.poses import driving_poses, target_of, wants_pupils
 from th_jax.faces import placement_of
-from th_jax.landmarks.retarget import Retargeting
+from th_jax.landmarks.methods import Method
 from th_jax.landmarks.smooth import OneEuro
+from th_jax.landmarks.transfer import UNCHANGED, Gains
 from th_jax.provenance import Signer
 from th_jax.provenance.signing_options import tried_signer
 from th_jax.provenance.watermark.messages import marking_of
@@ -80,7 +81,8 @@ def animate(
     *,
     layout: tuple[Panel, ...] = ("avatar",),
     smoothing: OneEuro | None = None,
-    retargeting: Retargeting = "none",
+    retargeting: Method = "none",
+    gains: Gains = UNCHANGED,
     follow: Follow = "face",
     strict: bool = False,
     gaze: bool | None = None,
@@ -105,7 +107,8 @@ def animate(
         out: output file, ending in .mp4, .gif, .png or .jpg; written atomically.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
-        retargeting: "shape" transfers the driver's motion to the face shape of the avatar's shots.
+        retargeting: method that transfers the driver's motion to the face of the avatar's shots (`th_jax.landmarks.methods`).
+        gains: factors of the motion by region, for the method "model".
         follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
         strict: if True, frames outside the range of the training data are an error, raised before anything is
             generated.
@@ -139,7 +142,7 @@ def animate(
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
-    target, rest = target_shape(loaded, retargeting), placement_of(loaded.landmarks)
+    target, rest = target_of(loaded, retargeting, gains=gains), placement_of(loaded.landmarks)
     if signer is None and not unmarked_for_research:
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)

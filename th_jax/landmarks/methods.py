@@ -4,7 +4,7 @@
 |---|---|
 | none | nothing: the driver's points |
 | similarity | size and position: one scale and one shift for the whole clip |
-| relative | a resting frame, moved by the driver's displacements from their own, scaled by the square root of the ratio of hull areas (as first order motion models are driven) |
+| relative | a resting frame, moved by the driver's displacements times the square root of the ratio of hull areas |
 | parts | size and position of each part of the face: the driver's parts, scaled in width and height |
 | shape | the mean shape in the image plane (`th_jax.landmarks.retarget`) |
 | model | the 3D shape, with expression, pose and gaze of the driver (`th_jax.landmarks.transfer`) |
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from th_jax.landmarks.model3d import fit_frames
 from th_jax.landmarks.retarget import face_shape, retarget
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count, known_points
-from th_jax.landmarks.transfer import Gains, fit_face, transfer
+from th_jax.landmarks.transfer import UNCHANGED, Face, Gains, check_gains, fit_face, transfer
 
 Method = Literal["none", "similarity", "relative", "parts", "shape", "model"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -45,17 +45,29 @@ class Target(NamedTuple):
     method: Method
     landmarks: Float[np.ndarray, "S P 2"]
     """Points of the target's shots in [0, 1], NaN where unknown."""
-    gains: Gains = Gains()
+    gains: Gains = UNCHANGED
 
 
-def check_method(method: str) -> None:
-    """Check the name of a method.
+def check_method(method: str, *, gains: Gains = UNCHANGED) -> None:
+    """Check the name of a method, and the gains.
 
     Raises:
-        ValueError: if there is no such method.
+        ValueError: if there is no such method, a gain is not from 0 to 2, or gains are given for another method than "model".
     """
     if method not in METHODS:
         raise ValueError(f"retargeting must be one of {', '.join(METHODS)}, but is {method!r}")
+    check_gains(gains)
+    if method != "model" and gains != UNCHANGED:
+        raise ValueError(f'gains need the retargeting "model", but it is "{method}"')
+
+
+def check_target_face(target: Target) -> None:
+    """Check that the target's landmarks include a whole face.
+
+    Raises:
+        ValueError: if the number of points is not 68 or 70, or no frame has all 68 points.
+    """
+    _usable(target.landmarks, "the target")
 
 
 def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retargeter:
@@ -69,16 +81,15 @@ def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retar
         ValueError: if the method is unknown, gains are given for another method than "model", the number of points is not 68
             or 70, or no frame of the driver or of the target has all 68 points.
     """
-    check_method(target.method)
-    if target.method != "model" and target.gains != Gains():
-        raise ValueError(f'gains need the method "model", but the method is {target.method!r}')
+    check_method(target.method, gains=target.gains)
     if target.method == "none":
         return lambda frames: frames
     if target.method == "shape":
         shapes = face_shape(driver), face_shape(target.landmarks)
         return lambda frames: retarget(frames, driver=shapes[0], target=shapes[1])
     if target.method == "model":
-        return _model_retargeter(target, driver)
+        faces = [fit_face(_usable(driver, "the driver")), fit_face(_usable(target.landmarks, "the target"))]
+        return model_retargeter(faces[0], faces[1], gains=target.gains)
     own, other = _usable(driver, "the driver"), _usable(target.landmarks, "the target")
     if target.method == "similarity":
         scale = _median_size(other) / _median_size(own)
@@ -91,12 +102,12 @@ def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retar
     return lambda frames: _by_parts(frames, rest, still)
 
 
-def _model_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retargeter:
-    own, other = fit_face(driver), fit_face(target.landmarks)
+def model_retargeter(driver: Face, target: Face, *, gains: Gains = UNCHANGED) -> Retargeter:
+    """Prepare the method "model" from faces that are fitted already (`th_jax.landmarks.transfer.fit_face`)."""
 
     def adapted(frames: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S P 2"]:
-        fitted = fit_frames(frames, own.person)
-        return transfer(frames, fitted, driver=own, target=other, gains=target.gains)
+        fitted = fit_frames(frames, driver.person)
+        return transfer(frames, fitted, driver=driver, target=target, gains=gains)
 
     return adapted
 

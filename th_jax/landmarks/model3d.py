@@ -39,15 +39,15 @@ _PERSON_STEPS, _FRAME_STEPS, _ROUNDS = 12, 8, 2
 _ANGLES, _SCALE, _PLACE, _EXPRESSION = slice(0, 3), 3, slice(4, 6), 6
 """Positions of a frame's unknowns in its vector; the last two are the gaze."""
 
-_ANGLE_PRIOR, _GAZE_PRIOR = 1.0, 0.4
-"""Standard deviations in radians."""
+_ANGLE_PRIOR, _GAZE_PRIOR = 1.0, 2.0
+"""Standard deviations in radians. The gaze's is wide: people look at the camera while they turn, and a narrow one, summed over
+frames, would move the eyeballs until the eyes seem to turn less."""
 
 _SLIDE_PRIOR, _PERSPECTIVE_PRIOR = (0.5, 0.5), (0.08, 0.03)
 """Means and standard deviations."""
 
-_OFFSET_PRIOR = 0.06
-_CENTER_PRIOR = 0.01
-"""Standard deviation of a person's points about the identity components, in model units."""
+_OFFSET_PRIOR, _CENTER_PRIOR = 0.06, 0.01
+"""Standard deviations of a person's points and eyeball centers about the identity components, in model units."""
 
 _OUTLIER = 6.0
 """Residual in standard deviations at which a point's robust weight falls to a quarter."""
@@ -70,6 +70,7 @@ class LandmarkModel(NamedTuple):
     radius_identity: Float[Array, " I"]
     axis: Float[Array, "2 3"]
     """Unit vectors from the centers of the eyeballs to the pupils at a gaze of zero."""
+    axis_identity: Float[Array, "I 2 3"]
     slide: Float[Array, "2 17 3"]
     """Displacement of the jaw points per radian of yaw to the image's right and to its left."""
     noise: Float[Array, "70"]
@@ -116,7 +117,7 @@ def load_model() -> LandmarkModel:
     if not MODEL_FILE.is_file():
         raise FileNotFoundError(f"the landmark model {MODEL_FILE} is missing: install th_jax again")
     with np.load(MODEL_FILE, allow_pickle=False) as arrays:
-        return LandmarkModel(*(arrays[name].astype(np.float32) for name in LandmarkModel._fields))
+        return LandmarkModel(*(jnp.asarray(arrays[name], jnp.float32) for name in LandmarkModel._fields))
 
 
 def rotation(angles: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
@@ -160,7 +161,8 @@ def shape_points(
     contour = person.slide * (jnp.maximum(yaw, 0) * model.slide[0] + jnp.maximum(-yaw, 0) * model.slide[1])
     face = neutral[:IBUG_POINTS] + displacement
     face = face.at[: contour.shape[0]].add(contour)
-    turned = model.axis @ rotation(jnp.concatenate([gaze, jnp.zeros(1)])).T
+    axis = model.axis + jnp.tensordot(person.identity, model.axis_identity, 1)
+    turned = axis @ rotation(jnp.concatenate([gaze, jnp.zeros(1)])).T
     return jnp.concatenate([face, neutral[IBUG_POINTS:] + eye_radius(model, person) * turned])
 
 
@@ -232,8 +234,8 @@ def fit_frames(
     for start in range(0, max(len(points), 1), size):
         part = points[start : start + size]
         fitted = _fit_batch(model, person, jnp.asarray(_padded(part, size)), noise=noise)
-        parts.append(jax.tree.map(lambda leaf, count=len(part): np.asarray(leaf)[:count], fitted))
-    return Frames(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
+        parts.append([np.asarray(leaf)[: len(part)] for leaf in fitted])
+    return Frames(*(jnp.asarray(np.concatenate(leaves)) for leaves in zip(*parts, strict=True)))
 
 
 def with_pupil_rows(landmarks: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S 70 2"]:
@@ -249,9 +251,7 @@ def with_pupil_rows(landmarks: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, 
 
 
 @functools.partial(jax.jit, static_argnames="noise")
-def fit_person(
-    model: LandmarkModel, points: Float[Array, "S 70 2"], *, noise: float = 0.012
-) -> tuple[Person, Frames]:
+def fit_person(model: LandmarkModel, points: Float[Array, "S 70 2"], *, noise: float = 0.012) -> tuple[Person, Frames]:
     """Fit identity, slide, perspective and mean residual over all frames, jointly with the frames' unknowns.
 
     Args:
@@ -271,7 +271,7 @@ def fit_person(
         return _joint_step(model, *carry, points, noise), None
 
     def rounds(carry: tuple[Person, Array], _: None) -> tuple[tuple[Person, Array], None]:
-        (person, vectors), _ = jax.lax.scan(joint, carry, None, length=_PERSON_STEPS)
+        (person, vectors), _done = jax.lax.scan(joint, carry, None, length=_PERSON_STEPS)
         return (person._replace(offset=_offset(model, person, vectors, points, noise)), vectors), None
 
     (person, vectors), _ = jax.lax.scan(rounds, (person, start), None, length=_ROUNDS)
@@ -307,7 +307,7 @@ def fit_frame(
     """
 
     def step(vector: Array, _: None) -> tuple[Array, None]:
-        residual, _, by_frame = _linearized(model, person, vector, points, noise, with_person=False)
+        residual, _unused, by_frame = _linearized(model, person, vector, points, noise, with_person=False)
         pull, precision = _frame_prior(vector, len(model.expression))
         normal = by_frame.T @ by_frame + jnp.diag(precision)
         return vector + _limited(_solve(normal, by_frame.T @ residual + pull)), None
@@ -338,9 +338,7 @@ def _joint_step(
     step = jnp.clip(_solve(normal, gradient.sum(0) + (mean - current) / spread**2), -1.0, 1.0)
     updated = current + step
     moved = jax.vmap(lambda solved: _limited(solved[:, 0] - solved[:, 1:] @ step))(solved)
-    person = person._replace(
-        identity=updated[:count], slide=updated[-2], perspective=jnp.clip(updated[-1], 0.0, 0.25)
-    )
+    person = person._replace(identity=updated[:count], slide=updated[-2], perspective=jnp.clip(updated[-1], 0.0, 0.25))
     return person, vectors + moved
 
 

@@ -47,7 +47,7 @@ _CORNERS = np.array([[36, 39], [42, 45]])
 _UPPER, _LOWER = np.array([[37, 38], [43, 44]]), np.array([[41, 40], [47, 46]])
 
 _SHUT, _OPEN = 0.2, 0.7
-"""Opening of the lids relative to the neutral face below which the driver's opening decides, and above which the model's does."""
+"""Opening of the lids relative to the neutral face: below the first, the driver's decides, above the second, the model's."""
 
 _LIPS_SHUT, _LIPS_OPEN = 0.02, 0.12
 """The same for the lips, relative to the width of the mouth."""
@@ -85,6 +85,10 @@ class Face(NamedTuple):
     neutral: Neutral
 
 
+UNCHANGED = Gains()
+"""Gains that leave the driver's motion as it is."""
+
+
 def check_gains(gains: Gains) -> None:
     """Check the range of the gains.
 
@@ -94,6 +98,28 @@ def check_gains(gains: Gains) -> None:
     for name, gain in gains._asdict().items():
         if not (math.isfinite(gain) and 0 <= gain <= 2):
             raise ValueError(f"a gain is a number from 0 to 2, but {name} is {gain:g}")
+
+
+def parse_gains(text: str) -> Gains:
+    """Parse gains such as "mouth=1.2,pose=0.8"; regions that are not named keep 1.
+
+    Raises:
+        ValueError: if a region is unknown or named twice, or a factor is not a number from 0 to 2.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        if name not in Gains._fields or not equals:
+            raise ValueError(f"gains are REGION=FACTOR with {', '.join(Gains._fields)}, but {part.strip()!r} was given")
+        if name in found:
+            raise ValueError(f"the gain of {name} is given twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"a gain is a number from 0 to 2, but {name} is {value!r}") from None
+    gains = Gains(**found)
+    check_gains(gains)
+    return gains
 
 
 def fit_face(
@@ -124,12 +150,12 @@ def fit_face(
     energy = (np.asarray(frames.expression)[part] ** 2).sum(-1)
     count = len(part) if neutral is not None else max(1, round(NEUTRAL_SHARE * len(part)))
     calm = part[np.argsort(energy, kind="stable")[:count]]
-    usual = Neutral(
-        np.asarray(frames.expression)[calm].mean(0),
-        *(np.median(np.asarray(leaf)[known], axis=0) for leaf in (frames.angles, frames.gaze)),
-        np.float32(np.median(np.asarray(frames.log_scale)[known])),
-        np.median(np.asarray(frames.place)[known], axis=0),
+    angles, gaze, log_scale, place = (
+        jnp.asarray(np.median(np.asarray(leaf)[known], axis=0))
+        for leaf in (frames.angles, frames.gaze, frames.log_scale, frames.place)
     )
+    expression = jnp.asarray(np.asarray(frames.expression)[calm].mean(0))
+    usual = Neutral(expression, angles, gaze, log_scale, place)
     return Face(person, usual)
 
 
@@ -140,7 +166,7 @@ def transfer(
     driver: Face,
     target: Face,
     model: LandmarkModel | None = None,
-    gains: Gains = Gains(),
+    gains: Gains = UNCHANGED,
 ) -> Float[np.ndarray, "S P 2"]:
     """Move the driver's landmarks to the target's face.
 
