@@ -1,6 +1,7 @@
 """The 3D landmark model on faces with known pose, expression and gaze: its own, and rendered heads it was not fitted to."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,17 +39,12 @@ def made(model: LandmarkModel) -> tuple[Person, Frames, np.ndarray]:
     """Eight frames of a person drawn from the model, with yaw up to 60 degrees."""
     rng = np.random.default_rng(3)
     draw = lambda *shape: rng.normal(0, 1, shape).astype(np.float32)  # noqa: E731 - one line of chance
-    person = Person(draw(30), np.float32(0.5), np.float32(0.08), np.zeros((70, 3), np.float32))
+    person = Person(*map(jnp.asarray, (draw(30), np.float32(0.5), np.float32(0.08), np.zeros((70, 3), np.float32))))
     angles = np.radians(np.stack([np.linspace(-60, 60, 8), 8 * draw(8), 8 * draw(8)], -1)).astype(np.float32)
-    frames = Frames(
-        angles,
-        np.full(8, np.log(0.25), np.float32),
-        (0.5 + 0.03 * draw(8, 2)).astype(np.float32),
-        draw(8, 20),
-        (0.2 * draw(8, 2)).astype(np.float32),
-    )
+    parts = angles, np.full(8, np.log(0.25)), 0.5 + 0.03 * draw(8, 2), draw(8, 20), 0.2 * draw(8, 2)
+    frames = Frames(*(jnp.asarray(part, jnp.float32) for part in parts))
     points = jax.jit(jax.vmap(lambda frame: predict(model, person, frame)))(frames)
-    return person, frames, np.asarray(points)
+    return person, Frames(*map(np.asarray, frames)), np.asarray(points)
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +77,14 @@ def test_the_file_is_small_and_symmetric(model: LandmarkModel) -> None:
 def test_rotations_are_the_renderers() -> None:
     angles = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
     expected = np.stack([rendered_rotation(*map(float, one)) for one in angles])
-    np.testing.assert_allclose(rotation(angles), expected, atol=1e-6)
+    np.testing.assert_allclose(rotation(jnp.asarray(angles)), expected, atol=1e-6)
 
 
 def test_pupils_lie_on_the_eyeball(model: LandmarkModel, made: tuple[Person, Frames, np.ndarray]) -> None:
     person, frames, points = made
-    straight = person._replace(perspective=np.float32(0.0))
+    straight = person._replace(perspective=jnp.float32(0.0))
     for number in range(0, 8, 3):
-        frame = Frames(*(leaf[number] for leaf in frames))
+        frame = Frames(*(jnp.asarray(leaf[number]) for leaf in frames))
         centers = np.asarray(project(neutral_shape(model, straight)[68:], straight, frame))
         pupils = np.asarray(predict(model, straight, frame))[68:]
         radius = float(eye_radius(model, straight)) * 0.25

@@ -2,14 +2,17 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from th_jax.avatars.file import load_avatar
-from th_jax.cli.options import DONE, INTERRUPTED, new_parser
+from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import Animation, animate
 from th_jax.driving.camera import camera_number, drive_with_camera, missing_window
-from th_jax.driving.driver import is_landmark_file
+from th_jax.driving.driver import STILLS, is_landmark_file
+from th_jax.driving.edit import CONTROLS, parse_edit
+from th_jax.driving.motion import write_motion
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.poses import target_of, wants_pupils
@@ -35,7 +38,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--avatar", type=Path, required=True, help="an avatar's file")
     made.add_argument("--meta", help="meta weights of a small avatar: file, run or name; the bundled ones by default")
-    made.add_argument("--driver", required=True, help="a video, landmarks.npz, or camera:0")
+    made.add_argument("--driver", help="a video, landmarks.npz, motion.csv, or camera:0")
+    made.add_argument(
+        "--edit", metavar="NAME=VALUE,...",
+        help=f"a still without a driver: 0 to 1 for expressions, degrees for angles; {', '.join(CONTROLS)}",
+    )  # fmt: skip
     made.add_argument("--out", type=Path, help="ends in .mp4, .gif, .png or .jpg")
     made.add_argument("--layout", help='panels from left to right: "driver,landmarks,avatar"; the avatar by default')
     made.add_argument("--smoothing", type=float, help="Hz: lower is steadier, 0 is off; 2 for videos, off for npz")
@@ -79,6 +86,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _drive(chosen: argparse.Namespace) -> str:
+    if (chosen.driver is None) == (chosen.edit is None):
+        raise UsageError("give either --driver or --edit")
+    if chosen.edit is None:
+        return _driven(chosen)
+    if chosen.out is None or chosen.out.suffix.lower() not in STILLS:
+        raise UsageError(f"--edit makes a still: --out must end in {', '.join(STILLS)}")
+    motion = parse_edit(chosen.edit)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen.driver = str(Path(folder) / "edit.csv")
+        write_motion(Path(chosen.driver), motion)
+        return _driven(chosen)
+
+
+def _driven(chosen: argparse.Namespace) -> str:
     number = camera_number(chosen.driver)
     from_file = is_landmark_file(chosen.driver)
     cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff

@@ -34,6 +34,7 @@ from th_jax.driving.driver import (
     read_landmarks,
     track_driver,
 )
+from th_jax.driving.motion import is_motion_file, motion_driving, read_motion
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.driving.poses import driving_poses, target_of, wants_pupils
@@ -103,7 +104,7 @@ def animate(
 
     Args:
         loaded: avatar to animate.
-        driver: local video, or npz file of landmarks (`read_landmarks`).
+        driver: local video, npz file of landmarks (`read_landmarks`), or motion file (`th_jax.driving.motion`).
         out: output file, ending in .mp4, .gif, .png or .jpg; written atomically.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
@@ -143,12 +144,15 @@ def animate(
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
     target, rest = target_of(loaded, retargeting, gains=gains), placement_of(loaded.landmarks)
+    motion = _motion_driving(loaded, driver, retargeting, fps=fps) if is_motion_file(driver) else None
     if signer is None and not unmarked_for_research:
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
-        if is_landmark_file(driver):
+        if motion is not None:
+            driving = motion
+        elif is_landmark_file(driver):
             driving = read_landmarks(driver, fps=fps, follow=follow, rest=rest)
         else:
             limit = at + _STILL_SECONDS if still else seconds
@@ -227,6 +231,19 @@ def _check(
         raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, but are {at} and {seconds}")
     if at and out.suffix.lower() not in STILLS:
         raise ValueError(f"at chooses the moment of a still, but {out} is a film")
+
+
+def _motion_driving(loaded: LoadedAvatar, driver: Path, retargeting: Method, *, fps: float | None) -> Driving:
+    """Read a motion file as landmarks of the avatar's own face.
+
+    Raises:
+        ValueError: if the file is invalid, the avatar has no landmarks, or options are for landmarks of another face.
+    """
+    if retargeting != "none" or fps is not None:
+        raise ValueError("a motion file moves the avatar's own face at its own times: leave retargeting and fps out")
+    if loaded.landmarks is None:
+        raise ValueError("this avatar was saved without the landmarks of its shots, which a motion file needs")
+    return motion_driving(read_motion(driver), loaded.landmarks)
 
 
 def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction, Int[np.ndarray, " F"]]:

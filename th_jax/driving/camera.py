@@ -32,7 +32,7 @@ from th_jax.faces import (
     segment_square,
 )
 from th_jax.faces.pupils import with_pupils
-from th_jax.landmarks.methods import Retargeter, Target, make_retargeter
+from th_jax.landmarks.methods import Retargeter, Target, live_retargeter
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.provenance.watermark.messages import marking_of
 from th_jax.render import draw_stream, render
@@ -156,7 +156,7 @@ def live_frames(
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
             if begun is not None:
-                adapt = None if target is None else make_retargeter(target, begun)
+                adapt = None if target is None else live_retargeter(target, begun)
                 if smooth is not None:
                     smooth.reset()
             if squares.known:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -231,9 +232,11 @@ def fit_errors(pairs: Pairs) -> dict[str, Estimate]:
         angle = np.degrees(np.arccos(np.clip((shown[0] * shown[1]).sum(-1), -1, 1)))
         gaze.append(_where(pairs.units[number][:, [8, 9]].max(-1) < 0.5, angle))
         yaw.append(np.degrees(np.abs(np.asarray(frames.angles)[:, 0] - true[:, 0])))
-        expression = np.asarray(frames.expression) - np.asarray(face.neutral.expression)
-        found = np.asarray(coefficients_of(load_model(), expression, np.asarray(frames.gaze)))
-        wanted = np.clip(pairs.units[number] + np.asarray(look_coefficients(true[:, 3:].astype(np.float32))), 0, 1)
+        expression = frames.expression - face.neutral.expression[None]
+        found = np.asarray(coefficients_of(load_model(), expression, frames.gaze))
+        wanted = np.clip(
+            pairs.units[number] + np.asarray(look_coefficients(jnp.asarray(true[:, 3:], jnp.float32))), 0, 1
+        )
         arkit.append(np.abs(found - wanted).mean(-1))
     names = {"gaze of the fit": gaze, "yaw of the fit": yaw, "ARKit coefficients": arkit}
     return {name: bootstrap_mean(np.stack(values).astype(np.float64)) for name, values in names.items()}

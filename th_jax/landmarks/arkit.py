@@ -105,4 +105,4 @@ def coefficients_of(
 
     start = jnp.zeros((len(expression), len(NAMES)))
     (found, _, _), _ = jax.lax.scan(descend, (start, start, jnp.ones(())), None, length=_ITERATIONS)
-    return jnp.where(_LOOKS, jnp.clip(looks, 0.0, 1.0), found)
+    return jnp.where(_LOOKS[None], jnp.clip(looks, 0.0, 1.0), found)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
+from th_jax.landmarks.live import LiveRetargeter
 from th_jax.landmarks.model3d import fit_frames
 from th_jax.landmarks.retarget import face_shape, retarget
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count, known_points
@@ -100,6 +101,20 @@ def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retar
         growth = float(np.sqrt(_hull_area(still) / _hull_area(rest)))
         return lambda frames: _relative(frames, rest, still, growth)
     return lambda frames: _by_parts(frames, rest, still)
+
+
+def live_retargeter(target: Target, first: Float[np.ndarray, "S P 2"]) -> Retargeter:
+    """Prepare the adaptation of a live driver, known only from the first frames; call the result with consecutive frames.
+
+    The method "model" keeps improving its estimate of the driver's neutral expression (`th_jax.landmarks.live`).
+
+    Raises:
+        ValueError: as `make_retargeter`.
+    """
+    check_method(target.method, gains=target.gains)
+    if target.method != "model":
+        return make_retargeter(target, first)
+    return LiveRetargeter(_usable(target.landmarks, "the target"), _usable(first, "the driver"), gains=target.gains)
 
 
 def model_retargeter(driver: Face, target: Face, *, gains: Gains = UNCHANGED) -> Retargeter:

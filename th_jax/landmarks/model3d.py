@@ -170,7 +170,7 @@ def project(points: Float[Array, "P 3"], person: Person, frame: Frames) -> Float
     """Project points in head coordinates to fractions of the image's side."""
     turned = points @ rotation(frame.angles).T
     nearer = jnp.exp(frame.log_scale) / jnp.maximum(1 - person.perspective * turned[:, 2], 0.2)
-    return frame.place + nearer[:, None] * turned[:, :2] * jnp.array([1.0, -1.0])
+    return frame.place[None] + nearer[:, None] * turned[:, :2] * jnp.array([[1.0, -1.0]])
 
 
 def predict(model: LandmarkModel, person: Person, frame: Frames) -> Float[Array, "70 2"]:
@@ -405,9 +405,9 @@ def _start(model: LandmarkModel, points: Float[Array, "70 2"]) -> Frames:
     """Estimate the pose by the affine transform that maps the mean shape to the points; expression and gaze are zero."""
     known = jnp.isfinite(points).all(-1)[:IBUG_POINTS].astype(jnp.float32)
     count = jnp.maximum(known.sum(), 1.0)
-    shape, seen = model.mean[:IBUG_POINTS], jnp.nan_to_num(points[:IBUG_POINTS]) * jnp.array([1.0, -1.0])
+    shape, seen = model.mean[:IBUG_POINTS], jnp.nan_to_num(points[:IBUG_POINTS]) * jnp.array([[1.0, -1.0]])
     middle, place = known @ shape / count, known @ seen / count
-    shape, seen = shape - middle, (seen - place) * known[:, None]
+    shape, seen = shape - middle[None], (seen - place[None]) * known[:, None]
     spread = shape.T @ (shape * known[:, None]) + 1e-3 * jnp.eye(3)
     affine = jnp.linalg.solve(spread, shape.T @ seen).T
     scale = jnp.maximum(jnp.sqrt((affine**2).sum() / 2), 1e-4)
@@ -441,14 +441,14 @@ def _offset(
         scale = jnp.exp(frame.log_scale)
         view = rotation(frame.angles)[:2] * jnp.array([[1.0], [-1.0]])
         weight = known / (1 + (difference**2).sum(-1) / (scale * noise * model.noise * _OUTLIER) ** 2) ** 2
-        return weight[:, None, None] * (view.T @ view), weight[:, None] * (difference @ view) / scale
+        return weight[:, None, None] * (view.T @ view)[None], weight[:, None] * (difference @ view) / scale
 
     normal, right = jax.vmap(one)(vectors, points)
     normal, right = normal.sum(0), right.sum(0)
     spread = jnp.full(PUPIL_POINTS, _OFFSET_PRIOR).at[IBUG_POINTS:].set(_CENTER_PRIOR)
     prior = (noise * model.noise / spread)[:, None, None] ** 2
     right = right + jnp.einsum("pij,pj->pi", normal, person.offset)
-    return jnp.linalg.solve(normal + prior * jnp.eye(3), right[..., None])[..., 0]
+    return jnp.linalg.solve(normal + prior * jnp.eye(3)[None], right[..., None])[..., 0]
 
 
 def known_frames(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"]:

@@ -46,7 +46,7 @@ _OUTER_LIPS = np.array([[50, 58], [51, 57], [52, 56]])
 _CORNERS = np.array([[36, 39], [42, 45]])
 _UPPER, _LOWER = np.array([[37, 38], [43, 44]]), np.array([[41, 40], [47, 46]])
 
-_SHUT, _OPEN = 0.2, 0.7
+_SHUT, _OPEN = 0.1, 0.4
 """Opening of the lids relative to the neutral face: below the first, the driver's decides, above the second, the model's."""
 
 _LIPS_SHUT, _LIPS_OPEN = 0.02, 0.12
@@ -319,7 +319,7 @@ def _close(
     width_own, width_target = _width(own, mouth), _width(usual, mouth)
     opening = jnp.linalg.norm(_gap(seen, _INNER_LIPS), axis=-1) / (unit * width_own)
     share = (1 - _step(opening, _LIPS_SHUT, _LIPS_OPEN)) * jnp.minimum(gains.mouth, 1.0)
-    wanted = _gap(seen, _INNER_LIPS) * (width_target / width_own)
+    wanted = _gap(seen, _INNER_LIPS) * (width_target / width_own)[:, None]
     return _spread(moved, _INNER_LIPS, (_INNER_LIPS, _OUTER_LIPS), wanted, share)
 
 
