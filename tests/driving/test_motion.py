@@ -97,7 +97,7 @@ def test_a_motion_of_another_tool_drives_with_coefficients_alone(
     assert driving.fps == 25
     opening = np.linalg.norm(driving.landmarks[:, 62] - driving.landmarks[:, 66], axis=-1)
     assert opening[0] < opening[1] < opening[2]
-    np.testing.assert_allclose(driving.landmarks[2, 27:31], driving.landmarks[0, 27:31], atol=2e-3)
+    np.testing.assert_allclose(driving.landmarks[2, 27:31], driving.landmarks[0, 27:31], atol=5e-3)
 
 
 @pytest.mark.parametrize(
