@@ -53,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
         help="with --retargeting model: 0 to 2 for pose, brows, eyes, gaze, mouth",
     )  # fmt: skip
     made.add_argument(
+        "--neutral", type=float, metavar="SECONDS",
+        help="with --retargeting model: when the driver's face is neutral; found by itself otherwise",
+    )  # fmt: skip
+    made.add_argument(
         "--follow",
         choices=("face", "segment"),
         default="face",
@@ -112,6 +116,8 @@ def _driven(chosen: argparse.Namespace) -> str:
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
         raise ValueError("--out is missing: where should the film go?")
+    if number is not None and chosen.neutral is not None:
+        raise ValueError("a camera's neutral expression is a running estimate: leave --neutral away")
     if number is not None and chosen.strict:
         raise ValueError("a camera's frames are not known beforehand: leave --strict away")
     if number is not None and chosen.out is not None:
@@ -137,7 +143,8 @@ def _driven(chosen: argparse.Namespace) -> str:
     if chosen.unmarked_output_for_research:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
-        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting, gains=gains,
+        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        gains=gains, neutral=chosen.neutral,
         follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
         sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
         signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,

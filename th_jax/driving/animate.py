@@ -84,6 +84,7 @@ def animate(
     smoothing: OneEuro | None = None,
     retargeting: Method = "none",
     gains: Gains = UNCHANGED,
+    neutral: float | None = None,
     follow: Follow = "face",
     strict: bool = False,
     gaze: bool | None = None,
@@ -110,6 +111,7 @@ def animate(
         smoothing: settings of the landmark filter; no smoothing by default.
         retargeting: method that transfers the driver's motion to the face of the avatar's shots (`th_jax.landmarks.methods`).
         gains: factors of the motion by region, for the method "model".
+        neutral: time in seconds at which the driver's expression is neutral, for the method "model".
         follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
         strict: if True, frames outside the range of the training data are an error, raised before anything is
             generated.
@@ -140,6 +142,8 @@ def animate(
     check_driving(loaded.description, consents=consents)
     if chunk < 1:
         raise ValueError(f"a chunk needs at least 1 frame, but chunk is {chunk}")
+    if neutral is not None and (retargeting != "model" or not 0 <= neutral < math.inf):
+        raise ValueError('neutral is a time in seconds, at least 0, for the retargeting "model"')
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
@@ -169,7 +173,7 @@ def animate(
             shown = shown[: first + 1]
 
         def poses() -> Iterator[np.ndarray]:  # from the start: the filter needs the earlier frames
-            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target)
+            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target, neutral=neutral)
             return itertools.islice(every, first, None)
 
         strange = check_range(poses(), strict=strict)

@@ -16,6 +16,9 @@ from th_jax.landmarks.transfer import UNCHANGED, Gains
 _SHAPE_SAMPLES = 2000
 """Maximum number of frames from which a driver's usual face is computed; longer clips are sampled evenly."""
 
+_NEUTRAL_SECONDS = 0.1
+"""Frames this near to the neutral time count as neutral."""
+
 
 def driving_poses(
     driving: Driving,
@@ -24,6 +27,7 @@ def driving_poses(
     fps: Fraction,
     smoothing: OneEuro | None = None,
     target: Target | None = None,
+    neutral: float | None = None,
 ) -> Iterator[Float32[np.ndarray, "P 2"]]:
     """Yield the landmarks of each output frame, in constant memory.
 
@@ -38,10 +42,17 @@ def driving_poses(
         target: face to which the motion is retargeted, and the method (`th_jax.landmarks.methods`); by default landmarks
             are unchanged.
 
+        neutral: time in seconds at which the driver's expression is neutral, for the method "model"; by default calm frames
+            are found.
+
     Raises:
-        ValueError: if the driver's shape is needed and no frame has all 68 points.
+        ValueError: if the driver's face is needed and no frame, or none at the neutral time, has all 68 points.
     """
-    adapt = None if target is None else make_retargeter(target, driver_sample(driving))
+    adapt = (
+        None
+        if target is None
+        else make_retargeter(target, driver_sample(driving), neutral=_neutral_frames(driving, neutral))
+    )
 
     def adapted(index: int) -> Float32[np.ndarray, "P 2"]:
         points = np.array(driving.landmarks[index], np.float32)
@@ -58,6 +69,15 @@ def driving_poses(
             segment = number
             pose = adapted(index) if smooth is None else smooth(adapted(index), time=tick / float(fps))
         yield pose
+
+
+def _neutral_frames(driving: Driving, time: float | None) -> Float[np.ndarray, "N P 2"] | None:
+    if time is None:
+        return None
+    near = (np.abs(driving.times - time) <= _NEUTRAL_SECONDS) & (driving.segment >= 0)
+    if not near.any():
+        raise ValueError(f"the driver has no face at the neutral time of {time:g} s: choose another time")
+    return np.array(driving.landmarks[near])
 
 
 def driver_sample(driving: Driving) -> Float[np.ndarray, "S P 2"]:

@@ -71,12 +71,15 @@ def check_target_face(target: Target) -> None:
     _usable(target.landmarks, "the target")
 
 
-def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retargeter:
+def make_retargeter(
+    target: Target, driver: Float[np.ndarray, "S P 2"], *, neutral: Float[np.ndarray, "N P 2"] | None = None
+) -> Retargeter:
     """Prepare the adaptation of one driver to one target.
 
     Args:
         target: method, and landmarks of the target's shots.
         driver: landmarks of the driver from which their usual face is computed, such as the whole clip.
+        neutral: landmarks of the driver with a neutral expression, for the method "model"; found automatically by default.
 
     Raises:
         ValueError: if the method is unknown, gains are given for another method than "model", the number of points is not 68
@@ -89,7 +92,10 @@ def make_retargeter(target: Target, driver: Float[np.ndarray, "S P 2"]) -> Retar
         shapes = face_shape(driver), face_shape(target.landmarks)
         return lambda frames: retarget(frames, driver=shapes[0], target=shapes[1])
     if target.method == "model":
-        faces = [fit_face(_usable(driver, "the driver")), fit_face(_usable(target.landmarks, "the target"))]
+        faces = [
+            fit_face(_usable(driver, "the driver"), neutral=neutral),
+            fit_face(_usable(target.landmarks, "the target")),
+        ]
         return model_retargeter(faces[0], faces[1], gains=target.gains)
     own, other = _usable(driver, "the driver"), _usable(target.landmarks, "the target")
     if target.method == "similarity":

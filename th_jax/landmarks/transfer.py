@@ -24,6 +24,7 @@ from th_jax.landmarks.model3d import (
     LandmarkModel,
     Person,
     fit_clip,
+    fit_frames,
     known_frames,
     load_model,
     neutral_shape,
@@ -126,35 +127,36 @@ def fit_face(
     landmarks: Float[np.ndarray, "S P 2"],
     *,
     model: LandmarkModel | None = None,
-    neutral: tuple[int, int] | None = None,
+    neutral: Float[np.ndarray, "N P 2"] | None = None,
 ) -> Face:
     """Fit a person and their neutral face.
 
     Args:
         landmarks: points in [0, 1] of S frames, NaN where unknown.
         model: the landmark model; the bundled one by default.
-        neutral: first frame and end of a part in which the expression is neutral; found automatically by default.
+        neutral: landmarks of the same person with a neutral expression; by default calm frames are chosen from `landmarks`.
 
     Raises:
-        ValueError: if the landmarks are not of a face (`fit_clip`), or no frame of the neutral part has all 68 points.
+        ValueError: if the landmarks are not of a face (`fit_clip`), or no neutral frame has all 68 points.
     """
     person, frames = fit_clip(landmarks, model=model)
     known = known_frames(landmarks)
     if not known.any():
         known = np.isfinite(landmarks).all(-1).any(-1)
     part = np.flatnonzero(known)
-    if neutral is not None:
-        part = part[(part >= neutral[0]) & (part < neutral[1])]
-        if not len(part):
-            raise ValueError(f"no face is known in the neutral frames {neutral[0]} to {neutral[1]}: choose others")
     energy = (np.asarray(frames.expression)[part] ** 2).sum(-1)
-    count = len(part) if neutral is not None else max(1, round(NEUTRAL_SHARE * len(part)))
-    calm = part[np.argsort(energy, kind="stable")[:count]]
+    calm = part[np.argsort(energy, kind="stable")[: max(1, round(NEUTRAL_SHARE * len(part)))]]
+    expressions = np.asarray(frames.expression)[calm]
+    if neutral is not None:
+        neutral = neutral[known_frames(neutral)]
+        if not len(neutral):
+            raise ValueError("no neutral frame has all 68 landmarks: choose another time")
+        expressions = np.asarray(fit_frames(neutral, person, model=model).expression)
     angles, gaze, log_scale, place = (
         jnp.asarray(np.median(np.asarray(leaf)[known], axis=0))
         for leaf in (frames.angles, frames.gaze, frames.log_scale, frames.place)
     )
-    expression = jnp.asarray(np.asarray(frames.expression)[calm].mean(0))
+    expression = jnp.asarray(expressions.mean(0))
     usual = Neutral(expression, angles, gaze, log_scale, place)
     return Face(person, usual)
 
