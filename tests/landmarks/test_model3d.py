@@ -126,8 +126,8 @@ def test_shift_scale_and_turn_of_the_image_change_the_pose_alone(made: tuple[Per
 def test_a_mirrored_image_has_the_mirrored_pose(rendered: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     points = rendered[0][:8]
     plain, flipped = fit_clip(points)[1], fit_clip(mirror_landmarks(points))[1]
-    np.testing.assert_allclose(flipped.angles, plain.angles * np.array([-1, 1, -1]), atol=2e-3)
-    np.testing.assert_allclose(flipped.gaze, plain.gaze * np.array([-1, 1]), atol=5e-3)
+    np.testing.assert_allclose(flipped.angles, np.asarray(plain.angles) * [-1, 1, -1], atol=2e-3)
+    np.testing.assert_allclose(flipped.gaze, np.asarray(plain.gaze) * [-1, 1], atol=5e-3)
 
 
 def test_a_rendered_head_turns_and_looks_as_it_does(rendered: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

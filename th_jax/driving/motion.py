@@ -9,14 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from th_jax.driving.driver import Driving, output_rate
 from th_jax.landmarks.arkit import NAMES, coefficients_of, expression_of, gaze_of
-from th_jax.landmarks.model3d import Frames, fit_frames, known_frames, load_model, predict
+from th_jax.landmarks.model3d import Frames, fit_frames, known_frames, load_model, predict_frames
 from th_jax.landmarks.transfer import Face, fit_face
 from th_jax.storage.files import whole_file
 
@@ -95,7 +94,7 @@ def motion_landmarks(motion: Motion, face: Face) -> Float[np.ndarray, "S 70 2"]:
         usual.expression[None] + expression_of(model, jnp.asarray(coefficients)),
         gaze_of(jnp.asarray(coefficients)),
     )
-    points = np.array(jax.vmap(lambda frame: predict(model, face.person, frame))(frames))
+    points = np.array(predict_frames(model, face.person, frames))
     points[~known] = np.nan
     return points
 

@@ -179,6 +179,12 @@ def predict(model: LandmarkModel, person: Person, frame: Frames) -> Float[Array,
     return project(shape_points(model, person, moved, frame.gaze, frame.angles[0]), person, frame)
 
 
+@jax.jit
+def predict_frames(model: LandmarkModel, person: Person, frames: Frames) -> Float[Array, "S 70 2"]:
+    """Compute the points of many frames of one person."""
+    return jax.vmap(lambda frame: predict(model, person, frame))(frames)
+
+
 def pack_frame(frame: Frames) -> Float[Array, "*batch F"]:
     """Concatenate a frame's unknowns to a vector: angles, scale, place, expression, gaze."""
     return jnp.concatenate(

@@ -47,7 +47,7 @@ _OUTER_LIPS = np.array([[50, 58], [51, 57], [52, 56]])
 _CORNERS = np.array([[36, 39], [42, 45]])
 _UPPER, _LOWER = np.array([[37, 38], [43, 44]]), np.array([[41, 40], [47, 46]])
 
-_SHUT, _OPEN = 0.1, 0.4
+_SHUT, _OPEN = 0.3, 1.0
 """Opening of the lids relative to the neutral face: below the first, the driver's decides, above the second, the model's."""
 
 _LIPS_SHUT, _LIPS_OPEN = 0.02, 0.12
