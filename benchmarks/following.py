@@ -30,7 +30,7 @@ from th_jax.driving.poses import driving_poses
 from th_jax.driving.rates import frames_on_screen
 from th_jax.evaluation.metrics.faces import landmark_error
 from th_jax.faces import detect_faces, face_size, head_center, placement_of, settled_landmarks, yaw
-from th_jax.landmarks.retarget import face_shape
+from th_jax.landmarks.methods import Target
 from th_jax.landmarks.smooth import OneEuro
 from th_jax.provenance import Kind, Provenance, write_video
 from th_jax.render import render
@@ -137,7 +137,7 @@ class Measured:
         """Drive the avatar, and look for its face."""
         with track_driver(driver, follow=follow, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
-            target = face_shape(loaded.landmarks) if retargeting and loaded.landmarks is not None else None
+            target = Target("shape", loaded.landmarks) if retargeting and loaded.landmarks is not None else None
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(itertools.islice(poses, 0, None, 2)))
         for frame, wanted in zip(render(loaded.networks, loaded.avatar, points), points, strict=True):

@@ -31,10 +31,9 @@ class Rendering(NamedTuple):
     visible: Bool[np.ndarray, "70"]
 
 
-def pose(person: Person, state: HeadState) -> Float[np.ndarray, "N 3"]:
-    """The person's vertices in this state, in decimeters."""
-    mesh = load_mesh()
-    index = mesh.unit_index
+def look_units(state: HeadState) -> Float[np.ndarray, "52"]:
+    """The weights of the face units, with those by which the lids follow the gaze."""
+    index = load_mesh().unit_index
     units = np.array(state.units, np.float32)
     look = (
         ("eyeLookUp", state.gaze_pitch / LOOK_UP_OR_DOWN, "eyeLookDown"),
@@ -45,6 +44,13 @@ def pose(person: Person, state: HeadState) -> Float[np.ndarray, "N 3"]:
         for side in ("Left", "Right"):
             signed = -amount if (positive == "eyeLookOut" and side == "Right") else amount
             units[index[(positive if signed > 0 else negative) + side]] += abs(signed)
+    return units
+
+
+def pose(person: Person, state: HeadState) -> Float[np.ndarray, "N 3"]:
+    """The person's vertices in this state, in decimeters."""
+    mesh = load_mesh()
+    units = look_units(state)
     vertices = person.neutral.copy()
     count = len(mesh.vertices)
     vertices[:count] += (units @ mesh.units.reshape(len(units), -1)).reshape(count, 3)

@@ -20,7 +20,7 @@ from th_jax.driving.driver import read_landmarks, track_driver
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.poses import driving_poses
 from th_jax.faces import Square, crop_frame
-from th_jax.landmarks.retarget import face_shape
+from th_jax.landmarks.methods import Target
 from th_jax.landmarks.smooth import OneEuro
 from th_jax.media import open_video, read_image
 from th_jax.models import networks as networks_module
@@ -149,10 +149,10 @@ def test_poses_repeat_adapt_and_start_with_the_first_face(folder: Path) -> None:
     np.testing.assert_array_equal(poses[6:9], np.broadcast_to(driving.landmarks[5], (3, 68, 2)))
     smooth = np.stack(list(driving_poses(late, shown, fps=driving.fps, smoothing=OneEuro(0.5, 0.0))))
     assert smooth[2:].std(0).mean() < poses[2:].std(0).mean()
-    own = face_shape(driving.landmarks)
-    same = np.stack(list(driving_poses(late, shown, fps=driving.fps, target=own)))
+    own = np.array(driving.landmarks)
+    same = np.stack(list(driving_poses(late, shown, fps=driving.fps, target=Target("shape", own))))
     np.testing.assert_allclose(same, poses, atol=0.02)
-    larger = np.stack(list(driving_poses(late, shown, fps=driving.fps, target=own._replace(size=1.5 * own.size))))
+    larger = np.stack(list(driving_poses(late, shown, fps=driving.fps, target=Target("shape", 1.5 * own))))
     assert np.ptp(larger[3], axis=0)[1] == pytest.approx(1.5 * np.ptp(poses[3], axis=0)[1], rel=0.05)
 
 

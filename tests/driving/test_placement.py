@@ -20,7 +20,7 @@ from th_jax.driving.placement import check_follow, check_range, out_of_range, pl
 from th_jax.driving.poses import driving_poses
 from th_jax.faces import face_size, following_squares, head_center, in_squares, segment_square, to_crop
 from th_jax.faces.follow import FACE_SHARE, HEAD_X, HEAD_Y
-from th_jax.landmarks.retarget import face_shape
+from th_jax.landmarks.methods import Target
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance
 from th_jax.training.finetune import avatar_from_embedding
@@ -151,7 +151,7 @@ def leaning(face: np.ndarray, path: Path) -> Path:
 @pytest.mark.parametrize("retarget", [False, True])
 def test_landmarks_of_a_file_are_brought_into_range(face: np.ndarray, tmp_path: Path, retarget: bool) -> None:
     path = leaning(face, tmp_path / "a.npz")
-    target = face_shape(face[None]) if retarget else None
+    target = Target("shape", face[None]) if retarget else None
     outside = {}
     for follow in ("face", "segment"):
         driving = read_landmarks(path, follow=follow)

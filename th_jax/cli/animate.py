@@ -2,18 +2,23 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from th_jax.avatars.file import load_avatar
-from th_jax.cli.options import DONE, INTERRUPTED, new_parser
+from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import Animation, animate
 from th_jax.driving.camera import camera_number, drive_with_camera, missing_window
-from th_jax.driving.driver import is_landmark_file
+from th_jax.driving.driver import STILLS, is_landmark_file
+from th_jax.driving.edit import CONTROLS, parse_edit
+from th_jax.driving.motion import write_motion
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import parse_layout
-from th_jax.driving.poses import target_shape, wants_pupils
+from th_jax.driving.poses import target_of, wants_pupils
+from th_jax.landmarks.methods import METHODS, check_method
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.transfer import UNCHANGED, parse_gains
 from th_jax.provenance import unmarked_path
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
@@ -33,17 +38,27 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--avatar", type=Path, required=True, help="avatar file")
     made.add_argument("--meta", help="meta weights of a compact avatar: file, run or name; default: the bundled ones")
-    made.add_argument("--driver", required=True, help="video, landmarks.npz, or camera:0")
+    made.add_argument("--driver", help="video, landmarks.npz, motion.csv, or camera:0")
+    made.add_argument(
+        "--edit", metavar="NAME=VALUE,...",
+        help=f"still without a driver: 0 to 1 for expressions, degrees for angles; {', '.join(CONTROLS)}",
+    )  # fmt: skip
     made.add_argument("--out", type=Path, help="output file, ending in .mp4, .gif, .png or .jpg")
     made.add_argument("--layout", help='panels from left to right, such as "driver,landmarks,avatar"; default: avatar')
     made.add_argument("--smoothing", type=float, help="cutoff in Hz, 0 is off; default: 2 for videos, off for npz")
     made.add_argument("--smoothing-beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
     made.add_argument(
-        "--retargeting",
-        choices=("none", "shape"),
-        default="none",
-        help="shape: adapt landmarks to the avatar's face shape",
-    )
+        "--retargeting", choices=METHODS, default="none",
+        help="adapt landmarks to the avatar's face; model is the most accurate",
+    )  # fmt: skip
+    made.add_argument(
+        "--gains", metavar="REGION=FACTOR,...",
+        help="with --retargeting model: 0 to 2 for pose, brows, eyes, gaze, mouth",
+    )  # fmt: skip
+    made.add_argument(
+        "--neutral", type=float, metavar="SECONDS",
+        help="with --retargeting model: time at which the driver's face is neutral; default: estimated",
+    )  # fmt: skip
     made.add_argument(
         "--follow",
         choices=("face", "segment"),
@@ -78,16 +93,34 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _drive(chosen: argparse.Namespace) -> str:
+    if (chosen.driver is None) == (chosen.edit is None):
+        raise UsageError("give either --driver or --edit")
+    if chosen.edit is None:
+        return _driven(chosen)
+    if chosen.out is None or chosen.out.suffix.lower() not in STILLS:
+        raise UsageError(f"--edit makes a still: --out must end in {', '.join(STILLS)}")
+    motion = parse_edit(chosen.edit)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen.driver = str(Path(folder) / "edit.csv")
+        write_motion(Path(chosen.driver), motion)
+        return _driven(chosen)
+
+
+def _driven(chosen: argparse.Namespace) -> str:
     number = camera_number(chosen.driver)
     from_file = is_landmark_file(chosen.driver)
     cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
     smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
     if smoothing is not None:
         LandmarkFilter(smoothing)  # raises for invalid settings
+    gains = parse_gains(chosen.gains) if chosen.gains is not None else UNCHANGED
+    check_method(chosen.retargeting, gains=gains)
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
         raise ValueError("--out is missing: the file to write")
+    if number is not None and chosen.neutral is not None:
+        raise ValueError("a camera's neutral expression is a running estimate: omit --neutral")
     if number is not None and chosen.strict:
         raise ValueError("--strict needs a recorded driver, but this is a camera: omit --strict")
     if number is not None and chosen.out is not None:
@@ -103,7 +136,8 @@ def _drive(chosen: argparse.Namespace) -> str:
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
-        target, pupils = target_shape(loaded, chosen.retargeting), wants_pupils(loaded, gaze)
+        target = target_of(loaded, chosen.retargeting, gains=gains)
+        pupils = wants_pupils(loaded, gaze)
         shown = drive_with_camera(
             loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=chosen.follow
         )
@@ -113,6 +147,7 @@ def _drive(chosen: argparse.Namespace) -> str:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
         loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        gains=gains, neutral=chosen.neutral,
         follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
         sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
         signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,

@@ -25,7 +25,7 @@ from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 from th_jax.data.shots import load_shots
 from th_jax.driving.driver import track_driver
 from th_jax.driving.panels import driver_crops
-from th_jax.driving.poses import driving_poses, target_shape
+from th_jax.driving.poses import driving_poses, target_of
 from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.figures import landmark_pictures, picture_grid
@@ -81,7 +81,7 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
         with track_driver(film, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
             # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
-            target = target_shape(loaded, "shape")
+            target = target_of(loaded, "shape")
             poses = driving_poses(driving, shown, fps=driving.fps, smoothing=OneEuro(), target=target)
             points = np.stack(list(poses))
             if not rows:

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from th_jax.cli.options import DONE, INTERRUPTED, new_parser, print_hint
+from th_jax.cli.checkout import from_checkout
+from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser, print_hint
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.people import LANDMARKS
@@ -40,6 +41,9 @@ from th_jax.evaluation.protocol.run import run as measure_all
 from th_jax.evaluation.protocol.score_store import STUDY_FOLDER, ScoreStore, baseline_shots
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
+from th_jax.evaluation.retargeting import Pairs, fit_errors, measure_pairs
+from th_jax.evaluation.retargeting import report as retargeting_report
+from th_jax.landmarks.methods import METHODS
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.signals import StopRequest
 from th_jax.storage.files import check_place
@@ -55,9 +59,18 @@ from th_jax.training.presets import (
 from th_jax.version import __version__
 from th_jax.weights import load_meta
 
+RETARGET = "retarget"
+"""The protocol on points alone, which needs neither weights nor data."""
+
+RETARGET_SHOTS = 8
+
 
 def run(options: argparse.Namespace) -> int:
     """Compute the missing measures; return 75 if a signal stopped the run."""
+    if options.protocol == RETARGET:
+        return measure_retargeting(options)
+    if options.meta is None or options.data is None:
+        raise UsageError(f"the protocol {options.protocol} needs --meta and --data")
     judges = judges_of(options)
     evaluation, about = begin(options)
     with (
@@ -73,6 +86,36 @@ def run(options: argparse.Namespace) -> int:
             return INTERRUPTED
     about["networks"] = judges.about()
     finish(evaluation, about, faces, answers, out=options.out, seed=options.seed)
+    return DONE
+
+
+def measure_retargeting(options: argparse.Namespace) -> int:
+    """Measure the methods of retargeting on points of rendered heads, and write the tables and their text.
+
+    Raises:
+        UsageError: for options that belong to weights.
+        ValueError, OSError: for numbers that make no pairs, and for a place that cannot be written.
+        ImportError: outside of a checkout, which has the heads.
+    """
+    if options.meta is not None or options.data is not None:
+        raise UsageError("the protocol retarget measures points alone: leave --meta and --data out")
+    check_place(options.out, folder=True)
+    if options.seed < 0:
+        raise ValueError(f"seed must be 0 or more, but is {options.seed}")
+    shots = options.shots or [RETARGET_SHOTS]
+    if len(shots) != 1:
+        raise ValueError(f"the protocol retarget takes one number of shots, but {len(shots)} were given")
+    people = 24 if options.people is None else options.people
+    frames = 8 if options.targets is None else options.targets
+    truth = from_checkout("data_prep.heads.retarget_truth").make_truth(people=people, frames=frames, shots=shots[0])
+    pairs = Pairs(*(getattr(truth, name) for name in Pairs._fields))
+    with tqdm(total=people * len(METHODS), unit="target", dynamic_ncols=True, disable=options.quiet or None) as bar:
+        measured = measure_pairs(pairs, on_target=bar.update)
+    text = retargeting_report(measured, fit_errors(pairs), seed=options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(str(options.out / TABLE_FILE), text.encode())
+    print(text, end="")
+    print(f"{options.out / TABLE_FILE}: {people} x {people - 1} pairs, {3 * frames} frames each")
     return DONE
 
 
@@ -227,9 +270,9 @@ def _baselines(named: Sequence[str]) -> dict[str, Path]:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = new_parser("evaluate", __doc__)
-    made.add_argument("--meta", required=True, help="a run's workdir, a released file, or a bundled name such as heads")
-    made.add_argument("--data", required=True, help='data set, or "bundled" for the bundled heads')
-    made.add_argument("--protocol", required=True, choices=list(PROTOCOLS))
+    made.add_argument("--meta", help="a run's workdir, a released file, or a bundled name such as heads")
+    made.add_argument("--data", help='data set, or "bundled" for the bundled heads')
+    made.add_argument("--protocol", required=True, choices=[*PROTOCOLS, RETARGET])
     made.add_argument("--out", type=Path, required=True, help="folder of the run; the same one to go on")
     made.add_argument("--split", default="heldout", help="of the data set; nobody in it was trained on")
     made.add_argument(
@@ -247,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--targets", type=int, help="held-out frames of each, other than the protocol's")
     made.add_argument("--shots", type=int, nargs="+", metavar="T", help="other than 1 8 32")
     made.add_argument("--landmarks", choices=LANDMARKS, help="that drive (default: true where there are)")
-    made.add_argument("--retargeting", choices=("none", "shape"), default="none", help="of another driver's landmarks")
+    made.add_argument("--retargeting", choices=METHODS, default="none", help="of another driver's landmarks")
     made.add_argument("--perceptual", type=Path, help="folder of converted perceptual weights")
     made.add_argument("--seed", type=int, default=0, help="of people, shots, drivers and intervals")
     made.add_argument("--curve", action="store_true", help="measure pictures between chunks of fine-tuning, for a plot")

@@ -30,14 +30,16 @@ from th_jax.driving.driver import (
     read_landmarks,
     track_driver,
 )
+from th_jax.driving.motion import is_motion_file, motion_driving, read_motion
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.driving.placement import Follow, OutOfRange, check_range
-from th_jax.driving.poses import driving_poses, target_shape, wants_pupils
+from th_jax.driving.poses import driving_poses, target_of, wants_pupils
 from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
-from th_jax.landmarks.retarget import Retargeting
+from th_jax.landmarks.methods import Method
 from th_jax.landmarks.smooth import OneEuro
+from th_jax.landmarks.transfer import UNCHANGED, Gains
 from th_jax.provenance import Signer
 from th_jax.provenance.signing_options import tried_signer
 from th_jax.provenance.watermark.messages import marking_of
@@ -77,7 +79,9 @@ def animate(
     *,
     layout: tuple[Panel, ...] = ("avatar",),
     smoothing: OneEuro | None = None,
-    retargeting: Retargeting = "none",
+    retargeting: Method = "none",
+    gains: Gains = UNCHANGED,
+    neutral: float | None = None,
     follow: Follow = "face",
     strict: bool = False,
     gaze: bool | None = None,
@@ -98,11 +102,13 @@ def animate(
 
     Args:
         loaded: avatar to animate.
-        driver: local video, or npz file of landmarks (`read_landmarks`).
+        driver: local video, npz file of landmarks (`read_landmarks`), or motion file (`th_jax.driving.motion`).
         out: output file, ending in .mp4, .gif, .png or .jpg; written atomically.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
-        retargeting: "shape" transfers the driver's motion to the face shape of the avatar's shots.
+        retargeting: method that transfers the driver's motion to the face of the avatar's shots (`th_jax.landmarks.methods`).
+        gains: factors of the motion by region, for the method "model".
+        neutral: time in seconds at which the driver's expression is neutral, for the method "model".
         follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
         strict: if True, frames outside the range of the training data are an error, raised before anything is
             generated.
@@ -133,16 +139,21 @@ def animate(
     check_driving(loaded.description, consents=consents)
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
+    if neutral is not None and (retargeting != "model" or not 0 <= neutral < math.inf):
+        raise ValueError('neutral is a time in seconds, at least 0, for the retargeting "model"')
     out, driver = Path(out), Path(driver)
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
-    target, rest = target_shape(loaded, retargeting), placement_of(loaded.landmarks)
+    target, rest = target_of(loaded, retargeting, gains=gains), placement_of(loaded.landmarks)
+    motion = _motion_driving(loaded, driver, retargeting, fps=fps) if is_motion_file(driver) else None
     if signer is None and not unmarked_for_research:
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
     with ExitStack() as resources:
-        if is_landmark_file(driver):
+        if motion is not None:
+            driving = motion
+        elif is_landmark_file(driver):
             driving = read_landmarks(driver, fps=fps, follow=follow, rest=rest)
         else:
             limit = at + _STILL_SECONDS if still else seconds
@@ -159,7 +170,7 @@ def animate(
             shown = shown[: first + 1]
 
         def poses() -> Iterator[np.ndarray]:  # from the start: the filter needs the earlier frames
-            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target)
+            every = driving_poses(driving, shown, fps=rate, smoothing=smoothing, target=target, neutral=neutral)
             return itertools.islice(every, first, None)
 
         strange = check_range(poses(), strict=strict)
@@ -218,6 +229,19 @@ def _check(
         raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, got {at} and {seconds}")
     if at and out.suffix.lower() not in STILLS:
         raise ValueError(f"at selects the time of a still image, but {out} is a video")
+
+
+def _motion_driving(loaded: LoadedAvatar, driver: Path, retargeting: Method, *, fps: float | None) -> Driving:
+    """Read a motion file as landmarks of the avatar's own face.
+
+    Raises:
+        ValueError: if the file is invalid, the avatar has no landmarks, or options are for landmarks of another face.
+    """
+    if retargeting != "none" or fps is not None:
+        raise ValueError("a motion file moves the avatar's own face at its own times: leave retargeting and fps out")
+    if loaded.landmarks is None:
+        raise ValueError("this avatar was saved without the landmarks of its shots, which a motion file needs")
+    return motion_driving(read_motion(driver), loaded.landmarks)
 
 
 def _ticks(driving: Driving, out: Path, seconds: float | None) -> tuple[Fraction, Int[np.ndarray, " F"]]:

@@ -32,7 +32,7 @@ from th_jax.faces import (
     segment_square,
 )
 from th_jax.faces.pupils import with_pupils
-from th_jax.landmarks.retarget import FaceShape, face_shape, retarget
+from th_jax.landmarks.methods import Retargeter, Target, live_retargeter
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.provenance.watermark.messages import marking_of
 from th_jax.render import draw_stream, render
@@ -86,7 +86,7 @@ def drive_with_camera(
     *,
     layout: tuple[Panel, ...] = ("driver", "avatar"),
     smoothing: OneEuro | None = None,
-    target: FaceShape | None = None,
+    target: Target | None = None,
     pupils: bool = False,
     follow: Follow = "face",
 ) -> int:
@@ -97,7 +97,7 @@ def drive_with_camera(
         number: number of the camera.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
-        target: face shape to which the motion is retargeted.
+        target: face to which the motion is retargeted, and the method.
         pupils: whether to detect the pupils too.
         follow: "face" for a square that follows the face, "segment" for a fixed one.
 
@@ -128,7 +128,7 @@ def live_frames(
     *,
     layout: tuple[Panel, ...] = ("driver", "avatar"),
     smoothing: OneEuro | None = None,
-    target: FaceShape | None = None,
+    target: Target | None = None,
     pupils: bool = False,
     follow: Follow = "face",
     clock: Callable[[], float] = time.monotonic,
@@ -148,7 +148,7 @@ def live_frames(
     label = _label(size, panels=len(layout), avatar=layout.index("avatar"))
     followed, seen = itertools.tee(frames)  # at most one frame apart
     squares = _LiveSquares(follow, placement_of(loaded.landmarks))
-    driver: FaceShape | None = None
+    adapt: Retargeter | None = None
     pose: Float[np.ndarray, "P 2"] | None = None
     smooth = None if smoothing is None else LandmarkFilter(smoothing)
     for tracked, frame in zip(follow_face(followed, max_flash=_FLASH), seen, strict=False):
@@ -156,14 +156,14 @@ def live_frames(
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
             if begun is not None:
-                driver = None if target is None else face_shape(begun)
+                adapt = None if target is None else live_retargeter(target, begun)
                 if smooth is not None:
                     smooth.reset()
             if squares.known:
                 points = with_pupils(frame, tracked.landmarks) if pupils else tracked.landmarks
                 pose = in_squares(points[None], squares.current[None])[0]
-                if driver is not None and target is not None:
-                    pose = retarget(pose[None], driver=driver, target=target)[0]
+                if adapt is not None:
+                    pose = adapt(pose[None])[0]
                 pose = pose if smooth is None else smooth(pose, time=now)
         if pose is None:
             continue

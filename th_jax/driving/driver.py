@@ -250,8 +250,8 @@ class _Archive(io.BufferedReader):
 
 
 def is_landmark_file(path: str | Path) -> bool:
-    """Return whether a driver is a landmark file: whether its name ends in .npz or .npy."""
-    return str(path).lower().endswith((".npz", ".npy"))
+    """Return whether a driver has no images: landmarks (its name ends in .npz or .npy) or motion (.csv or .json)."""
+    return str(path).lower().endswith((".npz", ".npy", ".csv", ".json"))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -8,12 +8,16 @@ from jaxtyping import Float, Float32, Int
 
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.driving.driver import Driving
-from th_jax.landmarks.retarget import FaceShape, Retargeting, face_shape, retarget
+from th_jax.landmarks.methods import Method, Target, check_method, check_target_face, make_retargeter
 from th_jax.landmarks.scheme import PUPIL_POINTS
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.transfer import UNCHANGED, Gains
 
 _SHAPE_SAMPLES = 2000
-"""Maximum number of frames from which a driver's mean shape is computed; longer clips are sampled evenly."""
+"""Maximum number of frames from which a driver's usual face is computed; longer clips are sampled evenly."""
+
+_NEUTRAL_SECONDS = 0.1
+"""Frames this near to the neutral time count as neutral."""
 
 
 def driving_poses(
@@ -22,7 +26,8 @@ def driving_poses(
     *,
     fps: Fraction,
     smoothing: OneEuro | None = None,
-    target: FaceShape | None = None,
+    target: Target | None = None,
+    neutral: float | None = None,
 ) -> Iterator[Float32[np.ndarray, "P 2"]]:
     """Yield the landmarks of each output frame, in constant memory.
 
@@ -34,19 +39,24 @@ def driving_poses(
         shown: index of the decoded frame for each output frame (`frames_on_screen`).
         fps: frame rate of the output, in frames per second.
         smoothing: settings of the filter; no smoothing by default.
-        target: face shape to which the motion is retargeted (`th_jax.landmarks.retarget`); by default landmarks are
-            unchanged.
+        target: face to which the motion is retargeted, and the method (`th_jax.landmarks.methods`); by default landmarks
+            are unchanged.
+
+        neutral: time in seconds at which the driver's expression is neutral, for the method "model"; by default calm frames
+            are found.
 
     Raises:
-        ValueError: if the driver's shape is needed and no frame has all 68 points.
+        ValueError: if the driver's face is needed and no frame, or none at the neutral time, has all 68 points.
     """
-    driver = None if target is None else driver_shape(driving)
+    adapt = (
+        None
+        if target is None
+        else make_retargeter(target, driver_sample(driving), neutral=_neutral_frames(driving, neutral))
+    )
 
     def adapted(index: int) -> Float32[np.ndarray, "P 2"]:
         points = np.array(driving.landmarks[index], np.float32)
-        if driver is None or target is None:
-            return points
-        return retarget(points[None], driver=driver, target=target)[0]
+        return points if adapt is None else adapt(points[None])[0]
 
     smooth = None if smoothing is None else LandmarkFilter(smoothing)
     pose = adapted(int(np.flatnonzero(driving.segment >= 0)[0]))
@@ -61,31 +71,39 @@ def driving_poses(
         yield pose
 
 
-def driver_shape(driving: Driving) -> FaceShape:
-    """Compute the driver's mean shape from up to 2,000 frames, spread over the clip.
+def _neutral_frames(driving: Driving, time: float | None) -> Float[np.ndarray, "N P 2"] | None:
+    if time is None:
+        return None
+    near = (np.abs(driving.times - time) <= _NEUTRAL_SECONDS) & (driving.segment >= 0)
+    if not near.any():
+        raise ValueError(f"the driver has no face at the neutral time of {time:g} s: choose another time")
+    return np.array(driving.landmarks[near])
 
-    Raises:
-        ValueError: if no frame has all 68 points.
-    """
+
+def driver_sample(driving: Driving) -> Float[np.ndarray, "S P 2"]:
+    """Return the landmarks of up to 2,000 frames with a face, spread over the clip."""
     faces = np.flatnonzero(driving.segment >= 0)
     sample = faces[:: max(1, len(faces) // _SHAPE_SAMPLES)]
-    landmarks: Float[np.ndarray, "S P 2"] = np.array(driving.landmarks[sample])
-    return face_shape(landmarks)
+    return np.array(driving.landmarks[sample])
 
 
-def target_shape(loaded: LoadedAvatar, retargeting: Retargeting) -> FaceShape | None:
-    """Return the face shape of the avatar's shots, to which the motion is retargeted, or None without retargeting.
+def target_of(loaded: LoadedAvatar, retargeting: Method, *, gains: Gains = UNCHANGED) -> Target | None:
+    """Return the face of the avatar's shots, to which the motion is retargeted, or None without retargeting.
 
     Raises:
-        ValueError: if the setting is unknown, or the avatar has no landmarks.
+        ValueError: if the setting is unknown, gains are given for another method than "model", or the avatar has no
+            landmarks of a whole face.
     """
-    if retargeting not in ("none", "shape"):
-        raise ValueError(f'retargeting must be "none" or "shape", got {retargeting!r}')
+    check_method(retargeting, gains=gains)
     if retargeting == "none":
         return None
     if loaded.landmarks is None:
-        raise ValueError('this avatar was saved without the landmarks of its shots, which retargeting "shape" requires')
-    return face_shape(loaded.landmarks)
+        raise ValueError(
+            f'this avatar was saved without the landmarks of its shots, which retargeting "{retargeting}" requires'
+        )
+    target = Target(retargeting, loaded.landmarks, gains)
+    check_target_face(target)
+    return target
 
 
 def wants_pupils(loaded: LoadedAvatar, gaze: bool | None) -> bool:

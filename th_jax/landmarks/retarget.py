@@ -17,14 +17,12 @@ A turned head is foreshortened in the image, and an addition cannot foreshorten 
 frontal shape.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
 
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS, check_point_count, known_points
-
-Retargeting = Literal["none", "shape"]
 
 _EYES = ((36, 39), (42, 45))
 """Corners of the eyes; pupils 68 and 69 belong to them."""

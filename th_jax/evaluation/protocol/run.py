@@ -17,7 +17,7 @@ from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
 from th_jax.evaluation.protocol.score_store import REAL, Cell, ScoreStore, Table, baseline_shots, read_baseline
-from th_jax.landmarks.retarget import Retargeting, face_shape, retarget
+from th_jax.landmarks.methods import Method, Target, make_retargeter
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance
 from th_jax.provenance.record import pixel_digest
@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
     store: ScoreStore
     landmarks: str = "true"
     faces: bool = True
-    retargeting: Retargeting = "none"
+    retargeting: Method = "none"
     curve: bool = False
     """Whether images are measured between chunks of fine-tuning."""
     baselines: Mapping[str, Path] = {}
@@ -66,10 +66,8 @@ class Evaluation(NamedTuple):
             return loaded
         (driver,) = (other for other in self.people if other.name == person.driver)
         driving = load_person(self.records, driver, image_size=size, landmarks=self.landmarks)
-        points = driving.landmarks
-        if self.retargeting == "shape":
-            shapes = (face_shape(np.asarray(one.shots.landmarks)) for one in (driving, loaded))
-            points = retarget(points, driver=next(shapes), target=next(shapes)).astype(np.float32)
+        target = Target(self.retargeting, np.asarray(loaded.shots.landmarks))
+        points = make_retargeter(target, np.asarray(driving.shots.landmarks))(driving.landmarks).astype(np.float32)
         return loaded._replace(landmarks=points)
 
 

@@ -1,0 +1,176 @@
+"""All methods of retargeting: a face on itself, what closes, gains, baselines in closed form, and errors."""
+
+import numpy as np
+import pytest
+
+from data_prep.heads.identity import draw_identity
+from data_prep.heads.motion import choose_spread, talk
+from data_prep.heads.person import prepare
+from data_prep.heads.render import pose, true_landmarks
+from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter
+from th_jax.landmarks.model3d import fit_frames
+from th_jax.landmarks.transfer import Gains, fit_face, parse_gains, transfer
+
+ADA, BEN = 100_001, 100_007
+
+
+def points_of(seed: int, states: list) -> np.ndarray:
+    person = prepare(draw_identity(seed))
+    return np.stack([true_landmarks(person, pose(person, state))[:, :2] for state in states]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def faces() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ada's 24 frames, Ben's eight shots, and Ben with the motion of Ada."""
+    motion = talk(ADA, seconds=12.0, fps=2.0)
+    states = [motion.state(moment) for moment in range(24)]
+    other = talk(BEN, seconds=20.0, fps=30.0)
+    shots = points_of(BEN, [other.state(int(moment)) for moment in choose_spread(other, count=8)])
+    return points_of(ADA, states), shots, points_of(BEN, states)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_face_on_itself_stays_as_it_is(method: Method, faces: tuple[np.ndarray, ...]) -> None:
+    driver = faces[0]
+    for points in (driver, driver[:, :68]):
+        same = make_retargeter(Target(method, points), points)(points)
+        assert same.dtype == points.dtype
+        np.testing.assert_allclose(same, points, atol=1e-6)
+
+
+def test_the_model_is_far_nearer_to_the_truth_than_the_others(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, truth = faces
+    errors = {}
+    for method in METHODS:
+        came = make_retargeter(Target(method, shots), driver)(driver)
+        errors[method] = np.linalg.norm(came[:, :68] - truth[:, :68], axis=-1).mean()
+    assert errors["model"] < 0.5 * min(error for method, error in errors.items() if method != "model")
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "none"])
+def test_frames_without_a_face_stay_unknown(method: Method, faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    lost = driver.copy()
+    lost[3], lost[5, 40], lost[7, 68] = np.nan, np.nan, np.nan
+    came = make_retargeter(Target(method, shots), lost)(lost)
+    assert np.isnan(came[3]).all()
+    assert np.isnan(came[5, 40]).all()
+    assert np.isnan(came[7, 68]).all()
+    assert np.isfinite(came[7, :68]).all()
+
+
+def gaps(points: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
+    return np.stack([np.linalg.norm(points[..., a, :] - points[..., b, :], axis=-1) for a, b in pairs], -1)
+
+
+def test_lids_and_lips_close_exactly_when_the_drivers_do(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    lids, lips = ((37, 41), (38, 40), (43, 47), (44, 46)), ((61, 67), (62, 66), (63, 65))
+    shut = driver[:4].copy()
+    for high, low in lids + lips:
+        shut[:, [high, low]] = shut[:, [high, low]].mean(1, keepdims=True)
+    adapt = make_retargeter(Target("model", shots), driver)
+    assert gaps(adapt(shut), lids + lips).max() < 1e-6
+    assert gaps(adapt(driver[:4]), lids).max() > 0.01
+
+
+def test_pupils_stay_between_the_lids(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    came = make_retargeter(Target("model", shots), driver)(driver)
+    for pupil, (left, right), lids in ((68, (36, 39), (37, 41)), (69, (42, 45), (43, 47))):
+        for points in (driver, came):
+            inside = (points[:, pupil, 0] > points[:, left, 0]) & (points[:, pupil, 0] < points[:, right, 0])
+            assert inside.all()
+        open_eyes = gaps(driver, (lids,))[:, 0] > 0.012
+        upper, lower = came[open_eyes, lids[0], 1], came[open_eyes, lids[1], 1]
+        height = came[open_eyes, pupil, 1]
+        assert (height > upper - 0.004).all()
+        assert (height < lower + 0.004).all()
+
+
+def test_gains_scale_what_they_name(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    own, other = fit_face(driver), fit_face(shots)
+    frames = fit_frames(driver, own.person)
+    plain = transfer(driver, frames, driver=own, target=other)
+    still = transfer(driver, frames, driver=own, target=other, gains=Gains(pose=0))
+    angles = np.asarray(fit_frames(still, other.person).angles)
+    assert np.degrees(np.ptp(np.asarray(frames.angles)[:, 0])) > 20
+    assert np.degrees(np.ptp(angles[:, 0])) < 3
+    closed = transfer(driver, frames, driver=own, target=other, gains=Gains(pose=0, mouth=0))
+    lips = gaps(closed, ((62, 66),))[:, 0]
+    assert np.ptp(lips) < 0.25 * np.ptp(gaps(still, ((62, 66),))[:, 0])
+    more = transfer(driver, frames, driver=own, target=other, gains=Gains(brows=2))
+    changed = np.linalg.norm(more - plain, axis=-1).max(0)
+    assert changed[17:27].max() > 1e-3
+    assert np.delete(changed, range(17, 27)).max() < 1e-6
+
+
+def test_lids_and_gaze_are_independent(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    own, other = fit_face(driver), fit_face(shots)
+    frames = fit_frames(driver, own.person)
+    plain = transfer(driver, frames, driver=own, target=other)
+    fixed = transfer(driver, frames, driver=own, target=other, gains=Gains(gaze=0))
+    np.testing.assert_allclose(fixed[:, :68], plain[:, :68], atol=1e-6)
+    assert np.abs(fixed[:, 68:] - plain[:, 68:]).max() > 5e-3
+
+
+def test_baselines_in_closed_form(faces: tuple[np.ndarray, ...]) -> None:
+    """A smaller copy elsewhere is matched exactly by all methods that know scale and place."""
+    driver = faces[0].astype(np.float64)
+    copy = 0.7 * driver + 0.12
+    for method in ("similarity", "relative", "parts", "shape"):
+        came = make_retargeter(Target(method, copy), driver)(driver)
+        np.testing.assert_allclose(came, copy, atol=1e-9, err_msg=method)
+    came = make_retargeter(Target("model", copy), driver)(driver)
+    np.testing.assert_allclose(came, copy, atol=2e-3)
+
+
+def test_wider_eyes_are_the_parts_own(faces: tuple[np.ndarray, ...]) -> None:
+    driver = faces[0].astype(np.float64)
+    still = driver[:1].copy()
+    left = [*range(36, 42), 68]
+    still[:, left] = still[:, left[:6]].mean(1, keepdims=True) + 1.3 * (
+        still[:, left] - still[:, left[:6]].mean(1, keepdims=True)
+    )
+    came = make_retargeter(Target("parts", still), driver[:1])(driver)
+    middle = driver[:, left[:6]].mean(1, keepdims=True)
+    np.testing.assert_allclose(
+        came[:, left] - came[:, left[:6]].mean(1, keepdims=True), 1.3 * (driver[:, left] - middle), atol=1e-9
+    )
+    rest = [*range(36), *range(42, 68)]
+    np.testing.assert_allclose(came[0, rest], driver[0, rest], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nose=1", "REGION=FACTOR with pose, brows, eyes, gaze, mouth, but 'nose=1'"),
+        ("mouth", "but 'mouth' was given"),
+        ("mouth=wide", "mouth is 'wide'"),
+        ("mouth=2.5", "from 0 to 2, but mouth is 2.5"),
+        ("mouth=nan", "from 0 to 2, but mouth is nan"),
+        ("mouth=1,mouth=0", "mouth is given twice"),
+    ],
+)
+def test_gains_are_parsed_strictly(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_gains(text)
+    assert parse_gains("mouth=1.2, pose=0") == Gains(mouth=1.2, pose=0)
+
+
+def test_what_cannot_be_retargeted_is_an_error(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    with pytest.raises(
+        ValueError, match="must be one of none, similarity, relative, parts, shape, model, but is 'best'"
+    ):
+        make_retargeter(Target("best", shots), driver)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='gains need the retargeting "model", but it is "shape"'):
+        make_retargeter(Target("shape", shots, Gains(mouth=0.5)), driver)
+    lost = np.full_like(shots, np.nan)
+    for method in ("similarity", "relative", "parts", "model"):
+        with pytest.raises(ValueError, match="one frame of the target in which all 68"):
+            make_retargeter(Target(method, lost), driver)
+        with pytest.raises(ValueError, match="one frame of the driver in which all 68"):
+            make_retargeter(Target(method, shots), lost)
