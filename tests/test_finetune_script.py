@@ -157,7 +157,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         (["--shots", "docs", "--max-shots", "0"], "argument --max-shots: must be 1 to 32, but is 0"),
         (["--shots", "docs", "--max-shots", "33"], "argument --max-shots: must be 1 to 32, but is 33"),
-        (["--shots", "docs", "--feed-forward", "--compact", "int8"], "--compact is for what was trained"),
+        (["--shots", "docs", "--feed-forward", "--compact", "int8"], "--compact applies to trained avatars"),
         (
             ["--shots", "docs", "--out", "/dev/null/x"],
             "cannot create /dev/null/x: /dev/null is not a folder",
