@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from data_prep.heads.state import head_state
 
 from data_prep.heads.identity import draw_identity
+from data_prep.heads.motion import head_state
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
 from th_jax.driving.edit import CONTROLS, parse_edit

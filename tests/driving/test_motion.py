@@ -6,10 +6,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data_prep.heads.state import HeadState
 
 from data_prep.heads.identity import draw_identity
-from data_prep.heads.motion import talk
+from data_prep.heads.motion import HeadState, talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
 from th_jax.driving.motion import (

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from data_prep.heads.state import HeadState, head_state
 
 from data_prep.heads.identity import draw_identity
-from data_prep.heads.motion import talk
+from data_prep.heads.motion import HeadState, head_state, talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
 from th_jax.landmarks.live import LiveRetargeter

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data_prep.heads.state import rotation as rendered_rotation
 
 from data_prep.heads.identity import draw_identity
+from data_prep.heads.motion import rotation as rendered_rotation
 from data_prep.heads.motion import talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks

@@ -12,7 +12,7 @@ from tests.data_prep.video_records import record_of
 from th_jax.consent import Basis, make_consent
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import FaceMeasures
-from th_jax.evaluation.protocol import cells, judging, plan
+from th_jax.evaluation.protocol import judging, plan, score_store
 from th_jax.evaluation.protocol.plan import Person, Protocol, choose_people, chosen_text
 from th_jax.provenance import Kind, Provenance
 
@@ -27,12 +27,12 @@ def run(tmp_path: Path) -> Path:
     records = VideoRecords(tmp_path / "heads")
     people = choose_people(records, Protocol(people=6, targets=1, shots=(1,)))
     folder = tmp_path / "run"
-    kept = cells.ScoreStore(folder)
+    kept = score_store.ScoreStore(folder)
     for person in people:
         kept.write_faces(person, FaceMeasures(np.zeros((1, 68, 2), np.float32), np.zeros((1, 128), np.float32)))
-        for group, shots in ((cells.REAL, 0), ("ours", 1)):
-            kept.write(group, shots, person, cells.Cell({group: {"ssim": np.zeros(1)}}, {}))
-        kept.write_pictures(cells.REAL, 0, person, FRAMES, RECORD)
+        for group, shots in ((score_store.REAL, 0), ("ours", 1)):
+            kept.write(group, shots, person, score_store.Cell({group: {"ssim": np.zeros(1)}}, {}))
+        kept.write_pictures(score_store.REAL, 0, person, FRAMES, RECORD)
         features = folder / judging.NETWORK_FOLDER / "vggface-0123" / "FT-1" / f"{person.name}.npz"
         features.parent.mkdir(parents=True, exist_ok=True)
         features.write_bytes(b"x")
@@ -60,8 +60,8 @@ def pictures_of(person: str) -> tuple[str, str]:
 
 
 def test_names_are_those_that_the_evaluation_gives() -> None:
-    assert (CHOSEN_FILE, STUDY_FOLDER) == (plan.CHOSEN_FILE, cells.STUDY_FOLDER)
-    assert (cells.FACE_FOLDER, cells.CELL_FOLDER, judging.NETWORK_FOLDER) == ("faces", "cells", "networks")
+    assert (CHOSEN_FILE, STUDY_FOLDER) == (plan.CHOSEN_FILE, score_store.STUDY_FOLDER)
+    assert (score_store.FACE_FOLDER, score_store.CELL_FOLDER, judging.NETWORK_FOLDER) == ("faces", "cells", "networks")
     assert "name" in Person._fields
 
 
