@@ -81,7 +81,7 @@ def test_a_motion_file_and_an_edit_drive_the_avatar(folder: Path, tmp_path: Path
     for name, edit in (("rest", "yaw=0"), ("turned", "yaw=30,smile=0.8")):
         assert animate([*avatar, "--edit", edit, "--out", str(tmp_path / f"{name}.png")]) == 0
     assert (read_image(tmp_path / "rest.png") != read_image(tmp_path / "turned.png")).any()
-    assert read_sidecar(tmp_path / "turned.png").kind == Kind.GENERATED
+    assert read_sidecar(tmp_path / "turned.png")[0].kind == Kind.GENERATED
 
 
 @pytest.mark.parametrize(
