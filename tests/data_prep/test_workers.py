@@ -88,11 +88,11 @@ HOSTILE = {
     "another type": ((b"17",), "neither a result nor an error"),
     "an answer of another shape": ((b'{"tuple": ["done", 1, 2]}',), "neither a result nor an error"),
     "an error that is none": ((b'{"tuple": ["failed", 3]}',), "neither a result nor an error"),
-    "an unknown object": ((b'{"pickle": "gASVBQ"}',), "a message came that holds"),
-    "an array of objects": ((b'{"tuple": ["done", {"array": ["|O", [1]]}]}',), "an array of"),
-    "an array of negative size": ((b'{"tuple": ["done", {"array": ["<f8", [-1]]}]}',), "a message came that holds"),
+    "an unknown object": ((b'{"pickle": "gASVBQ"}',), "a message contains"),
+    "an array of objects": ((b'{"tuple": ["done", {"array": ["|O", [1]]}]}',), "an array has the invalid type"),
+    "an array of negative size": ((b'{"tuple": ["done", {"array": ["<f8", [-1]]}]}',), "a message contains"),
     "an impossible shape": ((b'{"tuple": ["done", {"array": ["<f8", [0, 1%s]]}]}' % (b"0" * 40),), "dimension"),
-    "a huge array": ((HUGE,), "larger than their limit"),
+    "a huge array": ((HUGE,), "exceed their size limit"),
     "an array that is too short": (SHORT_ARRAY, "fewer bytes"),
     "too many levels": ((NESTED,), "nested too deeply"),
 }
@@ -140,7 +140,8 @@ def stops_amid_its_answer(_: int) -> None:
 
 
 def test_a_huge_message_is_not_read():
-    assert dict(run_in_processes(announces_two_gigabytes, [1], workers=1)) == {0: Died(-signal.SIGKILL)}
+    (result,) = dict(run_in_processes(announces_two_gigabytes, [1], workers=1)).values()
+    assert result in (Died(-signal.SIGKILL), Died(0))  # it kills itself, or exits because its pipe was closed
 
 
 def test_an_answer_that_never_ends_is_cut_off(monkeypatch):

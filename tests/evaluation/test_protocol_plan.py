@@ -115,7 +115,7 @@ def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--seed", "-1"], "seed must be 0 or more, but is -1"),
-        (["--settings", "my.txt"], "there are paper, heads, or name a file that ends in .json"),
+        (["--settings", "my.txt"], "known are paper, heads, or name a file that ends in .json"),
         (["--settings", "my.json"], "the settings file my.json does not exist"),
         (["--out", "/dev/null/x"], "cannot create /dev/null/x: /dev/null is not a folder"),
         (["--out", "setup.cfg"], "cannot create setup.cfg: setup.cfg is not a folder"),

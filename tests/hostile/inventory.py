@@ -30,6 +30,8 @@ TESTED_ELSEWHERE = {
     "signed manifests": ("tests/media/test_manifest.py", "tests/media/test_manifest_ingredients.py"),
     "boxes of a film": ("tests/media/test_geometry.py",),
     "keys": ("tests/media/test_signing.py",),
+    "motion files": ("tests/driving/test_motion.py",),
+    "traced programs": ("tests/test_program_cache.py",),
     "network files": ("tests/evaluation/test_feature_network.py", "tests/evaluation/test_identity_network.py"),
     "rendered heads": (
         "tests/data_prep/tools/test_synthetic_heads_pack.py",
@@ -73,6 +75,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/consent/record.py": ("consent record",),
     "th_jax/data/tfrecord.py": ("shard without index", "index of a shard"),
     "th_jax/data/landmark_file.py": _BY_HAND,
+    "th_jax/driving/motion.py": ("motion files",),
+    "th_jax/landmarks/model3d.py": ("package",),
+    "th_jax/program_cache.py": ("package", "traced programs"),
     "th_jax/data/episodes.py": ("frame of a record",),
     "th_jax/storage/files.py": _DATA_SET,
     "th_jax/data/records.py": ("shard",),

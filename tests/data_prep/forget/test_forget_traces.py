@@ -170,7 +170,7 @@ def test_mistakes_change_nothing(root: Path, tmp_path: Path, capsys: pytest.Capt
         ([str(root / "people"), ""], "one of the names is empty"),
         ([str(root), "--everywhere"], "no person was named"),
         ([str(tmp_path / "no"), "ada", "--everywhere"], "does not exist"),
-        ([str(root), "--everywhere", "--consent", str(root / "no.json")], "no consent record"),
+        ([str(root), "--everywhere", "--consent", str(root / "no.json")], "invalid consent record"),
         ([str(root / "people"), "person1", "--dry-run"], "--consent and --dry-run need --everywhere"),
     ):
         before = files(root)

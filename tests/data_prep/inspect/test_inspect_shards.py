@@ -220,5 +220,5 @@ def test_what_cannot_be_shown_is_said(data_set, tmp_path, capsys):
     assert main([str(data_set), "--out", str(tmp_path / "a.html"), "--source", str(tmp_path / "none")]) == 1
     assert "none is not a folder" in capsys.readouterr().err
     assert main([str(data_set), "--out", str(tmp_path / "a.pdf")]) == 1
-    assert "must end in .png or .jpg" in capsys.readouterr().err
+    assert "must end in .png, .jpg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
