@@ -1,7 +1,7 @@
 """The networks: sizes, initialization, gradients, precision, and rejection of foreign weights."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from th_jax.data.records import bundled_heads, read_videos
 from th_jax.images import to_network_range
 from th_jax.models import spectral, summary
 from th_jax.models.checks import check_same_tree
-from th_jax.models.layers import SpectralDense
+from th_jax.models.layers import SelfAttention, SpectralDense, UpBlock
 from th_jax.models.networks import Networks, group
 from th_jax.models.sizes import plan
 from th_jax.models.spectral import power_iterate
@@ -252,6 +252,41 @@ def test_every_parameter_of_every_network_gets_a_gradient(weights) -> None:
         "up_2/skip",
     )
     assert flat == {f"0/generator/{layer}/bias" for layer in ahead_of_norms}
+
+
+def test_attention_in_bfloat16_tells_affinities_apart_that_bfloat16_does_not() -> None:
+    # Affinities of 256 and 256.5: the same number in bfloat16, so that a softmax of that type would give a half.
+    x = np.zeros((1, 4, 4, 16), np.float32)
+    x[..., :3] = 16, 0.5, 16
+    x[:, :2, :, 3] = 1
+    picks = {"query": [(0, 0), (1, 1)], "key": [(2, 0), (3, 1)], "value": [(3, 0)], "out": [(0, 4)]}
+    shapes = {"query": (16, 2), "key": (16, 2), "value": (16, 8), "out": (8, 16)}
+    params: dict[str, Any] = {"gamma": jnp.float32(1)}
+    for name, shape in shapes.items():
+        kernel = np.zeros((1, 1, *shape), np.float32)
+        for place in picks[name]:
+            kernel[(0, 0, *place)] = 1
+        params[name] = {"kernel": jnp.asarray(kernel)}
+    block = SelfAttention(spectral_norm=False, dtype=jnp.bfloat16)
+    attended = block.apply({"params": params}, jnp.asarray(x, jnp.bfloat16))[..., 4]
+    np.testing.assert_allclose(attended.astype(jnp.float32), 1 / (1 + np.exp(-0.5)), atol=4e-3)
+
+
+def test_sums_of_an_up_block_reach_the_norms_in_float32() -> None:
+    seen = []
+
+    def normalize(x: Any) -> Any:
+        seen.append(x)
+        return x
+
+    block = UpBlock(4, spectral_norm=False, dtype=jnp.bfloat16)
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4))
+    variables = block.init(jax.random.key(1), x, normalize, normalize)
+    seen.clear()
+    result = block.apply(variables, x, normalize, normalize)
+    for values in (seen[1], result):
+        assert values.dtype == jnp.float32
+        assert (values != values.astype(jnp.bfloat16).astype(jnp.float32)).mean() > 0.5
 
 
 def test_bfloat16_stays_within_two_percent(people: People) -> None:
