@@ -81,7 +81,7 @@ def test_a_motion_file_and_an_edit_drive_the_avatar(folder: Path, tmp_path: Path
     for name, edit in (("rest", "yaw=0"), ("turned", "yaw=30,smile=0.8")):
         assert animate([*avatar, "--edit", edit, "--out", str(tmp_path / f"{name}.png")]) == 0
     assert (read_image(tmp_path / "rest.png") != read_image(tmp_path / "turned.png")).any()
-    assert read_sidecar(tmp_path / "turned.png").kind == Kind.GENERATED
+    assert read_sidecar(tmp_path / "turned.png")[0].kind == Kind.GENERATED
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_a_motion_file_and_an_edit_drive_the_avatar(folder: Path, tmp_path: Path
         (["--driver", "ada.npz", "--retargeting", "best"], 2, "invalid choice"),
         (["--driver", "ada.csv", "--retargeting", "model"], 1, "moves the avatar's own face"),
         (["--driver", "ada.csv", "--fps", "30"], 1, "moves the avatar's own face"),
-        (["--driver", "ada.npz", "--neutral", "0"], 1, "neutral is a time in seconds"),
+        (["--driver", "ada.npz", "--neutral", "0", "--retargeting", "none"], 1, "neutral is a time in seconds"),
         (["--driver", "ada.npz", "--retargeting", "model", "--neutral", "9"], 1, "no face at the neutral time of 9 s"),
-        (["--driver", "camera:0", "--neutral", "1"], 1, "leave --neutral away"),
+        (["--driver", "camera:0", "--neutral", "1"], 1, "omit --neutral"),
         (["--driver", "no.csv"], 1, "there is no motion file at"),
         (["--driver", "ada.npz", "--edit", "smile=1"], 2, "give either --driver or --edit"),
         ([], 2, "give either --driver or --edit"),
@@ -107,7 +107,7 @@ def test_a_motion_file_and_an_edit_drive_the_avatar(folder: Path, tmp_path: Path
         (
             ["--avatar", "bare.safetensors", "--driver", "ada.npz", "--retargeting", "model"],
             1,
-            'retargeting "model" needs',
+            'retargeting "model" requires',
         ),
     ],
 )
