@@ -21,6 +21,7 @@ from th_jax.driving import panels as layout
 from th_jax.driving.driver import Driving
 from th_jax.driving.output import record_of_driving
 from th_jax.driving.panels import driver_crops
+from th_jax.driving.same_person import Choice
 from th_jax.faces import Square, crop_frame
 from th_jax.media import MediaError, open_video
 from th_jax.media import audio as sound
@@ -89,7 +90,9 @@ def test_archives_of_an_avatar_are_tested_before_signing(folder: Path) -> None:
     brought = Ingredient(role=Role.SHOT, file="a" * 64, archive=b"no manifests")
     record = dataclasses.replace(loaded.provenance, ingredients=(brought,))
     loaded = dataclasses.replace(loaded, description={**loaded.description, "provenance": record.to_dict()})
-    record = record_of_driving(loaded, folder / "driver.mp4", layout=("avatar",), marking=None)
+    record = record_of_driving(
+        loaded, folder / "driver.mp4", layout=("avatar",), marking=None, retargeting=Choice("none")
+    )
     assert record.ingredients == (dataclasses.replace(brought, archive=None),)
 
 

@@ -96,7 +96,7 @@ def test_a_motion_file_and_an_edit_drive_the_avatar(folder: Path, tmp_path: Path
         (["--driver", "ada.npz", "--retargeting", "best"], 2, "invalid choice"),
         (["--driver", "ada.csv", "--retargeting", "model"], 1, "moves the avatar's own face"),
         (["--driver", "ada.csv", "--fps", "30"], 1, "moves the avatar's own face"),
-        (["--driver", "ada.npz", "--neutral", "0"], 1, "neutral is a time in seconds"),
+        (["--driver", "ada.npz", "--neutral", "0", "--retargeting", "none"], 1, "neutral is a time in seconds"),
         (["--driver", "ada.npz", "--retargeting", "model", "--neutral", "9"], 1, "no face at the neutral time of 9 s"),
         (["--driver", "camera:0", "--neutral", "1"], 1, "omit --neutral"),
         (["--driver", "no.csv"], 1, "there is no motion file at"),

@@ -5,20 +5,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from th_jax.avatars.file import load_avatar
+import numpy as np
+from jaxtyping import Float
+
+from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import Animation, animate
-from th_jax.driving.camera import camera_number, drive_with_camera, missing_window
+from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
 from th_jax.driving.driver import STILLS, is_landmark_file
 from th_jax.driving.edit import CONTROLS, parse_edit
 from th_jax.driving.motion import write_motion
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.poses import target_of, wants_pupils
-from th_jax.landmarks.methods import METHODS, check_method
+from th_jax.driving.same_person import RETARGETING, compare_faces, known_choice
+from th_jax.landmarks.methods import Target, check_method
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
-from th_jax.landmarks.transfer import UNCHANGED, parse_gains
+from th_jax.landmarks.transfer import UNCHANGED, Gains, parse_gains
 from th_jax.provenance import unmarked_path
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
@@ -48,16 +52,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--smoothing", type=float, help="cutoff in Hz, 0 is off; default: 2 for videos, off for npz")
     made.add_argument("--smoothing-beta", type=float, default=OneEuro().beta, help="higher follows motion faster")
     made.add_argument(
-        "--retargeting", choices=METHODS, default="none",
-        help="adapt landmarks to the avatar's face; model is the most accurate",
+        "--retargeting", choices=RETARGETING, default="auto",
+        help="adapt landmarks to the avatar's face; auto: model for another person's face, none for the avatar's own",
     )  # fmt: skip
     made.add_argument(
         "--gains", metavar="REGION=FACTOR,...",
-        help="with --retargeting model: 0 to 2 for pose, brows, eyes, gaze, mouth",
+        help="retargeting model: 0 to 2 for pose, brows, eyes, gaze, mouth",
     )  # fmt: skip
     made.add_argument(
         "--neutral", type=float, metavar="SECONDS",
-        help="with --retargeting model: time at which the driver's face is neutral; default: estimated",
+        help="retargeting model: time at which the driver's face is neutral; default: estimated",
     )  # fmt: skip
     made.add_argument(
         "--follow",
@@ -114,7 +118,8 @@ def _driven(chosen: argparse.Namespace) -> str:
     if smoothing is not None:
         LandmarkFilter(smoothing)  # raises for invalid settings
     gains = parse_gains(chosen.gains) if chosen.gains is not None else UNCHANGED
-    check_method(chosen.retargeting, gains=gains)
+    if chosen.retargeting != "auto":
+        check_method(chosen.retargeting, gains=gains)
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
     gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
     if number is None and chosen.out is None:
@@ -136,7 +141,7 @@ def _driven(chosen: argparse.Namespace) -> str:
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
-        target = target_of(loaded, chosen.retargeting, gains=gains)
+        target = _live_target(loaded, chosen, gains)
         pupils = wants_pupils(loaded, gaze)
         shown = drive_with_camera(
             loaded, number, layout=layout, smoothing=smoothing, target=target, pupils=pupils, follow=chosen.follow
@@ -155,6 +160,23 @@ def _driven(chosen: argparse.Namespace) -> str:
     return _summary(done)
 
 
+def _live_target(loaded: LoadedAvatar, chosen: argparse.Namespace, gains: Gains) -> Target | Chooser | None:
+    """Return the target of a camera's motion, or with --retargeting auto a function that chooses it for each new face."""
+    choice = known_choice(loaded, Path(chosen.driver), chosen.retargeting, gains=gains)
+    if choice is not None:
+        if choice.reason:
+            print(choice, flush=True)
+        return target_of(loaded, choice.method, gains=gains)
+
+    def choose(driver: Float[np.ndarray, "S 68 2"]) -> Target | None:
+        assert loaded.landmarks is not None
+        found = compare_faces(loaded.landmarks, driver)
+        print(found, flush=True)
+        return target_of(loaded, found.method)
+
+    return choose
+
+
 def _summary(done: Animation) -> str:
     missing = f": the driver's {done.missing_sound}" if done.missing_sound else ""
     frames = (
@@ -163,5 +185,6 @@ def _summary(done: Animation) -> str:
     notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
     notes += [f"{done.segments} segments, each with its own squares"] if done.segments > 1 else []
     notes += [str(done.out_of_range)] if done.out_of_range.frames else []
+    notes += [str(done.retargeting)] if done.retargeting.reason else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
     return "; ".join([f"{done.path}: {frames}", *notes])

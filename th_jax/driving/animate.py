@@ -34,8 +34,9 @@ from th_jax.driving.motion import is_motion_file, motion_driving, read_motion
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
 from th_jax.driving.placement import Follow, OutOfRange, check_range
-from th_jax.driving.poses import driving_poses, target_of, wants_pupils
+from th_jax.driving.poses import driver_sample, driving_poses, target_of, wants_pupils
 from th_jax.driving.rates import frames_on_screen
+from th_jax.driving.same_person import Choice, Retargeting, compare_faces, known_choice
 from th_jax.faces import placement_of
 from th_jax.landmarks.methods import Method
 from th_jax.landmarks.smooth import OneEuro
@@ -68,6 +69,8 @@ class Animation(NamedTuple):
     """Whether the output has sound that is not entirely silent."""
     out_of_range: OutOfRange
     """Number of frames whose landmarks lie outside the range of the training data."""
+    retargeting: Choice
+    """Method of retargeting, and why it was chosen."""
     missing_sound: str | None = None
     """Reason why requested sound is missing, such as "is silent throughout"."""
 
@@ -79,7 +82,7 @@ def animate(
     *,
     layout: tuple[Panel, ...] = ("avatar",),
     smoothing: OneEuro | None = None,
-    retargeting: Method = "none",
+    retargeting: Retargeting = "auto",
     gains: Gains = UNCHANGED,
     neutral: float | None = None,
     follow: Follow = "face",
@@ -106,7 +109,8 @@ def animate(
         out: output file, ending in .mp4, .gif, .png or .jpg; written atomically.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
-        retargeting: method that transfers the driver's motion to the face of the avatar's shots (`th_jax.landmarks.methods`).
+        retargeting: method that transfers the driver's motion to the face of the avatar's shots (`th_jax.landmarks.methods`);
+            "auto" chooses "model" for the face of another person and "none" otherwise (`th_jax.driving.same_person`).
         gains: factors of the motion by region, for the method "model".
         neutral: time in seconds at which the driver's expression is neutral, for the method "model".
         follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
@@ -139,13 +143,17 @@ def animate(
     check_driving(loaded.description, consents=consents)
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
-    if neutral is not None and (retargeting != "model" or not 0 <= neutral < math.inf):
-        raise ValueError('neutral is a time in seconds, at least 0, for the retargeting "model"')
     out, driver = Path(out), Path(driver)
+    choice = known_choice(loaded, driver, retargeting, gains=gains, neutral=neutral)
+    if neutral is not None and (choice is None or choice.method != "model" or not 0 <= neutral < math.inf):
+        raise ValueError('neutral is a time in seconds, at least 0, for the retargeting "model"')
     still = out.suffix.lower() in STILLS
     _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
-    target, rest = target_of(loaded, retargeting, gains=gains), placement_of(loaded.landmarks)
-    motion = _motion_driving(loaded, driver, retargeting, fps=fps) if is_motion_file(driver) else None
+    target = None if choice is None else target_of(loaded, choice.method, gains=gains)
+    rest = placement_of(loaded.landmarks)
+    motion = None
+    if choice is not None and is_motion_file(driver):
+        motion = _motion_driving(loaded, driver, choice.method, fps=fps)
     if signer is None and not unmarked_for_research:
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
@@ -161,6 +169,10 @@ def animate(
             driving = resources.enter_context(
                 track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest)
             )
+        if choice is None:
+            assert loaded.landmarks is not None
+            choice = compare_faces(loaded.landmarks, driver_sample(driving))
+            target = target_of(loaded, choice.method)
         rate, shown = _ticks(driving, out, seconds)
         first = 0
         if still:
@@ -186,7 +198,7 @@ def animate(
             ),
         }
         frames = side_by_side([makers[panel]() for panel in layout])
-        record = record_of_driving(loaded, driver, layout=layout, marking=marking)
+        record = record_of_driving(loaded, driver, layout=layout, marking=marking, retargeting=choice)
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
             write_frames(
                 out, iter(counted), fps=rate, provenance=record, audio_from=driving.video if kept else None,
@@ -200,6 +212,7 @@ def animate(
             segments=int(driving.segment.max()) + 1,
             damaged_frames=driving.damaged_frames,
             sound=kept,
+            retargeting=choice,
             missing_sound=missing,
             out_of_range=strange,
         )

@@ -56,6 +56,9 @@ _ESCAPE, _QUIT = 27, ord("q")
 
 Shown = UInt8[np.ndarray, "H W 3"]
 
+Chooser = Callable[[Float[np.ndarray, "S 68 2"]], Target | None]
+"""Chooses the target by the landmarks of a face's first frames (`th_jax.driving.same_person`)."""
+
 
 def camera_number(driver: str) -> int | None:
     """Parse the camera number of "camera:0"; None if the string does not start with "camera:".
@@ -86,7 +89,7 @@ def drive_with_camera(
     *,
     layout: tuple[Panel, ...] = ("driver", "avatar"),
     smoothing: OneEuro | None = None,
-    target: Target | None = None,
+    target: Target | Chooser | None = None,
     pupils: bool = False,
     follow: Follow = "face",
 ) -> int:
@@ -97,7 +100,7 @@ def drive_with_camera(
         number: number of the camera.
         layout: panels from left to right.
         smoothing: settings of the landmark filter; no smoothing by default.
-        target: face to which the motion is retargeted, and the method.
+        target: face to which the motion is retargeted, and the method; or a function that chooses it for each new face.
         pupils: whether to detect the pupils too.
         follow: "face" for a square that follows the face, "segment" for a fixed one.
 
@@ -128,7 +131,7 @@ def live_frames(
     *,
     layout: tuple[Panel, ...] = ("driver", "avatar"),
     smoothing: OneEuro | None = None,
-    target: Target | None = None,
+    target: Target | Chooser | None = None,
     pupils: bool = False,
     follow: Follow = "face",
     clock: Callable[[], float] = time.monotonic,
@@ -156,7 +159,8 @@ def live_frames(
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
             if begun is not None:
-                adapt = None if target is None else live_retargeter(target, begun)
+                chosen = target(begun) if callable(target) else target
+                adapt = None if chosen is None else live_retargeter(chosen, begun)
                 if smooth is not None:
                     smooth.reset()
             if squares.known:

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.consent import with_consent
 from th_jax.driving.panels import Panel
+from th_jax.driving.same_person import Choice
 from th_jax.provenance import Kind, Provenance, Role, Signer, find_ingredients, write_gif, write_image, write_video
 from th_jax.provenance.ingredients import usable_ingredients
 from th_jax.provenance.record import now
@@ -23,12 +24,12 @@ LOG_SUFFIX = ".log.jsonl"
 
 
 def record_of_driving(
-    loaded: LoadedAvatar, driver: Path, *, layout: tuple[Panel, ...], marking: Marking | None
+    loaded: LoadedAvatar, driver: Path, *, layout: tuple[Panel, ...], marking: Marking | None, retargeting: Choice
 ) -> Provenance:
     """Build the provenance record of driven frames.
 
-    It covers the avatar with its weights, shots and consent, and the driver's own manifests. The avatar's archived
-    manifests are validated here, once per driving (`usable_ingredients`).
+    It covers the avatar with its weights, shots and consent, the driver's own manifests, and the retargeting. The
+    avatar's archived manifests are validated here, once per driving (`usable_ingredients`).
 
     Raises:
         AvatarError: if the avatar has no valid provenance record.
@@ -44,7 +45,7 @@ def record_of_driving(
     return dataclasses.replace(
         record,
         kind=Kind.GENERATED if layout == ("avatar",) else Kind.COMPOSITE,
-        notes="; ".join(filter(None, [record.notes, driven])),
+        notes="; ".join(filter(None, [record.notes, driven, str(retargeting)])),
         ingredients=usable_ingredients((*record.ingredients, *find_ingredients([driver], role=Role.DRIVER, kept=kept))),
         watermark=marking.message if marking is not None and "avatar" in layout else None,
     )
