@@ -26,6 +26,10 @@ SAME_PERSON = 0.28
 people among the heads of the training records, 5 % are nearer."""
 
 
+MIN_SHOTS = 4
+"""Shots below which faces are not compared: from one shot, every driver counts as another person."""
+
+
 class Choice(NamedTuple):
     """A method of retargeting, and why it was chosen."""
 
@@ -63,6 +67,10 @@ def known_choice(
         return Choice("none", "a motion file moves the avatar's own face")
     if loaded.landmarks is None or not known_frames(loaded.landmarks).any():
         return Choice("none", "the avatar was saved without the landmarks of its shots")
+    if (shots := int(known_frames(loaded.landmarks).sum())) < MIN_SHOTS:
+        return Choice(
+            "none", f"too few shots ({shots} of {MIN_SHOTS}) to compare faces; --retargeting model adapts them"
+        )
     return None
 
 
