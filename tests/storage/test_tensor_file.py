@@ -112,3 +112,18 @@ def test_invalid_tensor_files(tmp_path: Path) -> None:
             read_tensors(path, file_format=FORMAT)
     with pytest.raises(TensorFileError, match=r"none\.safetensors is not a readable safetensors file"):
         read_tensors(tmp_path / "none.safetensors", file_format=FORMAT)
+
+
+def test_equal_contents_are_equal_bytes(tmp_path: Path) -> None:
+    """Safetensors alone writes seven entries in one of 5040 orders; escapes and padding must survive the sorting."""
+    tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float32(1)}
+    metadata = {key: f'{key} "quoted" \\ \n\t\x01 Ünï 😀 /' for key in "gfedcba"}
+    written = set()
+    for number in range(4):
+        write_tensors(tmp_path / f"{number}.safetensors", tensors, metadata | {"format": "x"})
+        written.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(written) == 1
+    read, found = read_tensors(tmp_path / "0.safetensors", file_format="x")
+    assert found == metadata | {"format": "x"}
+    assert all(np.array_equal(read[name], tensors[name]) for name in tensors)
+    assert [path.name for path in tmp_path.glob(".*")] == []

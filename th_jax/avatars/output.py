@@ -26,7 +26,8 @@ _SHOWN = 5
 _FILES_SHOWN = 20
 """Maximum number of left-out files that the summary names for each of them."""
 
-Status = Literal["finished", "failed"]
+Status = Literal["finished", "failed", "missing"]
+"""Only merged reports list missing people."""
 
 
 class Outcome(NamedTuple):
@@ -59,10 +60,16 @@ class Outcome(NamedTuple):
 class Report:
     """Report file OUT/report.jsonl: `report.add(outcome)` appends a line and flushes it to disk."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the report, creating it and its folder if necessary."""
+    def __init__(self, folder: Path, *, name: str = REPORT_FILE) -> None:
+        """Open the report, creating its folder if necessary.
+
+        Args:
+            folder: folder of the report.
+            name: name of the file; each shard has its own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / REPORT_FILE
+        self.name = name
+        self._path = folder / name
         self.outcomes: list[Outcome] = []
         """Outcomes of this run."""
 
@@ -81,12 +88,10 @@ class Report:
         Raises:
             OSError: if the report cannot be written.
         """
-        record = outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]}
-        line = json.dumps(record, ensure_ascii=False) + "\n"
         with self._path.open("a+b") as file:
             if file.tell() and not self._ends_with_newline():
                 file.write(b"\n")  # a run was killed while writing its last line
-            file.write(line.encode(errors="backslashreplace"))  # file names need not be valid Unicode
+            file.write(report_line(outcome))
             file.flush()
             os.fsync(file.fileno())
 
@@ -96,33 +101,42 @@ class Report:
             return file.read(1) == b"\n"
 
 
-def read_report(folder: Path, *, missing_ok: bool = False) -> dict[str, Outcome]:
+def report_line(outcome: Outcome) -> bytes:
+    """Return the line of a report, with its end."""
+    record = outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]}
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    return line.encode(errors="backslashreplace")  # file names need not be valid Unicode
+
+
+def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = False) -> dict[str, Outcome]:
     """Read the latest outcome of each person, skipping incomplete lines from a killed run.
 
     Args:
         folder: folder with the report.
+        name: name of the report's file.
         missing_ok: if True, treat a missing report as an empty one.
 
     Raises:
         FileNotFoundError: if there is no report and `missing_ok` is False.
     """
     latest: dict[str, Outcome] = {}
-    if missing_ok and not (folder / REPORT_FILE).exists():
+    if missing_ok and not (folder / name).exists():
         return latest
-    for line in (folder / REPORT_FILE).read_bytes().splitlines():
+    for line in (folder / name).read_bytes().splitlines():
         outcome = _parsed(line)
         if outcome is not None:
             latest[outcome.name] = outcome
     return latest
 
 
-def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path) -> str:
+def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path, report: str = REPORT_FILE) -> str:
     """Summarize a run in one paragraph: counts, failures with reasons, avatar locations, and left-out files.
 
     Args:
         outcomes: outcomes of this run.
         skipped: number of people finished before this run.
         folder: folder with the avatars and the report.
+        report: name of the report's file.
     """
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -131,24 +145,24 @@ def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path) -> str:
     parts += [f"{skipped} were already finished"] if skipped else []
     parts += [f"{len(failed)} failed"] if failed else []
     lines = [", ".join(parts)] + [f"  {outcome.name}: {outcome.reason}" for outcome in failed[:_SHOWN]]
-    lines += [f"  and {len(failed) - _SHOWN} more: see {REPORT_FILE}"] if len(failed) > _SHOWN else []
+    lines += [f"  and {len(failed) - _SHOWN} more: see {report}"] if len(failed) > _SHOWN else []
     for outcome in finished[:_SHOWN]:
-        lines += _made(outcome)
+        lines += _made(outcome, report)
     if skipped or len(finished) > _SHOWN:
-        lines.append(f"  all avatars are in {folder}; their inputs are listed in {folder / REPORT_FILE}")
+        lines.append(f"  all avatars are in {folder}; their inputs are listed in {folder / report}")
     if unnamed := sum(len(outcome.left_out) for outcome in finished[_SHOWN:]):
         lines.append(f"  {unnamed} more files were skipped: see the report")
     return "\n".join(lines)
 
 
-def _made(outcome: Outcome) -> list[str]:
+def _made(outcome: Outcome, report: str) -> list[str]:
     """Describe one avatar: its path, the number of images, and the left-out files."""
     of = f" of {outcome.looked_at}" if outcome.looked_at else ""
     spare = f" ({outcome.spare} more were usable)" if outcome.spare else ""
     lines = [f"  {outcome.name}: {outcome.avatar}, from {outcome.shots}{of} images{spare}"]
     lines += [f"    skipped: {file}: {why}" for file, why in outcome.left_out[:_FILES_SHOWN]]
     more = len(outcome.left_out) - _FILES_SHOWN
-    return lines + ([f"    and {more} more: see {REPORT_FILE}"] if more > 0 else [])
+    return lines + ([f"    and {more} more: see {report}"] if more > 0 else [])
 
 
 def _parsed(line: bytes) -> Outcome | None:
@@ -231,17 +245,17 @@ def unfinished(
         ConsentError: if the consent record of a finished person cannot be read.
         OSError: if a file cannot be read or written.
     """
-    known = {} if report is None else read_report(saving.folder, missing_ok=True)
+    known = {} if report is None else read_report(saving.folder, name=report.name, missing_ok=True)
     left = []
     for person in people:
         path = saving.avatar(person.name)
-        made = _description(path)
+        made = avatar_description(path)
         if made is None:
             left.append(person)
             continue
         _check_same(path, made, person, saving, max_shots)
         if report is not None and (person.name not in known or known[person.name].status != "finished"):
-            outcome = _outcome(person.name, path)
+            outcome = finished_outcome(person.name, path)
             if outcome is None:
                 left.append(person)
             else:
@@ -249,7 +263,8 @@ def unfinished(
     return left
 
 
-def _description(path: Path) -> dict[str, Any] | None:
+def avatar_description(path: Path) -> dict[str, Any] | None:
+    """Return the description of an avatar; None if there is none or it is damaged."""
     try:
         return read_description(path, file_format=FORMAT) if path.exists() else None
     except OtherFormatError as error:
@@ -276,7 +291,7 @@ def _check_same(
         raise EnrollmentError(f"{path} was made with another --max-shots or --compact: {_ANEW}")
 
 
-def _outcome(name: str, path: Path) -> Outcome | None:
+def finished_outcome(name: str, path: Path) -> Outcome | None:
     """Reconstruct the outcome from an avatar file; None if the file is damaged."""
     try:
         _, made, digest = read_tensors(path)

@@ -2,11 +2,16 @@
 
 th-jax finetune --meta heads --shots photos/ada --consent ada.consent.json --out avatars
 th-jax finetune --meta runs/voxceleb2 --people-file people.csv --out avatars
+th-jax finetune --meta runs/voxceleb2 --people-file people.csv --out avatars --shard 2/8
+th-jax finetune --merge avatars --people-file people.csv
 
-Run the same command again to continue an interrupted run. docs/fine-tuning.md has the settings.
+Run the same command again to continue an interrupted run. docs/fine-tuning.md has the settings, docs/cluster.md describes
+shards.
 """
 
 import argparse
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +20,19 @@ from tqdm import tqdm
 
 from th_jax.avatars.early_stopping import StoppingSettings, check_stopping
 from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
-from th_jax.avatars.output import Report, Saving, request_digest, summary, unfinished
+from th_jax.avatars.merge import merge_reports, merge_summary
+from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
+from th_jax.avatars.shards import (
+    MAX_SHARDS,
+    Shard,
+    ShardError,
+    ShardInUseError,
+    only_writer,
+    parse_shard,
+    people_of_shard,
+    shard_of_environment,
+)
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
@@ -37,13 +53,26 @@ _MOST_SHOTS = SHOT_COUNTS[-1]
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = new_parser("finetune", __doc__)
-    made.add_argument("--meta", required=True, help="meta weights: a bundled name, a released file, or a run's folder")
+    made.add_argument("--meta", help="meta weights: a bundled name, a released file, or a run's folder")
     made.add_argument("--shots", help="one person: folder of photos, a photo or a video")
     made.add_argument("--name", help="name of the person; default: name of the folder or file")
     made.add_argument("--landmarks", help="file with 68 points for a single photo in which no face is detected")
     made.add_argument("--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
+    made.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_shard,
+        help="make the people of shard I of N only, I from 1 to N; default: from "
+        "the variables of a Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot array",
+    )
+    made.add_argument(
+        "--shard-count", metavar="N", type=_shard_count, help="number of shards, if the scheduler gives only the index"
+    )
+    made.add_argument(
+        "--merge", metavar="OUT", help="make nothing: join the reports of the shards in OUT, and name who is missing"
+    )
     made.add_argument("--consent", help="consent record of the person (th-jax consent make), or none")
-    made.add_argument("--out", required=True, help="folder for avatars, report and previews")
+    made.add_argument("--out", help="folder for avatars, report and previews")
     made.add_argument("--max-shots", type=_shots, help=f"maximum number of images per person, 1 to {_MOST_SHOTS}")
     made.add_argument("--feed-forward", action="store_true", help="do not train; the avatar has less than 100 KB")
     made.add_argument("--compact", choices=("int8", "float16"), help="store only the changed weights, quantized")
@@ -70,9 +99,24 @@ def _shots(written: str) -> int:
     return int(written)
 
 
+def _shard(written: str) -> Shard:
+    try:
+        return parse_shard(written)
+    except ShardError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _shard_count(written: str) -> int:
+    if not (written.isascii() and written.isdecimal() and len(written) < 10 and 1 <= int(written) <= MAX_SHARDS):
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_SHARDS}, but is {written[:100]}")
+    return int(written)
+
+
 def run(options: argparse.Namespace) -> int:
     """Make the avatars; return 0 if all were made, 1 if a person failed, 75 if it was interrupted."""
     check_combinations(options)
+    if options.merge is not None:
+        return merge(options)
     named = default_config("paper") if options.config is None else read_settings_file(options.config)
     config = changed(named, options.changes)
     check_config(config)  # before weights are loaded, whose name decides on the preset
@@ -85,6 +129,19 @@ def check_combinations(options: argparse.Namespace) -> None:
     Raises:
         UsageError: naming the options that do not.
     """
+    if options.merge is not None:
+        if options.people_file is None:
+            raise UsageError("--merge needs --people-file, which says who should be there")
+        given = ("meta", "out", "shots", "shard", "shard_count")
+        if extra := [f"--{name.replace('_', '-')}" for name in given if getattr(options, name) is not None]:
+            raise UsageError(f"--merge makes nothing: leave out {', '.join(extra)}")
+        return
+    if missing := [f"--{name}" for name in ("meta", "out") if getattr(options, name) is None]:
+        raise UsageError(f"give {' and '.join(missing)}")
+    if options.people_file is None and (options.shard is not None or options.shard_count is not None):
+        raise UsageError("--shard and --shard-count are parts of a people file: give --people-file")
+    if options.shard is not None and options.shard_count is not None:
+        raise UsageError("give either --shard I/N or --shard-count N: a shard has its count already")
     if (options.shots is None) == (options.people_file is None):
         raise UsageError("give either --shots, for one person, or --people-file, for many people")
     if options.people_file is not None and (options.name is not None or options.landmarks is not None):
@@ -97,6 +154,14 @@ def check_combinations(options: argparse.Namespace) -> None:
         raise UsageError("--signing-key signs previews: give --preview too")
 
 
+def merge(options: argparse.Namespace) -> int:
+    """Join the reports of shards; return 0 if everybody is finished, 1 if a person is missing or failed."""
+    folder, people_file = Path(options.merge), Path(options.people_file)
+    merged = merge_reports(folder, read_people_file(people_file, unrecorded=True))
+    print(merge_summary(merged, people_file=people_file))
+    return DONE if all(outcome.status == "finished" for outcome in merged.outcomes) else FAILED
+
+
 def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     """Make the avatars, and return the exit code.
 
@@ -104,10 +169,43 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
         options: as `parser` reads them.
         config: the preset for the meta weights, with the options' changes, by default.
     """
-    import jax
-
+    shard = requested_shard(options)
     check_place(options.out, folder=True)
     people = requested(options)
+    if shard is None:
+        return _finetune(options, config, people, REPORT_FILE)
+    chosen, text = people_of_shard(people, shard, max_shots=options.max_shots)
+    print(text, flush=True)
+    with contextlib.ExitStack() as held:
+        try:
+            locked = held.enter_context(only_writer(Path(options.out) / shard.report_file))
+        except ShardInUseError as error:
+            print(f"th-jax finetune: {error}, then run the same command again", file=sys.stderr)
+            return INTERRUPTED
+        if not locked:
+            print(f"{options.out} has no file locks: run each shard in one process at a time", file=sys.stderr)
+        return _finetune(options, config, chosen, shard.report_file) if chosen else DONE
+
+
+def requested_shard(options: argparse.Namespace) -> Shard | None:
+    """Return the shard of the options or of the scheduler's variables; None if everybody is requested.
+
+    Raises:
+        UsageError: if a scheduler's variables are malformed or not sufficient.
+    """
+    if options.people_file is None or options.shard is not None:
+        return None if options.shard is None or options.shard.total == 1 else options.shard
+    try:
+        return shard_of_environment(os.environ, count=options.shard_count)
+    except ShardError as error:
+        raise UsageError(str(error)) from error
+
+
+def _finetune(
+    options: argparse.Namespace, config: dict[str, Any] | None, people: list[PersonRequest], report_file: str
+) -> int:
+    import jax
+
     signer = tried_signer(options.signing_key, options.signing_certificate) if options.preview else None
     meta = load_meta(options.meta, only_generate=options.feed_forward)
     config = config or changed(default_config(preset_of(meta.description)), options.changes)
@@ -116,7 +214,7 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     notes = {"request": request_digest(meta, settings), "settings": settings}
     saving = Saving(Path(options.out), options.compact, options.preview, notes, signer)
     finetuning = None if options.feed_forward else finetuning_of(config, meta)
-    report, stopped = Report(saving.folder), False
+    report, stopped = Report(saving.folder, name=report_file), False
     left = unfinished(people, saving, max_shots=options.max_shots, report=report)
     done = len(people) - len(left)
     with StopRequest() as stop, tqdm(total=len(people), initial=done, unit="person", disable=None) as bar:
@@ -131,7 +229,7 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
                     bar.write(f"{outcome.name}: {outcome.reason}", file=sys.stderr)
         except Interrupted:
             stopped = True
-    print(summary(report.outcomes, skipped=done, folder=saving.folder))
+    print(summary(report.outcomes, skipped=done, folder=saving.folder, report=report_file))
     if stopped:
         print(f"stopped by {stop.signal}; finished avatars are saved; run the same command again to continue")
         return INTERRUPTED

@@ -4,11 +4,13 @@ This module contains what all such files share; the owner of a file defines the 
 """
 
 import hashlib
+import json
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -60,17 +62,29 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     # ascontiguousarray would turn a scalar into a vector
     ordered = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # on shared storage, process IDs are not unique
     try:
         save_file(ordered, temporary, metadata=dict(metadata))
         temporary.chmod(0o644)  # safetensors creates private files
         with temporary.open("rb+") as file:
+            _sort_metadata(file)
             os.fsync(file.fileno())  # otherwise a system crash could leave an empty file under this name
         temporary.replace(path)
     except SafetensorError as error:  # raised by safetensors if the disk is full
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sort_metadata(file: BinaryIO) -> None:
+    """Rewrite the header with sorted metadata, which safetensors writes in random order: equal contents are equal bytes."""
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header |= {"__metadata__": dict(sorted(header.get("__metadata__", {}).items()))}
+    written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    assert len(written) <= size, "the header has the same characters in another order"
+    file.seek(8)
+    file.write(written.ljust(size))
 
 
 def read_tensors(path: Path, *, file_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
