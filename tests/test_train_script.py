@@ -92,14 +92,15 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(folder: Path, whole_run:
     workdir = folder / "stopped"
     process = start(folder, "--config", CONFIG, "--workdir", str(workdir))
     deadline = time.monotonic() + 600
-    while not (workdir / "metrics.jsonl").is_file() or '"loss/content"' not in (workdir / "metrics.jsonl").read_text():
+    # The first line is of the health before the first step, which then takes a second or more to trace.
+    while not (workdir / "metrics.jsonl").is_file() or '"health/' not in (workdir / "metrics.jsonl").read_text():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
-    assert "stopped by SIGTERM at step" in out or "finished with step 6" in out  # it may be faster than the signal
+    assert "stopped by SIGTERM at step" in out
     code, out, err = run(folder, "--workdir", str(workdir), "--config.start_from=nobody")
     assert code == 0, err[-3000:]
     assert "start_from is not used: the run continues from step" in out + err

@@ -92,6 +92,15 @@ def test_pupils_lie_on_the_eyeball(model: LandmarkModel, made: tuple[Person, Fra
     del points
 
 
+def test_a_persons_mean_residual_moves_their_points(
+    model: LandmarkModel, made: tuple[Person, Frames, np.ndarray]
+) -> None:
+    person, _, _ = made
+    step = np.random.default_rng(0).normal(0, 0.01, person.offset.shape).astype(np.float32)
+    moved = person._replace(offset=person.offset + step)
+    np.testing.assert_allclose(neutral_shape(model, moved) - neutral_shape(model, person), step, atol=1e-6)
+
+
 def test_what_the_model_made_is_found_again(model: LandmarkModel, made: tuple[Person, Frames, np.ndarray]) -> None:
     """Including profiles of 60 degrees, whose fit starts from an affine guess."""
     _, frames, points = made

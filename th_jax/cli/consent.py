@@ -84,13 +84,19 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("make", help="make a record for a person's images")
     make.add_argument("--subject", required=True, help="name or pseudonym of the person shown")
-    make.add_argument("--basis", required=True, choices=list(Basis), help="why the images may be used")
+    make.add_argument(
+        "--basis", required=True, choices=[str(basis) for basis in Basis], help="why the images may be used"
+    )
     make.add_argument(
         "--shots", required=True, type=Path, help=f"folder of up to {MAX_SHOTS} photos, a photo or a video"
     )
     make.add_argument("--out", required=True, type=Path, help="output file, ending in .consent.json")
     make.add_argument(
-        "--uses", nargs="+", choices=list(Use), default=["private"], help="permitted uses; default: private"
+        "--uses",
+        nargs="+",
+        choices=[str(use) for use in Use],
+        default=["private"],
+        help="permitted uses; default: private",
     )
     make.add_argument("--scope", default="", help="description of what the person agreed to")
     make.add_argument(
