@@ -85,6 +85,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/data/video_list.py": ("list of videos",),
     "th_jax/avatars/output.py": ("own run",),
     "th_jax/avatars/requests.py": ("people",),
+    "th_jax/avatars/shards.py": ("written",),
     "th_jax/evaluation/judges/network_file.py": ("network files",),
     "th_jax/evaluation/judges/network_input.py": ("network files",),
     "th_jax/evaluation/protocol/score_store.py": ("evaluation cells",),
