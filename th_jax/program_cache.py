@@ -1,12 +1,14 @@
 """Traced programs on disk, so that a second process neither traces nor lowers the same functions again.
 
 XLA's compile cache saves compilation. Tracing the networks in Python and lowering them then takes most of a command's start.
-A program is stored as StableHLO under a digest of everything that it depends on: the functions' source, JAX's version and
-settings, the key that its caller gives, and the shapes of its arguments.
+A program is stored as StableHLO under a digest of everything that it depends on: this package's source, the versions of the
+packages that are traced with it, JAX's settings, the key that its caller gives, and the shapes of its arguments.
 """
 
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +23,7 @@ MAX_PROGRAMS = 200
 """Programs kept in a folder; those used last."""
 
 _SUFFIX = ".stablehlo"
-_SOURCES = (
-    "landmarks",
-    "models",
-    "perceptual",
-    "provenance/watermark",
-    "training",
-    "images.py",
-    "losses.py",
-    "render.py",
-)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax")  # whose code is traced too
 
 _folder: Path | None = None
 
@@ -58,8 +51,10 @@ def cached_jit(function: Callable[..., Any], *, key: str, donate_argnums: tuple[
     found: dict[Any, Callable[..., Any]] = {}
 
     def call(*arguments: Any) -> Any:
+        if _folder is None:
+            return plain(*arguments)
         leaves, tree = jax.tree.flatten(arguments)
-        if _folder is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return plain(*arguments)
         kind = (tree, tuple(jax.typeof(leaf) for leaf in leaves))
         if kind not in found:
@@ -67,7 +62,6 @@ def cached_jit(function: Callable[..., Any], *, key: str, donate_argnums: tuple[
             found[kind] = plain if program is None else jax.jit(program.call, donate_argnums=donate_argnums)
         return found[kind](*arguments)
 
-    call._cache_size = plain._cache_size  # type: ignore[attr-defined]
     return call
 
 
@@ -87,15 +81,15 @@ def _program(plain: Any, arguments: tuple[Any, ...], kind: str, folder: Path) ->
 
 
 def _read(path: Path) -> export.Exported | None:
-    """Read a program, or None if the file is missing or was not written whole."""
+    """Read a program, or None if the file is missing, was not written whole, or names types that this process does not."""
     try:
         digest, program = (data := path.read_bytes())[:32], data[32:]
         if hashlib.sha256(program).digest() != digest:
             return None
         os.utime(path)
-    except OSError:
+        return export.deserialize(bytearray(program))
+    except (OSError, ValueError):
         return None
-    return export.deserialize(bytearray(program))
 
 
 def _write(path: Path, program: bytes) -> None:
@@ -121,18 +115,19 @@ def _register_nodes(tree: Any) -> None:
 
 @functools.cache
 def _register(kind: Any) -> None:
-    export.register_namedtuple_serialization(kind, serialized_name=f"{kind.__module__}.{kind.__qualname__}")
+    with contextlib.suppress(ValueError):  # the caller's own program may have registered it
+        export.register_namedtuple_serialization(kind, serialized_name=f"{kind.__module__}.{kind.__qualname__}")
 
 
 @functools.cache
 def _source_digest() -> str:
-    root, digest = Path(__file__).parent, hashlib.sha256()
-    for source in map(root.joinpath, _SOURCES):
-        for file in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
-            digest.update(file.read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def _environment() -> str:
+    versions = [importlib.metadata.version(package) for package in _PACKAGES]
     settings = [getattr(jax.config, f"jax_{name}") for name in ("default_matmul_precision", "enable_x64")]
-    return f"{_source_digest()} {jax.__version__} {jax.default_backend()} {settings}"
+    return f"{_source_digest()} {versions} {jax.default_backend()} {settings}"
