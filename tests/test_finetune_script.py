@@ -13,15 +13,13 @@ import numpy as np
 import pytest
 from commands import command
 from quick_programs import XLA_FLAGS
+from tiny_people import write_photos, write_tiny_weights
 
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import read_report
 from th_jax.cli import finetune
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
-from th_jax.data.records import VideoRecords, bundled_heads
-from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance, write_image
-from th_jax.weights import save_meta
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--config=configs/finetune_heads.py", "--config.epochs=2", "--config.rounds.chunk_steps=2"]
@@ -31,22 +29,11 @@ QUICK = ["--config=configs/finetune_heads.py", "--config.epochs=2", "--config.ro
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Meta weights of the smallest networks, and photos of two rendered people."""
     folder = tmp_path_factory.mktemp("finetune")
-    networks = Networks(image_size=16, base_width=4)
-    save_meta(
-        folder / "tiny.safetensors",
-        networks=networks,
-        weights=networks.init(jax.random.key(0)),
-        perceptual=["vgg16"],
-        description={"name": "tiny", "steps": 1, "data": "none", "licence": "CC0-1.0"},
-    )
-    records = VideoRecords(bundled_heads(), "heldout")
+    write_tiny_weights(folder / "tiny.safetensors")
     for number, name in enumerate(("ada", "bob")):
-        for index in (0, 20, 40):
-            jpeg = records.read(number).frames[index]
-            path = folder / "photos" / name / f"{index}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(jpeg))
-        write_consent(folder / f"{name}.consent.json", make_consent(path.parent, subject=name, basis=Basis.SYNTHETIC))
+        photos = folder / "photos" / name
+        write_photos(photos, person=number, frames=(0, 20, 40))
+        write_consent(folder / f"{name}.consent.json", make_consent(photos, subject=name, basis=Basis.SYNTHETIC))
     (folder / "photos" / "wall").mkdir()
     wall = np.full((64, 64, 3), 90, np.uint8)
     write_image(folder / "photos" / "wall" / "0.png", wall, provenance=Provenance(kind=Kind.FIGURE))

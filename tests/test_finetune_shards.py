@@ -9,20 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from commands import command
 from quick_programs import XLA_FLAGS
+from tiny_people import write_photos, write_tiny_weights
 
 from th_jax.avatars import enroll as enrolling
 from th_jax.avatars.output import REPORT_FILE, read_report
 from th_jax.avatars.shards import SCHEDULERS, Shard, only_writer
-from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.data.shots import Pictures
-from th_jax.models.networks import Networks
 from th_jax.types import Shots
-from th_jax.weights import save_meta
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = {"ada": 3, "bob": 1, "cyd": 2, "dan": 2}
@@ -33,20 +30,9 @@ PEOPLE = {"ada": 3, "bob": 1, "cyd": 2, "dan": 2}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Meta weights of the smallest networks, and photos of four rendered people."""
     folder = tmp_path_factory.mktemp("shards")
-    networks = Networks(image_size=16, base_width=4)
-    save_meta(
-        folder / "tiny.safetensors",
-        networks=networks,
-        weights=networks.init(jax.random.key(0)),
-        perceptual=["vgg16"],
-        description={"name": "tiny", "steps": 1, "data": "none", "licence": "CC0-1.0"},
-    )
-    records = VideoRecords(bundled_heads(), "heldout")
+    write_tiny_weights(folder / "tiny.safetensors")
     for number, (name, count) in enumerate(PEOPLE.items()):
-        for index in range(count):
-            path = folder / "photos" / name / f"{index}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(records.read(number).frames[20 * index]))
+        write_photos(folder / "photos" / name, person=number, frames=range(0, 20 * count, 20))
     write_people(folder, *PEOPLE)
     return folder
 

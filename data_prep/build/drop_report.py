@@ -66,7 +66,7 @@ def read_drop_report(path: Path) -> Iterator[Drop]:
             try:
                 yield parse_drop(line)
             except ValueError as error:
-                raise ValueError(f"line {number} of {path} is no line of a drop report: {error}") from error
+                raise ValueError(f"line {number} of {path} is not a line of a drop report: {error}") from error
 
 
 def parse_drop(line: str) -> Drop:

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.heads.retarget_truth import RetargetTruth, driving_states, make_truth
+from data_prep.heads.retarget_truth import driving_states, make_truth
 from th_jax.cli.main import main
 from th_jax.evaluation.retargeting import (
     BINS,
     MEASURES,
     Measured,
-    Pairs,
     aligned_error,
     closure,
     estimate,
@@ -33,13 +32,8 @@ def truth() -> RetargetTruth:
 
 
 @pytest.fixture(scope="module")
-def pairs(truth: RetargetTruth) -> Pairs:
-    return Pairs(*(getattr(truth, name) for name in Pairs._fields))
-
-
-@pytest.fixture(scope="module")
-def measured(pairs: Pairs) -> Measured:
-    return measure_pairs(pairs)
+def measured(truth: RetargetTruth) -> Measured:
+    return measure_pairs(truth)
 
 
 def test_truth_is_of_the_target_in_the_drivers_states(truth: RetargetTruth) -> None:
@@ -57,28 +51,26 @@ def test_truth_is_of_the_target_in_the_drivers_states(truth: RetargetTruth) -> N
         make_truth(people=1)
 
 
-def test_measures_in_closed_form(pairs: Pairs) -> None:
-    truth = pairs.truth[0, 1]
-    unit = np.full(len(truth), 0.25)
-    moved = truth + np.array([0.03, 0.04])
-    np.testing.assert_allclose(landmark_error(moved, truth, unit=unit), 0.2)
-    turned = 1.3 * (truth @ np.array([[0.8, 0.6], [-0.6, 0.8]])) + 0.1
-    np.testing.assert_allclose(aligned_error(turned, truth, unit=unit), 0, atol=1e-9)
-    assert aligned_error(truth * np.array([1.2, 1.0]), truth, unit=unit).min() > 0.01
-    own = {"eyes": pairs.eyes[0, 1], "radius": pairs.radius[0, 1]}
-    np.testing.assert_allclose(gaze_error(moved, truth, **own), 0, atol=1e-4)
-    side = truth.copy()
-    side[:, 68:, 0] += 0.1 * pairs.radius[0, 1]
-    found = gaze_error(
-        side, truth, **own
-    )  # 0.1 of the radius is 5.7 degrees where the eye looks at the camera, and more beside
+def test_measures_in_closed_form(truth: RetargetTruth) -> None:
+    points = truth.truth[0, 1]
+    unit = np.full(len(points), 0.25)
+    moved = points + np.array([0.03, 0.04])
+    np.testing.assert_allclose(landmark_error(moved, points, unit=unit), 0.2)
+    turned = 1.3 * (points @ np.array([[0.8, 0.6], [-0.6, 0.8]])) + 0.1
+    np.testing.assert_allclose(aligned_error(turned, points, unit=unit), 0, atol=1e-9)
+    assert aligned_error(points * np.array([1.2, 1.0]), points, unit=unit).min() > 0.01
+    own = {"eyes": truth.eyes[0, 1], "radius": truth.radius[0, 1]}
+    np.testing.assert_allclose(gaze_error(moved, points, **own), 0, atol=1e-4)
+    side = points.copy()
+    side[:, 68:, 0] += 0.1 * truth.radius[0, 1]
+    found = gaze_error(side, points, **own)  # 0.1 of the radius is 5.7 degrees for a look at the camera, more beside it
     assert (found > 5).all()
     assert found.min() < 6.5
-    shut = truth.copy()
+    shut = points.copy()
     for high, low in ((37, 41), (38, 40), (43, 47), (44, 46)):
         shut[:, high] = shut[:, low]
     np.testing.assert_allclose(closure(shut, of="lids"), 0)
-    assert closure(truth, of="lids").min() > 0
+    assert closure(points, of="lids").min() > 0
 
 
 def test_the_truth_itself_has_no_error_and_the_model_the_least(measured: Measured) -> None:
@@ -106,8 +98,8 @@ def test_ratios_and_bins_in_closed_form() -> None:
     assert in_bin(theirs, None) is theirs
 
 
-def test_the_report_names_everything(pairs: Pairs, measured: Measured) -> None:
-    fitted = fit_errors(pairs)
+def test_the_report_names_everything(truth: RetargetTruth, measured: Measured) -> None:
+    fitted = fit_errors(truth)
     assert fitted["gaze of the fit"].value < 4
     assert fitted["ARKit coefficients"].value < 0.06
     text = report(measured, fitted)
@@ -128,7 +120,7 @@ def test_the_report_names_everything(pairs: Pairs, measured: Measured) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--meta", "heads"], 2, "measures points alone: leave --meta and --data out"),
+        (["--meta", "heads"], 2, "measures points alone: omit --meta and --data"),
         (["--shots", "1", "8"], 1, "takes one number of shots, but 2 were given"),
         (["--people", "1"], 1, "at least 2 people"),
         (["--seed", "-1"], 1, "seed must be 0 or more"),

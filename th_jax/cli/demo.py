@@ -55,8 +55,8 @@ def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
         rows = [["head", "head", HEAD_CONSENT], ["astronaut", "astronaut.jpg", ASTRONAUT_CONSENT]]
         csv.writer(file).writerows([["name", "shots", "consent"], *rows])
     everybody = (Use.EDUCATION, Use.PUBLICATION)
-    nobody = make_consent(head, subject="a rendered head", basis=Basis.SYNTHETIC, uses=everybody)
-    write_consent(folder / HEAD_CONSENT, nobody)
+    consent = make_consent(head, subject="a rendered head", basis=Basis.SYNTHETIC, uses=everybody)
+    write_consent(folder / HEAD_CONSENT, consent)
     collins = make_consent(
         folder / "astronaut.jpg", subject="Eileen Collins", basis=Basis.PUBLIC_DOMAIN, uses=everybody,
         scope="NASA's portrait, to show what this software does; she was not asked",

@@ -41,7 +41,7 @@ from th_jax.evaluation.protocol.run import run as measure_all
 from th_jax.evaluation.protocol.score_store import STUDY_FOLDER, ScoreStore, baseline_shots
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
-from th_jax.evaluation.retargeting import Pairs, fit_errors, measure_pairs
+from th_jax.evaluation.retargeting import fit_errors, measure_pairs
 from th_jax.evaluation.retargeting import report as retargeting_report
 from th_jax.landmarks.methods import METHODS
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
@@ -98,17 +98,14 @@ def measure_retargeting(options: argparse.Namespace) -> int:
         ImportError: outside of a checkout, which has the heads.
     """
     if options.meta is not None or options.data is not None:
-        raise UsageError("the protocol retarget measures points alone: leave --meta and --data out")
-    check_place(options.out, folder=True)
-    if options.seed < 0:
-        raise ValueError(f"seed must be 0 or more, but is {options.seed}")
+        raise UsageError("the protocol retarget measures points alone: omit --meta and --data")
+    _check_out_and_seed(options)
     shots = options.shots or [RETARGET_SHOTS]
     if len(shots) != 1:
         raise ValueError(f"the protocol retarget takes one number of shots, but {len(shots)} were given")
     people = 24 if options.people is None else options.people
     frames = 8 if options.targets is None else options.targets
-    truth = from_checkout("data_prep.heads.retarget_truth").make_truth(people=people, frames=frames, shots=shots[0])
-    pairs = Pairs(*(getattr(truth, name) for name in Pairs._fields))
+    pairs = from_checkout("data_prep.heads.retarget_truth").make_truth(people=people, frames=frames, shots=shots[0])
     with tqdm(total=people * len(METHODS), unit="target", dynamic_ncols=True, disable=options.quiet or None) as bar:
         measured = measure_pairs(pairs, on_target=bar.update)
     text = retargeting_report(measured, fit_errors(pairs), seed=options.seed)
@@ -119,15 +116,19 @@ def measure_retargeting(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _check_out_and_seed(options: argparse.Namespace) -> None:
+    check_place(options.out, folder=True)
+    if options.seed < 0:
+        raise ValueError(f"seed must be 0 or more, but is {options.seed}")
+
+
 def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     """Check all inputs before any computation, and return the evaluation and its description.
 
     Raises:
         ValueError, OSError, ImportError: for options that make no run, and for a folder that holds another one.
     """
-    check_place(options.out, folder=True)
-    if options.seed < 0:
-        raise ValueError(f"seed must be 0 or more, but is {options.seed}")
+    _check_out_and_seed(options)
     protocol = PROTOCOLS[options.protocol]
     changes = {"people": options.people, "targets": options.targets, "shots": options.shots}
     protocol = protocol._replace(**{name: value for name, value in changes.items() if value is not None})
@@ -274,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", help='data set, or "bundled" for the bundled heads')
     made.add_argument("--protocol", required=True, choices=[*PROTOCOLS, RETARGET])
     made.add_argument("--out", type=Path, required=True, help="folder of the run; the same one to go on")
-    made.add_argument("--split", default="heldout", help="of the data set; nobody in it was trained on")
+    made.add_argument("--split", default="heldout", help="split of the data set, with people who were not trained on")
     made.add_argument(
         "--settings",
         help=f"of fine-tuning: a JSON file, or {' or '.join(FINETUNE_PRESETS)} (default: by the weights' name)",

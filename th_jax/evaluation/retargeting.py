@@ -12,6 +12,7 @@ from th_jax.landmarks.arkit import coefficients_of, look_coefficients
 from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter, model_retargeter
 from th_jax.landmarks.model3d import fit_frames, load_model
 from th_jax.landmarks.transfer import Face, fit_face
+from th_jax.landmarks.truth import RetargetTruth
 
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 _LIPS = ((61, 67), (62, 66), (63, 65))
@@ -89,20 +90,6 @@ def _on_ball(place: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 
     return np.concatenate([place, np.sqrt(np.maximum(1 - (place**2).sum(-1, keepdims=True), 0.0))], axis=-1)
 
 
-class Pairs(NamedTuple):
-    """Points of P people with known truth; `data_prep.heads.retarget_truth` makes them."""
-
-    shots: Float[np.ndarray, "P T 70 2"]
-    clips: Float[np.ndarray, "P C 70 2"]
-    driving: Float[np.ndarray, "P F 70 2"]
-    truth: Float[np.ndarray, "P P F 70 2"]
-    """By target, then driver."""
-    eyes: Float[np.ndarray, "P P F 2 2"]
-    radius: Float[np.ndarray, "P P F 2"]
-    units: Float[np.ndarray, "P F 52"]
-    angles: Float[np.ndarray, "P F 5"]
-
-
 BINS = ("0-15", "15-30", "30-45")
 """Bins of yaw in degrees, to either side; each has the same number of consecutive driving frames."""
 
@@ -125,7 +112,7 @@ class Measured(NamedTuple):
 
 
 def measure_pairs(
-    pairs: Pairs, *, methods: Sequence[Method] = METHODS, on_target: Callable[[], object] = lambda: None
+    pairs: RetargetTruth, *, methods: Sequence[Method] = METHODS, on_target: Callable[[], object] = lambda: None
 ) -> Measured:
     """Retarget each person's driving frames to each other person by each method, and compare with the truth.
 
@@ -217,7 +204,7 @@ def ratio(
     return float(sums[0].sum() / sums[1].sum()), float(low), float(high)
 
 
-def fit_errors(pairs: Pairs) -> dict[str, Estimate]:
+def fit_errors(pairs: RetargetTruth) -> dict[str, Estimate]:
     """Measure the fit itself on the drivers: gaze and yaw in degrees, and the round trip of the ARKit coefficients.
 
     Identity and the neutral face are fitted to each person's clip, and the driving frames to that. Gaze counts in frames with

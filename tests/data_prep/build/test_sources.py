@@ -182,5 +182,5 @@ def test_a_drop_report_comes_back(fill, tmp_path):
 )
 def test_an_invalid_line_is_named(line, tmp_path):
     (tmp_path / "m.jsonl").write_text(line + "\n")
-    with pytest.raises(ValueError, match=r"line 1 of .* is no line of a drop report"):
+    with pytest.raises(ValueError, match=r"line 1 of .* is not a line of a drop report"):
         list(read_drop_report(tmp_path / "m.jsonl"))
