@@ -10,6 +10,7 @@ from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import SAMPLING_RATE, SPACING, WIDEST_GAZE, HeadState, Motion, choose_spread, talk
 from data_prep.heads.person import Person, prepare
 from data_prep.heads.render import pose, project, true_landmarks
+from th_jax.landmarks.truth import RetargetTruth
 
 YAW_BINS = ((0.0, 15.0), (15.0, 30.0), (30.0, 45.0))
 """Degrees to either side."""
