@@ -22,6 +22,7 @@ from th_jax.evaluation.retargeting import (
     ratio,
     report,
 )
+from th_jax.landmarks.truth import RetargetTruth
 
 PEOPLE = 3
 
