@@ -21,6 +21,7 @@ from data_prep.build.sources import SourceVideo
 from data_prep.heads.people import Style
 from data_prep.heads.records import RENDER_VERSION, HeadSettings, head_record
 from th_jax.data.schema import VideoRecord
+from th_jax.media.encode import deterministic_x264
 
 FILE = Path(__file__).with_suffix(".json")
 PORTRAIT = Path(__file__).parents[2] / "th_jax" / "assets" / "portrait" / "astronaut.jpg"
@@ -95,7 +96,7 @@ def _view(portrait: np.ndarray, shift: int, zoom: float) -> np.ndarray:
 
 def _write_clip(path: Path, frames: list[np.ndarray]) -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "12", "threads": "1"})
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "12"} | deterministic_x264())
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         for frame in frames:

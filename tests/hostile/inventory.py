@@ -64,7 +64,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/tools/fit_landmarks.py": ("package",),
     "data_prep/heads/mesh.py": ("package",),
     "th_jax/storage/checkpoints.py": ("checkpoints",),
-    "th_jax/models/convolution.py": ("kernel",),
+    "th_jax/processor.py": ("kernel",),
     "th_jax/cli/consent.py": ("package",),
     "th_jax/cli/demo.py": ("written",),
     "th_jax/cli/main.py": ("package",),

@@ -12,13 +12,14 @@ matrix unit (AMX) computes wide convolutions from such products, accumulated in 
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
+
+from th_jax.processor import processor_has
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -254,13 +255,9 @@ def _bfloat16_products() -> bool:
     return precision == "bfloat16" and _multiplies_bfloat16()
 
 
-@functools.cache
 def _multiplies_bfloat16() -> bool:
     """Return whether this machine's processor has a matrix unit for bfloat16."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:  # not Linux
-        return False
+    return processor_has("amx_bf16")
 
 
 def _pays_in_bfloat16(shape: tuple[int, ...], kernel: Float[Array, "3 3 C F"], *, narrowest: int) -> bool:
