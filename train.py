@@ -28,6 +28,7 @@ from th_jax.training.run import (
 )
 from th_jax.training.run_log import RunLog, write_config
 from th_jax.training.sharding import put_batch
+from th_jax.training.views import with_loss_networks
 
 
 def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
@@ -54,7 +55,7 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
     videos = len(records.videos.entries(config.data.split))
     video_list = records.videos.digest(split=config.data.split)
     programs = MetaPrograms.from_settings(config, videos=videos)
-    perceptual = load_perceptual(config.perceptual)
+    perceptual = with_loss_networks(load_perceptual(config.perceptual), programs.loss_weights)
     heldout = heldout_people(config, networks) if jax.process_index() == 0 else None
     total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)
     description = {"config": config.to_dict(), "video_list": video_list}

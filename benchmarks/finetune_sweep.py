@@ -67,6 +67,7 @@ def frames_by_step(meta: "th_jax.MetaModel", held: HeldOut, config: ConfigDict, 
     done = finetune_many(
         meta.networks, meta.weights, meta.perceptual, people(),
         epochs=config.epochs, loss_weights=loss_preset(**config.losses), adversary=config.adversary,
+        discriminator_updates=config.discriminator_updates, averaging=config.averaging,
         optimizers=Optimizers.from_settings(config.optimizers), chunk_steps=every, observe=observe,
     )  # fmt: skip
     for person in done:

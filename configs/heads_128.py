@@ -1,7 +1,7 @@
 """Rendered people at 128 px, grown from the bundled 64 px weights: content only, discriminator only, then both players.
 
-Command:   make heads && python train.py --config configs/heads_128.py --workdir runs/heads_128
-Hardware:  2 cores of an x86-64 server, no accelerator
+Command:   make heads && th-jax prepare convert-weights face_mobilenet FILE && python train.py --config configs/heads_128.py --workdir runs/heads_128
+Hardware:  2 cores of an x86-64 server with AMX, no accelerator
 Result:    see docs/learning.md
 """
 
@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     config.matmul_precision = "bfloat16"
     config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})
     config.episodes.update({"crop_scale": 0.2, "crop_shift": 0.1, "color_jitter": 0.1, "other_shape": 0.5})
-    config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64})
-    config.adversary.update({"content_steps": 500, "discriminator_steps": 150, "ramp_steps": 300, "weight": 4.0})
+    config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64, "identity": 4.0})
+    config.adversary.update({"content_steps": 4000, "discriminator_steps": 150, "ramp_steps": 300, "weight": 4.0})
     config.adversary.update({"fall_steps": 3000, "final_weight": 1.0})
     config.steps = 20_000
     config.evaluate_every = 500

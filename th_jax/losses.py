@@ -87,6 +87,20 @@ def feature_matching_loss(fake_features: Features, real_features: Features) -> S
     return jnp.mean(jnp.stack(distances))
 
 
+def identity_loss(generated: Float[Array, "B F"], real: Float[Array, "B F"]) -> Scalar:
+    """Compute 1 − the cosine of a face network's features of x̂ and of x, the mean over the batch.
+
+    This term is not in the paper. The real side passes no gradient.
+
+    Args:
+        generated, real: features of both images' faces (`th_jax.perceptual.face_features.face_features`).
+    """
+    pairs = (generated, jax.lax.stop_gradient(real))
+    # A small constant inside the root keeps the gradient finite for features that are all zero.
+    a, b = (x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-8) for x in pairs)
+    return 1.0 - jnp.mean(jnp.sum(a * b, axis=-1))
+
+
 def generator_adversarial_loss(fake_score: Float[Array, " B"]) -> Scalar:
     """Compute −D(x̂, y, i), the mean over the batch (paper, equation 4, without feature matching)."""
     return -jnp.mean(fake_score)
@@ -134,6 +148,9 @@ class LossWeights:
         face_size: side in pixels to which that square is resampled.
         content_size: side in pixels of the whole images that the frozen networks see; 0 for the original size. Together with
             `face_content`, half the size costs half the arithmetic and keeps the detail of the face.
+        identity: weight of `identity_loss` on the square around the face, by the face MobileNet, whose weights must be
+            installed (`th-jax prepare convert-weights face_mobilenet`); 0 in the paper.
+        identity_size: side in pixels to which the square is resampled for the face MobileNet.
     """
 
     content: Mapping[str, float] = field(default_factory=lambda: {"vgg19": 1.5e-1, "vggface": 2.5e-2})
@@ -144,6 +161,8 @@ class LossWeights:
     face_content: float = 0.0
     face_size: int = 64
     content_size: int = 0
+    identity: float = 0.0
+    identity_size: int = 128
 
     def __post_init__(self) -> None:
         """Check that all weights and sizes are in range."""
@@ -151,7 +170,7 @@ class LossWeights:
         for name, weight in numbers.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"the loss weight {name} must be finite and at least 0, got {weight}")
-        for name, least in (("face_size", 16), ("content_size", 0)):
+        for name, least in (("face_size", 16), ("content_size", 0), ("identity_size", 32)):
             size = getattr(self, name)
             if not isinstance(size, int) or size < least or size % 16:
                 raise ValueError(f"{name} must be a multiple of 16 and at least {least} pixels, got {size}")

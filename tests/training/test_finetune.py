@@ -247,3 +247,24 @@ def test_impossible_chunks_are_refused() -> None:
         make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=0)
     with pytest.raises(ValueError, match="discriminator_updates must be at least 1"):
         make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=1, discriminator_updates=0)
+    with pytest.raises(ValueError, match=r"averaging must be in \[0, 1\), but is 1.0"):
+        make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=1, averaging=1.0)
+
+
+def test_the_averaged_avatar_is_the_mean_of_the_steps_by_the_decays(perceptual: Any) -> None:  # noqa: F811
+    shots = tiny_shots(1, padded=1)
+    step = jax.jit(make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=1, averaging=0.15))
+    state = start_finetune(
+        networks(), meta_weights(), shots, optimizers=optimizers("adam"), key=jax.random.key(7), averaging=0.15
+    )
+    expected = jax.tree.map(np.asarray, (state.generator.params, state.adain))
+    assert equal_bits((avatar_of(state).generator_params, avatar_of(state).adain), expected)
+    for number, decay in enumerate((0.1, 0.15)):  # the first is (1 + 0) / (10 + 0)
+        state, _ = step(state, perceptual, shots, jnp.int32(number + 1))
+        latest = jax.tree.map(np.asarray, (state.generator.params, state.adain))
+        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, expected, latest)
+    averaged = avatar_of(state)
+    assert largest_difference((averaged.generator_params, averaged.adain), expected) < 1e-6
+    assert largest_difference(averaged.generator_params, state.generator.params) > 1e-6
+    unaveraged, _ = chunk(3)(started(shots), perceptual, shots, jnp.int32(2))
+    assert largest_difference(state.generator.params, unaveraged.generator.params) < 1e-6  # training itself is the same

@@ -52,13 +52,39 @@ def test_from_settings_names_the_mistake() -> None:
     assert built == Optimizers(AdamSettings(1e-3, halve_at=(5,)), averaging=0.9)
 
 
+def test_rectified_adam_is_that_of_its_paper() -> None:
+    """Liu et al. (2020), algorithm 2: plain momentum while the variance is intractable, then a rectified rate."""
+    rate, beta1, beta2, eps = 0.1, 0.5, 0.9, 1e-5
+    optimizer = AdamSettings(rate, beta1, beta2, eps, kind="radam").optimizer()
+    gradients = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    parameter, state = jnp.zeros(3), optimizer.init(jnp.zeros(3))
+    expected, first, second, limit = np.zeros(3), np.zeros(3), np.zeros(3), 2 / (1 - beta2) - 1
+    rectified = []
+    for number, gradient in enumerate(gradients, 1):
+        changes, state = optimizer.update(jnp.asarray(gradient), state, parameter)
+        parameter += changes
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient.astype(np.float64) ** 2
+        length = limit - 2 * number * beta2**number / (1 - beta2**number)
+        mean = first / (1 - beta1**number)
+        rectified.append(length >= 5)
+        if rectified[-1]:
+            numerator = (length - 4) * (length - 2) * limit
+            mean *= np.sqrt(numerator / ((limit - 4) * (limit - 2) * length))
+            mean /= np.sqrt(second / (1 - beta2**number)) + eps
+        expected -= rate * mean
+        np.testing.assert_allclose(parameter, expected, rtol=1e-4, atol=1e-6)
+    assert rectified[0] is False
+    assert rectified[-1] is True
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"learning_rate": 1.0, "beta2": 1.0}, "must be in"),
-        ({"learning_rate": 1.0, "kind": "lion"}, 'kind must be "adam" or "sgd"'),
+        ({"learning_rate": 1.0, "kind": "lion"}, 'kind must be "adam", "radam" or "sgd"'),
         ({"learning_rate": 1.0, "halve_at": (5, 3)}, "halve_at must rise"),
     ],
 )
@@ -70,6 +96,8 @@ def test_impossible_settings_are_refused(settings: dict[str, float], message: st
 def test_impossible_optimizers_are_refused() -> None:
     with pytest.raises(ValueError, match="the discriminator's beta1 must be 0"):
         Optimizers(discriminator=AdamSettings(1e-3, beta1=0.5))
+    with pytest.raises(ValueError, match="the discriminator's kind must be"):
+        Optimizers(discriminator=AdamSettings(1e-3, kind="radam"))
     with pytest.raises(ValueError, match="averaging must be in"):
         Optimizers(averaging=1.0)
     with pytest.raises(ValueError, match="the batch rule must be one of"):

@@ -1,5 +1,6 @@
 """What the content loss looks at: the face's square by hand, crops of known functions, and where gradients reach."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,10 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.golden.seeded import seeded_array
 from tests.training.tiny_runs import perceptual  # noqa: F401
-from th_jax.losses import LossWeights, content_loss
+from th_jax.losses import LossWeights, content_loss, identity_loss
+from th_jax.perceptual.face_features import face_features, layer_shapes
+from th_jax.perceptual.frozen import FACE_MOBILENET, WeightsError
 from th_jax.perceptual.pyramids import feature_pyramids
-from th_jax.training.views import crop_squares, face_squares, view_pyramids, views_content_loss
+from th_jax.training.views import (
+    crop_squares,
+    face_squares,
+    view_pyramids,
+    views_content_loss,
+    with_loss_networks,
+)
 
 
 def face(top: float, chin: float, left: float, right: float) -> np.ndarray:
@@ -73,6 +83,55 @@ def test_the_face_adds_its_share_within_its_square_alone(perceptual: dict[str, A
     of_face = jax.grad(lambda x: loss(x, both) - loss(x, halved))(fake)
     assert float(jnp.abs(of_face[:, 16:48, 16:48]).max()) > 0
     assert float(jnp.abs(of_face.at[:, 15:49, 15:49].set(0)).max()) < 1e-9
+
+
+def test_the_identity_term_is_one_minus_the_cosine_of_the_faces_features(
+    perceptual: dict[str, Any],  # noqa: F811
+) -> None:
+    layers = {
+        name: {
+            "kernel": jnp.asarray(
+                seeded_array(f"{name}/kernel", shape, seed=3, scale=1.5 * np.prod(shape[:3]) ** -0.5)
+            ),
+            "bias": jnp.asarray(seeded_array(f"{name}/bias", shape[-1:], seed=3, scale=0.2, offset=0.3)),
+        }
+        for name, shape in layer_shapes().items()
+    }
+    fake, real = jax.random.uniform(jax.random.key(0), (2, 1, 64, 64, 3), minval=-1.0)
+    square = jnp.asarray([[0.25, 0.25, 0.5]])
+    weights = LossWeights({"vgg16": 1.0}, identity=3.0, identity_size=32)
+    networks = {**perceptual, FACE_MOBILENET: layers}
+
+    def loss(images: jax.Array) -> jax.Array:
+        views = [view_pyramids(networks, x, square, loss_weights=weights) for x in (images, real)]
+        assert set(views[0].whole) == {"vgg16"}  # the face network is no part of the content loss
+        return identity_loss(views[0].identity, views[1].identity)
+
+    a, b = (np.asarray(face_features(layers, x[:, 16:48, 16:48], size=32), np.float64)[0] for x in (fake, real))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(fake)
+    np.testing.assert_allclose(value, 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b), rtol=1e-3)
+    assert float(jnp.abs(gradient[:, 16:48, 16:48]).max()) > 0
+    assert float(jnp.abs(gradient.at[:, 15:49, 15:49].set(0)).max()) < 1e-9
+    assert float(loss(real)) < 1e-5
+
+
+def test_an_identity_loss_needs_its_network(perceptual: dict[str, Any]) -> None:  # noqa: F811
+    images, weights = jnp.zeros((1, 32, 32, 3)), LossWeights({"vgg16": 1.0}, identity=1.0)
+    with pytest.raises(ValueError, match="the weights of face_mobilenet are missing"):
+        view_pyramids(perceptual, images, jnp.asarray([[0.0, 0.0, 1.0]]), loss_weights=weights)
+
+
+def test_the_weights_of_the_identity_network_are_loaded_where_the_loss_needs_them(
+    perceptual: dict[str, Any],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TH_JAX_WEIGHTS", str(tmp_path))
+    assert with_loss_networks(perceptual, LossWeights({"vgg16": 1.0})) is perceptual
+    with pytest.raises(WeightsError, match="th-jax prepare convert-weights face_mobilenet"):
+        with_loss_networks(perceptual, LossWeights({"vgg16": 1.0}, identity=1.0))
+    there = {**perceptual, FACE_MOBILENET: {}}
+    assert with_loss_networks(there, LossWeights({"vgg16": 1.0}, identity=1.0)) is there
 
 
 @pytest.mark.parametrize(("name", "size"), [("face_size", 0), ("face_size", 40), ("content_size", 8)])

@@ -49,6 +49,8 @@ class Finetuning(NamedTuple):
     loss_weights: LossWeights
     optimizers: Optimizers
     adversary: float = 1.0
+    discriminator_updates: int = 2
+    averaging: float = 0.0
     at_once: int = 1
     vmap_width: int = 1
     chunk_steps: int = 10
@@ -251,8 +253,9 @@ def _finetuned(
     how = finetuning
     for person in finetune_many(
         meta.networks, meta.weights, meta.perceptual, people(), epochs=how.epochs, loss_weights=how.loss_weights,
-        optimizers=how.optimizers, adversary=how.adversary, at_once=how.at_once, vmap_width=how.vmap_width,
-        chunk_steps=how.chunk_steps, observe=observe, key=jax.random.key(how.seed),
+        optimizers=how.optimizers, adversary=how.adversary, discriminator_updates=how.discriminator_updates,
+        averaging=how.averaging, at_once=how.at_once, vmap_width=how.vmap_width, chunk_steps=how.chunk_steps,
+        observe=observe, key=jax.random.key(how.seed),
     ):  # fmt: skip
         yield person.name, person.avatar, len(person.metrics["loss/generator"])
 

@@ -35,16 +35,22 @@ def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
 
 
 def face_features(
-    weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, dtype: Any = jnp.float32
+    weights: FaceNetWeights, faces: Float[Array, "B H W 3"], *, size: int = INPUT_SIZE, dtype: Any = jnp.float32
 ) -> Float[Array, "B 1024"]:
     """Compute identity features of aligned RGB faces in [-1, 1], not normalized; compare them by cosine.
 
-    The network was trained at 224 px; other sizes are resized to it (bilinear, differentiable).
+    Args:
+        weights: weights of the face MobileNet.
+        faces: aligned faces, resized to `size` (bilinear, differentiable).
+        size: side in pixels of the network's input, a multiple of 32. The network was trained at 224 px. On rendered faces
+            of 128 px, an input of 128 px separates people as well (area under the curve 0.97) for a third of the arithmetic;
+            one of 96 px does not (0.90).
+        dtype: dtype of the convolutions.
 
     Raises:
         ValueError: if the weights belong to another network.
     """
-    resized = jax.image.resize(faces, (faces.shape[0], INPUT_SIZE, INPUT_SIZE, 3), "bilinear")
+    resized = jax.image.resize(faces, (faces.shape[0], size, size, 3), "bilinear")
     return _activations(weights, resized, dtype)[-1].astype(jnp.float32).mean((1, 2))
 
 
@@ -67,21 +73,51 @@ def _activations(weights: FaceNetWeights, faces: Float[Array, "B H W 3"], dtype:
     h = _convolve(h, weights["conv1"], stride=2, dtype=dtype)
     activations = [h]
     for n, stride in enumerate(_STRIDES, 1):
-        h = _convolve(h, weights[f"conv_dw_{n}"], stride=stride, groups=h.shape[-1], dtype=dtype)
+        h = _convolve_depthwise(h, weights[f"conv_dw_{n}"], stride=stride, dtype=dtype)
         h = _convolve(h, weights[f"conv_pw_{n}"], stride=1, dtype=dtype)
         activations.append(h)
     return activations
 
 
 def _convolve(
-    x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, groups: int = 1, dtype: Any
+    x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, dtype: Any
 ) -> Float[Array, "B _ _ F"]:
-    y = jax.lax.conv_general_dilated(
+    return _biased(_convolution(x, layer["kernel"].astype(dtype), stride), layer, dtype)
+
+
+def _convolve_depthwise(
+    x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, dtype: Any
+) -> Float[Array, "B _ _ C"]:
+    def shifted(x: Array, kernel: Array) -> Array:
+        sides = [(n, -(-n // stride)) for n in x.shape[1:3]]
+        spans = [((n - 1) * stride + 3 - size, (n - 1) * stride + 1) for size, n in sides]
+        pads = [(max(total, 0) // 2, max(total, 0) - max(total, 0) // 2) for total, _ in spans]
+        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        (_, rows), (_, columns) = spans
+        taps = [
+            padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j][None, None]
+            for i in range(3)
+            for j in range(3)
+        ]
+        return sum(taps[1:], taps[0])
+
+    # XLA's CPU compiler has no fast convolution with as many groups as channels.
+    y = jax.lax.platform_dependent(
+        x, layer["kernel"].astype(dtype), cpu=shifted, default=lambda x, kernel: _convolution(x, kernel, stride)
+    )
+    return _biased(y, layer, dtype)
+
+
+def _convolution(x: Float[Array, "B H W C"], kernel: Float[Array, "k k c F"], stride: int) -> Float[Array, "B _ _ F"]:
+    return jax.lax.conv_general_dilated(
         x,
-        layer["kernel"].astype(dtype),
+        kernel,
         (stride, stride),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
+        feature_group_count=x.shape[-1] // kernel.shape[2],
     )
+
+
+def _biased(y: Float[Array, "B H W F"], layer: Mapping[str, Array], dtype: Any) -> Float[Array, "B H W F"]:
     return jnp.clip(y + layer["bias"][None, None, None, :].astype(dtype), 0.0, 6.0)

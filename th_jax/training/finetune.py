@@ -46,6 +46,8 @@ class FinetuneState(NamedTuple):
     """θ, b, and w' in place of w0; no row of the video table is added to it."""
     synthesis_moments: Any
     discriminator_moments: Any
+    averaged: Avatar | None = None
+    """ψ and ψ' averaged over the steps, with u and v of their own; None without averaging."""
 
 
 def embed_shots(networks: Networks, weights: MetaWeights, shots: Shots) -> Float[Array, " N"]:
@@ -73,7 +75,13 @@ def avatar_from_embedding(networks: Networks, weights: MetaWeights, embedding: F
 
 
 def start_finetune(
-    networks: Networks, weights: MetaWeights, shots: Shots, *, optimizers: Optimizers, key: PRNGKeyArray
+    networks: Networks,
+    weights: MetaWeights,
+    shots: Shots,
+    *,
+    optimizers: Optimizers,
+    key: PRNGKeyArray,
+    averaging: float = 0.0,
 ) -> FinetuneState:
     """Build the state before the first step: ψ' = P·ê_NEW, w' = w0 + ê_NEW, everything else as meta-learned.
 
@@ -85,6 +93,7 @@ def start_finetune(
         shots: the person's shots, padded or not.
         optimizers: optimizers of both players.
         key: random key that determines the order of the shots.
+        averaging: decay per step of the averaged avatar, as in `make_finetune_step`.
     """
     embedding = embed_shots(networks, weights, shots)
     avatar = avatar_from_embedding(networks, weights, embedding)
@@ -98,11 +107,14 @@ def start_finetune(
         discriminator=discriminator,
         synthesis_moments=optimizers.synthesis.optimizer().init((avatar.generator_params, jnp.asarray(avatar.adain))),
         discriminator_moments=optimizers.discriminator.optimizer().init(discriminator.params),
+        averaged=avatar if averaging else None,
     )
 
 
 def avatar_of(state: FinetuneState) -> Avatar:
-    """Return the person's generator in its current state."""
+    """Return the person's avatar: the averaged one if the steps average, else the generator in its current state."""
+    if state.averaged is not None:
+        return state.averaged
     return Avatar(state.generator.params, state.adain, state.generator.spectral_stats)
 
 
@@ -159,6 +171,7 @@ def make_finetune_step(
     *,
     adversary: float = 1.0,
     discriminator_updates: int = 2,
+    averaging: float = 0.0,
 ) -> Callable[[FinetuneState, PerceptualWeights, Shots], tuple[FinetuneState, dict[str, Array]]]:
     """Build one fine-tuning step as a pure function, not jitted.
 
@@ -171,10 +184,15 @@ def make_finetune_step(
         optimizers: the optimizers that the state was created with.
         adversary: factor of the adversarial and the feature matching loss; 1 in the paper (`AdversarySchedule.weight`).
         discriminator_updates: updates of D per update of G.
+        averaging: decay per step of the avatar's averaged parameters, which replace the last ones as the result; the decay at
+            step n is min(averaging, (1 + n) / (10 + n)). 0, as in the paper, keeps the last parameters.
 
     Raises:
-        ValueError: if `discriminator_updates` is below 1, or `adversary` is negative or not finite.
+        ValueError: if `discriminator_updates` is below 1, `adversary` is negative or not finite, or `averaging` is not in
+            [0, 1).
     """
+    if not 0 <= averaging < 1:
+        raise ValueError(f"averaging must be in [0, 1), but is {averaging}")
     if discriminator_updates < 1:
         raise ValueError(f"discriminator_updates must be at least 1, but is {discriminator_updates}")
     if not 0 <= adversary < math.inf:
@@ -224,6 +242,9 @@ def make_finetune_step(
             gradients, state.synthesis_moments, trained
         )
         params, adain = optax.apply_updates(trained, changes)
+        averaged = state.averaged
+        if averaged is not None:
+            averaged = _moved_towards(averaged, params, adain, decay=_decay(averaging, state.step))
         metrics |= {"loss/generator": loss, **{f"loss/{name}": value for name, value in plain.items()}}
         new = FinetuneState(
             step=state.step + 1,
@@ -233,6 +254,7 @@ def make_finetune_step(
             discriminator=discriminator,
             synthesis_moments=synthesis_moments,
             discriminator_moments=moments,
+            averaged=averaged,
         )
         return new, metrics
 
@@ -247,6 +269,7 @@ def make_finetune_chunk(
     steps: int,
     adversary: float = 1.0,
     discriminator_updates: int = 2,
+    averaging: float = 0.0,
 ) -> FinetuneChunk:
     """Build `steps` steps as one pure function: (state, perceptual, shots, end) -> (state, metrics of every step).
 
@@ -260,6 +283,7 @@ def make_finetune_chunk(
         steps: steps per chunk, at least 1.
         adversary: as in `make_finetune_step`.
         discriminator_updates: as in `make_finetune_step`.
+        averaging: as in `make_finetune_step`.
 
     Raises:
         ValueError: if `steps` is below 1, or an argument is invalid for `make_finetune_step`.
@@ -268,7 +292,12 @@ def make_finetune_chunk(
         raise ValueError(f"a chunk needs at least 1 step, but {steps} were asked for")
     step = jax.jit(  # traced once for its shapes and for the loop
         make_finetune_step(
-            networks, loss_weights, optimizers, adversary=adversary, discriminator_updates=discriminator_updates
+            networks,
+            loss_weights,
+            optimizers,
+            adversary=adversary,
+            discriminator_updates=discriminator_updates,
+            averaging=averaging,
         )
     )
 
@@ -285,6 +314,18 @@ def make_finetune_chunk(
         return jax.lax.scan(one, state, length=steps)
 
     return chunk
+
+
+def _decay(averaging: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    n = step.astype(jnp.float32)
+    return jnp.minimum(jnp.float32(averaging), (1.0 + n) / (10.0 + n))
+
+
+def _moved_towards(averaged: Avatar, params: Params, adain: Float[Array, " A"], *, decay: Float[Array, ""]) -> Avatar:
+    params, adain = jax.tree.map(
+        lambda old, new: decay * old + (1.0 - decay) * new, (averaged.generator_params, averaged.adain), (params, adain)
+    )
+    return Avatar(params, adain, power_iterate(params, averaged.spectral_stats))
 
 
 def _permutation(key: PRNGKeyArray, epoch: Int[Array, ""], mask: Float[Array, " T"]) -> Int[Array, " T"]:

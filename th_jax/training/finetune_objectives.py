@@ -13,6 +13,7 @@ from th_jax.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_adversarial_loss,
+    identity_loss,
     landmark_box_emphasis,
     pixel_loss,
 )
@@ -114,7 +115,10 @@ def generator_terms_of_person(
         (generated, real), (fake_features, true_features), one_score, (made, wanted, emphasis) = jax.tree.map(
             lambda leaf: leaf[None], leaves
         )
-        return {
+        identity = {}
+        if generated.identity is not None:
+            identity["identity"] = identity_loss(generated.identity, real.identity)
+        return identity | {
             "content": views_content_loss(generated, real, loss_weights=loss_weights),
             "pixel": pixel_loss(made, wanted, emphasis=emphasis),
             "adversarial": generator_adversarial_loss(one_score),
@@ -133,6 +137,7 @@ def generator_terms_of_person(
     factors = {
         "content": 1.0,
         "pixel": loss_weights.pixel,
+        "identity": loss_weights.identity,
         "adversarial": adversary,
         "feature_matching": adversary * loss_weights.feature_matching,
     }

@@ -4,6 +4,7 @@ Each device fine-tunes its own people, one after another. A round processes devi
 one round, whatever the number of people.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from th_jax.training.finetune import (
 )
 from th_jax.training.optimizers import Optimizers
 from th_jax.training.sharding import DATA_AXIS, make_mesh
+from th_jax.training.views import with_loss_networks
 from th_jax.types import Avatar, MetaWeights, Shots
 
 CHUNK_STEPS = 10
@@ -84,6 +86,8 @@ def make_finetune(
     loss_weights: LossWeights | None = None,
     optimizers: Optimizers | None = None,
     adversary: float = 1.0,
+    discriminator_updates: int = 2,
+    averaging: float = 0.0,
     chunk_steps: int = CHUNK_STEPS,
     watch: Watcher | None = None,
 ) -> Callable[..., tuple[Avatar, FinetuneMetrics]]:
@@ -97,6 +101,7 @@ def make_finetune(
         loss_weights: weights of the loss terms; by default the published ones for the given frozen networks.
         optimizers: optimizers of both players; by default with the rates of meta-learning (paper, section 4).
         adversary: factor of the adversarial and the feature matching loss; use the final value of meta-learning.
+        discriminator_updates, averaging: as in `make_finetune_step`.
         chunk_steps: steps between two calls of `watch`.
         watch: called between chunks; returning True stops the fine-tuning.
 
@@ -105,22 +110,26 @@ def make_finetune(
     """
     optimizers = optimizers or Optimizers()
     steps_of(1, epochs=epochs)
+    step_settings: dict[str, Any] = {
+        "adversary": adversary, "discriminator_updates": discriminator_updates, "averaging": averaging
+    }  # fmt: skip
     compiled: dict[str, Any] = {}  # by loss weights, which may depend on the frozen networks
 
     # Jitted so that the leaves are copies: the chunks donate their inputs, and the meta-learned weights must survive.
     @jax.jit
     def start(weights: MetaWeights, shots: Shots, key: PRNGKeyArray) -> FinetuneState:
-        return start_finetune(networks, weights, shots, optimizers=optimizers, key=key)
+        return start_finetune(networks, weights, shots, optimizers=optimizers, key=key, averaging=averaging)
 
     def finetune(
         weights: MetaWeights, perceptual: PerceptualWeights, shots: Shots, *, key: PRNGKeyArray | None = None
     ) -> tuple[Avatar, FinetuneMetrics]:
         shots = fit_shots(networks, shots)
         losses = loss_weights or default_losses(perceptual)
+        perceptual = with_loss_networks(perceptual, losses)
         kind = repr(losses)
         if kind not in compiled:
-            chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps, adversary=adversary)
-            key_of_program = f"finetune {(networks, losses, optimizers, adversary, chunk_steps)}"
+            chunk = make_finetune_chunk(networks, losses, optimizers, steps=chunk_steps, **step_settings)
+            key_of_program = f"finetune {(networks, losses, optimizers, step_settings, chunk_steps)}"
             compiled[kind] = cached_jit(chunk, key=key_of_program, donate_argnums=(0,))
         end = jnp.int32(steps_of(int(shots.mask.sum()), epochs=epochs))
         state = start(weights, shots, key if key is not None else jax.random.key(0))
@@ -162,6 +171,8 @@ def finetune_many(
     loss_weights: LossWeights | None = None,
     optimizers: Optimizers | None = None,
     adversary: float = 1.0,
+    discriminator_updates: int = 2,
+    averaging: float = 0.0,
     mesh: Mesh | None = None,
     at_once: int = 1,
     vmap_width: int = 1,
@@ -177,7 +188,7 @@ def finetune_many(
     Args:
         networks, weights, perceptual: the meta-learned model.
         people: pairs of a name and shots, read lazily.
-        epochs, loss_weights, optimizers, adversary, chunk_steps, key: as in `make_finetune`.
+        epochs, loss_weights, optimizers, adversary, discriminator_updates, averaging, chunk_steps, key: as in `make_finetune`.
         mesh: devices to use; by default all devices of this host. Hosts share nothing: each has its own people.
         at_once: people per device in a round.
         vmap_width: how many of these people are computed side by side by vmap; 1 computes them sequentially, which is faster
@@ -196,10 +207,15 @@ def finetune_many(
             f"at_once must be at least 1 and a multiple of vmap_width, but they are {at_once} and {vmap_width}"
         )
     losses = loss_weights or default_losses(perceptual)
+    perceptual = with_loss_networks(perceptual, losses)
     settings = optimizers or Optimizers()
-    one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, adversary=adversary)
-    program = repr((networks, losses, settings, adversary, chunk_steps, vmap_width))
-    start, chunk = _programs(networks, one_chunk, settings, mesh, vmap_width, key=program)
+    step_settings: dict[str, Any] = {
+        "adversary": adversary, "discriminator_updates": discriminator_updates, "averaging": averaging
+    }  # fmt: skip
+    one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, **step_settings)
+    program = repr((networks, losses, settings, step_settings, chunk_steps, vmap_width))
+    begin = functools.partial(start_finetune, networks, optimizers=settings, averaging=averaging)
+    start, chunk = _programs(begin, one_chunk, mesh, vmap_width, key=program)
     places = mesh.devices.size * at_once
     waiting: dict[tuple[int, int], list[tuple[str, Shots]]] = {}  # by padded shots and landmarks, to be stacked
     first_key = key if key is not None else jax.random.key(0)
@@ -268,14 +284,14 @@ def _take(people: Any, row: Any) -> Any:
 
 
 def _programs(
-    networks: Networks, one_chunk: FinetuneChunk, optimizers: Optimizers, mesh: Mesh, vmap_width: int, *, key: str
+    begin: Callable[..., FinetuneState], one_chunk: FinetuneChunk, mesh: Mesh, vmap_width: int, *, key: str
 ) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
     """Build the start and the chunk of a round: people are split over devices and mapped sequentially on each device."""
     people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
 
     def start(weights: MetaWeights, shots: Shots, key: PRNGKeyArray) -> FinetuneState:
         def one(person: Shots) -> FinetuneState:
-            return start_finetune(networks, weights, person, optimizers=optimizers, key=key)
+            return begin(weights, person, key=key)
 
         return jax.lax.map(one, shots)
 

@@ -91,7 +91,7 @@ def make_health(
         if adversary:
             metrics |= _discriminator_health(networks, state, synthesis, targets, rows)
             opposed = gradients["adversarial"] + gradients["feature_matching"]
-            faithful = sum(gradients[name] for name in names if name in ("content", "pixel"))
+            faithful = sum(gradients[name] for name in names if name in ("content", "pixel", "identity"))
             metrics["health/adversary_share"] = _length(opposed) / _length(jnp.asarray(faithful))
         return metrics
 

@@ -14,6 +14,7 @@ from th_jax.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_adversarial_loss,
+    identity_loss,
     landmark_box_emphasis,
     matching_loss,
     pixel_loss,
@@ -230,6 +231,9 @@ def generator_terms(
     generated = (jax.checkpoint(views) if remat_perceptual else views)(synthesis.fake)
     plain = {"content": views_content_loss(generated, precomputed.real_views, loss_weights=loss_weights)}
     weighted = dict(plain)
+    if generated.identity is not None and precomputed.real_views.identity is not None:
+        plain["identity"] = identity_loss(generated.identity, precomputed.real_views.identity)
+        weighted["identity"] = loss_weights.identity * plain["identity"]
     if loss_weights.pixel:
         plain["pixel"] = pixel_loss(synthesis.fake, targets.frames, emphasis=targets.emphasis)
         weighted["pixel"] = loss_weights.pixel * plain["pixel"]

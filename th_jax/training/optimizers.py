@@ -93,7 +93,8 @@ class AdamSettings:
         warmup: updates over which the rate grows from zero.
         halve_at: increasing numbers of updates at which the rate is halved.
         clip: maximum global norm of a gradient; 0 for no limit.
-        kind: "adam", or "sgd", whose updates are continuous in the gradients.
+        kind: "adam"; "radam", whose first updates are smaller while the second moments are uncertain (Liu et al., 2020); or
+            "sgd", whose updates are continuous in the gradients.
     """
 
     learning_rate: float
@@ -111,8 +112,8 @@ class AdamSettings:
             raise ValueError(f"learning_rate must be above 0, but is {self.learning_rate}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ValueError(f"beta1 and beta2 must be in [0, 1), but are {self.beta1} and {self.beta2}")
-        if self.kind not in ("adam", "sgd"):
-            raise ValueError(f'kind must be "adam" or "sgd", but is {self.kind!r}')
+        if self.kind not in ("adam", "radam", "sgd"):
+            raise ValueError(f'kind must be "adam", "radam" or "sgd", but is {self.kind!r}')
         if list(self.halve_at) != sorted(set(self.halve_at)):
             raise ValueError(f"halve_at must rise, but is {list(self.halve_at)}")
         object.__setattr__(self, "halve_at", tuple(self.halve_at))
@@ -139,6 +140,8 @@ class AdamSettings:
         clip = optax.clip_by_global_norm(self.clip) if self.clip else optax.identity()
         if self.kind == "sgd":
             scale = optax.identity()
+        elif self.kind == "radam":
+            scale = optax.scale_by_radam(self.beta1, self.beta2, self.eps)
         elif self.beta1 == 0.0:  # same result as Adam, without storing a first moment as large as the parameters
             scale = optax.scale_by_rms(self.beta2, self.eps, eps_in_sqrt=False, bias_correction=True)
         else:
@@ -172,6 +175,8 @@ class Optimizers:
         """Check that the video table's Adam supports the settings."""
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be in [0, 1), but is {self.averaging}")
+        if self.discriminator.kind == "radam":
+            raise ValueError('the discriminator\'s kind must be "adam" or "sgd": W\'s rows use the same updates')
         if self.discriminator.kind == "adam" and self.discriminator.beta1:
             raise ValueError(
                 f"the discriminator's beta1 must be 0, but is {self.discriminator.beta1}: "

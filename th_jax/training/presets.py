@@ -27,6 +27,9 @@ _PAPER: Settings = {
     "losses": {"preset": ""},
     # Factor of the adversarial and the feature matching loss: the final value of meta-learning.
     "adversary": 1.0,
+    # th_jax.training.finetune.make_finetune_step
+    "discriminator_updates": 2,
+    "averaging": 0.0,
     # th_jax.training.optimizers.Optimizers
     "optimizers": {
         "synthesis": {"learning_rate": 5e-5, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
@@ -170,7 +173,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"the fine-tuning setting {name!r} is {kind}, but {settings[name]!r} was given")
     rounds = settings["rounds"]
     check_setting_names("the section rounds", _PAPER["rounds"], rounds)
-    for name, value in {"epochs": settings["epochs"], **rounds}.items():
+    counts = {name: settings[name] for name in ("epochs", "discriminator_updates")}
+    for name, value in {**counts, **rounds}.items():
         if type(value) is not int or value < 1:  # JSON's true is not 1
             raise ValueError(f"the fine-tuning setting {name!r} must be a whole number of at least 1, but is {value!r}")
     at_once, vmap_width = rounds.get("at_once", 1), rounds.get("vmap_width", 1)
@@ -181,12 +185,15 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     adversary = settings["adversary"]
     if type(adversary) not in (int, float) or not 0 <= adversary < math.inf:
         raise ValueError(f"the fine-tuning setting 'adversary' must be a number of at least 0, but is {adversary!r}")
+    averaging = settings["averaging"]
+    if type(averaging) not in (int, float) or not 0 <= averaging < 1:
+        raise ValueError(f"the fine-tuning setting 'averaging' must be a number in [0, 1), but is {averaging!r}")
     _losses(settings["losses"], LossWeights)
     Optimizers.from_settings(settings["optimizers"])
 
 
 def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeights) -> dict[str, Any]:
-    """Convert settings to arguments of `finetune_many`: epochs, loss_weights, optimizers, adversary and the round settings.
+    """Convert settings to arguments of `finetune_many`.
 
     Args:
         settings: settings as returned by `finetune_preset` or `read_settings`.
@@ -201,6 +208,8 @@ def finetune_arguments(settings: Mapping[str, Any], perceptual: PerceptualWeight
         "loss_weights": _losses(settings["losses"], lambda: default_losses(perceptual)),
         "optimizers": Optimizers.from_settings(settings["optimizers"]),
         "adversary": float(settings["adversary"]),
+        "discriminator_updates": settings["discriminator_updates"],
+        "averaging": float(settings["averaging"]),
         **settings["rounds"],
     }
 

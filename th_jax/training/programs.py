@@ -61,7 +61,8 @@ class MetaPrograms:
         self.shapes = state_shapes(networks, optimizers, videos=videos)
         self.layout: TrainState = state_layout(mesh, self.shapes)
         self.networks = networks
-        self._optimizers, self._loss_weights, self._videos = optimizers, loss_weights, videos
+        self.loss_weights = loss_weights
+        self._optimizers, self._videos = optimizers, videos
         self._step_settings = dict(step or {})
         self._traceable_step(self.schedule.players(0))  # raises for invalid step settings now
 
@@ -150,7 +151,7 @@ class MetaPrograms:
         return make_meta_train_step(
             self.networks,
             self._optimizers,
-            self._loss_weights,
+            self.loss_weights,
             players=players,
             schedule=self.schedule,
             **self._step_settings,
@@ -166,7 +167,7 @@ class MetaPrograms:
 
     @functools.cache  # noqa: B019
     def _compiled_health(self, adversary: bool) -> Callable[..., Any]:
-        health = make_health(self.networks, self._loss_weights, adversary=adversary, schedule=self.schedule)
+        health = make_health(self.networks, self.loss_weights, adversary=adversary, schedule=self.schedule)
         whole = NamedSharding(self.mesh, PartitionSpec())
         return jax.jit(
             health, in_shardings=(self.layout, whole, NamedSharding(self.mesh, BATCH_SPEC)), out_shardings=whole

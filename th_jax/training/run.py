@@ -26,6 +26,7 @@ from th_jax.training.programs import MetaPrograms
 from th_jax.training.run_log import RunLog
 from th_jax.training.sharding import put_batch, with_layout
 from th_jax.training.state import TrainState
+from th_jax.training.views import with_loss_networks
 from th_jax.types import EpisodeBatch
 from th_jax.weights import MetaModel, load_meta
 
@@ -230,7 +231,7 @@ def replay_lines(config: Mapping[str, Any], workdir: str, batch: Path) -> Iterat
     saved = load_batch(batch)
     videos = len(load_video_list(data_folder(config["data"]["folder"])).entries(config["data"]["split"]))
     programs = MetaPrograms.from_settings(config, videos=videos)
-    perceptual = load_perceptual(config["perceptual"])
+    perceptual = with_loss_networks(load_perceptual(config["perceptual"]), programs.loss_weights)
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
         state, description = checkpoints.restore(with_layout(programs.shapes, programs.layout))
     step = int(description["step"]) - 1  # the saved state precedes this step, which changed nothing

@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from th_jax.images import box_downsample
 from th_jax.losses import LossWeights, content_loss
-from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.perceptual.face_features import face_features
+from th_jax.perceptual.frozen import FACE_MOBILENET, PerceptualWeights, load_perceptual
 from th_jax.perceptual.pyramids import feature_pyramids
 from th_jax.perceptual.vgg import Pyramid
 
@@ -24,11 +25,24 @@ _SMALLEST, _LARGEST = 0.2, 1.0
 
 
 class Views(NamedTuple):
-    """Feature pyramids of one batch of images, by network."""
+    """Features of one batch of images: pyramids by network, and the identity features of the faces."""
 
     whole: Mapping[str, Pyramid]
     face: Mapping[str, Pyramid]
     """Empty if the loss has no face term."""
+    identity: Float[Array, "B F"] | None = None
+    """None if the loss has no identity term."""
+
+
+def with_loss_networks(perceptual: PerceptualWeights, loss_weights: LossWeights) -> PerceptualWeights:
+    """Add the weights of the identity network, if the loss has an identity term and they are not included yet.
+
+    Raises:
+        WeightsError: if they are not installed; the message has the command that installs them.
+    """
+    if not loss_weights.identity or FACE_MOBILENET in perceptual:
+        return perceptual
+    return {**perceptual, **load_perceptual([FACE_MOBILENET])}
 
 
 def face_squares(points: Float[Array, "B P 2"]) -> Float[Array, "B 3"]:
@@ -89,18 +103,26 @@ def view_pyramids(
         perceptual: weights of the frozen networks.
         images: images in [-1, 1].
         squares: squares around the faces of the real images, used for both sides of the comparison.
-        loss_weights: `content_size`, `face_content` and `face_size` determine the views.
+        loss_weights: `content_size`, `face_content`, `face_size`, `identity` and `identity_size` determine the views.
         dtype: dtype of the convolutions.
 
     Raises:
-        ValueError: if the networks cannot divide an image size.
+        ValueError: if the networks cannot divide an image size, or the weights of the identity network are missing.
     """
+    identity = None
+    if loss_weights.identity:
+        if FACE_MOBILENET not in perceptual:
+            raise ValueError(f"the loss has an identity term, but the weights of {FACE_MOBILENET} are missing")
+        faces = crop_squares(images, squares, size=loss_weights.identity_size)
+        frozen = jax.lax.stop_gradient(perceptual[FACE_MOBILENET])
+        identity = face_features(frozen, faces, size=loss_weights.identity_size, dtype=dtype)
+    perceptual = {network: layers for network, layers in perceptual.items() if network in loss_weights.content}
     whole = box_downsample(images, size=loss_weights.content_size or images.shape[1])
     face: Mapping[str, Pyramid] = {}
     if loss_weights.face_content:
         cropped = crop_squares(images, squares, size=loss_weights.face_size)
         face = feature_pyramids(perceptual, cropped, dtype=dtype)
-    return Views(feature_pyramids(perceptual, whole, dtype=dtype), face)
+    return Views(feature_pyramids(perceptual, whole, dtype=dtype), face, identity)
 
 
 def views_content_loss(generated: Views, real: Views, *, loss_weights: LossWeights) -> Float[Array, ""]:
