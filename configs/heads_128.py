@@ -1,6 +1,7 @@
 """Rendered people at 128 px, grown from the bundled 64 px weights: content only, discriminator only, then both players.
 
-Command:   make heads && th-jax prepare convert-weights face_mobilenet FILE && python train.py --config configs/heads_128.py --workdir runs/heads_128
+Command:   make heads && th-jax prepare convert-weights face_mobilenet FILE
+           python train.py --config configs/heads_128.py --workdir runs/heads_128
 Hardware:  2 cores of an x86-64 server with AMX, no accelerator
 Result:    see docs/learning.md
 """

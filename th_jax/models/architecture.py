@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Float
 
 from th_jax.models import init
+from th_jax.models.convolution import average_pool, upsample
 from th_jax.models.layers import (
     AdaptiveResidualBlock,
     DownBlock,
@@ -34,6 +35,7 @@ class _Encoder(nn.Module):
 
     image_size: int = 256
     base_width: int = 64
+    max_width: int = 0
     pool: str = "sum"
     pool_order: str = "sum_relu"
     spectral_norm: bool = True
@@ -43,10 +45,14 @@ class _Encoder(nn.Module):
         self, frame: Float[Array, "B H W 3"], landmark_image: Float[Array, "B H W 3"]
     ) -> tuple[Float[Array, "B _ _ C"], list[Float[Array, "B _ _ _"]]]:
         """Return the final activations, and the output of each residual block; only for calls in a compact method."""
-        layout = plan(image_size=self.image_size, base_width=self.base_width)
+        layout = plan(image_size=self.image_size, base_width=self.base_width, max_width=self.max_width)
         settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
         features = []
         h = jnp.concatenate([frame, landmark_image], axis=-1)
+        if layout.outer:
+            outer = DownBlock(layout.outer, first=True, name="outer_down", **settings)(h)
+            features.append(outer)
+            h = jnp.concatenate([average_pool(h).astype(outer.dtype), outer], axis=-1)
         for level, channels in enumerate(layout.encoder):
             h = DownBlock(channels, first=level == 0, name=f"down_{level}", **settings)(h)
             features.append(h)
@@ -81,12 +87,13 @@ class AdainProjection(nn.Module):
 
     image_size: int = 256
     base_width: int = 64
+    max_width: int = 0
     spectral_norm: bool = True
 
     @nn.compact
     def __call__(self, embedding: Float[Array, "B N"]) -> Float[Array, "B A"]:
         """Compute AdaIN parameters in float32: for each norm, in order of execution, its scales, then its shifts."""
-        widths = plan(image_size=self.image_size, base_width=self.base_width).adain_widths
+        widths = plan(image_size=self.image_size, base_width=self.base_width, max_width=self.max_width).adain_widths
 
         def neutral(key: Array, shape: tuple[int, ...]) -> Array:
             del key, shape
@@ -111,6 +118,7 @@ class Generator(nn.Module):
 
     image_size: int = 256
     base_width: int = 64
+    max_width: int = 0
     spectral_norm: bool = True
     dtype: Any = jnp.float32
 
@@ -122,10 +130,13 @@ class Generator(nn.Module):
             landmark_image: drawn landmarks in [-1, 1].
             adain: AdaIN parameters of each frame's person.
         """
-        layout = plan(image_size=self.image_size, base_width=self.base_width)
+        layout = plan(image_size=self.image_size, base_width=self.base_width, max_width=self.max_width)
         settings = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
         norms = _person_norms(adain, layout.adain_widths)
         h = landmark_image
+        if layout.outer:
+            outer = DownBlock(layout.outer, first=True, name="outer_down", spectral_norm=self.spectral_norm)(h)
+            h = jnp.concatenate([average_pool(h), outer], axis=-1)
         for level, features in enumerate(layout.generator_down):
             h = DownBlock(
                 features,
@@ -144,8 +155,13 @@ class Generator(nn.Module):
             h = UpBlock(features, name=f"up_{level}", **settings)(h, next(norms), next(norms))
             if h.shape[1] == layout.generator_attention:
                 h = SelfAttention(name="attention_up", **settings)(h)
-        h = SpectralConv(3, spectral_norm=self.spectral_norm, name="to_rgb")(nn.relu(next(norms)(h)))
-        return jnp.tanh(h.astype(jnp.float32))
+        rgb = SpectralConv(3, spectral_norm=self.spectral_norm, name="to_rgb")(nn.relu(next(norms)(h)))
+        if layout.outer:
+            h = UpBlock(layout.outer, name="outer_up", **settings)(h, next(norms), next(norms))
+            finer = SpectralConv(3, spectral_norm=self.spectral_norm, name="outer_to_rgb")(nn.relu(next(norms)(h)))
+            gamma = self.param("gamma", init.GAMMA, ())  # the core's image is initially unchanged
+            rgb = upsample(rgb) + gamma * finer
+        return jnp.tanh(rgb.astype(jnp.float32))
 
 
 def _person_norms(adain: Float[Array, "B A"], widths: tuple[int, ...]) -> Iterator[Normalize]:

@@ -52,6 +52,9 @@ class Networks:
         embedder_size: side in pixels of the images that E sees; 0 means `image_size`. With a smaller value, blocks of pixels
             are averaged first, so that weights grown from smaller frames keep their embeddings (`th_jax.models.grow`).
         landmark_width: width of the drawn landmark lines in 256ths of the side, but at least one pixel.
+        max_width: width of the embedding; 0 for 8 x base_width. With 16 x base_width, the networks are those for half the
+            image size at twice the base width, with an outer block at each end, so that their weights can grow
+            (`th_jax.models.grow`).
     """
 
     image_size: int = 256
@@ -63,12 +66,13 @@ class Networks:
     spectral_norm: bool = True
     embedder_size: int = 0
     landmark_width: float = LINE_WIDTH
+    max_width: int = 0
 
     def __post_init__(self) -> None:
         """Check that networks can be built from the settings."""
-        plan(image_size=self.image_size, base_width=self.base_width)
+        core = self.plan
         if self.embedder_size:
-            plan(image_size=self.embedder_size, base_width=self.base_width)
+            plan(image_size=self.embedder_size, base_width=core.encoder[0])
             if self.embedder_size > self.image_size:
                 raise ValueError(
                     f"embedder_size must be at most image_size ({self.image_size}), got {self.embedder_size}"
@@ -91,7 +95,7 @@ class Networks:
     @property
     def plan(self) -> Plan:
         """Channels and attention resolutions of each network."""
-        return plan(image_size=self.image_size, base_width=self.base_width)
+        return plan(image_size=self.image_size, base_width=self.base_width, max_width=self.max_width)
 
     @property
     def embedder_side(self) -> int:
@@ -101,14 +105,19 @@ class Networks:
     @property
     def embedder(self) -> Embedder:
         """E as a Flax module."""
-        common = self._common | {"image_size": self.embedder_side}
+        common = self._common
+        if self.embedder_side < self.image_size:  # it has no outer block
+            common |= {"image_size": self.embedder_side, "base_width": self.plan.encoder[0], "max_width": 0}
         return Embedder(pool=self.pool, pool_order=self.pool_order, **common, dtype=self._dtype)
 
     @property
     def projection(self) -> AdainProjection:
         """P as a Flax module; always float32."""
         return AdainProjection(
-            self.image_size, self.base_width, spectral_norm=self.spectral_norm and self.projection_spectral_norm
+            self.image_size,
+            self.base_width,
+            self.max_width,
+            spectral_norm=self.spectral_norm and self.projection_spectral_norm,
         )
 
     @property
@@ -212,7 +221,8 @@ class Networks:
 
     @property
     def _common(self) -> dict[str, Any]:
-        return {"image_size": self.image_size, "base_width": self.base_width, "spectral_norm": self.spectral_norm}
+        names = ("image_size", "base_width", "max_width", "spectral_norm")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def _dtype(self) -> Any:

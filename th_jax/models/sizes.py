@@ -24,6 +24,9 @@ class Plan(NamedTuple):
     generator_down: tuple[int, ...]
     generator_up: tuple[int, ...]
     generator_attention: int | None
+    outer: int = 0
+    """Channels of an outer block at each end of the networks, at the full resolution; 0 for none. The other entries describe
+    the core, which works at half of it."""
 
     @property
     def adain_widths(self) -> tuple[int, ...]:
@@ -34,7 +37,7 @@ class Plan(NamedTuple):
         for outgoing in self.generator_up:
             widths += [incoming, outgoing]
             incoming = outgoing
-        return (*widths, incoming)
+        return (*widths, incoming, *([incoming, self.outer, self.outer] if self.outer else []))
 
     @property
     def adain_size(self) -> int:
@@ -42,15 +45,29 @@ class Plan(NamedTuple):
         return 2 * sum(self.adain_widths)
 
 
-def plan(*, image_size: int, base_width: int) -> Plan:
+def plan(*, image_size: int, base_width: int, max_width: int = 0) -> Plan:
     """Return the plan for images of `image_size` pixels with `base_width` channels at the first level.
 
     The last down block of E and D always has 8 x base width channels, the width of the embedding; from 64 px on, the formula
     of the levels gives the same number.
 
+    Args:
+        image_size: side of the square frames in pixels.
+        base_width: channels of the first level.
+        max_width: width of the embedding, 512 in the paper; 0 for 8 x base width. With 16 x base width, the networks are those
+            for half the image size at twice the base width, with an outer block at each end.
+
     Raises:
-        ValueError: if the image size is not in `IMAGE_SIZES`, or attention cannot divide the width.
+        ValueError: if the image size is not in `IMAGE_SIZES`, attention cannot divide the width, or `max_width` has another
+            value.
     """
+    if max_width == 2 * _WIDEST * base_width:
+        return plan(image_size=image_size // 2, base_width=2 * base_width)._replace(outer=base_width)
+    if max_width not in (0, _WIDEST * base_width):
+        raise ValueError(
+            f"max_width must be 0, {_WIDEST * base_width} or {2 * _WIDEST * base_width} at base_width {base_width}, "
+            f"got {max_width}"
+        )
     if image_size not in IMAGE_SIZES:
         raise ValueError(f"image_size must be one of {', '.join(map(str, IMAGE_SIZES))}, got {image_size}")
     if base_width < MIN_BASE_WIDTH or base_width % MIN_BASE_WIDTH:
