@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz mutants check lint format docs types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -61,8 +61,18 @@ format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers
+docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers, and docs/settings.md from the configs
 	$(BIN)/python -m th_jax.cli.reference > docs/cli.md
+	$(BIN)/python -m docs.site.settings > docs/settings.md
+
+site: .venv-docs/.installed  ## the documentation as a site that works offline: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/.installed: docs/site/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --upgrade pip
+	.venv-docs/bin/pip install --quiet -r docs/site/requirements.txt
+	touch $@
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

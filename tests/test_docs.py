@@ -3,11 +3,14 @@
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from docs.site import settings
+
 ROOT = Path(__file__).parent.parent
-DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]
 REFERENCE = re.compile(r"`((?:th_jax|data_prep|benchmarks)/[\w/]+\.py)::([\w.]+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
 COMMAND = re.compile(r"python -m ((?:th_jax|data_prep|benchmarks)[\w.]+)")
@@ -49,3 +52,29 @@ def test_the_paper_map_covers_every_loss_and_network() -> None:
     losses = (ROOT / "th_jax" / "losses.py").read_text()
     for name in re.findall(r"^def (\w+_loss)\(", losses, re.M):
         assert f"::{name}`" in text, name
+
+
+def test_the_page_of_settings_is_that_of_the_configs() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert settings.page() == page, "run `make docs`"
+    assert "| `episodes.batch_size` | int | `8` | B, summed over all hosts |" in page
+
+
+def test_a_setting_without_description_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(settings._META_TEXTS, "log_every")
+    with pytest.raises(LookupError, match="log_every has no description"):
+        settings.page()
+
+
+def test_the_library_tutorial_runs() -> None:
+    text = (ROOT / "docs" / "tutorials" / "library.md").read_text()
+    whole = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "read_videos" in block]
+    names: dict[str, Any] = {}
+    exec(whole[0], names)
+    assert (names["frames"].shape, str(names["frames"].dtype)) == ((2, 64, 64, 3), "uint8")
+
+
+def test_the_navigation_lists_every_page() -> None:
+    listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in DOCS if path.is_relative_to(ROOT / "docs")}
+    assert pages == {page for page in listed if not page.startswith("results/")}

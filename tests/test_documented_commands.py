@@ -14,7 +14,10 @@ from th_jax.cli.main import COMMANDS, main
 from th_jax.cli.settings import changed, read_settings_file
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted(path for path in ROOT.glob("docs/*.md") if path.name != "cli.md")]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted({*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")} - {ROOT / "docs/cli.md"}),
+]
 CONFIGS = [path for path in sorted(ROOT.glob("configs/*.py")) if path.name != "defaults.py"]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
 PROGRAMS = {"train.py": "train", "finetune.py": "finetune", "demo.py": "demo"}

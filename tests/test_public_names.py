@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
-    path for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if path.name not in ("design.md", "paper-map.md")
+    path
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]
+    if path.name not in ("design.md", "paper-map.md")
 ]
 SCRIPTS = [ROOT / "demo.py", ROOT / "finetune.py"]
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from th_jax.data.episodes import Episodes as Episodes
+    from th_jax.data.episodes import decode_frame as decode_frame
     from th_jax.data.records import VideoRecords as VideoRecords
     from th_jax.data.records import read_videos as read_videos
     from th_jax.data.schema import VideoRecord as VideoRecord
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # Imported on first use: hundreds of preparation processes import only the schema, and must not load JAX and Grain.
 _HOMES = {
     "Episodes": "episodes",
+    "decode_frame": "episodes",
     "VideoRecords": "records",
     "read_videos": "records",
     "VideoRecord": "schema",
@@ -30,6 +32,7 @@ __all__ = [
     "VideoList",
     "VideoRecord",
     "VideoRecords",
+    "decode_frame",
     "inspect_shots",
     "load_shots",
     "load_video_list",

@@ -27,7 +27,7 @@ class VideoRecords:
         """Open a data set by reading its video list and the indices of its shards, but no records.
 
         Args:
-            folder: local path, or address supported by fsspec (gs://, memory://).
+            folder: local path, address supported by fsspec (gs://, memory://), or "bundled" for the bundled people.
             split: name of the split.
             on_damage: policy for damaged records: "stop" raises an error; "skip" returns None in their place, logs each
                 once, and counts them in `damaged`. A damaged list or index is always an error.
@@ -40,6 +40,7 @@ class VideoRecords:
         """
         if on_damage not in ("stop", "skip"):
             raise ValueError(f'on_damage must be "stop" or "skip", got {on_damage!r}')
+        folder = data_folder(os.fspath(folder))
         self.videos: VideoList = load_video_list(folder)
         self.split = split
         self.on_damage = on_damage

@@ -1,0 +1,72 @@
+"""Hooks of the documentation site: links to files of the checkout, and the list of public names."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OUTWARD = re.compile(r"\]\((?:\.\./)+(?!\.\./)([^)#\s]+)\)")
+PUBLIC = (
+    *("th_jax", "th_jax.training", "th_jax.losses", "th_jax.render", "th_jax.data", "th_jax.media"),
+    *("th_jax.faces", "th_jax.consent", "th_jax.provenance", "th_jax.evaluation.metrics"),
+)
+_copied: dict[str, Path] = {}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Copy the files of the checkout that pages link to, because a site must not link outside of itself."""
+    docs = Path(config["docs_dir"])
+    for file in list(files.documentation_pages()):
+        page = docs / file.src_uri
+        for target in OUTWARD.findall(page.read_text() if page.is_file() else ""):
+            depth = len(Path(file.src_uri).parts)
+            source = ROOT / target
+            if depth == 1 and source.is_file() and target not in _copied:
+                _copied[target] = source
+                # As text: a browser then shows it, and a Markdown file does not become a page.
+                files.append(File.generated(config, f"files/{target}.txt", content=source.read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point outward links to the copies, and expand the list of public names."""
+    if len(Path(page.file.src_uri).parts) == 1:
+        markdown = OUTWARD.sub(lambda found: f"](files/{found[1]}.txt)" if found[1] in _copied else found[0], markdown)
+    if page.file.src_uri == "api.md":
+        markdown += "\n" + "\n".join(line for module in PUBLIC for line in _names(module))
+    return markdown
+
+
+def _names(module: str) -> list[str]:
+    """Return the directives of one public module."""
+    source = ROOT / module.replace(".", "/")
+    source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+    tree = ast.parse(source.read_text())
+    lines = [f"## {module}", "", (ast.get_docstring(tree) or "").split("\n\n")[0], ""]
+    homes: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("th_jax"):
+            homes |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    exported = _exported(tree)
+    names = [name for name in exported if name in homes] if exported else [n for n in own if not n.startswith("_")]
+    for name in sorted(names, key=str.lower):
+        lines += [f"### `{module}.{name}`", "", f"::: {homes.get(name, f'{module}.{name}')}", ""]
+    return lines
+
+
+def _exported(tree: ast.Module) -> list[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "_HOMES" and isinstance(node.value, ast.Dict):
+                return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+            if (
+                node.targets[0].id == "__all__"
+                and isinstance(node.value, ast.List)
+                and all(isinstance(item, ast.Constant) for item in node.value.elts)
+            ):
+                return list(ast.literal_eval(node.value))
+    return []
