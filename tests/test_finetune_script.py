@@ -18,7 +18,7 @@ from tiny_people import write_photos, write_tiny_weights
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import read_report
 from th_jax.cli import finetune
-from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
+from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.provenance import Kind, Provenance, write_image
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def test_one_person_and_many(folder: Path) -> None:
     assert report["ada"].digest == read_report(folder / "one")["ada"].digest
     assert (report["bob"].shots, report["bob"].steps) == (3, 2)
     ada = load_avatar(folder / "many" / "ada.safetensors")
-    assert ada.provenance.consent == ada.notes["consent"]["digest"]
+    assert ada.provenance.consent == read_consent(folder / "ada.consent.json").digest
     assert (ada.notes["consent"]["basis"], ada.provenance.notes) == ("synthetic", "")
     code, said, _ = run(folder, *many)
     assert code == 1

@@ -16,6 +16,7 @@ from quick_programs import XLA_FLAGS
 from tiny_people import write_photos, write_tiny_weights
 
 from th_jax.avatars import enroll as enrolling
+from th_jax.avatars import person_files
 from th_jax.avatars.output import REPORT_FILE, read_report
 from th_jax.avatars.shards import SCHEDULERS, Shard, only_writer
 from th_jax.data.shots import Pictures
@@ -49,8 +50,8 @@ def write_people(folder: Path, *names: str, file: str = "people.csv") -> Path:
     return folder / file
 
 
-def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """Replaces `read_shots`: noise that depends on the person, of whom no photo shows a face if called faceless."""
+def noise(path: Path, *, size: int, **options: Any) -> tuple[Shots, Pictures]:
+    """Replaces `shots_and_pictures`: noise that depends on the person, of whom no photo shows a face if called faceless."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     rng = np.random.default_rng(list(path.name.encode()))
@@ -62,7 +63,7 @@ def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, quickly_compiled: None) -> None:
     """Shots without decoding, and no face models."""
-    monkeypatch.setattr(enrolling, "read_shots", noise)
+    monkeypatch.setattr(person_files, "shots_and_pictures", noise)
     monkeypatch.setattr(enrolling, "check_face_models", lambda: None)
 
 
@@ -157,7 +158,7 @@ def test_who_failed_is_named_until_a_shard_succeeds(
     assert (
         capsys.readouterr().out == f"1 finished, 1 failed\n  faceless: no face was found in {folder}/photos/faceless\n"
     )
-    monkeypatch.setattr(enrolling, "read_shots", lambda path, **how: noise(Path("now"), **how))
+    monkeypatch.setattr(person_files, "shots_and_pictures", lambda path, **how: noise(Path("now"), **how))
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert command("finetune")([*shard[:-2], "--shard-count", "3"]) == 0
     capsys.readouterr()

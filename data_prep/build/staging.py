@@ -19,6 +19,7 @@ from data_prep.build.sources import SourceVideo
 from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, ShardIndex, pack, scan, unpack
 from th_jax.data.video_list import row_key
 from th_jax.storage.files import read_range, whole_file
+from th_jax.storage.strict_json import parse_json, read_json
 
 ASSEMBLY = "assembly"
 """Name of the subfolder in which the data set is assembled; a continued run starts the assembly over."""
@@ -94,6 +95,10 @@ def staged(folder: Path, source: Path, video: SourceVideo, preparation_digest: s
     return Staged(folder / _VIDEOS / key[:2] / key, hashlib.sha256(inputs.encode()).hexdigest())
 
 
+MAX_HEAD_BYTES = 2**28
+"""Maximum size of the lines that are stored with a video, in bytes."""
+
+
 def digest(preparation: Mapping[str, Any]) -> str:
     """Compute the SHA-256 digest of a preparation."""
     return hashlib.sha256(json.dumps(preparation, sort_keys=True).encode()).hexdigest()
@@ -140,8 +145,8 @@ def read_lines(place: Staged) -> tuple[str, ...] | None:
 def _head(place: Staged) -> tuple[ShardIndex, tuple[str, ...]] | None:
     try:
         index = scan(str(place.path))
-        head = json.loads(read_framed(place.path, index, 0)) if len(index.offsets) else None
-    except (OSError, ValueError, RecursionError):
+        head = parse_json(read_framed(place.path, index, 0), max_bytes=MAX_HEAD_BYTES) if len(index.offsets) else None
+    except (OSError, ValueError):
         return None
     match head:
         case {"fingerprint": place.input_fingerprint, "usable": bool(usable), "lines": list(lines)}:
@@ -183,7 +188,7 @@ def _acquire(lock: int, folder: Path) -> None:
 def _check_preparation(path: Path, preparation: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(preparation))
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (FileNotFoundError, ValueError):  # a new folder, or an interrupted first write
         found = None
     if not isinstance(found, dict):

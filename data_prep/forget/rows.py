@@ -26,6 +26,7 @@ from th_jax.data.video_list import (
     save_video_list,
 )
 from th_jax.storage.files import file_sha256, flush_to_disk
+from th_jax.storage.strict_json import read_json
 
 LOG_FILE = "forgotten.jsonl"
 
@@ -182,7 +183,7 @@ def _rewrite(folder: Path, work: Path, split: str, shard: int, old: VideoList, k
 
 def _info(folder: Path, work: Path, shards: Sequence[str], kept: VideoList) -> str:
     """Return TFDS's metadata with the new lengths and sizes."""
-    info = json.loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
+    info = read_json(folder / _INFO_FILE)
     for described in info["splits"]:
         split = described["name"]
         count = kept.shards[split]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.build.drop_report import parse_drop
-from data_prep.build.staging import read_framed
+from data_prep.build.staging import MAX_HEAD_BYTES, read_framed
 from data_prep.forget.avatars import (
     PREVIEWS,
     FoundAvatar,
@@ -35,6 +35,7 @@ from th_jax.data.schema import parse
 from th_jax.data.tfrecord import scan
 from th_jax.data.video_list import load_video_list
 from th_jax.media.limits import DEFAULT_LIMITS
+from th_jax.storage.strict_json import parse_json
 
 _KEPT = ("settings.json", "lock")
 """Files of the staging folder itself, without which a continued run would reject the others."""
@@ -75,10 +76,10 @@ def _called(path: Path) -> set[str] | None:
     """Return all names and hashes in a staged file; None if it cannot be read."""
     try:
         index = scan(str(path))
-        head = json.loads(read_framed(path, index, 0))
+        head = parse_json(read_framed(path, index, 0), max_bytes=MAX_HEAD_BYTES)
         drops = [parse_drop(line) for line in head["lines"]]
         record = parse(read_framed(path, index, 1)) if head["usable"] else None
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
     called = {name for drop in drops for name in _names_in(drop.path if drop.video_id is None else drop.video_id)}
     if record is not None:
@@ -165,13 +166,13 @@ def _evaluated_names(path: Path, names: Collection[str]) -> frozenset[str] | Non
     with path.open("rb") as file:
         text = file.read(_MOST_BYTES + 1)
     try:
-        people = json.loads(text)["people"]
+        people = parse_json(text, max_bytes=_MOST_BYTES)["people"]
         return frozenset(
             str(person["name"])
             for person in people
             if any(person[field] in names for field in ("name", "video_id", "identity"))
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

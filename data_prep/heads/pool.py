@@ -22,6 +22,7 @@ from data_prep.heads.records import RENDER_VERSION, HeadRecord, HeadSettings, he
 from data_prep.workers import Died, InvalidAnswer, run_in_processes
 from th_jax.data.schema import SCHEMA_VERSION, parse, serialise
 from th_jax.storage.files import whole_file
+from th_jax.storage.strict_json import parse_json
 
 
 class HeadFile(NamedTuple):
@@ -109,7 +110,7 @@ def _read(path: Path) -> tuple[bytes, int] | None:
     """Return the record's bytes and its number of undetected faces; None if the file is missing or damaged."""
     try:
         line, _, data = path.read_bytes().partition(b"\n")
-        head = json.loads(line)
+        head = parse_json(line)
         whole = head["sha256"] == hashlib.sha256(data).hexdigest()
         return (data, int(head["not_found"])) if whole else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -15,9 +15,10 @@ from th_jax.avatars import enroll as enrolling
 from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import EnrollmentError, Report, Saving, read_report, unfinished
+from th_jax.avatars.person_files import read_shots
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
+from th_jax.consent import NOT_RECORDED, Basis, ConsentFacts, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.data.shots import LeftOut
 from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance.record import read_sidecar
@@ -69,15 +70,15 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert not saving.avatar("eve").exists()
     ada, bob = (load_avatar(saving.avatar(name), meta=meta()) for name in ("ada", "bob"))
     record = read_consent(tmp_path / "ada.consent.json")
-    assert ada.notes["consent"] == {"digest": record.digest, "basis": "self", "expires": record.expires}
+    assert ada.notes["consent"] == {"basis": "self", "expires": record.expires}
     assert (ada.provenance.consent, ada.provenance.notes) == (record.digest, "")
     assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
     assert unfinished(asked, saving) == [asked[1]]
     for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
         with pytest.raises(EnrollmentError, match="another consent record"):
             unfinished([other], saving)
-    facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    facts = ConsentFacts.of(record)
+    shots = read_shots(Path("ada"), size=16).shots
     signed = (Ingredient(role=Role.SHOT, file="a" * 64),)
     start = enrolling._start(meta(), shots)
     drawn = write_preview(tmp_path, "ada", 0, meta(), start, shots, consent=facts, ingredients=signed)
@@ -169,7 +170,7 @@ def test_memory_does_not_grow_with_the_people(
 
 def test_waiting_people_share_the_meta_generator() -> None:
     """Many people may wait in a round: a starting avatar is as large as its AdaIN parameters."""
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    shots = read_shots(Path("ada"), size=16).shots
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
     assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))

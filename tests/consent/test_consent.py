@@ -171,7 +171,8 @@ def test_provenance_names_the_record_or_its_absence(photos: Path) -> None:
 
 def test_an_avatar_expires_by_its_own_file(photos: Path) -> None:
     facts = ConsentFacts.of(read_consent(made(photos, expires="2099-01-01T00:00:00+00:00")))
-    assert facts_of(description(facts)) == facts
+    assert facts_of(description(facts)) == facts == facts_of(description(facts, digest=facts.digest)), "also of 0.1"
+    assert json.dumps(description(facts)).count(facts.digest) == 1, "each fact is stored once"
     check_driving(description(facts), now=BEFORE)
     with pytest.raises(ConsentError, match="expired on 2099"):
         check_driving(description(facts), now=AFTER)

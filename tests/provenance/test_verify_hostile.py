@@ -11,7 +11,7 @@ from marked_files import NAMES, here, picture, write
 
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import verify as file_module
-from th_jax.provenance.c2pa_read import read_people_file
+from th_jax.provenance.c2pa_read import read_manifests
 from th_jax.provenance.verify import Verdict, verify_file
 
 
@@ -147,7 +147,7 @@ def test_a_check_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
 
 def test_the_reader_rejects_non_files(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as refused:
-        read_people_file(str(tmp_path))
+        read_manifests(str(tmp_path))
     assert refused.value.fault is MediaFault.UNSUPPORTED
 
 

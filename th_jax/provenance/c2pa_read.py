@@ -1,14 +1,14 @@
 """Reads the C2PA manifest of an untrusted file: who signed it, what it says, and whether file and signature match.
 
-Call `read_people_file` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
+Call `read_manifests` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from th_jax.media.limits import DEFAULT_LIMITS, Limits, check_file
 from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, c2pa, offline_context
+from th_jax.storage.strict_json import parse_json
 
 MADE_BY_MACHINE = (
     "trainedAlgorithmicMedia",
@@ -29,6 +29,9 @@ _STORE = bytes.fromhex("63327061 0011 0010 8000 00aa00389b71")
 """JUMBF type of a C2PA manifest store, with which each store begins in every file format."""
 
 _PIECE = 2**20
+
+_MOST_TEXT = 2**28
+"""Maximum length of a manifest store as JSON, in characters."""
 
 
 class ManifestReport(NamedTuple):
@@ -59,7 +62,7 @@ class ManifestReport(NamedTuple):
     """Failed checks, in the words of the C2PA specification or the library."""
 
 
-def read_people_file(
+def read_manifests(
     path: str, *, trust_anchors: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> dict[str, Any] | None:
     """Read a file's manifests and return the fields of a `ManifestReport`, or None if the file has no manifest.
@@ -137,8 +140,8 @@ def _holds_store(file: BinaryIO) -> bool:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text, max_bytes=_MOST_TEXT)
+    except ValueError:
         return None
 
 

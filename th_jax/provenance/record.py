@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from th_jax.storage.files import file_sha256
 from th_jax.storage.strict_json import parse_json
 from th_jax.version import __version__
 
@@ -358,5 +359,4 @@ def read_sidecar(path: str | Path) -> tuple[Provenance, bool]:
         ValueError: if the record cannot be read.
     """
     record = open_sidecar(path)
-    with Path(path).open("rb") as file:
-        return record.provenance, hashlib.file_digest(file, "sha256").hexdigest() == record.digest
+    return record.provenance, file_sha256(path) == record.digest

@@ -4,7 +4,6 @@ The module contains the verdicts, the checks of manifest, pixels and provenance 
 """
 
 import enum
-import hashlib
 import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +15,10 @@ import numpy as np
 from th_jax.media import VIDEO_SUFFIXES, Limits, MediaError, MediaFault, open_video, read_image
 from th_jax.media.isolation import ProcessLimits, run_limited
 from th_jax.media.limits import check_file
-from th_jax.provenance.c2pa_read import read_people_file
+from th_jax.provenance.c2pa_read import read_manifests
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.watermark.layout import hexadecimal
+from th_jax.storage.files import file_sha256
 from th_jax.text import escape_control_chars
 
 
@@ -99,9 +99,9 @@ def inspect_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] 
     """Return the fields of the file's `ManifestReport`, or None if it has no manifest.
 
     Raises:
-        MediaError, ValueError, OSError, ImportError: as `read_people_file`.
+        MediaError, ValueError, OSError, ImportError: as `read_manifests`.
     """
-    return read_people_file(path, trust_anchors=trust_anchors, limits=LIMITS)
+    return read_manifests(path, trust_anchors=trust_anchors, limits=LIMITS)
 
 
 def inspect_sidecar(path: str) -> dict[str, Any] | None:
@@ -118,11 +118,9 @@ def inspect_sidecar(path: str) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         return {"fault": str(error)}
-    with checked.open("rb") as file:
-        matches = hashlib.file_digest(file, "sha256").hexdigest() == record.digest
     return {
         "fault": None,
-        "matches": matches,
+        "matches": file_sha256(checked) == record.digest,
         "kind": record.provenance.kind.value,
         "generated": record.provenance.shows_generated,
         "unmarked_for_research": record.unmarked_for_research,
