@@ -85,9 +85,9 @@ def measure(film: np.ndarray, size: int, psnr: float, rng: np.random.Generator) 
     for name, change in CHANGES.items():
         changed = change(marked[0], rng)
         yield name, judged(detect(changed.picture), [changed], message=message, layout=layout, psnr=reached)
-    layout = layout_of(size, "film")
+    layout = layout_of(size, "video")
     message = int(rng.integers(0, 1 << layout.bits))
-    marked = np.asarray(_program(frames, make_mark(message, size=size, kind="film", psnr=psnr)))
+    marked = np.asarray(_program(frames, make_mark(message, size=size, kind="video", psnr=psnr)))
     reached = _psnr(frames, marked)
     for crf in CRFS:
         shown = [Changed(frame, 0.0, 0.0, float(size)) for frame in through_h264(marked, crf)]

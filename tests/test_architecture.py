@@ -102,7 +102,7 @@ def imports(path: Path) -> set[str]:
 
 
 def part_of(module: str) -> str | None:
-    """The longest part of the house that a module belongs to."""
+    """The most specific part of the tree that a module belongs to."""
     parts = [part for part in ALLOWED | {"th_jax": set()} if module == part or module.startswith(f"{part}.")]
     return max(parts, key=len, default=None)
 
@@ -116,7 +116,7 @@ def module_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", CODE, ids=relative)
-def test_imports_follow_the_house(path: Path) -> None:
+def test_imports_follow_the_allowed_direction(path: Path) -> None:
     here = part_of(module_of(path))
     if here is None or here == "th_jax":  # scripts compose everything; th_jax/__init__.py names everything
         return

@@ -96,7 +96,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tiny, out = str(folder / "tiny.safetensors"), folder / "fast"
     photos = shutil.copytree(folder / "photos" / "bob", tmp_path / "bob")
     (photos / "half.jpg").write_bytes((photos / "0.jpg").read_bytes()[:1000])
-    (photos / "zwü.dng").write_bytes(b"a picture of another kind")
+    (photos / "zwü.dng").write_bytes(b"an image of another kind")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     code, said, err = run(
         folder, "--meta", tiny, "--shots", str(photos), "--out", str(out), "--feed-forward",
@@ -223,7 +223,7 @@ def main_code(arguments: list[str]) -> int:
 def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0 would say that everybody has an avatar; and a released file is fine-tuned as under its name."""
+    """0 would mean that all people have avatars; and a released file is fine-tuned as under its name."""
     asked: list[Any] = []
 
     def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:

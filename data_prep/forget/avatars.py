@@ -32,7 +32,7 @@ class FoundAvatar(NamedTuple):
     inputs: frozenset[str] = frozenset()
 
 
-class Pictures(NamedTuple):
+class FoundImages(NamedTuple):
     """Files with a provenance record of a person's avatars beside them."""
 
     files: set[Path]
@@ -117,7 +117,9 @@ def _name_of(line: bytes) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def find_pictures(files: Collection[Path], avatars: Collection[FoundAvatar], consent: ConsentRecord | None) -> Pictures:
+def find_images(
+    files: Collection[Path], avatars: Collection[FoundAvatar], consent: ConsentRecord | None
+) -> FoundImages:
     """Find files made by these avatars, from their shots or those of the record, or under the record.
 
     Raises:
@@ -131,7 +133,7 @@ def find_pictures(files: Collection[Path], avatars: Collection[FoundAvatar], con
         except AvatarError:
             continue  # damaged, but its shots still identify its images
     there = frozenset(files)
-    found = Pictures(set(), set())
+    found = FoundImages(set(), set())
     for beside in (path for path in files if path.name.endswith(SIDECAR_SUFFIX)):
         record, digest = _provenance(beside)
         if record is None:

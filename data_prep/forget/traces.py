@@ -20,9 +20,9 @@ from data_prep.forget.avatars import (
     PREVIEWS,
     FoundAvatar,
     find_avatars,
+    find_images,
     find_left_reports,
     find_logs,
-    find_pictures,
     find_previews,
     find_reports,
     without_lines,
@@ -157,7 +157,7 @@ def find_evaluated(tree: Tree, names: Collection[str]) -> Evaluated:
             parts = _below(folder, path.parent)
             if len(parts) == 3 and parts[0] == STUDY_FOLDER and parts[2] in people:
                 found.folders.add(folder)
-                found.files.update(tree.numbered_pictures(folder))
+                found.files.update(tree.numbered_images(folder))
     return found
 
 
@@ -194,7 +194,7 @@ class Traces(NamedTuple):
     """Files whose digests are in the consent record."""
     avatars: tuple[Path, ...]
     """Avatars; those that identify others come last."""
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     """Outputs of these avatars, or of the shots, with the provenance beside them."""
     caches: tuple[Path, ...]
     """Previews, logs of avatars, files of evaluations, and staged videos."""
@@ -208,7 +208,7 @@ class Traces(NamedTuple):
     def lines(self) -> list[str]:
         """Return one line per item to remove."""
         found = [f"{folder}: video {video}" for folder, videos in sorted(self.rows.items()) for video in videos]
-        found += [str(path) for paths in (self.shots, self.avatars, self.pictures, self.caches) for path in paths]
+        found += [str(path) for paths in (self.shots, self.avatars, self.images, self.caches) for path in paths]
         found += [f"{folder}/" for folder in self.folders]
         return found + [f"{path}: lines of {', '.join(names)}" for path, names in sorted(self.reports.items())]
 
@@ -242,10 +242,10 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     previews = find_previews(tree, names, avatars)
     caches = find_staged(tree.staged, names, consent.shots if consent is not None else ())
     caches |= find_logs(tree, names, avatars) | find_left_reports(tree) | evaluated.files
-    caches = caches.union(*map(tree.numbered_pictures, previews)) - gone
-    made = find_pictures([path for path in tree.files if path not in caches], avatars, consent)
-    pictures = made.files - gone
-    going = caches | pictures | gone
+    caches = caches.union(*map(tree.numbered_images, previews)) - gone
+    made = find_images([path for path in tree.files if path not in caches], avatars, consent)
+    images = made.files - gone
+    going = caches | images | gone
     shots, large = _shots([path for path in (*tree.files, *tree.staged) if path not in going], consent)
     going |= shots
     called = previews | evaluated.folders
@@ -265,7 +265,7 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
         rows=rows,
         shots=tuple(sorted(shots)),
         avatars=tuple(avatar.path for avatar in reversed(avatars)),
-        pictures=tuple(sorted(pictures)),
+        images=tuple(sorted(images)),
         caches=tuple(sorted(caches)),
         folders=folders,
         reports=find_reports(tree, names, avatars),
@@ -313,7 +313,7 @@ def remove_traces(traces: Traces) -> None:
             folder.rmdir()
     for folder, videos in traces.rows.items():
         forget(folder, videos, missing_is_error=False)
-    for path in (*traces.pictures, *traces.shots):
+    for path in (*traces.images, *traces.shots):
         path.unlink(missing_ok=True)
     for path, names in traces.reports.items():
         without_lines(path, names)

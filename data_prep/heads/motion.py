@@ -11,9 +11,9 @@ from data_prep.heads.mesh import load_mesh
 
 
 class HeadState(NamedTuple):
-    """One moment. Angles are radians, seen by the viewer of the picture.
+    """One moment. Angles are radians, seen by the viewer of the image.
 
-    yaw > 0 turns the face to the picture's right, pitch > 0 up, roll > 0 tips the head clockwise; gaze is relative to
+    yaw > 0 turns the face to the image's right, pitch > 0 up, roll > 0 tips the head clockwise; gaze is relative to
     the head with the same signs.
     """
 

@@ -46,7 +46,7 @@ def _lamps(environment: Environment, person: Person, vertices: np.ndarray, front
 
 
 def _mirror(who: Sitter, frame: FrameMesh, head: np.ndarray, depth: np.ndarray, color: np.ndarray) -> None:
-    """Blend what the lenses of glasses mirror over the picture."""
+    """Blend what the lenses of glasses mirror over the image."""
     person, environment = who.person, who.photo.environment
     points = (frame.lens - person.pivot) @ head.T + person.pivot
     normals = np.column_stack([0.44 * frame.lens[:, 0], np.zeros(len(frame.lens)), np.ones(len(frame.lens))])
@@ -131,10 +131,10 @@ def render_photo(
     strands[:, :2] *= side
     order = np.argsort(-strands[layer.triangles, 2].sum(1))
     blend_layers(strands, layer.triangles, order, lit, layer.opacity, layer.strand, layer.fray, depth, color)
-    picture = cv2.resize(color, (size, size), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(color, (size, size), interpolation=cv2.INTER_AREA)
     covered = cv2.resize((triangle >= 0).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng([photo.seed, 8, moment])
     velocity = person.focal / 11.0 * 1.2 * np.array([turning[0], -turning[1]])
-    frame = photograph(picture, photo.camera, rng, head=covered, velocity=velocity)
+    frame = photograph(image, photo.camera, rng, head=covered, velocity=velocity)
     landmarks = true_landmarks(person, vertices)
     return Rendering(frame, landmarks[:, :2].astype(np.float32), in_sight(landmarks, depth))

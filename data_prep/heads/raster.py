@@ -29,7 +29,7 @@ def rasterize(
     """Draw triangles of points (x, y in samples; depth) into the buffers, nearest depth first.
 
     `weights` gets the first two barycentric coordinates. With `cull`, triangles that turn their back (clockwise on a
-    picture whose y points down) are skipped. Sample (i, j) sits at x = j + 0.5, y = i + 0.5.
+    image whose y points down) are skipped. Sample (i, j) sits at x = j + 0.5, y = i + 0.5.
     """
     height, width = depth.shape
     for f in range(triangles.shape[0]):

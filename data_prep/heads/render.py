@@ -22,7 +22,7 @@ LOOK_SIDEWAYS, LOOK_UP_OR_DOWN = 0.41, 0.29
 class Rendering(NamedTuple):
     """A rendered frame with its true landmarks, x and y in 0..1 from the image's left and top edge.
 
-    Points 0-67 follow the iBUG order (36-41 is the eye on the picture's left); 68 is the pupil inside 36-41, 69 the
+    Points 0-67 follow the iBUG order (36-41 is the eye on the image's left); 68 is the pupil inside 36-41, 69 the
     one inside 42-47. `visible` is false where the head itself hides a point (hair is not considered).
     """
 
@@ -37,7 +37,7 @@ def look_units(state: HeadState) -> Float[np.ndarray, "52"]:
     units = np.array(state.units, np.float32)
     look = (
         ("eyeLookUp", state.gaze_pitch / LOOK_UP_OR_DOWN, "eyeLookDown"),
-        # The picture's right is the person's left: that way the left eye looks out and the right one in.
+        # The image's right is the person's left: that way the left eye looks out and the right one in.
         ("eyeLookOut", state.gaze_yaw / LOOK_SIDEWAYS, "eyeLookIn"),
     )
     for positive, amount, negative in look:
@@ -63,7 +63,7 @@ def pose(person: Person, state: HeadState) -> Float[np.ndarray, "N 3"]:
 
 
 def project(person: Person, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    """Points in the picture: x and y in 0..1 from its left and top edge, and their distance from the camera."""
+    """Points in the image: x and y in 0..1 from its left and top edge, and their distance from the camera."""
     offset = points - person.camera
     away = -offset[:, 2]
     x = person.middle[0] + person.focal * offset[:, 0] / away
@@ -99,7 +99,7 @@ def true_landmarks(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[
 
 
 def _pupils(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "2 3"]:
-    """The middles of the irises, the picture's left first: those of the rings around them, raised to the eyeball."""
+    """The middles of the irises, the image's left first: those of the rings around them, raised to the eyeball."""
     mesh, pupils = load_mesh(), []
     for eye, ring in zip((mesh.right_eye, mesh.left_eye), person.pupil_rings[::-1], strict=True):
         center = vertices[eye].mean(0)
@@ -168,7 +168,7 @@ def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering
 
 
 def in_sight(landmarks: Float[np.ndarray, "70 3"], depth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "70"]:
-    """Which projected landmarks lie in the picture and not behind the head."""
+    """Which projected landmarks lie in the image and not behind the head."""
     cell = np.floor(landmarks[:, :2] * len(depth)).astype(int)
     inside = ((cell >= 0) & (cell < len(depth))).all(axis=1)
     column, row = np.clip(cell, 0, len(depth) - 1).T

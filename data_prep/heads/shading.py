@@ -253,7 +253,7 @@ def blend_layers(
     lit: Float[np.ndarray, "N 3"], opacity: Float[np.ndarray, " N"], strand: Float[np.ndarray, "N 2"],
     fray: Float[np.ndarray, " N"], depth: Float[np.ndarray, "H W"], color: Float[np.ndarray, "H W 3"],
 ) -> None:  # fmt: skip
-    """Blend projected layers (x, y in samples; depth) over the picture in the given order, behind what is nearer."""
+    """Blend projected layers (x, y in samples; depth) over the image in the given order, behind what is nearer."""
     height, width = depth.shape
     for m in range(order.shape[0]):
         a, b, c = triangles[order[m], 0], triangles[order[m], 1], triangles[order[m], 2]

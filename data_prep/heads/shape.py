@@ -31,7 +31,7 @@ SPREAD = {
 }
 LARGEST = 0.5
 USUAL = {"mouth/mouth-angles-up": 0.2}  # without it most people look sad
-# Pairs that give monsters, that age already sets, or that only move the head out of the picture's middle.
+# Pairs that give monsters, that age already sets, or that only move the head out of the image's middle.
 LEFT_OUT = re.compile(
     r"age|angle-in|nose-compression|septum|eye-push|eye-trans|mouth-trans|nose-trans|measure|neck-trans|neck-height|pointed|nubian"
 )

@@ -165,7 +165,7 @@ def _turns(angles: Float[np.ndarray, " N"], where: str) -> list[str]:
     longest = max(int(counts.max()), 1)
     middles = (YAW_EDGES[:-1] + YAW_EDGES[1:]) / 2
     return [
-        f"head turns in {where}, degrees, + to the picture's right:",
+        f"head turns in {where}, degrees, + to the image's right:",
         *(f"  {m:+4.0f}  {c:6d}  {'#' * round(50 * c / longest)}" for m, c in zip(middles, counts, strict=True)),
     ]
 

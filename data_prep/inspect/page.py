@@ -87,9 +87,9 @@ def read_reduced(path: Path, time: float | None) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
 
 
-def data_uri(picture: UInt8[np.ndarray, "H W 3"], *, quality: int = 88) -> str:
+def data_uri(image: UInt8[np.ndarray, "H W 3"], *, quality: int = 88) -> str:
     """Encode an image as a JPEG in a data URI."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
@@ -168,8 +168,8 @@ def page(
         "<h2>Frames</h2>",
     ]
     for row in rows:
-        picture = f'<img src="{data_uri(row.frames)}" alt="frames with landmarks">'
-        parts += [f"<h3>{escape(row.title)}</h3>", picture]
+        image = f'<img src="{data_uri(row.frames)}" alt="frames with landmarks">'
+        parts += [f"<h3>{escape(row.title)}</h3>", image]
     return "\n".join([*parts, "</body></html>", ""])
 
 
@@ -252,9 +252,9 @@ def _dropped_parts(dropped: Dropped | None) -> Iterable[str]:
     parts = [_table(("reason", *(f"{level}s" for level in LEVELS)), lines)]
     for reason in reasons:
         parts.append(f"<h3>{escape(reason)}</h3>")
-        for drop, picture in dropped.examples.get(reason, ()):
-            image = "" if picture is None else f'<img src="{data_uri(picture)}" alt="{escape(reason)}">'
-            parts.append(f"<figure>{image}<figcaption>{escape(_described(drop))}</figcaption></figure>")
+        for drop, image in dropped.examples.get(reason, ()):
+            tag = "" if image is None else f'<img src="{data_uri(image)}" alt="{escape(reason)}">'
+            parts.append(f"<figure>{tag}<figcaption>{escape(_described(drop))}</figcaption></figure>")
     return parts
 
 

@@ -41,12 +41,12 @@ def contact_sheet(
     for seed in range(first_seed, first_seed + people):
         enlarged = 2 if style == Style.PHOTO and size <= 512 else 1
         person = render_person(seed, frames=frames, size=enlarged * size, style=style)
-        pictures = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in person.frames]
+        images = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in person.frames]
         if landmarks:
             cells = np.clip(np.floor(person.landmarks * size).astype(int), 0, size - 1)
-            for picture, places in zip(pictures, cells, strict=True):
-                picture[places[:, 1], places[:, 0]] = 255
-        rows.append(np.concatenate(pictures, axis=1))
+            for image, places in zip(images, cells, strict=True):
+                image[places[:, 1], places[:, 0]] = 255
+        rows.append(np.concatenate(images, axis=1))
     return np.concatenate(rows, axis=0)
 
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         signer = tried_signer(options.signing_key, options.signing_certificate)
-        picture = contact_sheet(
+        image = contact_sheet(
             options.first_seed,
             people=options.people,
             frames=options.frames,
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             style=options.style,
         )
         record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="contact sheet")
-        write_image(options.out, picture, provenance=record, signer=signer)
+        write_image(options.out, image, provenance=record, signer=signer)
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"contact_sheet: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1

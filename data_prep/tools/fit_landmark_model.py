@@ -61,7 +61,7 @@ def neutral_face(person: Person) -> Face:
     """Read the points of a person in head coordinates, before any scaling."""
     vertices = person.neutral.astype(np.float64)
     face = (vertices[person.landmark_vertices] * person.landmark_weights[..., None]).sum(1)
-    centers = person.eye_centers[::-1].astype(np.float64)  # the picture's left first
+    centers = person.eye_centers[::-1].astype(np.float64)  # the image's left first
     rings = [vertices[ring] - center for ring, center in zip(person.pupil_rings[::-1], centers, strict=True)]
     radius = float(np.mean([np.linalg.norm(ring, axis=1).mean() for ring in rings]))
     axis = np.stack([ring.mean(0) / np.linalg.norm(ring.mean(0)) for ring in rings])

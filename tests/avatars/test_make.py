@@ -11,7 +11,7 @@ import th_jax
 from th_jax.avatars import make, person_files
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.consent import NOT_RECORDED, Basis, ConsentError, make_consent, revoke_consent, write_consent
-from th_jax.data.shots import Pictures
+from th_jax.data.shots import ImageOutcomes
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.training.optimizers import AdamSettings, Optimizers
@@ -74,11 +74,11 @@ def test_without_training_it_is_the_meta_weights_own_generator(meta: MetaModel, 
 def test_a_folder_and_its_consent(meta: MetaModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def read(path: Path, *, size: int, **options: Any) -> tuple[Shots, Pictures]:
+    def read(path: Path, *, size: int, **options: Any) -> tuple[Shots, ImageOutcomes]:
         asked.append((path, size))
-        return noise(size=size), Pictures(1)
+        return noise(size=size), ImageOutcomes(1)
 
-    monkeypatch.setattr(person_files, "shots_and_pictures", read)
+    monkeypatch.setattr(person_files, "shots_and_images", read)
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "0.jpg").write_bytes(b"ada")
     record, path = make_consent(tmp_path / "ada", subject="Ada", basis=Basis.SELF), tmp_path / "ada.consent.json"

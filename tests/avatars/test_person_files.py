@@ -76,7 +76,7 @@ def test_each_photo_is_opened_once(album: Path, here: None, monkeypatch: pytest.
     for ours, theirs in zip(read.shots, wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert [one.file for one in read.ingredients] == [file_sha256(album / "signed.png")]
-    assert (read.pictures.looked_at, [file for file, _ in read.pictures.left_out]) == (3, ["wall.png"])
+    assert (read.images.looked_at, [file for file, _ in read.images.left_out]) == (3, ["wall.png"])
     monkeypatch.setattr(shot_selection, "CROP_BYTES", 0)
     assert (load_shots(album, size=32).frames == wanted.frames).all(), "crops are made again if they are many"
 
@@ -109,7 +109,7 @@ def test_a_crashed_process_costs_one_photo(album: Path, here: None, monkeypatch:
     monkeypatch.setattr(person_files, "look_at_photo", look)
     read = read_shots(album, size=32)
     assert read.shots.mask.tolist() == [1]
-    assert dict(read.pictures.left_out)["plain.jpg"] == "its process was killed"
+    assert dict(read.images.left_out)["plain.jpg"] == "its process was killed"
 
 
 @pytest.fixture

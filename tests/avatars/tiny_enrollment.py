@@ -14,8 +14,8 @@ from th_jax.avatars import person_files
 from th_jax.avatars.enroll import Finetuning, enroll
 from th_jax.avatars.output import Outcome, Report, Saving
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent.checks import picture_files
-from th_jax.data.shots import LeftOut, Pictures
+from th_jax.consent.checks import image_files
+from th_jax.data.shots import ImageOutcomes, LeftOut
 from th_jax.losses import LossWeights
 from th_jax.media import MediaError, MediaFault
 from th_jax.models.networks import Networks
@@ -44,13 +44,13 @@ def meta() -> MetaModel:
     )
 
 
-def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[Shots, Pictures]:
-    """Replaces `shots_and_pictures`: noise that depends on the person; some people have unusable images."""
+def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[Shots, ImageOutcomes]:
+    """Replaces `shots_and_images`: noise that depends on the person; some people have unusable images."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     if path.name == "broken":
-        raise MediaError(MediaFault.UNDECODABLE, "this is no picture")
-    for photo in picture_files(path) if path.is_dir() else ():
+        raise MediaError(MediaFault.UNDECODABLE, "this is no image")
+    for photo in image_files(path) if path.is_dir() else ():
         options["look"](photo, copies=False)
     rng = np.random.default_rng(list(path.name.encode()))
     points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
@@ -58,11 +58,11 @@ def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[
     if path.name == "unlucky":
         points[:] = np.inf
     mask = (np.arange(8) < (shots or 3)).astype(np.float32)
-    return Shots(frames, points, mask), Pictures(5, 1, (LeftOut("c.jpg", "is damaged"),))
+    return Shots(frames, points, mask), ImageOutcomes(5, 1, (LeftOut("c.jpg", "is damaged"),))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pictures(quickly_compiled: None) -> Iterator[None]:
+def images(quickly_compiled: None) -> Iterator[None]:
     """Noise images, no dlib, and the programs of `HOW` cached between enrollments, with little optimization."""
     compiled: dict[Any, Any] = {}
     original = many._programs
@@ -74,7 +74,7 @@ def pictures(quickly_compiled: None) -> Iterator[None]:
         return compiled["HOW"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(person_files, "shots_and_pictures", noise)
+        patch.setattr(person_files, "shots_and_images", noise)
         patch.setattr(person_files, "run_limited", lambda *photo, **options: ("no face", "", None, None))
         patch.setattr(enrolling, "check_face_models", lambda: None)
         patch.setattr(many, "_programs", kept)

@@ -221,7 +221,7 @@ def test_a_record_is_found_under_a_name_in_letters_of_any_case(photos: Path, tmp
 def test_a_revocation_counts_wherever_it_is_found(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, revoked, stranger = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
+    path, revoked, other_record = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
     known = description(ConsentFacts.of(read_consent(path)))
     shutil.copy(path, revoked)
     revoke_consent(revoked)
@@ -229,11 +229,11 @@ def test_a_revocation_counts_wherever_it_is_found(
         monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
         with pytest.raises(ConsentError, match="revoked on"):
             check_driving(known, consents=given)
-    for given, always in ((path, stranger), (stranger, path), (path, path), (path, "")):
+    for given, always in ((path, other_record), (other_record, path), (path, path), (path, "")):
         monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
         check_driving(known, consents=given)
     (tmp_path / "empty").mkdir()
-    monkeypatch.setenv(CONSENTS_VARIABLE, str(stranger))
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(other_record))
     with pytest.raises(ConsentError, match=r"is not in .*empty or .*eve.consent.json, .*unknown"):
         check_driving(known, consents=tmp_path / "empty")
     monkeypatch.setenv(CONSENTS_VARIABLE, str(tmp_path / "nowhere"))
@@ -257,9 +257,9 @@ def test_file_names_are_escaped_for_terminals(photos: Path, tmp_path: Path) -> N
 def test_unknown_revocation_status_is_rejected(photos: Path, tmp_path: Path) -> None:
     path = made(photos)
     known = description(ConsentFacts.of(read_consent(path)))
-    stranger = made(photos, "eve", subject="Eve")
+    other_record = made(photos, "eve", subject="Eve")
     path.rename(tmp_path / "kept")
-    for where in (tmp_path, stranger):
+    for where in (tmp_path, other_record):
         with pytest.raises(ConsentError, match=r"sha256 [0-9a-f]{64}\) is not in"):
             check_driving(known, consents=where)
     with pytest.raises(ConsentError, match="nowhere does not exist"):

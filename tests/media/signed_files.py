@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from th_jax.provenance.c2pa_write import c2pa, offline_context
 
 
-def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:
+def image(*, seed: int = 0, size: int = 48) -> np.ndarray:
     """Smooth colors, which JPEG preserves closely."""
     y, x = np.mgrid[0:size, 0:size]
     return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)

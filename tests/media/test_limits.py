@@ -53,14 +53,14 @@ def test_images(tmp_path: Path) -> None:
 
 
 def test_videos(make_video: Callable[..., Path], make_sound: Callable[[], Path]) -> None:
-    film = make_video(frames=30)
+    video = make_video(frames=30)
     foreign = make_video("foreign.avi", frames=3, codec="huffyuv", pix_fmt="yuv422p", options={})
     for limits in ({"pixels": 100}, {"frames": 29}, {"seconds": 1.0}):
-        assert fault(open_video, film, **limits) is MediaFault.OVER_LIMITS
+        assert fault(open_video, video, **limits) is MediaFault.OVER_LIMITS
     assert fault(open_video, make_sound()) is MediaFault.UNSUPPORTED
     assert fault(open_video, foreign) is MediaFault.UNSUPPORTED
-    film.write_bytes(film.read_bytes()[:-200])
-    assert fault(open_video, film) is MediaFault.UNDECODABLE
+    video.write_bytes(video.read_bytes()[:-200])
+    assert fault(open_video, video) is MediaFault.UNDECODABLE
 
 
 def test_the_error_prints_its_message_and_survives_a_pipe() -> None:
@@ -71,7 +71,7 @@ def test_the_error_prints_its_message_and_survives_a_pipe() -> None:
 
 def test_file_names_are_escaped_for_terminals(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b]0;owned\x07\n.png"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     with pytest.raises(MediaError) as refusal:
         read_image(path)
     assert str(refusal.value).isprintable()

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from signed_files import assertion, make_identity, manifest_of, picture, store_of, write_private
+from signed_files import assertion, image, make_identity, manifest_of, store_of, write_private
 
 from th_jax.media import open_video, read_image
 from th_jax.provenance import (
@@ -37,10 +37,10 @@ NAMES = ("a.png", "a.jpg", "a.gif", "a.mp4")
 
 def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
     if path.suffix == ".mp4":
-        return write_video(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+        return write_video(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
     if path.suffix == ".gif":
-        return write_gif(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
-    return write_image(path, picture(), provenance=provenance, **options)
+        return write_gif(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+    return write_image(path, image(), provenance=provenance, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,7 +77,7 @@ def test_the_record_beside_is_of_the_signed_file(tmp_path: Path, name: str) -> N
 
 
 def test_the_manifest_changes_no_pixel(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_image(write(tmp_path / "a.png")), picture())
+    np.testing.assert_array_equal(read_image(write(tmp_path / "a.png")), image())
     plain = write(tmp_path / "b.unmarked.mp4", unmarked_for_research=True)
     with open_video(write(tmp_path / "a.mp4")) as marked, open_video(plain) as unmarked:
         pairs = list(zip(marked.frames(), unmarked.frames(), strict=True))
@@ -172,13 +172,13 @@ def test_an_invalid_certificate_is_found_before_the_first_frame(tmp_path: Path) 
 
     def frames() -> Iterator[np.ndarray]:
         asked.append(True)
-        yield picture()
+        yield image()
 
-    for write_film, name in ((write_video, "a.mp4"), (write_gif, "a.gif")):
+    for write_frames, name in ((write_video, "a.mp4"), (write_gif, "a.gif")):
         with pytest.raises(SigningError, match="signer 'Ada' cannot sign"):
-            write_film(tmp_path / name, frames(), fps=25, provenance=GENERATED, signer=signer)
+            write_frames(tmp_path / name, frames(), fps=25, provenance=GENERATED, signer=signer)
     with pytest.raises(SigningError, match="cannot sign"):
-        write_image(tmp_path / "a.png", picture(), provenance=GENERATED, signer=signer)
+        write_image(tmp_path / "a.png", image(), provenance=GENERATED, signer=signer)
     assert not asked
     assert [p.name for p in tmp_path.iterdir()] == ["ada.pem"]
 

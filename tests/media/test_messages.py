@@ -42,9 +42,9 @@ def test_arrays_survive():
     ]
     here, there = Pipe()
     send_plain(here, arrays)
-    for came, sent in zip(receive_plain(there, most=1000), arrays, strict=True):
-        assert came.dtype == sent.dtype
-        np.testing.assert_array_equal(came, sent)
+    for received, sent in zip(receive_plain(there, most=1000), arrays, strict=True):
+        assert received.dtype == sent.dtype
+        np.testing.assert_array_equal(received, sent)
 
 
 @pytest.mark.parametrize("value", [{1: 2}, b"bytes", np.array(["text"]), np.array([None]), {"a": {3, 4}}], ids=str)

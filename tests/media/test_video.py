@@ -156,7 +156,7 @@ def test_empty_missing_text(tmp_path: Path) -> None:
     (tmp_path / "zero.mp4").touch()
     with pytest.raises(MediaError, match="is empty"):
         open_video(tmp_path / "zero.mp4")
-    (tmp_path / "text.mp4").write_text("not a film\n" * 500)
+    (tmp_path / "text.mp4").write_text("not a video\n" * 500)
     with pytest.raises(MediaError, match="not a readable video"):
         open_video(tmp_path / "text.mp4")
 

@@ -81,10 +81,10 @@ def test_video(tmp_path: Path, height: int, width: int, fps: float | Fraction) -
 
 
 def test_arrays_of_the_device_are_written(tmp_path: Path) -> None:
-    pictures = jnp.asarray(np.stack(list(frames(3))))
-    path = write_image(tmp_path / "a.png", pictures[0], provenance=RECORD)
-    np.testing.assert_array_equal(read_image(path), pictures[0])
-    with open_video(write_video(tmp_path / "a.mp4", pictures, fps=25, provenance=RECORD)) as video:
+    images = jnp.asarray(np.stack(list(frames(3))))
+    path = write_image(tmp_path / "a.png", images[0], provenance=RECORD)
+    np.testing.assert_array_equal(read_image(path), images[0])
+    with open_video(write_video(tmp_path / "a.mp4", images, fps=25, provenance=RECORD)) as video:
         assert len(list(video.frames())) == 3
 
 

@@ -24,7 +24,7 @@ from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import FACTS, ConsentFacts, with_consent
 from th_jax.consent.checks import valid_consent
-from th_jax.data.shots import Pictures
+from th_jax.data.shots import ImageOutcomes
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.losses import LossWeights
 from th_jax.media import MediaError
@@ -59,7 +59,7 @@ class _Person(NamedTuple):
     """A person whose shots have been read."""
 
     shots: Shots
-    pictures: Pictures
+    images: ImageOutcomes
     consent: ConsentFacts | None
     input_fingerprint: Mapping[str, Any]
     ingredients: tuple[Ingredient, ...] = ()
@@ -174,7 +174,7 @@ class _Reader:
         )
         return _Person(
             fit_shots(self._meta.networks, read.shots),
-            read.pictures,
+            read.images,
             None if record is None else ConsentFacts.of(record),
             self._input_fingerprint(request, known=read.digests),
             read.ingredients,
@@ -257,7 +257,7 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
         avatar, steps, tried = stopper.best, stopper.best_step, steps
     real = np.asarray(person.shots.mask) > 0
     landmarks = np.asarray(person.shots.landmarks)[real]
-    path, (looked_at, spare, left_out) = saving.avatar(name), person.pictures
+    path, (looked_at, spare, left_out) = saving.avatar(name), person.images
     outcome = Outcome(
         name, "finished", shots=int(real.sum()), looked_at=looked_at, spare=spare, left_out=left_out,
         avatar=str(path), steps=steps, best_of=tried,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from th_jax.consent import ConsentRecord
-from th_jax.consent.checks import ConsentError, check_covered, file_digest, picture_files, shot_files
+from th_jax.consent.checks import ConsentError, check_covered, file_digest, image_files, shot_files
 from th_jax.data.shot_selection import Crop, Look, Verdict
-from th_jax.data.shots import LeftOut, Pictures, is_video, look_at_photo, shots_and_pictures
+from th_jax.data.shots import ImageOutcomes, LeftOut, is_video, look_at_photo, shots_and_outcomes
 from th_jax.media.isolation import run_limited
 from th_jax.media.read import read_image_file
 from th_jax.provenance import Ingredient, Role
@@ -20,7 +20,7 @@ class PersonFiles(NamedTuple):
     """What was read of one person's files."""
 
     shots: Shots
-    pictures: Pictures
+    images: ImageOutcomes
     digests: Mapping[Path, str]
     """SHA-256 digest of each photo, or of the video, that was read."""
     ingredients: tuple[Ingredient, ...] = ()
@@ -70,12 +70,12 @@ def read_shots(
     if is_video(path):
         digests[path] = search.look(path) or file_digest(path)
         check_consent()
-        read, pictures = run_limited(shots_and_pictures, str(path), size=size, shots=shots, landmarks=marked)
+        read, images = run_limited(shots_and_outcomes, str(path), size=size, shots=shots, landmarks=marked)
     else:
-        read, pictures = shots_and_pictures(path, size=size, shots=shots, landmarks=marked, look=look)
+        read, images = shots_and_outcomes(path, size=size, shots=shots, landmarks=marked, look=look)
         check_consent()
-    looked_at, spare, left_out = pictures
-    outcomes = Pictures(looked_at, spare, tuple(LeftOut(*left) for left in left_out))
+    looked_at, spare, left_out = images
+    outcomes = ImageOutcomes(looked_at, spare, tuple(LeftOut(*left) for left in left_out))
     return PersonFiles(Shots(*read), outcomes, digests, tuple(search.found))
 
 
@@ -87,7 +87,7 @@ def person_digest(path: Path, known: Mapping[Path, str]) -> str:
         known: digests of files that have been read already.
     """
     try:
-        files = picture_files(path)
+        files = image_files(path)
     except OSError:  # reading the shots will report the reason
         files = [path]
     digests = sorted(known.get(file) or bytes_or_name(file) for file in files)

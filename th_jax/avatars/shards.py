@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent.checks import picture_files
+from th_jax.consent.checks import image_files
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.media import VIDEO_SUFFIXES
 
@@ -148,7 +148,7 @@ def count_shots(person: PersonRequest, *, max_shots: int | None = None) -> int:
     if person.shots.suffix.lower() in VIDEO_SUFFIXES and not person.shots.is_dir():
         return most
     try:
-        return max(1, min(most, len(picture_files(person.shots))))
+        return max(1, min(most, len(image_files(person.shots))))
     except OSError:
         return 1
 
@@ -241,7 +241,7 @@ def _value(environment: Mapping[str, str], name: str) -> int:
 
 
 def _slurm_offset(environment: Mapping[str, str], count: int) -> int:
-    """Return the first task ID, after checking that the array is 0 to N-1 or 1 to N: its gaps would be no one's people."""
+    """Return the first task ID, after checking that the array is 0 to N-1 or 1 to N: gaps would leave people out."""
     first = _value(environment, "SLURM_ARRAY_TASK_MIN")
     last = _value(environment, "SLURM_ARRAY_TASK_MAX") if "SLURM_ARRAY_TASK_MAX" in environment else first + count - 1
     if first > 1 or last != first + count - 1:

@@ -64,7 +64,7 @@ class ConsentFacts(NamedTuple):
         return {"basis": self.basis.value, "expires": self.expires}
 
 
-def picture_files(path: Path) -> list[Path]:
+def image_files(path: Path) -> list[Path]:
     """List the files to examine for shots, given a photo, a video or a folder of photos.
 
     Raises:
@@ -76,13 +76,13 @@ def picture_files(path: Path) -> list[Path]:
 
 
 def shot_files(path: Path) -> list[Path]:
-    """List the files as `picture_files` does, and check that a consent record can hold as many.
+    """List the files as `image_files` does, and check that a consent record can hold as many.
 
     Raises:
         ConsentError: if there are no files, or more than a record can hold.
         OSError: if the folder cannot be read.
     """
-    photos = picture_files(path)
+    photos = image_files(path)
     if not 1 <= len(photos) <= MAX_SHOTS:
         raise ConsentError(f"the folder {path} has {len(photos)} images, but a consent record covers 1 to {MAX_SHOTS}")
     return photos

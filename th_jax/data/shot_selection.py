@@ -1,6 +1,6 @@
 """Selects shot candidates from photos and videos: faces are detected directly, on copies, or marked by hand.
 
-Photos include paintings and pictures of statues.
+Photos include paintings and images of statues.
 """
 
 import enum

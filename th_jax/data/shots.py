@@ -30,14 +30,14 @@ from th_jax.types import Shots
 
 __all__ = [
     "SHOT_COUNTS",
+    "ImageOutcomes",
     "LeftOut",
-    "Pictures",
     "ShotsReport",
     "Source",
     "Verdict",
     "inspect_shots",
     "load_shots",
-    "shots_and_pictures",
+    "shots_and_outcomes",
     "varied_poses",
 ]
 
@@ -69,7 +69,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-class Pictures(NamedTuple):
+class ImageOutcomes(NamedTuple):
     """Outcomes for one person's images, in plain numbers and text."""
 
     looked_at: int = 0
@@ -184,7 +184,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
 
 
-def shots_and_pictures(path: str | Path, **options: Any) -> tuple[Shots, Pictures]:
+def shots_and_outcomes(path: str | Path, **options: Any) -> tuple[Shots, ImageOutcomes]:
     """Return the shots of `inspect_shots`, with its options, and the outcomes as plain values that a process can send.
 
     Raises:
@@ -193,7 +193,7 @@ def shots_and_pictures(path: str | Path, **options: Any) -> tuple[Shots, Picture
     report = inspect_shots(path, **options)
     counts = Counter(source.verdict for source in report.sources)
     looked_at = len(report.sources) - counts[Verdict.NOT_LOOKED_AT]
-    return report.shots, Pictures(looked_at, counts[Verdict.SPARE], _left_out(report.sources))
+    return report.shots, ImageOutcomes(looked_at, counts[Verdict.SPARE], _left_out(report.sources))
 
 
 def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np.ndarray, " C"]:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from th_jax.evaluation.chunks import CHUNK, in_chunks, joined
 from th_jax.evaluation.people import ChosenFrames, HeldOut, choose_frames, load_heldout
 from th_jax.evaluation.scores import RealFaces, heldout_scores, heldout_table, real_faces, table_means
-from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.figures import image_grid, landmark_images
 from th_jax.images import to_network_range, to_uint8
 from th_jax.models.networks import Networks, group
 from th_jax.types import NetworkState
@@ -126,9 +126,9 @@ def sample_grid(
             f"a grid needs at least one person and a target below {targets}, got {people} and target {target}"
         )
     shown = range(min(people, count))
-    drawn = landmark_pictures(np.asarray(held.target_landmarks)[list(shown), target], size=frames.shape[2])
+    drawn = landmark_images(np.asarray(held.target_landmarks)[list(shown), target], size=frames.shape[2])
     sources, real = np.asarray(held.source_frames), np.asarray(held.target_frames)
-    return picture_grid([[sources[i, 0], drawn[i], real[i, target], frames[i, target]] for i in shown])
+    return image_grid([[sources[i, 0], drawn[i], real[i, target], frames[i, target]] for i in shown])
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -44,13 +44,13 @@ def encode_h264(
         first = next(frames)
         output = resources.enter_context(av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}))
         height, width = first.shape[:2]
-        picture = _add_h264(output, width + width % 2, height + height % 2, rate, crf)
+        image = _add_h264(output, width + width % 2, height + height % 2, rate, crf)
         track = None if sound is None else _SoundTrack(output, sound)
         for index, frame in enumerate(_chain(first, frames)):
-            output.mux(picture.encode(_video_frame(frame, index, rate)))
+            output.mux(image.encode(_video_frame(frame, index, rate)))
             for packet in track.until((index + 1) / rate) if track is not None else ():
                 output.mux(packet)
-        output.mux(picture.encode(None))
+        output.mux(image.encode(None))
         for packet in track.rest() if track is not None else ():
             output.mux(packet)
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,7 +43,7 @@ _WARNINGS = threading.Lock()
 
 
 def read_image(
-    path: str | Path, *, limits: Limits = DEFAULT_LIMITS, file: BinaryIO | None = None
+    path: str | Path, *, limits: Limits = DEFAULT_LIMITS, file: io.BufferedIOBase | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Decode an image to upright RGB pixels in 0..255.
 

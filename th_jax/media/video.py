@@ -246,11 +246,11 @@ class Video:
         stored = (frame.width, frame.height)
         size = square_size(self.path, stored, self._pixel_aspect(), self._limits)
         try:
-            picture = self._colors.rgb(frame, size)
+            image = self._colors.rgb(frame, size)
             if self._seen is not None and stored == self._stored:
                 left, top, width, height = self._seen.enlarged(stored, size)
-                picture = picture[top : top + height, left : left + width]
-            return self._turn.of(picture)
+                image = image[top : top + height, left : left + width]
+            return self._turn.of(image)
         except MemoryError as error:
             raise no_memory(self.path) from error
 

@@ -9,7 +9,6 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -146,7 +145,7 @@ def find_manifests(
     return digest, archive
 
 
-def _archive(file: BinaryIO, suffix: str, role: str) -> np.ndarray | None:
+def _archive(file: io.BufferedIOBase, suffix: str, role: str) -> np.ndarray | None:
     library, archive, media_type = c2pa(), io.BytesIO(), MEDIA_TYPES.get(suffix)
     try:
         with offline_context() as context:

@@ -144,7 +144,7 @@ class Person(enum.StrEnum):
 
 
 @runtime_checkable
-class PicturesWithMask(Protocol):
+class ImagesWithMask(Protocol):
     """The fields of `th_jax.types.Shots` that provenance needs."""
 
     @property
@@ -241,7 +241,7 @@ class Provenance:
             return self.avatar is not None or bool(self.weights)
         return self.kind in (Kind.GENERATED, Kind.COMPOSITE, Kind.SYNTHETIC_RENDER)
 
-    def of(self, shots: PicturesWithMask) -> "Provenance":
+    def of(self, shots: ImagesWithMask) -> "Provenance":
         """Return the record with the digests of a person's images as inputs, without padding."""
         frames, mask = np.asarray(shots.frames), np.asarray(shots.mask)
         inputs = tuple(pixel_digest(frame) for frame, real in zip(frames, mask, strict=True) if real)

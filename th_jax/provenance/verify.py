@@ -163,9 +163,9 @@ def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndar
 
 
 def _search_image(path: Path, _: float) -> dict[str, Any]:
-    picture = read_image(path, limits=LIMITS)
+    image = read_image(path, limits=LIMITS)
     found = detectors()
-    return _marks(None if found is None else found[0](picture))
+    return _marks(None if found is None else found[0](image))
 
 
 def _search_video(path: Path, seconds: float) -> dict[str, Any]:

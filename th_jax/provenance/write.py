@@ -32,7 +32,7 @@ Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
 
 def with_watermark(
-    frames: Frames, provenance: Provenance, *, kind: Literal["still", "film"], unmarked_for_research: bool = False
+    frames: Frames, provenance: Provenance, *, kind: Literal["still", "video"], unmarked_for_research: bool = False
 ) -> tuple[Frames, Provenance]:
     """Mark frames in their central square, and return them with a record that contains the message.
 
@@ -173,7 +173,7 @@ def write_video(
     signer = _signer_for(provenance, signer, unmarked_for_research, trial=True)
     with closing(_checked(frames, path)) as checked:
         marked, provenance = with_watermark(
-            checked, provenance, kind="film", unmarked_for_research=unmarked_for_research
+            checked, provenance, kind="video", unmarked_for_research=unmarked_for_research
         )
 
         def encode(target: Path) -> None:
@@ -213,14 +213,14 @@ def write_gif(
     ends = (round(100 * index / rate) for index in itertools.count())
     with closing(_checked(frames, path)) as checked:
         marked, provenance = with_watermark(
-            checked, provenance, kind="film", unmarked_for_research=unmarked_for_research
+            checked, provenance, kind="video", unmarked_for_research=unmarked_for_research
         )
-        pictures = [image.fromarray(frame).quantize(256, dither=image.Dither.FLOYDSTEINBERG) for frame in marked]
-    marks = list(itertools.islice(ends, len(pictures) + 1))
+        images = [image.fromarray(frame).quantize(256, dither=image.Dither.FLOYDSTEINBERG) for frame in marked]
+    marks = list(itertools.islice(ends, len(images) + 1))
     durations = [10 * (end - start) for start, end in itertools.pairwise(marks)]
 
     def save(target: Path) -> None:
-        pictures[0].save(target, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        images[0].save(target, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 
     return _write_whole(path, provenance, signer, unmarked_for_research, save)
 

@@ -24,7 +24,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     for name, seed, take in (("ada/1", 1, 1), ("ada/2", 1, 2), ("bob/1", 3, 1), ("bob/2", 3, 2), ("cy/1", 3, 1)):
         write_talk(folder / f"{name}.mp4", seed, take=take)
-    (folder / "dan.mp4").write_bytes(b"no film")
+    (folder / "dan.mp4").write_bytes(b"no video")
     (folder / "notes.txt").write_text("none either")
     (folder.parent / "ids.txt").write_text("cy\n")
     (folder.parent / "heldout.txt").write_text("bob\n")
@@ -106,7 +106,7 @@ def test_photos_too(tmp_path):
 
 def test_what_cannot_be_done_is_said(source, tmp_path, capsys):
     (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "ada.mp4").write_bytes(b"no film")
+    (tmp_path / "none" / "ada.mp4").write_bytes(b"no video")
     assert main(["--source", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "can be used; the reasons are in" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "out.drops.jsonl"]

@@ -32,7 +32,7 @@ def source(tmp_path_factory):
     write_talk(folder / "id10001" / "aaa" / "00002.mp4", 1, take=2)
     write_talk(folder / "id10001" / "bbb" / "00001.mp4", 1, take=3)
     write_talk(folder / "id10002" / "aaa" / "00001.mp4", 3)
-    for video, content in (("empty", b""), ("text", b"no film"), ("cut", b"\0\0\0\x20ftypisom")):
+    for video, content in (("empty", b""), ("text", b"no video"), ("cut", b"\0\0\0\x20ftypisom")):
         path = folder / "id10003" / video / "00001.mp4"
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
@@ -48,7 +48,7 @@ def built(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "people"
     (out.parent / "heldout.txt").write_text("id10002\n\n")
     arguments = ["--source", str(source), "--out", str(out), *SHORT, "--heldout", str(out.parent / "heldout.txt")]
-    assert main([*arguments, "--workers", "1", "--licence", "CC0-1.0", "--name", "people"]) == 0
+    assert main([*arguments, "--workers", "1", "--license", "CC0-1.0", "--name", "people"]) == 0
     return out
 
 
@@ -145,8 +145,8 @@ def test_what_cannot_be_done_is_said_at_once(tmp_path, monkeypatch, capsys, argu
 
 def test_heldout_is_a_share_or_a_file(capsys):
     with pytest.raises(SystemExit):
-        main(["--source", "a", "--out", "b", "--heldout", "nobody.txt"])
-    assert "nobody.txt is neither a share such as 0.05 nor a file" in capsys.readouterr().err
+        main(["--source", "a", "--out", "b", "--heldout", "missing.txt"])
+    assert "missing.txt is neither a share such as 0.05 nor a file" in capsys.readouterr().err
 
 
 def test_an_absent_landmark_model_is_said_once(tmp_path, monkeypatch, capsys):

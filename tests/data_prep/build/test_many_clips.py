@@ -33,7 +33,7 @@ def write_clips(folder, count):
         path = folder / f"person{number % 8}" / f"{number:05d}.mp4"
         if number % BAD == 0:
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(b"no film")
+            path.write_bytes(b"no video")
             continue
         chance = np.random.default_rng(number)
         start = chance.integers(0, 9)

@@ -50,9 +50,9 @@ def test_clips_of_a_video_are_pooled_and_taken_whole(tmp_path):
     for jpeg, points, clip, time in zip(record.frames, record.landmarks, record.clips, record.times, strict=True):
         truth = talk(1, take=clip + 1)
         index = round(float(time) * FPS)
-        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
         wanted = cv2.resize(truth.frames[index], (128, 128), interpolation=cv2.INTER_AREA)
-        assert np.abs(picture.astype(float) - wanted).mean() < 4, "it is the frame of that time"
+        assert np.abs(image.astype(float) - wanted).mean() < 4, "it is the frame of that time"
         assert np.linalg.norm(points[27:] - truth.landmarks[index, 27:68], axis=-1).mean() < 0.02
 
 
@@ -147,12 +147,12 @@ def write_sound(path: Path) -> None:
     ("spoil", "reason"),
     [
         (lambda path: path.write_bytes(b""), Reason.UNDECODABLE),
-        (lambda path: path.write_text("no film at all\n" * 100), Reason.UNDECODABLE),
+        (lambda path: path.write_text("no video at all\n" * 100), Reason.UNDECODABLE),
         (lambda path: path.write_bytes(path.read_bytes()[:1500]), Reason.UNDECODABLE),
         (write_sound, Reason.UNSUPPORTED),
         (lambda path: shutil.copyfile(PORTRAIT, path), Reason.UNDECODABLE),
     ],
-    ids=["empty", "text", "cut off", "sound", "picture"],
+    ids=["empty", "text", "cut off", "sound", "image"],
 )
 def test_bad_files_are_classified(tmp_path, spoil, reason):
     path = write_talk(tmp_path / "ada.mp4", 1)
@@ -174,7 +174,7 @@ def write_with_keyframes(path: Path, frames: np.ndarray, *, every: int) -> None:
         container.mux(stream.encode(None))
 
 
-def test_a_damaged_film_is_used_but_for_what_the_damage_reaches(tmp_path):
+def test_a_damaged_video_is_used_but_for_what_the_damage_reaches(tmp_path):
     """What a decoder shows after damage still has a face, but is half made up of guesses."""
     path = tmp_path / "id10001" / "aaa" / "00001.mp4"
     write_with_keyframes(path, talk(1).frames, every=4)
@@ -192,9 +192,9 @@ def test_a_damaged_film_is_used_but_for_what_the_damage_reaches(tmp_path):
     assert min(used) < 5
     assert max(used) > 7
     for jpeg, time in zip(record.frames, record.times, strict=True):
-        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
         wanted = cv2.resize(talk(1).frames[round(float(time) * FPS)], (128, 128), interpolation=cv2.INTER_AREA)
-        assert np.abs(picture.astype(float) - wanted).mean() < 4
+        assert np.abs(image.astype(float) - wanted).mean() < 4
 
 
 def test_limits_are_a_reason(tmp_path):
@@ -207,7 +207,7 @@ def test_limits_are_a_reason(tmp_path):
 def test_photos_of_a_person(tmp_path):
     folder = write_photos(tmp_path / "ada", 3)
     shutil.copyfile(PORTRAIT, folder / "4.jpg")
-    (folder / "5.jpg").write_text("no picture")
+    (folder / "5.jpg").write_text("no image")
     record, drops = prepared(tmp_path)
     assert (record.video_id, record.identity, record.minimum_gap) == ("ada", "ada", 0.0)
     assert len(record.frames) == 4

@@ -86,10 +86,10 @@ def test_refusals_of_files_have_their_reasons(tmp_path):
     """Whatever the file is called: its name stands in the sentence, and decides nothing."""
     empty, text, link = tmp_path / "empty.mp4", tmp_path / "limit only sound.mp4", tmp_path / "loop.mp4"
     empty.write_bytes(b"")
-    text.write_text("no film")
+    text.write_text("no video")
     link.symlink_to(link)
-    picture = tmp_path / "wide.png"
-    picture.write_bytes(cv2.imencode(".png", GRAY)[1].tobytes())
+    image = tmp_path / "wide.png"
+    image.write_bytes(cv2.imencode(".png", GRAY)[1].tobytes())
     floats = tmp_path / "floats.tif"
     floats.write_bytes(cv2.imencode(".tif", np.zeros((8, 8), np.float32))[1].tobytes())
     few = DEFAULT_LIMITS._replace(pixels=100, file_bytes=400_000)
@@ -97,8 +97,8 @@ def test_refusals_of_files_have_their_reasons(tmp_path):
         (empty, DEFAULT_LIMITS, Reason.UNDECODABLE),
         (text, DEFAULT_LIMITS, Reason.UNDECODABLE),
         (link, DEFAULT_LIMITS, Reason.UNDECODABLE),
-        (picture, few, Reason.OVER_LIMITS),
-        (picture, DEFAULT_LIMITS._replace(file_bytes=10), Reason.OVER_LIMITS),
+        (image, few, Reason.OVER_LIMITS),
+        (image, DEFAULT_LIMITS._replace(file_bytes=10), Reason.OVER_LIMITS),
         (floats, DEFAULT_LIMITS, Reason.UNSUPPORTED),
     ):
         reader = read_image if path.suffix in (".png", ".tif") else open_video

@@ -1,4 +1,4 @@
-"""Killed at any moment and run again, a run ends with the same bytes as one that nobody disturbed."""
+"""A run that is killed at any moment and run again writes the same bytes as an undisturbed one."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ def source(tmp_path_factory):
     for person, seed in (("ada", 1), ("bob", 3)):
         for take in (1, 2):
             write_talk(folder / person / f"{take}.mp4", seed, take=take)
-    (folder / "cy.mp4").write_bytes(b"no film")
+    (folder / "cy.mp4").write_bytes(b"no video")
     return folder
 
 

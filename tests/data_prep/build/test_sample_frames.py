@@ -34,7 +34,7 @@ def test_landmarks_are_true_although_looks_are_sparse(tmp_path, seed, take):
     for look in seen:
         assert look.reason is None
         true = truth.landmarks[round(look.time * FPS), :68] * SIZE
-        inner = slice(27, 68)  # the nose, the eyes and the mouth: a jaw seen from the side is anybody's choice
+        inner = slice(27, 68)  # the nose, the eyes and the mouth: a jaw seen from the side is ambiguous
         error = np.linalg.norm(look.landmarks[inner] - true[inner], axis=-1).mean() / face_size(true)
         assert error < 0.035
 

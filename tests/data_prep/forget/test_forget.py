@@ -1,4 +1,4 @@
-"""Who is forgotten is gone from every file, nobody else moves, and a kill in between shows no reader a mixture."""
+"""A forgotten person is removed from every file, no other record moves, and a killed run never leaves a mixture."""
 
 import itertools
 import json

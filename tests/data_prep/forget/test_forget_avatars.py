@@ -1,4 +1,4 @@
-"""What avatars leave goes with them, whatever killed their writers, and a name is never a way to somebody else's files."""
+"""Forgetting a person removes all files of their avatars, also of killed runs, and no files of others."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from th_jax.provenance import Kind, Provenance, sidecar_path, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
-PICTURE = np.zeros((16, 16, 3), np.uint8)
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 ADA, EVE = "a" * 64, "e" * 64
 
 Avatars = Callable[[Path, str], Path]
@@ -89,8 +89,8 @@ def test_what_a_killed_run_left_is_found_by_name(tmp_path: Path, avatar_of: Avat
         cut.write_bytes(cut.read_bytes()[:-100])
     file(tmp_path / "other version" / "ada.safetensors", b"no tensors")
     file(tmp_path / "driven" / f"ada.safetensors{LOG_SUFFIX}")
-    for picture in ("000000.png", "000000.png.provenance.json", ".0123456789abcdef.partial.json"):
-        file(tmp_path / "killed" / PREVIEWS / "ada" / picture)
+    for image in ("000000.png", "000000.png.provenance.json", ".0123456789abcdef.partial.json"):
+        file(tmp_path / "killed" / PREVIEWS / "ada" / image)
     lines = b'{"name": "eve", "status": "failed"}\n', b'{"name": "ada", "status": "failed"}\n{"name": "ada", "sta'
     log = file(tmp_path / "killed" / REPORT_FILE, b"".join(lines))
     log.chmod(0o600)
@@ -147,14 +147,14 @@ def test_files_that_do_not_say_whose_they_are_stay_and_are_listed(tmp_path: Path
     assert all("temporary file" in why for why in traces.doubts.values())
 
 
-def test_shots_under_any_ending_and_pictures_of_the_records_shots(tmp_path: Path) -> None:
+def test_shots_under_any_ending_and_images_of_the_records_shots(tmp_path: Path) -> None:
     photo = file(tmp_path / "photos" / "0.jpg", b"a photo")
     consent = make_consent(photo.parent, subject="ada", basis=Basis.SELF)
     for name in ("0.jpg.bak", "no ending", ".people.staging/x.tmp"):
         file(tmp_path / name, b"a photo")
     kept = file(tmp_path / "1.jpg", b"another one")
     digest = hashlib.sha256(b"a photo").hexdigest()
-    write_image(tmp_path / "sheet.png", PICTURE, provenance=Provenance(kind=Kind.FIGURE, inputs=(digest,)))
+    write_image(tmp_path / "sheet.png", IMAGE, provenance=Provenance(kind=Kind.FIGURE, inputs=(digest,)))
     remove_traces(find_traces(tmp_path, [], consent=consent))
     assert files(tmp_path) == {kept.name}
 
@@ -162,19 +162,19 @@ def test_shots_under_any_ending_and_pictures_of_the_records_shots(tmp_path: Path
 def test_files_over_the_limit_are_not_compared_and_listed(tmp_path: Path) -> None:
     photo = file(tmp_path / "photos" / "0.jpg", b"a photo")
     consent = make_consent(photo.parent, subject="ada", basis=Basis.SELF)
-    with (tmp_path / "film.mp4").open("wb") as film:
-        film.truncate(2**33 + 1)
+    with (tmp_path / "video.mp4").open("wb") as video:
+        video.truncate(2**33 + 1)
     traces = find_traces(tmp_path, [], consent=consent)
     assert traces.shots == (photo,)
-    assert traces.doubts == {tmp_path / "film.mp4": "is too large to compare with the consent record"}
+    assert traces.doubts == {tmp_path / "video.mp4": "is too large to compare with the consent record"}
 
 
 def test_another_file_beside_a_record_stays(tmp_path: Path, avatar_of: Avatars) -> None:
     avatar_of(tmp_path / "ada.safetensors", ADA)
     record = Provenance(kind=Kind.COMPOSITE, inputs=(ADA,))
     for name in ("own.png", "exchanged.png", "gone.png"):
-        write_image(tmp_path / name, PICTURE, provenance=record)
-    exchanged = file(tmp_path / "exchanged.png", b"of somebody else")
+        write_image(tmp_path / name, IMAGE, provenance=record)
+    exchanged = file(tmp_path / "exchanged.png", b"of another person")
     (tmp_path / "gone.png").unlink()
     undated = sidecar_path(file(tmp_path / "undated.png"))
     undated.write_text(json.dumps({"provenance": record.to_dict()}))

@@ -1,4 +1,4 @@
-"""An evaluation loses the face, the features, the scores and the pictures of who is forgotten, and nobody else's."""
+"""Forgetting a person removes their images, features and scores from evaluations, and no other person's."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
         kept.write_faces(person, FaceMeasures(np.zeros((1, 68, 2), np.float32), np.zeros((1, 128), np.float32)))
         for group, shots in ((score_store.REAL, 0), ("ours", 1)):
             kept.write(group, shots, person, score_store.Cell({group: {"ssim": np.zeros(1)}}, {}))
-        kept.write_pictures(score_store.REAL, 0, person, FRAMES, RECORD)
+        kept.write_images(score_store.REAL, 0, person, FRAMES, RECORD)
         features = folder / judging.NETWORK_FOLDER / "vggface-0123" / "FT-1" / f"{person.name}.npz"
         features.parent.mkdir(parents=True, exist_ok=True)
         features.write_bytes(b"x")
@@ -47,14 +47,14 @@ def files(root: Path) -> set[str]:
 
 
 def of(person: str) -> set[str]:
-    picture = f"study/real/{person}"
+    image = f"study/real/{person}"
     return {
         f"faces/{person}.npz", f"cells/real/T00/{person}.json", f"cells/ours/T01/{person}.json",
-        f"networks/vggface-0123/FT-1/{person}.npz", *(f"{picture}/{name}" for name in pictures_of(person)),
+        f"networks/vggface-0123/FT-1/{person}.npz", *(f"{image}/{name}" for name in image_names(person)),
     }  # fmt: skip
 
 
-def pictures_of(person: str) -> tuple[str, str]:
+def image_names(person: str) -> tuple[str, str]:
     # The middle frame of a video of 4 or of 5.
     return "0002.png", "0002.png.provenance.json"
 

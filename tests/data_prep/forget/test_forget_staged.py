@@ -1,4 +1,4 @@
-"""Of what a stopped preparation keeps, a person's is found by whole names and hashes, and nobody else's is."""
+"""A person's files in a stopped preparation are found by whole names and hashes, and no other person's."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_person_or_a_video_is_found_whole(folder: Path) -> None:
         both = {f"videos/{person}/used", f"videos/{person}/unused"}
         assert found(folder, person) == both
         assert found(folder, f"{person}/unused") == {f"videos/{person}/unused"}
-        assert found(folder, "nobody", digests=(row_key(person),)) == {f"videos/{person}/used"}
+        assert found(folder, "unknown", digests=(row_key(person),)) == {f"videos/{person}/used"}
     assert found(folder, "id", "used", "CC0-1.0", "fingerprint", "1", "no_face") == set()
     assert found(folder) == set()
 

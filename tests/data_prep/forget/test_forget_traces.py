@@ -1,4 +1,4 @@
-"""Who is forgotten everywhere leaves nothing below the folder that names or hashes find, and everybody else stays."""
+"""Forgetting a person everywhere leaves no file below the folder that names or hashes find, and keeps all other people."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
-PICTURE = np.zeros((16, 16, 3), np.uint8)
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 ADA_SHOT, EVE_SHOT = "a" * 64, "e" * 64
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of Ada and of Eve: photos, records, avatars, pictures, previews, a report, a data set, staged videos."""
+    """A folder of Ada and of Eve: photos, records, avatars, images, previews, a report, a data set, staged videos."""
     root = tmp_path_factory.mktemp("made") / "root"
     avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), jax.numpy.ones(NETWORKS.plan.embedding))
     lines = [json.dumps({"name": name, "status": "finished"}) for name in ("ada", "eve", "ada")]
@@ -43,12 +43,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = with_consent(Provenance(kind=Kind.GENERATED, inputs=(shot,)), ConsentFacts.of(consent))
         path, moved = root / "avatars" / f"{name}.safetensors", avatar._replace(adain=avatar.adain + number)
         digest = save_avatar(path, moved, networks=NETWORKS, provenance=record)
-        film = root / "films" / f"from {name}.png"
-        film.parent.mkdir(exist_ok=True)
-        write_image(film, PICTURE, provenance=Provenance(kind=Kind.GENERATED, avatar=digest))
+        video = root / "videos" / f"from {name}.png"
+        video.parent.mkdir(exist_ok=True)
+        write_image(video, IMAGE, provenance=Provenance(kind=Kind.GENERATED, avatar=digest))
         preview = root / "avatars" / "previews" / name / "000000.png"
         preview.parent.mkdir(parents=True)
-        write_image(preview, PICTURE, provenance=Provenance(kind=Kind.TRAINING_GRID))
+        write_image(preview, IMAGE, provenance=Provenance(kind=Kind.TRAINING_GRID))
         staged = root / ".people.staging" / "videos" / name[:2] / name
         staged.parent.mkdir(parents=True)
         staged.write_bytes(b"\x00record of " + name.encode())
@@ -84,7 +84,7 @@ def videos(root: Path) -> list[str]:
 
 OF_ADA = {
     "photos/ada/0.jpg", "photos/ada/1.jpg", "x/copy.JPEG", "avatars/ada.safetensors", "x/7.safetensors",
-    "films/from ada.png", "films/from ada.png.provenance.json", "avatars/previews/ada/000000.png",
+    "videos/from ada.png", "videos/from ada.png.provenance.json", "avatars/previews/ada/000000.png",
     "avatars/previews/ada/000000.png.provenance.json",
 }  # fmt: skip
 
@@ -197,7 +197,7 @@ def test_after_a_stop_anywhere_the_same_command_goes_on(
 
         def stopping(real, left=left):
             def call(path, *arguments, **options):
-                if os.path.lexists(path):  # whoever writes tidies up what is mostly not there
+                if os.path.lexists(path):  # writers remove temporary files that mostly do not exist
                     if left[0] == 0:
                         raise KeyboardInterrupt
                     left[0] -= 1

@@ -1,4 +1,4 @@
-"""Rendered people as a webcam sees them: the same truth as drawn ones, other pictures, and drawn ones left alone."""
+"""Rendered people as a webcam sees them: the same truth as drawn ones, other images, and drawn ones left alone."""
 
 import cv2
 import numpy as np
@@ -209,7 +209,7 @@ def test_one_in_six_wears_glasses_and_they_sit_around_the_eyes_and_before_the_fa
     np.testing.assert_allclose(np.linalg.norm(frame.normals, axis=1), 1, atol=1e-5)
 
 
-def test_frames_are_dark_on_the_picture_and_turn_with_the_head():
+def test_frames_are_dark_on_the_image_and_turn_with_the_head():
     seed = wearer()
     for state in (REST, head_state(yaw=0.4)):
         with_glasses = sitter(seed)

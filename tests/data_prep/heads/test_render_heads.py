@@ -125,7 +125,7 @@ def _command_of(pid: str) -> str:
 def test_the_default_work_folder_goes_when_the_data_set_is_there(made, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(made / "work", tmp_path / "out.unfinished")
-    monkeypatch.setattr(render_pool, "run_in_processes", None)  # nobody is left to be rendered
+    monkeypatch.setattr(render_pool, "run_in_processes", None)  # no person is left to be rendered
     arguments = command(out, tmp_path)
     del arguments[2:4]
     assert main(arguments) == 0
@@ -151,7 +151,7 @@ def test_a_face_that_is_not_found_is_predicted_where_it_is_known_to_be(monkeypat
     assert head_record(40, SMALL).not_found == 2
 
 
-def test_points_outside_of_the_picture_are_unknown():
+def test_points_outside_of_the_image_are_unknown():
     points = np.array([[[0.0, 1.0], [0.5, 1.001], [-0.001, 0.5], [np.nan, np.nan]]], np.float32)
     inside = head_records._inside(points)
     np.testing.assert_array_equal(np.isnan(inside), [[[False] * 2, [True] * 2, [True] * 2, [True] * 2]])

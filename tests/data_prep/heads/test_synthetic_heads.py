@@ -57,7 +57,7 @@ def test_landmarks_do_not_depend_on_the_size():
 def test_points_stand_in_the_ibug_order():
     points = landmarks(REST)
     x, y = points.T
-    assert (np.diff(x[:17]) > 0).all(), "the jaw runs from the picture's left to its right"
+    assert (np.diff(x[:17]) > 0).all(), "the jaw runs from the image's left to its right"
     assert (np.diff(x[17:27]) > 0).all()
     assert (np.diff(y[27:31]) > 0).all(), "the nose's bridge runs down"
     assert x[36] < x[39] < x[27] < x[42] < x[45]
@@ -102,10 +102,10 @@ def test_blink_closes_the_eye_landmarks():
     assert gap(shut) < 0.45 * gap(landmarks(REST))
 
 
-def test_one_sided_units_move_the_side_of_the_picture_opposite_to_their_name():
+def test_one_sided_units_move_the_side_of_the_image_opposite_to_their_name():
     wink = landmarks(head_state(expression={"eyeBlinkLeft": 1.0}))
     rest = landmarks(REST)
-    assert np.abs(wink[[43, 44]] - rest[[43, 44]]).max() > 0.005  # the person's left is the picture's right
+    assert np.abs(wink[[43, 44]] - rest[[43, 44]]).max() > 0.005  # the person's left is the image's right
     np.testing.assert_allclose(wink[[37, 38]], rest[[37, 38]], atol=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_heads_fill_the_frame_and_stay_inside_it():
         assert hair_top(rendering.frame) > 0.02
 
 
-def test_landmarks_stay_inside_the_picture_in_every_pose():
+def test_landmarks_stay_inside_the_image_in_every_pose():
     for seed, yaw, pitch in itertools.product(range(0, 60, 10), (-0.52, 0.52), (-0.23, 0.23)):
         points = landmarks(head_state(expression={"jawOpen": 1.0}, yaw=yaw, pitch=pitch), seed=seed)
         assert points.min() > 0.02

@@ -18,8 +18,8 @@ from th_jax.evaluation.metrics.faces import (
     pose_error,
 )
 from th_jax.evaluation.metrics.failures import ScoreWithFailures, score_with_failures
+from th_jax.evaluation.metrics.images import box_l1, l1, perceptual_distance, psnr, temporal_flicker
 from th_jax.evaluation.metrics.lpips import lpips
-from th_jax.evaluation.metrics.pictures import box_l1, l1, perceptual_distance, psnr, temporal_flicker
 from th_jax.evaluation.metrics.similarity import MS_SSIM_SMALLEST, SSIM_SMALLEST, ms_ssim, ssim
 
 __all__ = [

@@ -32,15 +32,15 @@ from th_jax.evaluation.report_page import (
     Section,
     plots_drawing,
     report_page,
-    stacked_pictures,
+    stacked_images,
 )
-from th_jax.figures import picture_grid
+from th_jax.figures import image_grid
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.write import write_page
 from th_jax.render import draw_stream
 from th_jax.storage.run_folder import write_whole
 
-_PICTURE = 96
+_IMAGE = 96
 """Minimum size in pixels to which images on the page are enlarged."""
 _TARGETS_SHOWN = 4
 _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "pose_error")
@@ -48,7 +48,7 @@ _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "po
 
 REPORT_FILE = "report.html"
 PLOTS_FILE = "plots.svg"
-PICTURES_FILE = "pictures.png"
+IMAGES_FILE = "pictures.png"
 
 
 def write_report(
@@ -81,8 +81,8 @@ def write_report(
     write_page(folder / REPORT_FILE, report_page(title, sections), provenance=record)
     write_whole(str(folder / PLOTS_FILE), plots_drawing(sections).encode())
     people = dataclasses.replace(record, kind=Kind.COMPOSITE, notes="best, median and worst person of an evaluation")
-    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.store.signer)
-    return REPORT_FILE, PLOTS_FILE, PICTURES_FILE
+    write_image(folder / IMAGES_FILE, stacked_images(sections), provenance=people, signer=evaluation.store.signer)
+    return REPORT_FILE, PLOTS_FILE, IMAGES_FILE
 
 
 def _sections(
@@ -103,7 +103,7 @@ def _sections(
         Section("Quality against T", plots=_against_shots(scores)),
         *_against_steps(evaluation),
         Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
-        Section("Images", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
+        Section("Images", [_IMAGE_WORDS], rows=_rows(evaluation, scores)),
     ]
 
 
@@ -120,7 +120,7 @@ _DISTANCE_WORDS = (
     "distances with equal N. A kernel distance can be negative."
 )
 _BY_PERSON_WORDS = "Each mark is a person, sorted by the mean over their fine-tuned frames, separately for each plot."
-_PICTURE_WORDS = (
+_IMAGE_WORDS = (
     "The best, the median and the worst person by the mean over fine-tuned frames at the largest T, in the named "
     "metric. Each row is a held-out frame."
 )
@@ -235,14 +235,14 @@ def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
     rows = []
     for place, name in sorted(named.items()):
         person = evaluation.people[int(order[place])]
-        captions, picture = _pictures(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
+        captions, image = _images(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
         words = TITLES[measure.removesuffix("/with_failures")]
         title = f"{name}: {person.name}, {words} {means[order[place]]:.3f}, T = {most}"
-        rows.append(Row(title, captions, picture))
+        rows.append(Row(title, captions, image))
     return rows
 
 
-def _pictures(
+def _images(
     evaluation: Evaluation, person: Person, count: int, methods: Sequence[str]
 ) -> tuple[list[str], UInt8[np.ndarray, "H W 3"]]:
     """Draw a row for each of a few targets: a shot, the driving landmarks, their source frame, and every method's frame."""
@@ -250,11 +250,11 @@ def _pictures(
     real = loaded.frames
     if person.driver is not None:
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
-        real = evaluation.store.read_pictures(REAL, 0, driver)
+        real = evaluation.store.read_images(REAL, 0, driver)
     frames_by_method = {
         method: baseline_frames(loaded.held(count), method)[0]
         if method in COPIES
-        else evaluation.store.read_pictures(method, count, person)
+        else evaluation.store.read_images(method, count, person)
         for method in methods
     }
     networks = evaluation.meta.networks
@@ -265,10 +265,10 @@ def _pictures(
         [_enlarged(x) for x in (shot, drawn[t], real[t], *(frames_by_method[m][t] for m in methods))] for t in chosen
     ]
     whose = "real" if person.driver is None else "driver, real"
-    return ["shot", "landmarks", whose, *methods], picture_grid(grid)
+    return ["shot", "landmarks", whose, *methods], image_grid(grid)
 
 
 def _enlarged(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "Y X 3"]:
-    factor = -(-_PICTURE // frame.shape[0])
+    factor = -(-_IMAGE // frame.shape[0])
     size = frame.shape[1] * factor, frame.shape[0] * factor
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)) if factor > 1 else frame

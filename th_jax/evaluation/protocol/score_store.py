@@ -108,11 +108,11 @@ class ScoreStore:
         with whole_file(path) as file:
             np.savez(file, landmarks=faces.landmarks, descriptors=faces.descriptors)
 
-    def picture_folder(self, method: str, shots: int, person: Person) -> Path:
+    def image_folder(self, method: str, shots: int, person: Person) -> Path:
         """Return the folder of the person's images by a method."""
         return self.folder / STUDY_FOLDER / (method if method == REAL else f"{method}-{shots}") / person.name
 
-    def write_pictures(
+    def write_images(
         self, method: str, shots: int, person: Person, frames: UInt8[np.ndarray, "S H W 3"], record: Provenance
     ) -> None:
         """Write an image for each target, with its provenance.
@@ -120,19 +120,19 @@ class ScoreStore:
         Raises:
             OSError: if a file cannot be written.
         """
-        folder = self.picture_folder(method, shots, person)
+        folder = self.image_folder(method, shots, person)
         folder.mkdir(parents=True, exist_ok=True)
         numbers = person.targets if method == REAL else person.driving
         for number, frame in zip(numbers, frames, strict=True):
             write_image(folder / frame_name(number), frame, provenance=record, signer=self.signer)
 
-    def read_pictures(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
-        """Read the images that `write_pictures` wrote.
+    def read_images(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
+        """Read the images that `write_images` wrote.
 
         Raises:
             MediaError: a ValueError, if one is missing or damaged.
         """
-        folder = self.picture_folder(method, shots, person)
+        folder = self.image_folder(method, shots, person)
         numbers = person.targets if method == REAL else person.driving
         return np.stack([read_image(folder / frame_name(number)) for number in numbers])
 

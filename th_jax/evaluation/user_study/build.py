@@ -25,7 +25,7 @@ from th_jax.version import __version__
 TRIPLETS = 30
 CHECKS = 3
 
-PICTURE_FOLDER = "pictures"
+IMAGE_FOLDER = "pictures"
 PAGE_FILES = ("index.html", "study.css", "study.js")
 DATA_FILE = "triplets.js"
 
@@ -154,12 +154,12 @@ def _write_page(
     question: str,
     consent: str,
 ) -> None:
-    pictures = page / PICTURE_FOLDER
-    pictures.mkdir(parents=True)
+    images = page / IMAGE_FOLDER
+    images.mkdir(parents=True)
     for number, (name, triplet) in enumerate(key.triplets.items()):
         # Raters get these records too: they are the same for all images, and contain no digests of the frames.
         strip = triplet_strip(source, triplet, seed=number, study=key.study)
-        write_image(pictures / f"{name}.png", strip, provenance=record, signer=signer)
+        write_image(images / f"{name}.png", strip, provenance=record, signer=signer)
     for file in PAGE_FILES:
         text = resources.files("th_jax.evaluation.user_study").joinpath("page", file).read_text(encoding="utf-8")
         (page / file).write_text(text, encoding="utf-8")

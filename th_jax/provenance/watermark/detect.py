@@ -89,7 +89,7 @@ _SHARES = 1 + len(_STAGES)
 """The chance of a false detection is divided equally between the stages and the reading of the image as one mark."""
 
 
-def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
+def detect(image: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
     """Detect all marks in a UInt8 `[H, W, 3]` RGB image of any size.
 
     First the whole image is read as one mark. Then the sizes at which marks are made, their common resizes, and sizes
@@ -97,14 +97,14 @@ def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_
     the image and enough of it has survived, but not if it was rotated, mirrored or distorted.
 
     Args:
-        picture: image to search.
+        image: image to search.
         key: key with which the marks were made.
         false_finds: upper bound on the chance of any detection in an unmarked image.
 
     Raises:
         ValueError: if the type or shape is wrong, or the chance is outside (0, 1).
     """
-    view = view_of([picture])
+    view = view_of([image])
     assert view is not None
     return _search(view, key, _log_chance(false_finds))
 
