@@ -10,7 +10,7 @@
 
 Every person is fine-tuned on some frames and scored on others, feed-forward first and then every few steps. A setting is
 changes of configs/finetune_heads.py. OUT/SETTING-SHOTS/metrics.jsonl has a line for each number of steps, and samples/ the
-pictures of the first people; what is there is not done again. `--table` prints the first and the last line of each.
+images of the first people; what is there is not done again. `--table` prints the first and the last line of each.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def first_look_grid(people: Sequence[VideoRecord]) -> UInt8[np.ndarray, "Y X 3"]
         points = person.landmarks if person.true_landmarks is None else person.true_landmarks
         drawn = landmark_images(points[list(chosen)], size=FRAME_SIZE)
         pairs = [(decode_frame(person.frames[t], size=FRAME_SIZE), drawn[i]) for i, t in enumerate(chosen)]
-        rows.append([picture for pair in pairs for picture in pair])
+        rows.append([shown_image for pair in pairs for shown_image in pair])
     return image_grid(rows)
 
 

@@ -197,10 +197,18 @@ print([m for m in {heavy!r} if m in sys.modules])
     assert run_python(code) == "[]"
 
 
-@pytest.mark.parametrize("package", ["th_jax.consent", "th_jax.storage", "th_jax.storage.files"])
-def test_records_and_files_need_no_arrays_on_devices(package: str) -> None:
-    code = f"import sys, {package}\nprint([m for m in ('cv2', 'jax') if m in sys.modules])"
-    assert run_python(code) == "[]"
+RECORDS, INPUTS = ("cv2", "jax"), ("jax", "jaxlib", "flax", "tensorflow", "dlib", "av", "PIL", "beartype")
+
+
+@pytest.mark.parametrize(
+    ("package", "heavy"),
+    [
+        *((name, RECORDS) for name in ("th_jax.consent", "th_jax.storage", "th_jax.storage.files")),
+        *((name, INPUTS) for name in ("th_jax.media", "th_jax.faces")),  # which load codecs at first use
+    ],
+)
+def test_light_packages_load_nothing_heavy(package: str, heavy: tuple[str, ...]) -> None:
+    assert run_python(f"import sys, {package}\nprint([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
 def test_unknown_public_name_is_an_attribute_error() -> None:

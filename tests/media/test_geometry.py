@@ -181,7 +181,6 @@ def test_interlaced_videos_become_whole_frames(tmp_path: Path) -> None:
 
 def test_progressive_videos_are_not_filtered(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
-    monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     assert math.prod(first_frame(still).shape) == 160 * 120 * 3
 
 

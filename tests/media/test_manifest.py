@@ -24,7 +24,6 @@ from th_jax.provenance import (
     unmarked_path,
     write_gif,
     write_image,
-    write_page,
     write_video,
 )
 from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, source_type
@@ -119,11 +118,6 @@ def test_non_generated_content_is_not_marked(tmp_path: Path, kind: Kind) -> None
     assert store_of(path) is None
     record = json.loads(sidecar_path(path).read_text())
     assert (record["marks"], record["unmarked_for_research"]) == ([], False)
-
-
-def test_a_page_has_its_record_alone(tmp_path: Path) -> None:
-    record = json.loads(sidecar_path(write_page(tmp_path / "a.html", "", provenance=GENERATED)).read_text())
-    assert record["marks"] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

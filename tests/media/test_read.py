@@ -1,6 +1,5 @@
 """Images of all supported kinds are read as upright RGB, or rejected with one sentence."""
 
-import os
 import struct
 import sys
 import warnings
@@ -13,7 +12,7 @@ import pytest
 from base_clip import base_images
 from PIL import Image
 
-from th_jax.media import Limits, MediaError, read_image
+from th_jax.media import Limits, MediaError, MediaFault, read_image
 
 
 def image() -> np.ndarray:
@@ -189,38 +188,6 @@ def test_heic_that_is_truncated(tmp_path: Path) -> None:
             read_image(tmp_path / "a.heic")
 
 
-def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"missing\.png does not exist"):
-        read_image(tmp_path / "missing.png")
-
-
-def test_folder_and_pipe(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="is a folder, not a file"):
-        read_image(tmp_path)
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(MediaError, match="is a device or pipe"):
-        read_image(tmp_path / "pipe.png")
-
-
-def test_loop_of_links(tmp_path: Path) -> None:
-    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
-    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="cannot be read"):
-        read_image(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("address", ["http://example.org/a.png", "rtsp://example.org/live", "file:///etc/hosts"])
-def test_addresses_are_rejected(address: str) -> None:
-    with pytest.raises(MediaError, match="only local files"):
-        read_image(address)
-
-
-def test_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(MediaError, match=r"is empty \(0 bytes\)"):
-        read_image(tmp_path / "a.jpg")
-
-
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.avif"])
 def test_truncated_anywhere(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -228,14 +195,9 @@ def test_truncated_anywhere(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / name).read_bytes()
     for share in (0.02, 0.3, 0.6, 0.8):
         (tmp_path / name).write_bytes(whole[: max(1, int(len(whole) * share))])
-        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image"):
+        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image") as refused:
             read_image(tmp_path / name)
-
-
-def test_renamed_text(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("I am a letter.\n" * 100)
-    with pytest.raises(MediaError, match=r"not a readable image \(supported: PNG, JPEG"):
-        read_image(tmp_path / "a.png")
+        assert refused.value.fault is MediaFault.UNDECODABLE
 
 
 def test_decoders_that_are_not_allowed(tmp_path: Path) -> None:
@@ -268,21 +230,6 @@ def test_many_pixels_are_a_matter_of_limits_not_of_warnings(tmp_path: Path) -> N
         assert list(warnings.filters) == before
         with pytest.warns(Image.DecompressionBombWarning):
             Image.open(tmp_path / "large.png").close()
-
-
-def test_limits(tmp_path: Path) -> None:
-    Image.fromarray(image()).save(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="64 x 48 pixels, over the limit of 3071 pixels"):
-        read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48 - 1))
-    assert read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48)).shape == (48, 64, 3)
-    with pytest.raises(MediaError, match="bytes, over the limit of 10"):
-        read_image(tmp_path / "a.png", limits=Limits(file_bytes=10))
-
-
-def test_floating_point_is_rejected(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(MediaError, match="floating-point values"):
-        read_image(tmp_path / "a.tiff")
 
 
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from th_jax.provenance import (
     write_page,
     write_video,
 )
+from th_jax.provenance.record import open_sidecar
 
 RECORD = Provenance(kind=Kind.GENERATED)
 
@@ -268,5 +269,6 @@ def test_a_page_has_its_provenance(tmp_path: Path) -> None:
     path = write_page(tmp_path / "a.html", "<p>ünï</p>", provenance=RECORD)
     assert path.read_text(encoding="utf-8") == "<p>ünï</p>"
     assert read_sidecar(path) == (RECORD, True)
+    assert open_sidecar(path).marks == (), "a page carries neither manifest nor watermark"
     with pytest.raises(ValueError, match=r"must end in \.html"):
         write_page(tmp_path / "a.png", "", provenance=RECORD)
