@@ -63,7 +63,7 @@ def noise(path: Path, *, size: int, **options: Any) -> tuple[Shots, ImageOutcome
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, quickly_compiled: None) -> None:
     """Shots without decoding, and no face models."""
-    monkeypatch.setattr(person_files, "shots_and_images", noise)
+    monkeypatch.setattr(person_files, "shots_and_outcomes", noise)
     monkeypatch.setattr(enrolling, "check_face_models", lambda: None)
 
 
@@ -158,7 +158,7 @@ def test_who_failed_is_named_until_a_shard_succeeds(
     assert (
         capsys.readouterr().out == f"1 finished, 1 failed\n  faceless: no face was found in {folder}/photos/faceless\n"
     )
-    monkeypatch.setattr(person_files, "shots_and_images", lambda path, **how: noise(Path("now"), **how))
+    monkeypatch.setattr(person_files, "shots_and_outcomes", lambda path, **how: noise(Path("now"), **how))
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert command("finetune")([*shard[:-2], "--shard-count", "3"]) == 0
     capsys.readouterr()

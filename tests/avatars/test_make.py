@@ -78,7 +78,7 @@ def test_a_folder_and_its_consent(meta: MetaModel, tmp_path: Path, monkeypatch: 
         asked.append((path, size))
         return noise(size=size), ImageOutcomes(1)
 
-    monkeypatch.setattr(person_files, "shots_and_images", read)
+    monkeypatch.setattr(person_files, "shots_and_outcomes", read)
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "0.jpg").write_bytes(b"ada")
     record, path = make_consent(tmp_path / "ada", subject="Ada", basis=Basis.SELF), tmp_path / "ada.consent.json"

@@ -74,7 +74,7 @@ def images(quickly_compiled: None) -> Iterator[None]:
         return compiled["HOW"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(person_files, "shots_and_images", noise)
+        patch.setattr(person_files, "shots_and_outcomes", noise)
         patch.setattr(person_files, "run_limited", lambda *photo, **options: ("no face", "", None, None))
         patch.setattr(enrolling, "check_face_models", lambda: None)
         patch.setattr(many, "_programs", kept)

@@ -122,7 +122,7 @@ def test_the_page_loads_nothing_and_lists_unconfirmed_expectations(done: Path) -
     assert page.count("data:image/png") == 3
     drawn = (done / "plots.svg").read_text()
     assert drawn.count("<g ") == page.count("<svg")
-    record, unchanged = read_sidecar(done / "images.png")
+    record, unchanged = read_sidecar(done / "pictures.png")
     assert (record.kind, unchanged) == (Kind.COMPOSITE, True)
     expected = read(done / "results.json")["expected"]
     assert len(expected) >= 8

@@ -98,7 +98,7 @@ def rate(page: Any, key: StudyKey, number: int, choice: int, *, how: str = "key"
     if how == "key":
         page.keyboard.press(str(choice))
     else:
-        page.locator(".image").nth(choice - 1).tap()
+        page.locator(".picture").nth(choice - 1).tap()
 
 
 def shown(page: Any) -> str:
@@ -281,7 +281,7 @@ def test_all_three_are_seen_without_scrolling(
         page.goto((study[0] / "page/index.html").as_uri())
         begin(page)
         viewport = screen["viewport"]
-        boxes = [button.bounding_box() for button in page.locator(".image").all()]
+        boxes = [button.bounding_box() for button in page.locator(".picture").all()]
         header = page.locator("#rating header").bounding_box()
         for box in boxes:
             assert box["width"] == pytest.approx(box["height"])
