@@ -53,9 +53,7 @@ def staging_folder(out: Path) -> Path:
 def open_staging(folder: Path, preparation: Mapping[str, Any]) -> Iterator[None]:
     """Create the folder, or continue in it, and lock it against other runs.
 
-    Args:
-        folder: the staging folder.
-        preparation: everything that determines the content of records, as plain JSON.
+    `preparation` has everything that determines the content of records, as plain JSON.
 
     Raises:
         ValueError: if the folder's videos were prepared differently; the message names the first difference.
@@ -82,12 +80,6 @@ def staged(folder: Path, source: Path, video: SourceVideo, preparation_digest: s
 
     The fingerprint identifies files by name, size, mode and modification time, as build tools do: hashing terabytes to
     detect changes would take longer than most restarts are worth.
-
-    Args:
-        folder: the staging folder.
-        source: the source folder.
-        video: the video, with files relative to the source folder.
-        preparation_digest: digest of the preparation.
     """
     key = row_key(video.video_id)
     files = [_status(source / name) for name in video.files]

@@ -48,12 +48,7 @@ def convert(
 ) -> Origin:
     """Read a published file, check its digest and its layers, and write safetensors.
 
-    Args:
-        network: name of the network (`th_jax.perceptual.frozen.NETWORKS`).
-        source: published file.
-        out: safetensors file to write.
-        unverified: whether to accept a file whose digest is not in `PUBLISHED`; the output records it.
-        dtype: data type in the file.
+    A file whose digest is not in `PUBLISHED` needs `unverified`; the output records it.
 
     Raises:
         WeightsError: if the digest is unknown, or the file is invalid.

@@ -49,11 +49,6 @@ def find_staged(files: Collection[Path], names: Collection[str], digests: Collec
     Readable files contain the names. The bytes of unreadable ones, and of a data set that is being assembled, are searched for
     whole names; after a false positive, the run prepares the video again.
 
-    Args:
-        files: files in staging folders.
-        names: people, or video ids.
-        digests: SHA-256 digests of source files.
-
     Raises:
         OSError: if a file cannot be read.
     """
@@ -219,11 +214,6 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     Avatars are found by file name, consent record, a shot of the record, or a shot that they share with another one. Images
     are found by the provenance beside them, and not without it. With a consent record, every file and every record of every
     data set is read.
-
-    Args:
-        root: folder to search.
-        names: names of people, or video ids, as in data sets and avatars.
-        consent: consent record of the person.
 
     Raises:
         ValueError: if no person is named, a name is blank, the folder does not exist, or a data set is damaged.

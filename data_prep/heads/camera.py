@@ -70,12 +70,8 @@ def photograph(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Photograph linear light.
 
-    Args:
-        light: the scene; 1 is white at exposure 0. Overwritten.
-        camera: defects of the camera.
-        rng: random generator of this frame.
-        head: share of the head in each pixel, 0..1.
-        velocity: velocity of the head in the image, x and y, in image widths per second.
+    White is 1 at exposure 0; `light` is overwritten. `head` is the share of the head in each pixel, and `velocity` that
+    of the head in the image, x and y, in image widths per second.
     """
     side = len(light)
     unit = side / REFERENCE

@@ -231,12 +231,6 @@ def _blinks(rng: np.random.Generator, times: np.ndarray) -> Float[np.ndarray, " 
 def talk(seed: int, *, seconds: float, fps: float, take: int = 0) -> Motion:
     """Draw a person's talking motion, which depends only on the arguments.
 
-    Args:
-        seed: the person's seed.
-        seconds: length in seconds, more than 0.
-        fps: moments per second, more than 0.
-        take: number of the person's clip.
-
     Raises:
         ValueError: if the length or the rate is not positive.
     """

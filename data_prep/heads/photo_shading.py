@@ -10,7 +10,7 @@ from data_prep.heads.glasses import FRAME
 from data_prep.heads.kernels import bell, kernel, noise, rough, smoothstep
 from data_prep.heads.mesh import LEFT_EYE, LOWER_TEETH, MOUTH, RIGHT_EYE, SKIN, TONGUE, TORSO, UPPER_TEETH
 from data_prep.heads.photo import Garment
-from data_prep.heads.shading import Surface, cloth_depth, eye_color
+from data_prep.heads.shading import Surface, cloth_depth, eye_color, sample_texture
 
 TEE, JUMPER, SHIRT, JACKET = range(4)
 
@@ -109,20 +109,6 @@ def _reached(lamps: Lamps, x: float, y: float, z: float) -> float:
 
 
 @kernel
-def _sample(texture: np.ndarray, u: float, v: float, base: np.ndarray) -> float:
-    """Write the texture's color to `base` and return its gloss."""
-    rows, columns = texture.shape[0], texture.shape[1]
-    x, y = min(max(u * columns - 0.5, 0.0), columns - 1.001), min(max(v * rows - 0.5, 0.0), rows - 1.001)
-    column, row = int(x), int(y)
-    x, y = x - column, y - row
-    for k in range(3):
-        upper = texture[row, column, k] * (1 - x) + texture[row, column + 1, k] * x
-        lower = texture[row + 1, column, k] * (1 - x) + texture[row + 1, column + 1, k] * x
-        base[k] = upper * (1 - y) + lower * y
-    return texture[row, column, 3]
-
-
-@kernel
 def shade_photo(
     surface: Surface, garment: Garment, frame: tuple, seed: int, lamps: Lamps, reached: Float[np.ndarray, "N 4"],
     camera: Float[np.ndarray, "3"], triangle: Int[np.ndarray, "H W"], weights: Float[np.ndarray, "H W 2"],
@@ -164,16 +150,7 @@ def shade_photo(
                 covered = smoothstep(-0.010, 0.010, cloth)
                 wrap = 1.0
                 if material == SKIN:
-                    gloss = _sample(
-                        surface.texture,
-                        w0 * surface.corner_uv[f, 0, 0]
-                        + w1 * surface.corner_uv[f, 1, 0]
-                        + w2 * surface.corner_uv[f, 2, 0],
-                        w0 * surface.corner_uv[f, 0, 1]
-                        + w1 * surface.corner_uv[f, 1, 1]
-                        + w2 * surface.corner_uv[f, 2, 1],
-                        base,
-                    )
+                    gloss = sample_texture(surface, f, w0, w1, w2, base)
                 else:
                     for k in range(3):
                         base[k] = surface.skin[k]

@@ -91,6 +91,23 @@ def eye_color(angle: float, around: float, iris: tuple, out: np.ndarray) -> None
 
 
 @kernel
+def sample_texture(surface: Surface, f: int, w0: float, w1: float, w2: float, base: np.ndarray) -> float:
+    """Write the texture's color at a place in triangle `f` to `base`, and return its gloss."""
+    texture, uv = surface.texture, surface.corner_uv
+    rows, columns = texture.shape[0], texture.shape[1]
+    u = w0 * uv[f, 0, 0] + w1 * uv[f, 1, 0] + w2 * uv[f, 2, 0]
+    v = w0 * uv[f, 0, 1] + w1 * uv[f, 1, 1] + w2 * uv[f, 2, 1]
+    x, y = min(max(u * columns - 0.5, 0.0), columns - 1.001), min(max(v * rows - 0.5, 0.0), rows - 1.001)
+    column, row = int(x), int(y)
+    x, y = x - column, y - row
+    for k in range(3):
+        upper = texture[row, column, k] * (1 - x) + texture[row, column + 1, k] * x
+        lower = texture[row + 1, column, k] * (1 - x) + texture[row + 1, column + 1, k] * x
+        base[k] = upper * (1 - y) + lower * y
+    return texture[row, column, 3]
+
+
+@kernel
 def shade(
     surface: Surface, light: Lighting, camera: Float[np.ndarray, "3"], triangle: Int[np.ndarray, "H W"],
     weights: Float[np.ndarray, "H W 2"], depth: Float[np.ndarray, "H W"], soft_depth: Float[np.ndarray, "H W"],
@@ -99,7 +116,6 @@ def shade(
     """Color every covered sample; the others keep what is in `color` (the background)."""
     base, normal, point, rest = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     view, lit = np.empty(3), np.empty(3)
-    texture_rows, texture_columns = surface.texture.shape[0], surface.texture.shape[1]
     for i in range(triangle.shape[0]):
         for j in range(triangle.shape[1]):
             f = triangle[i, j]
@@ -126,27 +142,7 @@ def shade(
                 cloth = cloth_depth(rest[0], rest[1], rest[2], surface.clothes)
                 wrap = 1.0
                 if material == SKIN:
-                    u = (
-                        w0 * surface.corner_uv[f, 0, 0]
-                        + w1 * surface.corner_uv[f, 1, 0]
-                        + w2 * surface.corner_uv[f, 2, 0]
-                    )
-                    v = (
-                        w0 * surface.corner_uv[f, 0, 1]
-                        + w1 * surface.corner_uv[f, 1, 1]
-                        + w2 * surface.corner_uv[f, 2, 1]
-                    )
-                    x = min(max(u * texture_columns - 0.5, 0.0), texture_columns - 1.001)
-                    y = min(max(v * texture_rows - 0.5, 0.0), texture_rows - 1.001)
-                    column, row = int(x), int(y)
-                    x, y = x - column, y - row
-                    for k in range(3):
-                        upper = surface.texture[row, column, k] * (1 - x) + surface.texture[row, column + 1, k] * x
-                        lower = (
-                            surface.texture[row + 1, column, k] * (1 - x) + surface.texture[row + 1, column + 1, k] * x
-                        )
-                        base[k] = upper * (1 - y) + lower * y
-                    gloss = surface.texture[row, column, 3]
+                    gloss = sample_texture(surface, f, w0, w1, w2, base)
                     # Little light from the sky reaches the throat below the jaw.
                     dim = 1.0 - 0.35 * smoothstep(6.35, 6.05, rest[1]) * smoothstep(5.3, 5.9, rest[1])
                 else:

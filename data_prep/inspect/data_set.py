@@ -201,9 +201,7 @@ def _title(record: VideoRecord) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed."""
     parser = argparse.ArgumentParser(
-        prog="th-jax prepare inspect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="th-jax prepare inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, help="HTML page, or PNG or JPEG of only the contact sheet")

@@ -142,13 +142,7 @@ def page(
 ) -> str:
     """Format the page; all names are escaped.
 
-    Args:
-        title: heading of the page.
-        facts: sentences below the heading.
-        splits: table of splits, headings first.
-        charts: histograms, drawn side by side.
-        dropped: drops of the report, None without one.
-        rows: rows of the contact sheet.
+    `facts` are sentences below the heading; the table of splits has its headings first.
     """
     heading, *lines = splits
     parts = [

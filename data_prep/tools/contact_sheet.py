@@ -24,13 +24,8 @@ def contact_sheet(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw an image of `people` rows and `frames` columns, of consecutive seeds.
 
-    Args:
-        first_seed: seed of the first person.
-        people: number of rows.
-        frames: number of columns.
-        size: width and height of each frame in pixels.
-        landmarks: whether to mark the true landmarks with white dots.
-        style: style of rendering; photographs are rendered at twice the size and reduced, as in data sets.
+    `landmarks` marks the true ones with white dots. Photographs are rendered at twice the size and reduced, as in data
+    sets.
 
     Raises:
         ValueError: for no people or frames, a reserved seed, or an invalid size.

@@ -176,10 +176,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_figures(folder: Path, *, signer: Signer | None = None) -> None:
     """Write a figure of each threshold into a folder, and print its values.
 
-    Args:
-        folder: output folder.
-        signer: signer of the images, by default from `load_signer`.
-
     Raises:
         OSError: if a file cannot be written.
         ImportError: without the extra `prep`.

@@ -35,7 +35,7 @@ def slurm(task: str, first: str, last: str, count: str) -> dict[str, str]:
 
 
 @given(SHOTS, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_everybody_is_in_one_shard_of_nearly_the_same_size(
+def test_each_person_is_in_one_shard_of_nearly_the_same_size(
     shots: dict[str, int], count: int, order: random.Random
 ) -> None:
     assigned = split(shots, count)

@@ -14,6 +14,7 @@ import pytest
 
 from data_prep import workers as workers_module
 from data_prep.workers import Died, InvalidAnswer, run_in_processes
+from tests.data_prep.folders import command_of
 
 
 def work(task: int) -> int:
@@ -84,7 +85,7 @@ NESTED = b'{"list":[' * 100_000
 HUGE = b'{"tuple": ["done", {"array": ["<f8", [1000000000000]]}]}'
 SHORT_ARRAY = (b'{"tuple": ["done", {"array": ["<f8", [3]]}]}', b"12345678")
 HOSTILE = {
-    "no JSON": ((b"\xff\x80\x04K\x01.",), "utf-8"),
+    "no JSON": ((b"\xff\x80\x04K\x01.",), "not valid UTF-8"),
     "another type": ((b"17",), "neither a result nor an error"),
     "an answer of another shape": ((b'{"tuple": ["done", 1, 2]}',), "neither a result nor an error"),
     "an invalid error": ((b'{"tuple": ["failed", 3]}',), "neither a result nor an error"),
@@ -212,13 +213,6 @@ if __name__ == "__main__":
     while "isolation_child" in command_of(worker):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.05)
-
-
-def command_of(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def test_no_workers_are_refused_and_no_tasks_are_done_at_once():

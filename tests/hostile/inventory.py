@@ -90,7 +90,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/evaluation/judges/network_input.py": ("network files",),
     "th_jax/evaluation/protocol/score_store.py": ("evaluation cells",),
     "th_jax/evaluation/protocol/judging.py": ("evaluation cells",),
-    "th_jax/evaluation/protocol/weights.py": ("checksum",),
     "th_jax/evaluation/user_study/answer_key.py": ("own run",),
     "th_jax/evaluation/user_study/build.py": ("package",),
     "th_jax/evaluation/user_study/frames.py": ("user study",),
@@ -118,5 +117,4 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/storage/strict_json.py": ("fine-tuning settings", "network files", "own run"),
     "th_jax/storage/tensors.py": _TENSORS,
     "th_jax/training/presets.py": ("fine-tuning settings",),
-    "th_jax/provenance/verify.py": ("signed manifests", "provenance record"),
 }

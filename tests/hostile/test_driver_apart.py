@@ -73,10 +73,7 @@ def test_a_process_that_contradicts_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[Any, ...], content: bytes
 ) -> None:
     monkeypatch.setattr(landmark_source, "run_limited", answering(answer, content))
-    with (
-        pytest.raises(MediaError, match=r"a\.mp4: .*contradict"),
-        track_driver(tmp_path / "a.mp4"),
-    ):
+    with pytest.raises(MediaError, match=r"a\.mp4: .*contradict"), track_driver(tmp_path / "a.mp4"):
         pass
 
 

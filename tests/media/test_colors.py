@@ -151,12 +151,7 @@ def test_colors_that_cannot_be_converted(tmp_path: Path) -> None:
         ("a.mov", "prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16"}),
         ("a.mov", "png", "rgba", {}),
         ("a.webm", "libvpx-vp9", "yuva420p", {"deadline": "realtime", "cpu-used": "8", "crf": "10", "g": "3"}),
-        (
-            "a.webm",
-            "libvpx",
-            "yuva420p",
-            {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0", "g": "3"},
-        ),
+        ("a.webm", "libvpx", "yuva420p", {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0", "g": "3"}),
     ],
 )
 def test_transparency_is_composited_over_white(

@@ -234,8 +234,5 @@ def test_an_exit_is_explained():
     assert exit_error(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
     assert exit_error(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
     assert exit_error(None, limits).fault is MediaFault.UNDECODABLE
-    with (
-        pytest.raises(ValueError, match="limit memory must be positive"),
-        confined(ProcessLimits(memory=0)),
-    ):
+    with pytest.raises(ValueError, match="limit memory must be positive"), confined(ProcessLimits(memory=0)):
         pass

@@ -115,11 +115,6 @@ def report_line(outcome: Outcome) -> bytes:
 def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = False) -> dict[str, Outcome]:
     """Read the latest outcome of each person, skipping incomplete lines from a killed run.
 
-    Args:
-        folder: folder with the report.
-        name: name of the report's file.
-        missing_ok: if True, treat a missing report as an empty one.
-
     Raises:
         FileNotFoundError: if there is no report and `missing_ok` is False.
     """
@@ -217,13 +212,8 @@ def input_fingerprint(
 ) -> dict[str, Any]:
     """Fingerprint a person's inputs beyond `request_digest`.
 
-    An avatar made from other images is then never taken for this person's.
-
-    Args:
-        person: requested person.
-        saving: where and in which format avatars are written.
-        max_shots: maximum number of images used per person.
-        known: digests of files that have been read already (`person_digest`).
+    An avatar made from other images is then never taken for this person's. `known` has digests of files that have been
+    read already (`person_digest`).
 
     Returns:
         JSON values.
@@ -241,11 +231,8 @@ def unfinished(
 ) -> list[PersonRequest]:
     """Return the people whose avatar is missing or was left damaged by a crash or a full disk.
 
-    Args:
-        people: requested people; the images of people with an avatar are read and compared with those it was made from.
-        saving: where avatars are written, and with which settings.
-        max_shots: maximum number of images used per person.
-        report: report that receives missing lines of finished avatars, left out when a run was killed in between.
+    The images of people with an avatar are read and compared with those it was made from. The report receives missing
+    lines of finished avatars, left out when a run was killed in between.
 
     Raises:
         EnrollmentError: if an avatar was made with other meta weights, settings, consent or images, or the file is not

@@ -37,14 +37,8 @@ def read_shots(
 ) -> PersonFiles:
     """Read a person's shots in isolated processes, so that a malicious or broken image cannot end the run.
 
-    A file that the consent record does not cover is not decoded.
-
-    Args:
-        path: photo, folder of photos, or video.
-        size: side of the frames, in pixels.
-        shots: maximum number of shots; 32 by default.
-        landmarks: file of hand-marked landmarks for a single photo.
-        consent: record that must cover all files.
+    A file that the consent record does not cover is not decoded. `landmarks` is a file of hand-marked landmarks for a
+    single photo.
 
     Raises:
         ValueError, MediaError, ImportError, OSError: as `inspect_shots`, or if a process limit was exceeded.

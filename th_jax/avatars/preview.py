@@ -33,18 +33,7 @@ def write_preview(
 
     A preview shows a real person's generated face. Its provenance therefore records the same facts as the avatar will:
     weights, images and their manifests, consent. The avatar has no digest yet, so the watermark carries the first bits
-    of the meta weights' digest.
-
-    Args:
-        folder: output folder of the run.
-        name: name of the person.
-        step: number of fine-tuning steps so far.
-        meta: meta weights that the avatar is fine-tuned from.
-        avatar: avatar after `step` steps.
-        shots: shots of the person.
-        consent: facts of the person's consent record, or None without a record.
-        ingredients: C2PA manifests of the shots.
-        signer: signer of the manifest; chosen by `load_signer` by default.
+    of the meta weights' digest. `ingredients` are the C2PA manifests of the shots.
 
     Raises:
         OSError: if the file cannot be written.

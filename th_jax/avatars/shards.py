@@ -81,10 +81,8 @@ def parse_shard(written: str) -> Shard:
 def shard_of_environment(environment: Mapping[str, str], *, count: int | None = None) -> Shard | None:
     """Determine the shard from the variables of a scheduler's array.
 
-    Args:
-        environment: environment variables.
-        count: number of shards; by default the scheduler's variable. Slurm's task IDs must count from 0 or 1; if `count`
-            is given, they count from 0, so that single tasks of an array can be submitted again.
+    The number of shards is by default the scheduler's variable. Slurm's task IDs must count from 0 or 1; if `count` is
+    given, they count from 0, so that single tasks of an array can be submitted again.
 
     Returns:
         The shard; None outside of arrays.
@@ -136,13 +134,6 @@ def count_shots(person: PersonRequest, *, max_shots: int | None = None) -> int:
 
     A folder counts its image files and a video counts as many frames as are used at most, because nothing is decoded.
     An unreadable folder counts as one.
-
-    Args:
-        person: requested person.
-        max_shots: maximum number of images used per person; 32 by default.
-
-    Returns:
-        1 to `max_shots`.
     """
     most = SHOT_COUNTS[-1] if max_shots is None else max_shots
     if person.shots.suffix.lower() in VIDEO_SUFFIXES and not person.shots.is_dir():
@@ -158,10 +149,6 @@ def split(shots: Mapping[str, int], count: int) -> dict[str, int]:
 
     The people with the most shots are assigned first, each to the shard with the fewest so far. Two shards differ by at
     most the largest number of shots of one person.
-
-    Args:
-        shots: number of shots by name, in any order.
-        count: number of shards, at least 1.
 
     Returns:
         The shard's number, 1 to `count`, by name. It depends neither on the order of `shots` nor on anything else.
@@ -197,8 +184,7 @@ def people_of_shard(
 def only_writer(path: Path) -> Iterator[bool]:
     """Hold a lock on a shard's report until the block or the process ends.
 
-    Args:
-        path: the report; it is created, with its folder, if necessary.
+    The report is created, with its folder, if necessary.
 
     Yields:
         Whether the file system supports locks; without them the scheduler must not run a shard twice at a time.

@@ -155,12 +155,8 @@ def look_at_photo(
 def candidates_of_photos(path: Path, *, look: Callable[..., Look], wanted: int) -> tuple[list[Source], list[Candidate]]:
     """Find shot candidates in a photo or a folder of photos.
 
-    Copies are searched only while fewer than `wanted` photos are usable, so that folders of thousands stay fast.
-
-    Args:
-        path: photo or folder of photos.
-        look: `look_at_photo` with its other options, called with a path and `copies`.
-        wanted: number of usable photos after which copies are no longer searched.
+    Copies are searched only while fewer than `wanted` photos are usable, so that folders of thousands stay fast. `look`
+    is `look_at_photo` with its other options, called with a path and `copies`.
 
     Returns:
         All photos examined and all files of the folder that were skipped; and the usable photos.
@@ -292,11 +288,6 @@ SAME_PERSON = 0.6
 
 def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[list[Source], list[Candidate]]:
     """Find shot candidates in a video.
-
-    Args:
-        path: local video.
-        context: scale of the square (`segment_square`).
-        limits: limits on the video.
 
     Returns:
         All frames examined, and the usable ones.

@@ -174,7 +174,8 @@ def inspect_shots(
         crops: list[Any] = _crops_of_video(path, chosen, [sources[c.source].time or 0.0 for c in chosen], size, limits)
     else:
         crops = [
-            c.crop or look(sources[c.source].path, copies=i < wanted).crop for i, c in zip(indices, chosen, strict=True)
+            c.crop or look(sources[c.source].path, copies=bool(i < wanted)).crop
+            for i, c in zip(indices, chosen, strict=True)
         ]
     return ShotsReport(_padded(crops), tuple(sources))
 

@@ -6,14 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.faces.detect import (
-    Box,
-    OutsideFrameError,
-    detect_faces,
-    face_descriptor,
-    most_prominent,
-    predict_landmarks,
-)
+from th_jax.faces.detect import Box, OutsideFrameError, detect_faces, face_descriptor, most_prominent, predict_landmarks
 from th_jax.faces.track import settled_landmarks
 from th_jax.landmarks.scheme import IBUG_POINTS
 

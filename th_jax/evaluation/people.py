@@ -73,14 +73,7 @@ def load_heldout(
 ) -> HeldOut:
     """Load the frames of `choose_frames`, decoded and reduced to `image_size` pixels.
 
-    Args:
-        records: opened split of a data set.
-        image_size: side of the frames, in pixels.
-        people: number of videos, from the start of the split; all by default.
-        sources: number of source frames per person.
-        targets: number of target frames per person.
-        landmarks: "true" for the exact points of rendered heads, "detected" for the detector's.
-        seed: random seed of the sources.
+    Landmarks are "true" for the exact points of rendered heads, or "detected" for the detector's.
 
     Raises:
         ValueError: as `choose_frames`; or if the kind of landmarks is unknown or missing in the data set, or

@@ -64,14 +64,8 @@ def gaze_error(
 ) -> Float[np.ndarray, " F"]:
     """Compute the angle in degrees between the directions of gaze that points and truth show, the mean of both eyes.
 
-    The pupil is read relative to the corners of its eye, so that a shift of the whole face is no error of gaze, and placed on
-    the true eyeball.
-
-    Args:
-        points: landmarks with pupils.
-        truth: true landmarks of the same frames.
-        eyes: true centers of the eyeballs in the image.
-        radius: true radius of the eyeballs in the image.
+    The pupil is read relative to the corners of its eye, so that a shift of the whole face is no error of gaze, and
+    placed on the true eyeball. `eyes` and `radius` are the true centers and radii of the eyeballs in the image.
     """
     corners = np.array([[36, 39], [42, 45]])
     true = (truth[:, 68:] - eyes) / radius[..., None]
@@ -116,14 +110,9 @@ def measure_pairs(
 ) -> Measured:
     """Retarget each person's driving frames to each other person by each method, and compare with the truth.
 
-    Landmark errors are shares of the median distance between the outer corners of the target's eyes in its shots. Gaze counts
-    where the driver's lids are open; closure errors are differences of openings from the truth in frames in which the
-    driver's lids or lips are shut.
-
-    Args:
-        pairs: points with known truth.
-        methods: methods to compare.
-        on_target: called after each target and method.
+    Landmark errors are shares of the median distance between the outer corners of the target's eyes in its shots. Gaze
+    counts where the driver's lids are open; closure errors are differences of openings from the truth in frames in
+    which the driver's lids or lips are shut. `on_target` is called after each target and method.
     """
     people = len(pairs.shots)
     faces: list[list[Face]] = [[], []]

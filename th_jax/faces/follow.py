@@ -142,11 +142,8 @@ def following_squares(
 ) -> Squares:
     """Compute a square for each frame of a segment that moves and scales slowly with the head, zero-phase.
 
-    Args:
-        landmarks: landmarks in frame pixels. Frames with an unknown point get a square interpolated between their
-            neighbors.
-        times: times of the frames, in seconds, ascending.
-        rest: placement of a resting head in the square.
+    Frames with an unknown point get a square interpolated between their neighbors. `rest` is the placement of a resting
+    head.
 
     Raises:
         ValueError: if no frame has a usable face (`usable_faces`).

@@ -6,7 +6,7 @@ Call `read_manifests` in a sandbox. Nothing is downloaded: a manifest stored els
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, check_file
+from th_jax.media.limits import Limits, check_file
 from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, c2pa, offline_context
 from th_jax.storage.strict_json import parse_json
 
@@ -62,15 +62,14 @@ class ManifestReport(NamedTuple):
     """Failed checks, in the words of the C2PA specification or the library."""
 
 
-def read_manifests(
-    path: str, *, trust_anchors: str | None = None, limits: Limits = DEFAULT_LIMITS
-) -> dict[str, Any] | None:
+LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, seconds=48 * 3600.0)
+"""Wider than the limits for processing images: files that are too large for face detection may still be marked."""
+
+
+def read_manifests(path: str, *, trust_anchors: str | None = None) -> dict[str, Any] | None:
     """Read a file's manifests and return the fields of a `ManifestReport`, or None if the file has no manifest.
 
-    Args:
-        path: image or video of any type.
-        trust_anchors: trusted root certificates, as PEM, in addition to those that c2pa trusts.
-        limits: limits on the file's size.
+    `trust_anchors` are trusted root certificates, as PEM, in addition to those that c2pa trusts.
 
     Raises:
         MediaError: if the path is not a regular file within the limits.
@@ -79,7 +78,7 @@ def read_manifests(
         ImportError: if the extra `video` is not installed.
     """
     library = c2pa()
-    checked = check_file(path, limits)
+    checked = check_file(path, LIMITS)
     with checked.open("rb") as file, offline_context(trust_anchors=trust_anchors) as context:
         try:
             reader = library.Reader.try_create(None, file, None, context)

@@ -95,9 +95,7 @@ class IngredientSearch:
     def __init__(self, role: Role, *, kept: int = 0) -> None:
         """Start without files.
 
-        Args:
-            role: role of the files.
-            kept: bytes of archives that the record already contains (`MAX_ARCHIVES`).
+        `kept` is the size of the archives that the record already contains (`MAX_ARCHIVES`).
 
         Raises:
             ImportError: if the extra `video` is not installed.
@@ -109,9 +107,7 @@ class IngredientSearch:
     def look(self, file: str | Path, *, content: UInt8[np.ndarray, " bytes"] | None = None) -> str | None:
         """Search a file, and return its SHA-256 digest; None if the process that read it failed.
 
-        Args:
-            file: shot or driver.
-            content: the file's bytes, if they have been read already.
+        `content` are the file's bytes, if they have been read already.
 
         Raises:
             RuntimeError: if no process can be started.

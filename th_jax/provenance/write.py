@@ -240,10 +240,7 @@ def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
 def check_target(path: str | Path, suffixes: tuple[str, ...], *, unmarked: bool = False) -> Path:
     """Check the name and folder of a file to be written, and return its path.
 
-    Args:
-        path: output file.
-        suffixes: allowed suffixes.
-        unmarked: whether the file is written without marks, which its name must say.
+    `unmarked` means that the file is written without marks, which its name must say.
 
     Raises:
         ValueError: if the name is invalid.

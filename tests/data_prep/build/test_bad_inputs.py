@@ -150,6 +150,10 @@ def test_bad_input(tmp_path, case, photos):
     record, drops = prepared(tmp_path, case.name, photos=photos, limits=case.limits)
     reasons = {drop.reason for drop in drops}
     assert all(str(tmp_path) not in drop.line() for drop in drops)
+    if isinstance(case.shots, MediaFault):
+        levels = [(drop.level, drop.reason) for drop in drops]
+        assert levels == [("clip", case.reason), ("video", case.reason)]
+        assert drops[0].detail.startswith("it "), "the file's name is not repeated"
     if case.also:
         assert case.also in reasons
     if case.reason is None:

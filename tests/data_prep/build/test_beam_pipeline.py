@@ -1,12 +1,11 @@
 """The Beam pipeline makes the bytes that the local program makes, from folders and from addresses."""
 
-import hashlib
-
 import fsspec
 import pytest
 
 from data_prep.build.shards import main as build_shards
 from tests.data_prep.clips_of_people import write_photos, write_talk
+from tests.data_prep.folders import contents
 from th_jax.data.records import VideoRecords
 
 pytest.importorskip("apache_beam", reason="needs the extra 'beam', in an environment of its own: make beam-test")
@@ -47,10 +46,6 @@ def small_batches(monkeypatch):
 def arguments(source, out, *more, address=None):
     lists = ["--takedown", str(source.parent / "ids.txt"), "--heldout", str(source.parent / "heldout.txt")]
     return ["--source", address or str(source), "--out", str(out), *SHORT, *lists, *more]
-
-
-def contents(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def test_the_pipeline_makes_the_same_bytes(source, local, tmp_path, capsys):

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.build.quality import Reason, Thresholds
-from data_prep.build.sample_frames import (
-    Look,
-    look_at_video,
-    seconds_between_looks,
-    spread,
-    without_duplicates,
-)
+from data_prep.build.sample_frames import Look, look_at_video, seconds_between_looks, spread, without_duplicates
 from tests.data_prep.clips_of_people import FPS, SIZE, talk, write_frames, write_talk
 from th_jax.faces import face_size
 from th_jax.media import open_video

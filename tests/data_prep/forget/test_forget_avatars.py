@@ -16,6 +16,7 @@ import pytest
 from data_prep.forget.avatars import LOG_SUFFIX, PREVIEWS, REPORT_FILE
 from data_prep.forget.command import main
 from data_prep.forget.traces import Traces, find_traces, remove_traces
+from tests.data_prep.folders import files
 from th_jax.avatars import output as report
 from th_jax.avatars import preview
 from th_jax.avatars.file import save_avatar
@@ -55,10 +56,6 @@ def file(path: Path, content: bytes = b"x") -> Path:
     return path
 
 
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-
-
 def forget(root: Path, *names: str) -> Traces:
     traces = find_traces(root, names)
     remove_traces(traces)
@@ -70,9 +67,7 @@ def test_names_are_those_that_the_library_gives() -> None:
 
 
 @pytest.mark.parametrize("name", ["...safetensors", "....safetensors", "..safetensors", ".safetensors"])
-def test_a_file_that_is_called_by_dots_takes_nobody_elses_previews(
-    tmp_path: Path, avatar_of: Avatars, name: str
-) -> None:
+def test_a_file_whose_name_is_dots_leaves_the_previews_of_others(tmp_path: Path, avatar_of: Avatars, name: str) -> None:
     avatar_of(tmp_path / "ada.safetensors", ADA)
     avatar_of(tmp_path / name, ADA)
     kept = {avatar_of(tmp_path / "eve.safetensors", EVE), file(tmp_path / "notes.txt")}
@@ -184,13 +179,13 @@ def test_another_file_beside_a_record_stays(tmp_path: Path, avatar_of: Avatars) 
     assert traces.doubts == {exchanged: why, tmp_path / "undated.png": why}
 
 
-def test_names_that_are_no_text_are_removed_and_told(tmp_path: Path, avatar_of: Avatars) -> None:
+def test_names_that_are_no_text_are_removed_and_listed(tmp_path: Path, avatar_of: Avatars) -> None:
     root = tmp_path / "root"
     (root / "people\x1b[31m").mkdir(parents=True)
     names = (os.fsdecode(b"Jos\xe9.safetensors"), "Zoë.safetensors")
     for name in names:
         avatar_of(root / "people\x1b[31m" / name, ADA)
-    command: list[str | bytes] = [
+    command = [
         sys.executable,
         "-m",
         "th_jax.cli.main",
@@ -200,16 +195,15 @@ def test_names_that_are_no_text_are_removed_and_told(tmp_path: Path, avatar_of: 
         b"Jos\xe9",
         "--everywhere",
     ]
-    done = subprocess.run(
-        command, capture_output=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
-    )  # fmt: skip
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[3], env=ascii_only, check=True)
     assert not files(root)
     assert rb"people\x1b[31m/Jos\udce9.safetensors" in done.stdout
     assert rb"people\x1b[31m/Zo\xeb.safetensors" in done.stdout
     assert b"2 items removed" in done.stdout
 
 
-def test_what_is_about_to_go_is_told_before(
+def test_a_file_is_listed_before_it_is_removed(
     tmp_path: Path, avatar_of: Avatars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = avatar_of(tmp_path / "ada.safetensors", ADA)
@@ -226,7 +220,7 @@ def test_what_is_about_to_go_is_told_before(
     assert path.exists()
 
 
-def test_what_nobody_is_told_of_stays(
+def test_a_file_that_cannot_be_listed_stays(
     tmp_path: Path, avatar_of: Avatars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = avatar_of(tmp_path / "ada.safetensors", ADA)

@@ -8,6 +8,7 @@ import pytest
 
 from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.traces import CHOSEN_FILE, STUDY_FOLDER, find_traces, remove_traces
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.consent import Basis, make_consent
 from th_jax.data.records import VideoRecords
@@ -40,10 +41,6 @@ def run(tmp_path: Path) -> Path:
     (folder / CHOSEN_FILE).write_text(chosen_text(records, people, about))
     (folder / "results.json").write_text("{}")
     return folder
-
-
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
 def of(person: str) -> set[str]:
@@ -102,7 +99,7 @@ def test_a_consent_record_finds_them_by_their_rows(run: Path, tmp_path: Path) ->
     [{"name": "../../outside", "video_id": "ada", "identity": "ada"}], [{"name": "..", "video_id": "ada", "identity": "ada"}],
     [{"name": "", "video_id": "ada", "identity": "ada"}],
 ])  # fmt: skip
-def test_a_list_from_somebody_else_reaches_nothing_outside(run: Path, tmp_path: Path, people: list[object]) -> None:
+def test_a_hostile_list_reaches_nothing_outside(run: Path, tmp_path: Path, people: list[object]) -> None:
     outside = tmp_path / "outside.npz"
     outside.write_bytes(b"x")
     (run / CHOSEN_FILE).write_text(json.dumps({"people": people}))
@@ -114,7 +111,7 @@ def test_a_list_from_somebody_else_reaches_nothing_outside(run: Path, tmp_path: 
 @pytest.mark.parametrize(
     "text", ["", "[" * 100_000, "{}", '{"people": 3}', '{"people": [{"name": []}]}', "\0" * (2**24 + 1)]
 )
-def test_a_list_that_cannot_be_read_is_told(run: Path, text: str) -> None:
+def test_an_invalid_list_is_reported(run: Path, text: str) -> None:
     (run / CHOSEN_FILE).write_text(text)
     (run / "other" / CHOSEN_FILE).parent.mkdir()
     (run / "other" / CHOSEN_FILE).write_text(text)  # nothing of an evaluation beside it

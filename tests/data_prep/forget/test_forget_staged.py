@@ -8,6 +8,7 @@ from data_prep.build.drop_report import Drop
 from data_prep.build.quality import Reason
 from data_prep.build.staging import ASSEMBLY, Outcome, Staged, write_outcome
 from data_prep.forget.traces import find_staged
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.data.schema import serialise
 from th_jax.data.tfrecord import pack
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def found(folder: Path, *names: str, digests: tuple[str, ...] = ()) -> set[str]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [folder / path for path in files(folder)]
     return {path.relative_to(folder).as_posix() for path in find_staged(paths, names, digests)}
 
 

@@ -14,6 +14,7 @@ from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.command import main
 from data_prep.forget.rows import WORK_FOLDER, forget
 from data_prep.forget.traces import find_traces, remove_traces
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.avatars.file import save_avatar
 from th_jax.consent import Basis, ConsentFacts, make_consent, read_consent, with_consent, write_consent
@@ -71,10 +72,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "root")
     return tmp_path / "root"
-
-
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
 def videos(root: Path) -> list[str]:
@@ -142,7 +139,7 @@ def test_nothing_outside_is_touched_and_links_are_not_followed(root: Path, tmp_p
         assert traces.doubts == {root / linked: "is a link: look at what it leads to"}
 
 
-def test_links_that_are_called_as_what_goes_are_told(root: Path, tmp_path: Path) -> None:
+def test_links_with_the_name_of_a_person_are_reported(root: Path, tmp_path: Path) -> None:
     links = {root / "x" / "ada.safetensors", root / "people" / "copy-of-a-shard", root / "ada"}
     (tmp_path / "ada.safetensors").write_bytes(b"x")
     for link in (*links, root / "x" / "eve.safetensors"):

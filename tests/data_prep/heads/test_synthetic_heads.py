@@ -10,7 +10,7 @@ from data_prep.heads.identity import check_seed, draw_identity
 from data_prep.heads.kernels import kernel
 from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import head_state
-from data_prep.heads.people import render_clip, render_person
+from data_prep.heads.people import Style, render_clip, render_person
 from data_prep.heads.person import prepare
 from data_prep.heads.render import render_head
 from data_prep.heads.shape import shaped_vertices
@@ -168,11 +168,12 @@ def test_reserved_seeds_are_refused(call):
     check_seed(900_000, allow_reserved=True)
 
 
-def test_reserved_seeds_are_refused_by_whoever_renders():
+@pytest.mark.parametrize("style", Style)
+def test_reserved_seeds_are_refused_in_every_style(style):
     with pytest.raises(ValueError, match="reserved"):
-        render_person(950_000, frames=1, size=32)
+        render_person(950_000, frames=1, size=32, style=style)
     with pytest.raises(ValueError, match="reserved"):
-        render_clip(950_000, seconds=1, fps=1, size=32)
+        render_clip(950_000, seconds=1, fps=1, size=32, style=style)
 
 
 def test_compiling_leaves_other_users_of_numba_alone():
@@ -182,7 +183,7 @@ def test_compiling_leaves_other_users_of_numba_alone():
     assert before == numba.config.CACHE_DIR
 
 
-def test_wrong_requests_name_what_came():
+def test_invalid_requests_name_the_value():
     with pytest.raises(ValueError, match="0 or more, got -1"):
         draw_identity(-1)
     with pytest.raises(ValueError, match=r"16 to 1024 px, but is 8"):

@@ -33,12 +33,6 @@ class FeatureNetwork:
     def __init__(self, name: str, run: Run, *, digest: str, wants: NetworkInput) -> None:
         """Validate the network on one gray image.
 
-        Args:
-            name: name of its scores.
-            run: function that runs the network.
-            digest: SHA-256 digest of the file, in hexadecimal.
-            wants: input format of the network.
-
         Raises:
             NetworkFileError: if the network rejects such an image, or does not return one row of features.
         """
@@ -89,11 +83,8 @@ def load_network(
 ) -> FeatureNetwork:
     """Load a network from FILE.onnx or FILE.tflite, with the input format in FILE.onnx.json.
 
-    Args:
-        name: name of its scores.
-        path: network file.
-        default: input format without a JSON file; None if that file is required.
-        sha256: expected SHA-256 digest of the file, in hexadecimal; None accepts any.
+    `default` is the input format without a JSON file; if it is None, that file is required. `sha256` is the expected
+    digest in hexadecimal; None accepts any.
 
     Raises:
         NetworkFileError: if the file is missing, too large, of another type, damaged, has another checksum, or its

@@ -61,9 +61,8 @@ def read_input(path: Path, *, default: NetworkInput | None) -> NetworkInput:
     {"size": 112, "mean": 127.5, "deviation": [128, 128, 128], "channels": "rgb", "layout": "nchw", "output":
     "features"}
 
-    Args:
-        path: network file.
-        default: values of missing fields; None if the JSON file is required and must give at least the size.
+    `default` gives the values of missing fields. If it is None, the JSON file is required and must give at least the
+    size.
 
     Raises:
         NetworkFileError: if the JSON file is required but missing, malformed, or has invalid values.

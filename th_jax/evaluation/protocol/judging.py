@@ -57,11 +57,7 @@ class Shown(NamedTuple):
 def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, progress: Progress) -> Answers:
     """Apply every network to all images of a run whose cells are complete.
 
-    Args:
-        evaluation: finished run.
-        judges: networks.
-        faces: face measures of the real targets; required for identity.
-        progress: callbacks for progress and stopping.
+    Identity requires the face measures of the real targets.
 
     Raises:
         Stopped: if `progress.stop` returns True.

@@ -25,15 +25,7 @@ from th_jax.evaluation.protocol.results import (
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
 from th_jax.evaluation.protocol.score_store import REAL
-from th_jax.evaluation.report_page import (
-    Plot,
-    Point,
-    Row,
-    Section,
-    plots_drawing,
-    report_page,
-    stacked_images,
-)
+from th_jax.evaluation.report_page import Plot, Point, Row, Section, plots_drawing, report_page, stacked_images
 from th_jax.figures import image_grid
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.write import write_page
@@ -62,13 +54,7 @@ def write_report(
 ) -> tuple[str, ...]:
     """Write report.html, with its plots and images as separate files for documents that cannot embed a page.
 
-    Args:
-        folder: folder of the run.
-        evaluation: finished run.
-        scores: scores of the run.
-        title: title of the page.
-        facts: sentences about the run and its weights.
-        expected: result of `expectations.judged`.
+    `facts` are sentences about the run and its weights; `expected` is the result of `expectations.judged`.
 
     Returns:
         The names of the files.

@@ -67,15 +67,9 @@ def gather(
 ) -> Scores:
     """Read all cells and compute all estimates.
 
-    Args:
-        store: files of the run.
-        people: people in order.
-        shots: all T.
-        systems: names of other systems, and the T that each has now (`baseline_shots`). Cells of other T are of earlier
-            frames.
-        more: measures of each frame that are not stored in cells, by method and T.
-        distances: distances of a method's frames from the real ones, by method and T.
-        seed: random seed of the intervals.
+    `systems` names other systems, with the T that each has now (`baseline_shots`): cells of other T are of earlier
+    frames. `more` has measures of each frame that are not stored in cells; `distances` are of a method's frames from
+    the real ones.
 
     Raises:
         ValueError: if a cell is missing, which means that the run is not finished.

@@ -151,11 +151,7 @@ def baseline_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
 def read_baseline(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
     """Read another system's images of a person: FOLDER/T8/PERSON/0008.png and so on; None if it lacks this T.
 
-    Args:
-        folder: folder of the system.
-        shots: T.
-        person: person, by the name in chosen.json.
-        size: side of the images, in pixels.
+    `size` is the side of the images, in pixels.
 
     Raises:
         FileNotFoundError: if the T exists, but the person or one of the images does not.

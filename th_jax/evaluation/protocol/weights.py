@@ -11,9 +11,7 @@ from th_jax.weights import MetaModel
 def weight_digests(meta: MetaModel, *, faces: bool) -> dict[str, str]:
     """Compute SHA-256 digests in hexadecimal by name: the meta weights, each frozen network, and dlib's two models.
 
-    Args:
-        meta: meta weights that people are learned with.
-        faces: whether dlib measures faces.
+    dlib's models are included if `faces`, that is, if it measures faces.
 
     Raises:
         FileNotFoundError: if dlib's models are needed and not installed.

@@ -123,11 +123,7 @@ def build_study(
 def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int, study: str) -> UInt8[np.ndarray, "S 3*S 3"]:
     """Render the three images side by side, all with the grain of a watermark; an attention check's fake is scrambled.
 
-    Args:
-        source: frames of the study.
-        triplet: triplet to render.
-        seed: random seed of the tiles.
-        study: random number of the study, for the grain of images without a watermark.
+    `seed` is that of the tiles; `study`, the random number of the study, gives the grain of images without a watermark.
 
     Raises:
         ValueError: if an image has another size than the index says.

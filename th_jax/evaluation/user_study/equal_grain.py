@@ -19,10 +19,8 @@ _FALSE_FINDS = 1e-3
 def with_grain(image: UInt8[np.ndarray, "S S 3"], *, digest: str) -> UInt8[np.ndarray, "S S 3"]:
     """Add a mark to an image that has none; below 64 px, where no mark fits, images are unchanged.
 
-    Args:
-        image: real or generated image.
-        digest: digest in hexadecimal whose first bits are the message. It differs for each image, because two images
-            with the same grain would reveal the third.
+    The first bits of the digest are the message. It differs for each image, because two images with the same grain
+    would reveal the third.
 
     Raises:
         ValueError: if the digest is too short or not hexadecimal.

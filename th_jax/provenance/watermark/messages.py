@@ -26,9 +26,7 @@ class Marking(NamedTuple):
 def message_of(digest: str, *, bits: int) -> int:
     """Return the first bits of a digest as an integer.
 
-    Args:
-        digest: digest in hexadecimal, with at least as many bits.
-        bits: number of bits, a multiple of 4.
+    The number of bits is a multiple of 4.
 
     Raises:
         ValueError: if the digest is too short or not hexadecimal.
