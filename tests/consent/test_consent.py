@@ -19,7 +19,6 @@ from th_jax.consent import (
     check_shots,
     check_valid,
     checks,
-    consent_to,
     facts_of,
     make_consent,
     read_consent,
@@ -27,6 +26,7 @@ from th_jax.consent import (
     with_consent,
     write_consent,
 )
+from th_jax.consent.checks import valid_consent
 from th_jax.provenance import Kind, Provenance
 
 BEFORE, AFTER = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
@@ -150,14 +150,14 @@ def test_every_image_must_be_in_the_record(photos: Path) -> None:
 
 def test_invalid_records_stop_fine_tuning(photos: Path) -> None:
     path = made(photos, expires="2099-01-01T00:00:00+00:00")
-    facts = consent_to(path, photos)
+    facts = ConsentFacts.of(valid_consent(path))
     assert facts == (read_consent(path).digest, "self", "2099-01-01T00:00:00+00:00")
     check_valid(read_consent(path), now=BEFORE)
     with pytest.raises(ConsentError, match="expired on 2099-01-01T00:00:00"):
         check_valid(read_consent(path), now=AFTER)
     revoke_consent(path)
     with pytest.raises(ConsentError, match="revoked on"):
-        consent_to(path, photos)
+        valid_consent(path)
 
 
 def test_provenance_names_the_record_or_its_absence(photos: Path) -> None:

@@ -33,7 +33,7 @@ ONE, OTHER = "1" * 64, "2" * 64
 
 def record(**changes: Any) -> ConsentRecord:
     fields: dict[str, Any] = {
-        "subject": "Ada", "basis": Basis.SELF, "uses": (Use.ART, Use.PRIVATE), "scope": "for the video 'Ünder'",
+        "subject": "Ada", "basis": Basis.SELF, "uses": (Use.ART, Use.PRIVATE), "scope": "for the film 'Ünder'",
         "created": "2026-11-23T12:00:00+00:00", "expires": "2027-01-01T00:00:00+01:00", "revoked": None,
         "shots": (OTHER, ONE), "nonce": "0" * 32,
     }  # fmt: skip

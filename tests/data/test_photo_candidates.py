@@ -11,7 +11,7 @@ import pytest
 from th_jax.data import shot_selection as photo_candidates
 from th_jax.data.shot_selection import turned_points
 from th_jax.data.shots import Verdict, inspect_shots, load_shots
-from th_jax.faces import detect_faces, from_crop, segment_square, settled_landmarks
+from th_jax.faces import detect_faces, segment_square, settled_landmarks, to_crop
 from th_jax.media import read_image
 from th_jax.provenance import Kind, Provenance, write_image, write_video
 
@@ -97,7 +97,7 @@ def test_a_statue_by_hand(tmp_path: Path, points: np.ndarray) -> None:
     assert report.sources[0].detail.startswith("landmarks of points.txt, face 98 px")
     assert report.shots.frames.shape == (1, 128, 128, 3)
     square = segment_square(points[None], height=256, width=256)
-    np.testing.assert_allclose(from_crop(report.shots.landmarks[0], square), points, atol=0.01)
+    np.testing.assert_allclose(report.shots.landmarks[0], to_crop(points, square), atol=1e-4)
     lying = saved(tmp_path, "lying.png", np.rot90(statue()))
     file = marked(tmp_path, turned_points(points, height=256, width=256, quarter_turns=1))
     np.testing.assert_array_equal(load_shots(lying, size=128, landmarks=file).frames, report.shots.frames)

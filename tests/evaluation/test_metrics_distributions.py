@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.golden.make_metrics_golden import FEATURES, FILE, feature_pair
-from th_jax.evaluation.metrics import frechet_distance, kid, polynomial_mmd
+from th_jax.evaluation.metrics import frechet_distance, polynomial_mmd
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -75,38 +75,12 @@ def test_kernel_distance_symmetry_and_order(seed: int) -> None:
     assert polynomial_mmd(rng.permutation(a), b) == pytest.approx(polynomial_mmd(a, b), rel=1e-9)
 
 
-def test_subsets() -> None:
-    a, b = feature_pair("many_samples")
-    score = kid(a, b, subsets=50, subset_size=30)
-    assert (score.subsets, score.subset_size) == (50, 30)
-    assert score == kid(a, b, subsets=50, subset_size=30)
-    assert score != kid(a, b, subsets=50, subset_size=30, seed=1)
-    assert abs(score.value - polynomial_mmd(a, b)) < 4 * score.deviation / np.sqrt(50)
-    assert kid(a, b).subset_size == 60, "no larger than the smaller set"
-    whole = kid(a, b[:60])
-    assert whole == (polynomial_mmd(a, b[:60]), 0.0, 1, 60)
-
-
-def test_subsets_are_drawn_from_all_rows_of_the_longer_set() -> None:
-    """Nine tenths of the longer set lie far away, but none of its first rows."""
-    rng = np.random.default_rng(0)
-    near, far = rng.normal(size=(2, 20, 4)), rng.normal(5.0, 1.0, (180, 4))
-    longer = np.concatenate([near[1], far])
-    for one, other in ((near[0], longer), (longer, near[0])):
-        score = kid(one, other, subsets=100, subset_size=10)
-        wanted = polynomial_mmd(near[0], longer)
-        assert wanted > 100
-        assert score.value == pytest.approx(wanted, rel=0.1)
-
-
 def test_bad_features() -> None:
     a, b = feature_pair("few_samples")
-    for distance in (frechet_distance, polynomial_mmd, kid):
+    for distance in (frechet_distance, polynomial_mmd):
         with pytest.raises(ValueError, match=r"two rows, got \(1, 32\)"):
             distance(a[:1], b)
         with pytest.raises(ValueError, match="got widths 32 and 31"):
             distance.__wrapped__(a, b[:, 1:])
         with pytest.raises(ValueError, match="must be finite"):
             distance(a, np.where(np.arange(32) == 3, np.nan, b))
-    with pytest.raises(ValueError, match="got 0 of 1000"):
-        kid(a, b, subsets=0)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from signed_files import image, store_of
+from signed_files import find_ingredients, image, store_of
 
-from th_jax.provenance import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
+from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance import ingredients as module
 from th_jax.provenance.c2pa_write import c2pa, offline_context
 from th_jax.provenance.ingredients import rejected_archives, usable_ingredients

@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from signed_files import assertion, image, manifest_of, store_of
+from signed_files import assertion, find_ingredients, image, manifest_of, store_of
 
 from th_jax.provenance import (
     Ingredient,
     Kind,
     Provenance,
     Role,
-    find_ingredients,
     read_sidecar,
     write_image,
     write_video,

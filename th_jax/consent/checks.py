@@ -149,17 +149,6 @@ def check_covered(record: ConsentRecord, digests: Mapping[Path, str], path: Path
         )
 
 
-def consent_to(record: str | Path, shots: Path) -> ConsentFacts:
-    """Check that a record is valid and covers these images, and return its facts.
-
-    Raises:
-        ConsentError: if the record cannot be read, was revoked, has expired, or does not cover the images.
-    """
-    read = valid_consent(record)
-    check_shots(read, shots)
-    return ConsentFacts.of(read)
-
-
 def with_consent(provenance: Provenance, facts: ConsentFacts | None) -> Provenance:
     """Add the record's digest and whether the person is real to a provenance record, or `NOT_RECORDED` to its notes."""
     if facts is not None:

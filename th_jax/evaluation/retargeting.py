@@ -11,7 +11,7 @@ from th_jax.evaluation.bootstrap import Estimate, bootstrap_mean
 from th_jax.landmarks.arkit import coefficients_of, look_coefficients
 from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter, model_retargeter
 from th_jax.landmarks.model3d import fit_frames, load_model
-from th_jax.landmarks.transfer import Face, fit_face
+from th_jax.landmarks.transfer import fit_face
 from th_jax.landmarks.truth import RetargetTruth
 
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
@@ -105,9 +105,7 @@ class Measured(NamedTuple):
     """Number of each row's target."""
 
 
-def measure_pairs(
-    pairs: RetargetTruth, *, methods: Sequence[Method] = METHODS, on_target: Callable[[], object] = lambda: None
-) -> Measured:
+def measure_pairs(pairs: RetargetTruth, *, on_target: Callable[[], object] = lambda: None) -> Measured:
     """Retarget each person's driving frames to each other person by each method, and compare with the truth.
 
     Landmark errors are shares of the median distance between the outer corners of the target's eyes in its shots. Gaze
@@ -115,13 +113,12 @@ def measure_pairs(
     which the driver's lids or lips are shut. `on_target` is called after each target and method.
     """
     people = len(pairs.shots)
-    faces: list[list[Face]] = [[], []]
-    if "model" in methods:  # each person is fitted once, not for each pair
-        faces = [[fit_face(one) for one in part] for part in (pairs.shots, pairs.clips)]
-    values: dict[tuple[Method, str], list[np.ndarray]] = {(m, name): [] for m in methods for name in MEASURES}
-    self_error = dict.fromkeys(methods, 0.0)
+    # Each person is fitted once, not for each pair.
+    faces = [[fit_face(one) for one in part] for part in (pairs.shots, pairs.clips)]
+    values: dict[tuple[Method, str], list[np.ndarray]] = {(m, name): [] for m in METHODS for name in MEASURES}
+    self_error = dict.fromkeys(METHODS, 0.0)
     blinks = pairs.units[:, :, [8, 9]].max(-1)
-    for method in methods:
+    for method in METHODS:
         for target in range(people):
             goal = Target(method, pairs.shots[target])
             unit = np.full(

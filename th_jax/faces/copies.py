@@ -77,7 +77,7 @@ class _Hit(NamedTuple):
     copy: str
 
 
-def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY_SCORE) -> CopyFace | None:
+def find_on_copies(frame: UInt8[np.ndarray, "H W 3"]) -> CopyFace | None:
     """Find a face that `detect_faces` misses in an RGB image; None if there is none, after about 50 searches.
 
     Raises:
@@ -90,9 +90,8 @@ def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY
         if kind.startswith("contrast-stretched"):
             stretched = stretch_contrast(frame) if stretched is None else stretched
             image = stretched
-        confirmed = [
-            found for hit in _distinct(_hits(image, kind, min_score)) if (found := _confirmed(image, hit, min_score))
-        ]
+        hits = _distinct(_hits(image, kind, COPY_SCORE))
+        confirmed = [found for hit in hits if (found := _confirmed(image, hit, COPY_SCORE))]
         if confirmed:
             _, rivals = most_prominent([_face(found) for found in confirmed])
             best = max(confirmed, key=lambda found: found.score * _face(found).box.side)

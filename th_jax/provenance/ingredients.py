@@ -7,7 +7,7 @@ stored in the avatar, and becomes an ingredient of the manifests of the avatar's
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +71,6 @@ def rejected_archives(archives: Sequence[bytes | UInt8[np.ndarray, " bytes"]]) -
 
 SEARCH_LIMITS = ProcessLimits(memory=4 * 2**30, cpu_seconds=300.0, seconds=600.0)
 """Limits of the search for one file's manifest."""
-
-
-def find_ingredients(files: Iterable[str | Path], *, role: Role, kept: int = 0) -> tuple[Ingredient, ...]:
-    """Return the files that carry C2PA manifests, as `IngredientSearch` collects them.
-
-    Raises:
-        ImportError, RuntimeError: as `IngredientSearch`.
-    """
-    search = IngredientSearch(role, kept=kept)
-    for file in files:
-        search.look(file)
-    return tuple(search.found)
 
 
 class IngredientSearch:

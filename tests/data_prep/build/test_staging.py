@@ -90,7 +90,7 @@ def test_fingerprints_know_files_and_settings(tmp_path):
     (source / "1.mp4").write_bytes(b"video")
     places.append(staged(folder, source, video, "size 64"))
     assert staged(folder, source, video, "size 64") == places[-1]
-    (source / "1.mp4").write_bytes(b"flim")
+    (source / "1.mp4").write_bytes(b"vidoe")
     os.utime(source / "1.mp4", (1, 1))
     places.append(staged(folder, source, video, "size 64"))
     (source / "1.mp4").chmod(0o600)

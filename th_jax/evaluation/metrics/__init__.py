@@ -5,9 +5,8 @@ measured where they are: numpy arrays in float64 on the host, JAX arrays in thei
 inside jit. Faces and distributions are measured in float64 on the host.
 """
 
-from th_jax.evaluation.metrics.distributions import KernelDistance, frechet_distance, kid, polynomial_mmd
+from th_jax.evaluation.metrics.distributions import frechet_distance, polynomial_mmd
 from th_jax.evaluation.metrics.faces import (
-    EXPRESSION_MEASURES,
     centred_cosine,
     expression_error,
     expression_measures,
@@ -23,10 +22,8 @@ from th_jax.evaluation.metrics.lpips import lpips
 from th_jax.evaluation.metrics.similarity import MS_SSIM_SMALLEST, SSIM_SMALLEST, ms_ssim, ssim
 
 __all__ = [
-    "EXPRESSION_MEASURES",
     "MS_SSIM_SMALLEST",
     "SSIM_SMALLEST",
-    "KernelDistance",
     "ScoreWithFailures",
     "box_l1",
     "centred_cosine",
@@ -36,7 +33,6 @@ __all__ = [
     "head_rotation",
     "identity_l2",
     "interocular_distance",
-    "kid",
     "l1",
     "landmark_error",
     "lpips",

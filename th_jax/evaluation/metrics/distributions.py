@@ -4,29 +4,12 @@ Computed by numpy in float64. The name of a reported value must say which networ
 reserved for the original Inception.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float
 
 from th_jax.evaluation.metrics.pairs import AnyArray
 
-KID_SUBSETS = 100
-KID_SUBSET_SIZE = 1000
-"""Published choice of Bińkowski et al. (2018) for the kernel inception distance."""
-
 FeatureRows = Float[AnyArray, "N D"]
-
-
-class KernelDistance(NamedTuple):
-    """A kernel distance and its estimation error."""
-
-    value: float
-    """Mean over subsets; unbiased, so that it may be negative for similar sets."""
-    deviation: float
-    """Standard deviation over the subsets; 0 for a single one."""
-    subsets: int
-    subset_size: int
 
 
 def frechet_distance(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) -> float:
@@ -55,49 +38,18 @@ def polynomial_mmd(features_a: FeatureRows, features_b: Float[AnyArray, "M D"]) 
         ValueError: if there are fewer than two rows, the widths differ, or features are not finite.
     """
     a, b = _feature_sets(features_a, features_b)
-    return _mmd(a, b)
-
-
-def kid(
-    features_a: FeatureRows,
-    features_b: Float[AnyArray, "M D"],
-    *,
-    subsets: int = KID_SUBSETS,
-    subset_size: int = KID_SUBSET_SIZE,
-    seed: int = 0,
-) -> KernelDistance:
-    """Compute the mean of `polynomial_mmd` over random subsets of both sets, each drawn without replacement.
-
-    Subsets are never larger than the smaller set. If a subset would be the whole of both sets, a single estimate over
-    all rows is returned. Results are reproducible for the same seed and order of rows.
-
-    Raises:
-        ValueError: as `polynomial_mmd`; or if there is less than one subset, or subsets have fewer than two rows.
-    """
-    if subsets < 1 or subset_size < 2:
-        raise ValueError(f"at least 1 subset of at least 2 rows is needed, got {subsets} of {subset_size}")
-    a, b = _feature_sets(features_a, features_b)
-    size = min(subset_size, len(a), len(b))
-    if size == len(a) == len(b):
-        return KernelDistance(_mmd(a, b), 0.0, 1, size)
-    rng = np.random.default_rng(seed)
-    values = [_mmd(rng.permutation(a)[:size], rng.permutation(b)[:size]) for _ in range(subsets)]
-    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
-
-
-def _root(centred: np.ndarray) -> np.ndarray:
-    """Compute a matrix R with at most D rows such that RᵀR is the sample covariance."""
-    scaled = centred / np.sqrt(len(centred) - 1)
-    return np.asarray(np.linalg.qr(scaled, mode="r")) if scaled.shape[0] > scaled.shape[1] else scaled
-
-
-def _mmd(a: np.ndarray, b: np.ndarray) -> float:
     width = a.shape[1]
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (x @ y.T / width + 1.0) ** 3
 
     return _off_diagonal_mean(kernel(a, a)) + _off_diagonal_mean(kernel(b, b)) - 2.0 * float(kernel(a, b).mean())
+
+
+def _root(centred: np.ndarray) -> np.ndarray:
+    """Compute a matrix R with at most D rows such that RᵀR is the sample covariance."""
+    scaled = centred / np.sqrt(len(centred) - 1)
+    return np.asarray(np.linalg.qr(scaled, mode="r")) if scaled.shape[0] > scaled.shape[1] else scaled
 
 
 def _off_diagonal_mean(matrix: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.provenance.watermark.embed import Mark, embed, make_mark
-from th_jax.provenance.watermark.layout import PUBLIC_KEY, SMALLEST, Kind, hexadecimal, layout_of
+from th_jax.provenance.watermark.layout import SMALLEST, Kind, hexadecimal, layout_of
 
 _TOGETHER = 8
 """Number of frames marked at once in a stream."""
@@ -36,7 +36,7 @@ def message_of(digest: str, *, bits: int) -> int:
     return int(digest[: bits // 4], 16)
 
 
-def marking_of(digest: str, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY) -> Marking | None:
+def marking_of(digest: str, *, size: int, kind: Kind) -> Marking | None:
     """Make the mark of a digest for frames of `size` x `size` pixels; None below 64 px, where no mark fits.
 
     Raises:
@@ -46,7 +46,7 @@ def marking_of(digest: str, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY) -
         return None
     bits = layout_of(size, kind).bits
     message = message_of(digest, bits=bits)
-    return Marking(make_mark(message, size=size, kind=kind, key=key), hexadecimal(message, bits=bits))
+    return Marking(make_mark(message, size=size, kind=kind), hexadecimal(message, bits=bits))
 
 
 def mark_frames(frames: Iterable[UInt8[np.ndarray, "H W 3"]], mark: Mark) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
