@@ -49,7 +49,7 @@ def test_the_first_samples_show_people_with_their_landmarks() -> None:
     assert 0.7 < (drawn.sum(-1) == 0).mean() < 0.99  # lines on black
 
 
-def test_command_line_writes_a_image_with_its_record(
+def test_command_line_writes_an_image_with_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first_look, "Networks", lambda image_size: Networks(image_size=32, base_width=4))

@@ -91,6 +91,35 @@ def eye_color(angle: float, around: float, iris: tuple, out: np.ndarray) -> None
 
 
 @kernel
+def place_on_surface(
+    surface: Surface, camera: np.ndarray, f: int, w0: float, w1: float, w2: float, point: np.ndarray, rest: np.ndarray,
+    normal: np.ndarray, view: np.ndarray,
+) -> None:  # fmt: skip
+    """Write a place in triangle `f`, now and at rest, with its unit normal and the unit direction to the camera."""
+    a, b, c = surface.triangles[f, 0], surface.triangles[f, 1], surface.triangles[f, 2]
+    length, distance = 0.0, 0.0
+    for k in range(3):
+        point[k] = w0 * surface.vertices[a, k] + w1 * surface.vertices[b, k] + w2 * surface.vertices[c, k]
+        rest[k] = w0 * surface.rest[a, k] + w1 * surface.rest[b, k] + w2 * surface.rest[c, k]
+        normal[k] = w0 * surface.normals[a, k] + w1 * surface.normals[b, k] + w2 * surface.normals[c, k]
+        view[k] = camera[k] - point[k]
+        length += normal[k] * normal[k]
+        distance += view[k] * view[k]
+    length, distance = 1.0 / math.sqrt(length + 1e-12), 1.0 / math.sqrt(distance)
+    for k in range(3):
+        normal[k] *= length
+        view[k] *= distance
+
+
+@kernel
+def place_in_eye(surface: Surface, side: int, rest: np.ndarray) -> tuple[float, float, float]:
+    """Angle from the pupil of a place on an eyeball, the angle around it, and its height above the center."""
+    ex, ey = rest[0] - surface.eye_centers[side, 0], rest[1] - surface.eye_centers[side, 1]
+    ez = rest[2] - surface.eye_centers[side, 2]
+    return math.atan2(math.sqrt(ex * ex + ey * ey), ez), math.atan2(ey, ex), ey
+
+
+@kernel
 def sample_texture(surface: Surface, f: int, w0: float, w1: float, w2: float, base: np.ndarray) -> float:
     """Write the texture's color at a place in triangle `f` to `base`, and return its gloss."""
     texture, uv = surface.texture, surface.corner_uv
@@ -123,19 +152,7 @@ def shade(
                 continue
             w0, w1 = weights[i, j, 0], weights[i, j, 1]
             w2 = 1.0 - w0 - w1
-            a, b, c = surface.triangles[f, 0], surface.triangles[f, 1], surface.triangles[f, 2]
-            length, distance = 0.0, 0.0
-            for k in range(3):
-                point[k] = w0 * surface.vertices[a, k] + w1 * surface.vertices[b, k] + w2 * surface.vertices[c, k]
-                rest[k] = w0 * surface.rest[a, k] + w1 * surface.rest[b, k] + w2 * surface.rest[c, k]
-                normal[k] = w0 * surface.normals[a, k] + w1 * surface.normals[b, k] + w2 * surface.normals[c, k]
-                view[k] = camera[k] - point[k]
-                length += normal[k] * normal[k]
-                distance += view[k] * view[k]
-            length, distance = 1.0 / math.sqrt(length + 1e-12), 1.0 / math.sqrt(distance)
-            for k in range(3):
-                normal[k] *= length
-                view[k] *= distance
+            place_on_surface(surface, camera, f, w0, w1, w2, point, rest, normal, view)
             material = surface.material[f]
             gloss, shine, wrap, dim, least_light = 0.2, 16.0, 0.0, 1.0, 0.0
             if material in (SKIN, TORSO):
@@ -157,11 +174,8 @@ def shade(
                 else:
                     dim *= 1.0 - 0.2 * bell(cloth, 0.06)
             elif material in (LEFT_EYE, RIGHT_EYE):
-                side = material - LEFT_EYE
-                ex, ey = rest[0] - surface.eye_centers[side, 0], rest[1] - surface.eye_centers[side, 1]
-                ez = rest[2] - surface.eye_centers[side, 2]
-                angle = math.atan2(math.sqrt(ex * ex + ey * ey), ez)
-                eye_color(angle, math.atan2(ey, ex), surface.iris, base)
+                angle, around, _ = place_in_eye(surface, material - LEFT_EYE, rest)
+                eye_color(angle, around, surface.iris, base)
                 gloss, shine, wrap = 1.6, 160.0, 0.5
             elif material in (UPPER_TEETH, LOWER_TEETH):
                 gap = abs((abs(rest[0]) + 0.001) % 0.066 - 0.033)

@@ -27,7 +27,7 @@ def test_a_series_skips_non_finite_values() -> None:
     assert series(lines, "z")[0].size == 0
 
 
-def test_a_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "curves.png"
     assert main([str(write_run(tmp_path / "run")), "--out", str(out)]) == 0

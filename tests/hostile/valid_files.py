@@ -134,7 +134,7 @@ def perceptual_weights(folder: Path) -> Path:
         for name, shape in vgg.layer_shapes("vgg16").items()
     }
     path = folder / "vgg16.safetensors"
-    save_weights(path, layers, network="vgg16", origin=Origin("somewhere.h5", "00", "a licence"))
+    save_weights(path, layers, network="vgg16", origin=Origin("somewhere.h5", "00", "a license"))
     return path
 
 
