@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from signed_files import assertion, image, make_identity, manifest_of, store_of, write_private
 
+from tests.provenance.marked_files import GENERATED, NAMES, write
 from th_jax.media import open_video, read_image
 from th_jax.provenance import (
     Kind,
@@ -29,16 +30,6 @@ from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, source_
 from th_jax.version import __version__
 
 DIGEST = "0123456789abcdef" * 4
-GENERATED = Provenance(kind=Kind.GENERATED)
-NAMES = ("a.png", "a.jpg", "a.gif", "a.mp4")
-
-
-def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
-    if path.suffix == ".mp4":
-        return write_video(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
-    if path.suffix == ".gif":
-        return write_gif(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
-    return write_image(path, image(), provenance=provenance, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.media.signed_files import image
 from th_jax.provenance import Kind, Provenance, write_gif, write_image, write_video
 
 GENERATED = Provenance(kind=Kind.GENERATED)
@@ -28,11 +29,6 @@ class Findings(NamedTuple):
     """Findings, as the watermark detector returns them."""
 
     marks: tuple[Mark, ...] = ()
-
-
-def image(*, seed: int = 0, size: int = 48) -> np.ndarray:
-    y, x = np.mgrid[0:size, 0:size]
-    return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)
 
 
 def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from marked_files import GENERATED, NAMES, Findings, Mark, flipped, here, image, marks_in, write
+from marked_files import GENERATED, NAMES, Findings, Mark, flipped, here, marks_in, write
 
+from tests.media.signed_files import image
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import Kind, Person, Provenance, sidecar_path, write_image
 from th_jax.provenance import verify as looks_module

@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from marked_files import NAMES, here, image, write
+from marked_files import NAMES, here, write
 
+from tests.media.signed_files import image
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import verify as file_module
 from th_jax.provenance.c2pa_read import read_manifests
