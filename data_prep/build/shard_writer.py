@@ -44,11 +44,7 @@ class Shard(NamedTuple):
 
 
 def tfds_features(points: int) -> tfds.features.FeaturesDict:
-    """Return the features of a record for TFDS.
-
-    Args:
-        points: landmarks per frame, 68 or 70.
-    """
+    """Return the features of a record for TFDS."""
     sizes = {"F": None, "P": points}
     numbers = {"float32": np.float32, "int64": np.int64}
     features: dict[str, tfds.features.FeatureConnector] = {}

@@ -72,8 +72,7 @@ def stage_videos(
 def prepare_job(task: tuple) -> None:
     """Prepare one video in a worker, and write its outcome.
 
-    Args:
-        task: a `Job`, or its fields.
+    The task is a `Job`, or its fields.
     """
     job = Job.of_plain(task)
     write_outcome(job.target, _outcome(job))

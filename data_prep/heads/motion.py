@@ -97,10 +97,7 @@ def speak(
 ) -> tuple[Float[np.ndarray, "T U"], Float[np.ndarray, " T"]]:
     """Weights of the face units at evenly spaced times, and how loud the speaker is (0 in pauses).
 
-    Args:
-        rng: random generator of the speaker.
-        times: seconds, rising in equal steps.
-        index: face unit name -> column.
+    The times are seconds that rise in equal steps; `index` gives the column of each face unit.
     """
     end = float(times[-1])
     consonants = [spread_sides(shape, index) for shape in CONSONANTS]

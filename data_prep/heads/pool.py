@@ -94,8 +94,7 @@ def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
 def render_one(task: tuple[int, tuple, Path]) -> None:
     """Render a person and write the file atomically: a line with the digest, then the serialized record.
 
-    Args:
-        task: the fields of a `HeadFile`, as a worker receives them.
+    The task has the fields of a `HeadFile`, as a worker receives them.
     """
     settings = HeadSettings(*task[1])
     head = HeadFile(task[0], settings._replace(style=Style(settings.style)), task[2])

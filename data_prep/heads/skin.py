@@ -174,9 +174,7 @@ def _paint(
 def paint_skin(identity: Identity, *, half: bool = False) -> Float[np.ndarray, "H W 4"]:
     """Paint display red, green, blue in 0..1 and gloss of every texel of the head; cached for the last few people.
 
-    Args:
-        identity: identity of the person.
-        half: whether to paint at half the size, which suffices for frames below 96 px and is four times as fast.
+    Half the size suffices for frames below 96 px, and is painted four times as fast.
     """
     space = texture_space(half=half)
     texture = np.zeros((*space.lips.shape, 4), np.float32)

@@ -74,11 +74,7 @@ def inspect_shards(
 ) -> Inspection:
     """Count all splits, and measure one, with some videos spread over it.
 
-    Args:
-        folder: folder of the data set.
-        split: split to measure, by default "train" or else the first.
-        videos: number of videos to show.
-        source: source folder, from which dropped frames are read.
+    The split is by default "train" or else the first. Dropped frames are read from `source`.
 
     Raises:
         FileNotFoundError: if the folder is not a data set, or `source` is not a folder.

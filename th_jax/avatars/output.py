@@ -65,12 +65,7 @@ class Report:
     """Report file OUT/report.jsonl: `report.add(outcome)` appends a line and flushes it to disk."""
 
     def __init__(self, folder: Path, *, name: str = REPORT_FILE) -> None:
-        """Open the report, creating its folder if necessary.
-
-        Args:
-            folder: folder of the report.
-            name: name of the file; each shard has its own.
-        """
+        """Open the report, creating its folder if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._path = folder / name
@@ -131,11 +126,7 @@ def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = Fal
 def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path, report: str = REPORT_FILE) -> str:
     """Summarize a run in one paragraph: counts, failures with reasons, avatar locations, and left-out files.
 
-    Args:
-        outcomes: outcomes of this run.
-        skipped: number of people finished before this run.
-        folder: folder with the avatars and the report.
-        report: name of the report's file.
+    `skipped` is the number of people finished before this run.
     """
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

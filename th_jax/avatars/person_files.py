@@ -76,9 +76,7 @@ def read_shots(
 def person_digest(path: Path, known: Mapping[Path, str]) -> str:
     """Compute a digest of all of a person's files, whatever their names; an unreadable one is identified by its name.
 
-    Args:
-        path: photo, folder of photos, or video.
-        known: digests of files that have been read already.
+    `known` has digests of files that have been read already.
     """
     try:
         files = image_files(path)

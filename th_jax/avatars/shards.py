@@ -165,13 +165,7 @@ def split(shots: Mapping[str, int], count: int) -> dict[str, int]:
 def people_of_shard(
     people: Sequence[PersonRequest], shard: Shard, *, max_shots: int | None = None
 ) -> tuple[list[PersonRequest], str]:
-    """Return the people of a shard in the order of the people file, and one line that describes the shard.
-
-    Args:
-        people: all people, with different names.
-        shard: the shard.
-        max_shots: maximum number of images used per person.
-    """
+    """Return the people of a shard in the order of the people file, and one line that describes the shard."""
     shots = {person.name: count_shots(person, max_shots=max_shots) for person in people}
     assigned = split(shots, shard.total)
     chosen = [person for person in people if assigned[person.name] == shard.number]

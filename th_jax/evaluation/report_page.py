@@ -79,9 +79,7 @@ class Section(NamedTuple):
 def report_page(title: str, sections: Iterable[Section]) -> str:
     """Render the page as text. All names are untrusted and are escaped; the page loads and runs nothing.
 
-    Args:
-        title: heading of the page.
-        sections: sections in order. Colors belong to names: a series has the same color in every plot of a section.
+    Colors belong to names: a series has the same color in every plot of a section.
     """
     parts = [
         "<!doctype html>",

@@ -42,9 +42,7 @@ def aligned_error(
 def closure(points: Float[np.ndarray, "*batch P 2"], *, of: str) -> Float[np.ndarray, "*batch"]:
     """Compute the mean opening of the lids relative to the eyes' width, or of the lips relative to the mouth's.
 
-    Args:
-        points: landmarks.
-        of: "lids" or "lips".
+    `of` is "lids" or "lips".
     """
     gaps, ends = (_LIDS, ((36, 39), (42, 45))) if of == "lids" else (_LIPS, ((48, 54),))
 

@@ -490,8 +490,7 @@ def call_of(
 def start_child(**environment: str) -> Child:
     """Start a process that sends "ready" first, computes with one thread, and exits when its pipe is closed.
 
-    Args:
-        environment: environment variables added to those of this process.
+    `environment` adds variables to those of this process.
     """
     here, there = Pipe()
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)

@@ -163,11 +163,7 @@ def named_identity_table(
 ) -> Table:
     """Measure identity by a given network: distances to the person's real targets, frame by frame, or their mean if driven.
 
-    Args:
-        made: features of unit length; NaN where no face was detected.
-        real: features of all people's real targets, by name.
-        person: person whose face is expected.
-        network: name of the network.
+    `made` are features of unit length, NaN where no face was detected; `real` has those of all people's real targets.
     """
     known = [rows[np.isfinite(rows).all(-1)] for rows in real.values()]
     mean = np.mean([rows.mean(0) for rows in known if len(rows)], axis=0)

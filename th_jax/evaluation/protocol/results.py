@@ -112,10 +112,7 @@ def failures(scores: Scores, cell: MethodAtShots, measure: str) -> int:
 def results_document(scores: Scores, about: Mapping[str, Any], expected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Convert all results to JSON values; unknown numbers are null.
 
-    Args:
-        scores: scores of the run.
-        about: description of the run: protocol, weights, data, settings.
-        expected: result of `expectations`.
+    `about` describes the run: protocol, weights, data, settings. `expected` is the result of `expectations.judged`.
     """
     cells = [
         {
@@ -196,9 +193,7 @@ def _rounded(value: float, *, like: float | None = None) -> str:
 def table_markdown(scores: Scores, facts: Sequence[str]) -> str:
     """Format a row for each T and method: means with their 95 % intervals over people, failures charged and counted.
 
-    Args:
-        scores: scores of the run.
-        facts: sentences above the table.
+    `facts` are sentences above the table.
     """
     columns = columns_of(scores)
     distances = distance_heads(scores)

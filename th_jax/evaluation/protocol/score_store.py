@@ -49,10 +49,7 @@ class ScoreStore:
     def read(self, group: str, shots: int, person: Person) -> Cell | None:
         """Read a cell; None if it is missing or damaged.
 
-        Args:
-            group: group of methods: "ours", "real", or the name of another system.
-            shots: T, 0 for real frames.
-            person: person whose cell is read.
+        The group is "ours", "real", or the name of another system; real frames have T = 0.
         """
         path = self._cell(group, shots, person)
         if not path.is_file():

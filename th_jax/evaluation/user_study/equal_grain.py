@@ -34,8 +34,6 @@ def with_grain(image: UInt8[np.ndarray, "S S 3"], *, digest: str) -> UInt8[np.nd
 def grain_digest(study: str, *, path: str) -> str:
     """Compute the digest for an image's grain, which only says that it was shown in this study; SHA-256 in hexadecimal.
 
-    Args:
-        study: random number of the study.
-        path: path of the image inside the folder of frames.
+    `study` is its random number, `path` that of the image inside the folder of frames.
     """
     return hashlib.sha256(f"{study}/{path}".encode()).hexdigest()

@@ -52,9 +52,7 @@ def marking_of(digest: str, *, size: int, kind: Kind) -> Marking | None:
 def mark_frames(frames: Iterable[UInt8[np.ndarray, "H W 3"]], mark: Mark) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Mark a stream of frames in their central square, for frames that were not marked when they were generated.
 
-    Args:
-        frames: frames of one size, whose shorter side is the size that the mark was made for.
-        mark: mark, embedded in a chunk of frames at once.
+    They have one size, whose shorter side is the size that the mark was made for, and are marked in chunks.
     """
     waiting = iter(frames)
     some = list(itertools.islice(waiting, _TOGETHER))
