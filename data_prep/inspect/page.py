@@ -18,6 +18,7 @@ from th_jax.data.schema import VideoRecord
 from th_jax.landmarks.scheme import known_points, segments
 from th_jax.media import IMAGE_SUFFIXES, MediaError, open_video, read_image
 from th_jax.media.isolation import ProcessLimits, run_limited
+from th_jax.provenance.write import html_document
 
 CELL = 144
 """Side of a frame on the sheet in pixels."""
@@ -146,13 +147,6 @@ def page(
     """
     heading, *lines = splits
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        # Even if a name contains code, nothing is loaded and nothing runs.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">",
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(fact)}</p>" for fact in facts),
         _table(heading, lines),
         "<h2>Measures</h2>",
@@ -164,7 +158,7 @@ def page(
     for row in rows:
         image = f'<img src="{data_uri(row.frames)}" alt="frames with landmarks">'
         parts += [f"<h3>{escape(row.title)}</h3>", image]
-    return "\n".join([*parts, "</body></html>", ""])
+    return html_document(title, _STYLE, parts)
 
 
 def charts_of(measures: Measures, *, frames: Sequence[int], videos_of_people: Sequence[int]) -> list[Chart]:

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from th_jax.provenance.write import html_document
+
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
 _COLUMNS = 3
@@ -81,18 +83,7 @@ def report_page(title: str, sections: Iterable[Section]) -> str:
 
     Colors belong to names: a series has the same color in every plot of a section.
     """
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">",
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-    ]
-    for section in sections:
-        parts += _section(section)
-    return "\n".join([*parts, "</body></html>", ""])
+    return html_document(title, _STYLE, (part for section in sections for part in _section(section)))
 
 
 def plots_drawing(sections: Iterable[Section]) -> str:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,6 +224,24 @@ def write_gif(
         images[0].save(target, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 
     return _write_whole(path, provenance, signer, unmarked_for_research, save)
+
+
+def html_document(title: str, style: str, parts: Iterable[str]) -> str:
+    """Put a page together. Even if a name contained code, nothing would be loaded or run."""
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+            "style-src 'unsafe-inline'\">",
+            f"<style>{style}</style></head><body>",
+            f"<h1>{escape(title)}</h1>",
+            *parts,
+            "</body></html>",
+            "",
+        ]
+    )
 
 
 def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:

@@ -23,14 +23,12 @@ from th_jax.evaluation.protocol.judges import LPIPS, Judges
 from th_jax.evaluation.protocol.measure import Faces, named_identity_table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OUR_METHODS, Evaluation, Progress, Stopped
-from th_jax.evaluation.protocol.score_store import REAL, Table, baseline_shots
+from th_jax.evaluation.protocol.score_store import REAL, MethodAtShots, Table, baseline_shots
 from th_jax.provenance.record import pixel_digest
 from th_jax.storage.files import whole_file
 
 NETWORK_FOLDER = "networks"
 DRIVER = "driver"
-
-MethodAtShots = tuple[str, int]
 
 
 class Answers(NamedTuple):

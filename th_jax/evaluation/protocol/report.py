@@ -16,12 +16,11 @@ from th_jax.evaluation.protocol.measure import TITLES, higher_is_better, title_o
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.results import (
     Scores,
-    cell_text,
     columns_of,
     distance_heads,
-    distance_text,
     rows_of,
     shown_measure,
+    table_rows,
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
 from th_jax.evaluation.protocol.score_store import REAL
@@ -84,7 +83,7 @@ def _sections(
                 "scored as failures and counted.",
                 *([_DISTANCE_WORDS] if scores.distances else []),
             ],
-            table=_table(scores),
+            table=[row[:2] + row[4:] for row in table_rows(scores)],
         ),
         Section("Quality against T", plots=_against_shots(scores)),
         *_against_steps(evaluation),
@@ -110,16 +109,6 @@ _IMAGE_WORDS = (
     "The best, the median and the worst person by the mean over fine-tuned frames at the largest T, in the named "
     "metric. Each row is a held-out frame."
 )
-
-
-def _table(scores: Scores) -> list[list[str]]:
-    columns, distances = columns_of(scores), distance_heads(scores)
-    rows = [["T", "frames of", *(title_of(name) for name in columns), *distances.values()]]
-    for cell in rows_of(scores):
-        estimates = scores.estimates[cell]
-        texts = [cell_text(estimates[shown_measure(name)]) if name in estimates else "–" for name in columns]
-        rows.append([str(cell[1] or "–"), cell[0], *texts, *(distance_text(scores, cell, name) for name in distances)])
-    return rows
 
 
 def _against_shots(scores: Scores) -> list[Plot]:

@@ -23,6 +23,7 @@ FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
 CELL_SCHEMA = 2
 """Version of the measures in a cell; cells of another version are ignored."""
+MethodAtShots = tuple[str, int]
 REAL = "real"
 """The method of real frames, and their folder; its T is 0."""
 
