@@ -66,6 +66,11 @@ def assert_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=scale, atol=1e-6, err_msg=name)
 
 
+def gflop(line: str) -> float:
+    """The arithmetic of a whole step that a dry run describes."""
+    return float(re.findall(r"([\d.,]+) GFLOP", line)[0].replace(",", ""))
+
+
 # Two devices are also those of two processes, below.
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_devices_agree(devices: int) -> None:
@@ -75,6 +80,8 @@ def test_devices_agree(devices: int) -> None:
     assert one["traces"] == many["traces"] == 1
     assert many["shard_rows"] * devices == one["shard_rows"] == 256
     assert many["gathers_of_rows"] == 0, "a step must not bring the whole table to every device"
+    assert "GFLOP for 8 episodes" in one["arithmetic"]
+    assert gflop(many["arithmetic"]) == pytest.approx(gflop(one["arithmetic"]), abs=0.1)
     assert many["donated"] == one["donated"] == 1, "the new state takes the memory of the old one"
 
 

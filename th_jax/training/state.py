@@ -108,7 +108,10 @@ def rows_of_batch(table: VideoTable, video_index: Int[Array, " B"], *, axis_name
 
 
 def _positions(table: VideoTable, video_index: Int[Array, " B"], axis_name: str | None) -> Int[Array, " V"]:
-    """Return where the visited rows are in this device's part of the table; beyond its end if another device has them."""
+    """Return where the visited rows are in this device's part of the table.
+
+    Those of other devices are beyond its end, where writes are dropped.
+    """
     index = visited(video_index)
     if axis_name is None:
         return index
