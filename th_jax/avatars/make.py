@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from th_jax.avatars.file import LoadedAvatar, described_avatar
+from th_jax.avatars.file import LoadedAvatar, described_avatar, networks_for
 from th_jax.consent import FACTS, consent_to, with_consent
 from th_jax.data.shots import load_shots
 from th_jax.training.finetune import feed_forward
@@ -66,7 +66,7 @@ def finetune(
     real = np.asarray(shots.mask) > 0
     return described_avatar(
         avatar,
-        networks=meta.networks,
+        networks=networks_for(meta.networks, shots),
         provenance=with_consent(meta.provenance.of(shots), facts),
         meta=meta,
         landmarks=np.asarray(shots.landmarks)[real],
