@@ -141,6 +141,7 @@ def cross_table(
     person: str,
     driver: str,
     faces: Faces,
+    own_motion: bool = False,
 ) -> Table:
     """Measure frames of a person driven by another one: whether identity is kept and the motion is followed.
 
@@ -153,10 +154,11 @@ def cross_table(
         person: person whose face is expected, by the name in `faces`.
         driver: person whose motion is expected.
         faces: face measures of all people's real targets.
+        own_motion: whether the person's own motion is expected instead; the driver is then only who identity is lost to.
     """
-    made, theirs = measure_faces(frames), faces.of[driver]
+    made, theirs = measure_faces(frames), faces.of[person if own_motion else driver]
     own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
-    to_driver = _mean_distance(made.descriptors, theirs.descriptors)
+    to_driver = _mean_distance(made.descriptors, faces.of[driver].descriptors)
     known = np.isfinite(own_distance) & np.isfinite(to_driver)
     return {
         "faces/undetected": np.isnan(made.landmarks).any((1, 2)).astype(np.float64),

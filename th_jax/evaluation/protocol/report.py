@@ -23,7 +23,7 @@ from th_jax.evaluation.protocol.results import (
     rows_of,
     shown_measure,
 )
-from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
+from th_jax.evaluation.protocol.run import COPIES, OURS, SELF_DRIVEN, Evaluation
 from th_jax.evaluation.protocol.score_store import REAL
 from th_jax.evaluation.report_page import (
     Plot,
@@ -235,7 +235,9 @@ def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
     rows = []
     for place, name in sorted(named.items()):
         person = evaluation.people[int(order[place])]
-        captions, picture = _pictures(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
+        captions, picture = _pictures(
+            evaluation, person, most, [m for m, c in rows_of(scores) if c == most and m != SELF_DRIVEN]
+        )
         words = TITLES[measure.removesuffix("/with_failures")]
         title = f"{name}: {person.name}, {words} {means[order[place]]:.3f}, T = {most}"
         rows.append(Row(title, captions, picture))
