@@ -2,7 +2,7 @@
 
 All 68 points of a frame determine each coefficient, so that their noise is averaged before it is filtered: less of it is taken
 for motion, which would raise the filter's cutoff. Coefficients are scaled to the distances by which they move points in the
-image, so that the settings mean the same as for points. What the model does not explain is filtered point by point.
+image, so that the settings mean the same as for points. What the model does not explain is filtered point by point, and more.
 """
 
 import functools
@@ -17,6 +17,13 @@ from jaxtyping import Float
 from th_jax.landmarks.model3d import Frames, LandmarkModel, Person, eye_radius, predict
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 
+_RESIDUAL_CUTOFF = 0.25
+"""Cutoff at rest of what the model does not explain, relative to that of its coefficients: it is mostly noise."""
+
+
+_BETA = 2.0
+"""Factor of beta: a point's motion is shared by several signals, each of which is slower."""
+
 
 class MotionFilter:
     """Filter of one face's motion; call it with consecutive frames."""
@@ -29,7 +36,11 @@ class MotionFilter:
         """
         self._model, self._person = model, person
         names = (*Frames._fields, "residual")
-        self._filters: Mapping[str, LandmarkFilter] = {name: LandmarkFilter(settings) for name in names}
+        settings = settings._replace(beta=_BETA * settings.beta)
+        slow = settings._replace(min_cutoff=_RESIDUAL_CUTOFF * settings.min_cutoff)
+        self._filters: Mapping[str, LandmarkFilter] = {
+            name: LandmarkFilter(slow if name == "residual" else settings) for name in names
+        }
         moved = np.linalg.norm(np.asarray(model.expression), axis=-1).max(-1)
         self._reach = {**dict.fromkeys(names, np.ones(1)), "expression": moved}
         self._reach["gaze"] = np.asarray(eye_radius(model, person))[None]
