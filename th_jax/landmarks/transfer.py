@@ -40,9 +40,6 @@ from th_jax.landmarks.scheme import IBUG_POINTS
 NEUTRAL_SHARE = 0.1
 """Share of a clip's frames, those of lowest expression energy, whose mean is the neutral expression."""
 
-NEUTRAL_FRAMES = 1
-"""Number of frames that are used for it at least, if there are as many."""
-
 _BROWS, _EYES, _MOUTH = range(17, 27), range(36, 48), (*range(4, 13), *range(48, 68))
 """Points whose expression the gains scale; the chin moves with the mouth."""
 
@@ -151,7 +148,7 @@ def fit_face(
         known = np.isfinite(landmarks).all(-1).any(-1)
     part = np.flatnonzero(known)
     energy = (np.asarray(frames.expression)[part] ** 2).sum(-1)
-    calm = part[np.argsort(energy, kind="stable")[: max(NEUTRAL_FRAMES, round(NEUTRAL_SHARE * len(part)))]]
+    calm = part[np.argsort(energy, kind="stable")[: max(1, round(NEUTRAL_SHARE * len(part)))]]
     expressions = np.asarray(frames.expression)[calm]
     if neutral is not None:
         neutral = neutral[known_frames(neutral)]

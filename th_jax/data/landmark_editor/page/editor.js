@@ -15,6 +15,7 @@ let dragged = null; // the number of the point that is being dragged
 let view = { scale: 1, x: 0, y: 0 }; // from the photo's pixels to the screen's
 let asked = 0; // the number of the last proposal that was asked for
 let unsaved = false;
+let answer = Promise.resolve(); // of the last proposal that was asked for
 
 const copy = (value) => JSON.parse(JSON.stringify(value));
 const say = (text) => { element("message").textContent = text; };
@@ -93,7 +94,11 @@ function travel(from, to) {
   draw();
 }
 
-async function propose() {
+function propose() {
+  answer = proposed();
+}
+
+async function proposed() {
   const placed = {};
   for (const number of Object.keys(state.placed)) placed[number] = state.points[number];
   const mine = (asked += 1);
@@ -124,6 +129,7 @@ function release() {
 }
 
 async function save() {
+  await answer; // what is saved is what is shown
   try {
     const { saved } = await post("save", { landmarks: state.points });
     unsaved = false;
