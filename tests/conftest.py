@@ -70,3 +70,19 @@ def base_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from base_clip import write_base_clip  # here: imported with this file, the package would escape the check of shapes
 
     return write_base_clip(tmp_path_factory.mktemp("base_clip") / "base.mp4")
+
+
+@pytest.fixture(scope="session")
+def rendered_faces() -> tuple[np.ndarray, np.ndarray]:
+    """Points of 24 frames of each of two held-out rendered heads."""
+    from data_prep.heads.identity import draw_identity
+    from data_prep.heads.motion import talk
+    from data_prep.heads.person import prepare
+    from data_prep.heads.render import pose, true_landmarks
+
+    clips = []
+    for seed in (100_001, 100_007):
+        person, motion = prepare(draw_identity(seed)), talk(seed, seconds=12.0, fps=2.0)
+        states = [motion.state(moment) for moment in range(24)]
+        clips.append(np.stack([true_landmarks(person, pose(person, state))[:, :2] for state in states]))
+    return clips[0].astype(np.float32), clips[1].astype(np.float32)

@@ -46,3 +46,9 @@ def box_downsample(images: Float[Array, "B H W C"], *, size: int) -> Float[Array
 def to_byte_scale(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
     """Convert network images in [-1, 1] to floats in [0, 255], the scale of Caffe's networks; differentiable."""
     return (images.astype(jnp.float32) + 1.0) * 127.5
+
+
+def without_color(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
+    """Replace the colors of network images by their luma (BT.601), in all three channels."""
+    luma = images @ jnp.array([0.299, 0.587, 0.114], images.dtype)
+    return jnp.broadcast_to(luma[..., None], images.shape)

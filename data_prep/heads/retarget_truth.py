@@ -43,10 +43,12 @@ def make_truth(*, people: int = 24, first_seed: int = 100_000, frames: int = 8, 
     for seed in seeds:
         person = prepare(draw_identity(seed))
         motion = talk(seed, seconds=2.5 * SPACING * shots + 2.0, fps=SAMPLING_RATE)
-        own_shots.append(_points(person, [motion.state(int(i)) for i in choose_spread(motion, count=shots)]).landmarks)
+        own_shots.append(
+            points_of_states(person, [motion.state(int(i)) for i in choose_spread(motion, count=shots)]).landmarks
+        )
         clip = talk(seed, seconds=CLIP_SECONDS, fps=CLIP_FRAMES / CLIP_SECONDS, take=1)
-        clips.append(_points(person, [clip.state(moment) for moment in range(len(clip.times))]).landmarks)
-        moved = [_points(person, others) for others in states]
+        clips.append(points_of_states(person, [clip.state(moment) for moment in range(len(clip.times))]).landmarks)
+        moved = [points_of_states(person, others) for others in states]
         truth.append(np.stack([one.landmarks for one in moved]))
         eyes.append(np.stack([one.eyes for one in moved]))
         radius.append(np.stack([one.radius for one in moved]))
@@ -93,13 +95,16 @@ def _turned(motion: Motion, moment: int, yaw: float, *, shut: bool) -> HeadState
     return state._replace(units=units, yaw=float(yaw), gaze_yaw=gaze)
 
 
-class _Points(NamedTuple):
+class StatePoints(NamedTuple):
+    """Points and eyeballs of a person in some states."""
+
     landmarks: Float[np.ndarray, "F 70 2"]
     eyes: Float[np.ndarray, "F 2 2"]
     radius: Float[np.ndarray, "F 2"]
 
 
-def _points(person: Person, states: list[HeadState]) -> _Points:
+def points_of_states(person: Person, states: list[HeadState]) -> StatePoints:
+    """Compute the points of a person in each state, and where the eyeballs are."""
     mesh = load_mesh()
     landmarks, eyes, radius = [], [], []
     for state in states:
@@ -112,4 +117,4 @@ def _points(person: Person, states: list[HeadState]) -> _Points:
         seen = project(person, centers.astype(np.float32))
         eyes.append(seen[:, :2])
         radius.append(person.focal * np.array(sizes) / seen[:, 2])
-    return _Points(*(np.stack(part).astype(np.float64) for part in (landmarks, eyes, radius)))
+    return StatePoints(*(np.stack(part).astype(np.float64) for part in (landmarks, eyes, radius)))

@@ -45,6 +45,10 @@ AXIS_WEIGHT = 0.5
 PUPIL_NOISE = (0.5, 0.5)
 """Errors of the pupils, relative to the mean over the 68 points; a detector of 68 points has none."""
 
+MOVEMENT_RIDGE = 0.3
+"""Regularization of the movements' size by identity, as a share of the number of people; chosen on people outside of the
+model's data and not held out, whose identities are fitted to few frames."""
+
 RIDGE = 0.02
 """Regularization of the jaw's movement, as a share of the number of observations."""
 
@@ -128,8 +132,10 @@ def fit_shapes(people: int) -> LandmarkModel:
     axis = axes.mean(0)
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     rows = [points - mean, (radii - radius)[:, None], AXIS_WEIGHT * (axes - axis)]
-    identity = components(np.concatenate([row.reshape(len(points), -1) for row in rows], axis=1), IDENTITIES)
+    observed = np.concatenate([row.reshape(len(points), -1) for row in rows], axis=1)
+    identity = components(observed, IDENTITIES)
     split = 3 * PUPIL_POINTS
+    movement = movement_by_identity(observed @ identity.T / (identity**2).sum(1), np.tile(shrink, 2))
 
     shapes = unit_displacements(persons)
     samples = np.einsum("nu,upc->npc", expression_samples(len(shapes)), shapes)
@@ -146,12 +152,21 @@ def fit_shapes(people: int) -> LandmarkModel:
         radius_identity=identity[:, split],
         axis=axis,
         axis_identity=identity[:, split + 1 :].reshape(IDENTITIES, 2, 3) / AXIS_WEIGHT,
+        movement=movement[0],
+        movement_identity=movement[1:],
         slide=np.zeros((2, 17, 3)),
         noise=np.concatenate([np.ones(IBUG_POINTS), PUPIL_NOISE]),
         arkit=arkit,
         arkit_shapes=shapes,
     )
     return LandmarkModel(**{name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
+
+
+def movement_by_identity(shares: Float[np.ndarray, "N I"], sizes: Float[np.ndarray, " N"]) -> Float[np.ndarray, "I1"]:
+    """Fit the size of movements, one divided by the face's size, to identity components; the first number is the mean."""
+    design = np.column_stack([np.ones(len(shares)), shares])
+    ridge = MOVEMENT_RIDGE * len(shares) * np.diag([0.0, *np.ones(shares.shape[1])])
+    return np.asarray(np.linalg.solve(design.T @ design + ridge, design.T @ sizes))
 
 
 def _size(points: Float[np.ndarray, "70 3"]) -> float:

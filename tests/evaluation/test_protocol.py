@@ -229,6 +229,14 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cells["driver", 0]["identity/lost"]["value"] > 0.5
     assert cells["nearest_copy", 3]["identity/lost"]["value"] < 0.5
     assert "l1/frame" not in cells["FT", 3]
+    own = cells["FT self-driven", 3]
+    assert own["identity/lost"]["value"] <= cells["driver", 0]["identity/lost"]["value"]
+    assert set(own) == set(cells["FT", 3])
+    table = (folder / "cross" / "table.md").read_text()
+    ratio = cells["FT", 3]["identity/centred_cosine/with_failures"]["value"]
+    ratio /= own["identity/centred_cosine/with_failures"]["value"]
+    assert f"(ratio {ratio:.2f})" in table
+    assert table.count("relative to self-driven.") == 2  # a sentence for each T
     assert not (folder / "cross" / "study" / "study_frames.json").exists()
     assert "L1, face" not in (folder / "cross" / "report.html").read_text()
 

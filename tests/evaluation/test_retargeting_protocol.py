@@ -83,6 +83,7 @@ def test_the_truth_itself_has_no_error_and_the_model_the_least(measured: Measure
         best = estimate(measured, model, name).value
         assert best < 0.6 * min(estimate(measured, other, name).value for other in others)  # type: ignore[arg-type]
     assert max(measured.self_error.values()) <= 1e-6
+    assert estimate(measured, model, "lids").value < 0.03
     assert np.isfinite(measured.values["model", "lids"][:, ::3]).all()
     assert np.isnan(measured.values["model", "lids"][:, 1::3]).any()
 
@@ -121,7 +122,8 @@ def test_the_report_names_everything(truth: RetargetTruth, measured: Measured) -
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--meta", "heads"], 2, "measures points alone: omit --meta and --data"),
+        (["--data", "bundled"], 2, "renders its own people: omit --data"),
+        (["--meta", "missing.safetensors"], 1, "missing.safetensors"),
         (["--shots", "1", "8"], 1, "takes one number of shots, but 2 were given"),
         (["--people", "1"], 1, "at least 2 people"),
         (["--seed", "-1"], 1, "seed must be 0 or more"),

@@ -155,3 +155,65 @@ def test_lines_of_another_width() -> None:
         np.testing.assert_allclose(drawn[:, 40:90].sum(0), pixels, atol=0.51)
     with pytest.raises(ValueError, match="line_width"):
         draw_landmarks(points, size=128, line_width=0.0)
+
+
+def pupil(x: float, y: float, *, size: int, pupils: str) -> np.ndarray:
+    """One channel of an image of `size` pixels with a pupil at (x, y) pixels alone."""
+    points = jnp.asarray(only({68: (x / size, y / size)}, points=70))
+    return np.asarray(draw_landmarks(points, size=size, pupils=pupils), np.float64)[..., 0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "line_width", "radius"), [(64, 2.0, 1.0), (128, 3.0, 1.5), (256, 2.0, 2.0)])
+def test_disks_cover_their_area_wherever_they_lie(size: int, line_width: float, radius: float) -> None:
+    for x, y in np.random.default_rng(0).uniform(20, 21, (8, 2)):
+        points = jnp.asarray(only({68: (x / size, y / size)}, points=70))
+        drawn = np.asarray(draw_landmarks(points, size=size, line_width=line_width, pupils="area"), np.float64)
+        assert drawn[..., 0].sum() == pytest.approx(np.pi * radius**2, abs=2e-4)
+        assert drawn.max() <= 1
+
+
+@pytest.mark.parametrize(("size", "tolerance"), [(64, 0.03), (256, 0.01)])
+def test_a_disk_moves_by_tenths_of_a_pixel(size: int, tolerance: float) -> None:
+    """The centroid of its coverage; what remains comes from the square shape of pixels, and shrinks with the disk's size."""
+    centers = np.arange(size) + 0.5
+
+    def centroid(x: float, pupils: str) -> float:
+        drawn = pupil(x, 20.3, size=size, pupils=pupils)
+        return float((drawn.sum(0) * centers).sum() / drawn.sum())
+
+    for x in np.linspace(20, 21, 11):
+        step = centroid(x + 0.1, "area") - centroid(x, "area")
+        assert step == pytest.approx(0.1, abs=tolerance)
+
+
+def test_a_disk_against_fine_sampling() -> None:
+    size, fine = 16, 64
+    drawn = pupil(7.37, 8.21, size=size, pupils="area")
+    y, x = (np.mgrid[: size * fine, : size * fine] + 0.5) / fine
+    inside = (x - 7.37) ** 2 + (y - 8.21) ** 2 < 1
+    np.testing.assert_allclose(drawn, inside.reshape(size, fine, size, fine).mean((1, 3)), atol=3e-3)
+
+
+def test_soft_pupils_are_the_default_and_differ_in_area() -> None:
+    points = jnp.asarray(face(points=70))
+    np.testing.assert_array_equal(draw_landmarks(points, size=64), draw_landmarks(points, size=64, pupils="soft"))
+    areas = {
+        kind: [pupil(20 + shift, 20, size=64, pupils=kind).sum() for shift in (0, 0.5)] for kind in ("soft", "area")
+    }
+    assert abs(areas["soft"][0] - areas["soft"][1]) > 0.1 > abs(areas["area"][0] - areas["area"][1])
+
+
+def test_disks_have_finite_local_gradients_and_unknown_ones_none() -> None:
+    points = face(points=70)
+    points[69] = np.nan
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(32, 32, 3)), jnp.float32)
+    objective = jax.jit(lambda p: (draw_landmarks(p, size=32, pupils="area") * weights).sum())
+    gradient = np.asarray(jax.grad(objective)(jnp.asarray(points)))
+    assert np.isfinite(gradient).all()
+    assert not gradient[69].any()
+    step = np.zeros((70, 2), np.float32)
+    step[68, 0] = 1e-3
+    numeric = float(objective(points + step) - objective(points - step)) / 2e-3
+    assert gradient[68, 0] == pytest.approx(numeric, rel=0.05, abs=1.0)
+    outside = jnp.asarray(only({68: (1.5, 0.5)}, points=70))
+    assert float(draw_landmarks(outside, size=32, pupils="area").max()) == 0

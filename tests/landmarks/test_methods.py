@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from data_prep.heads.identity import draw_identity
-from data_prep.heads.motion import choose_spread, talk
+from data_prep.heads.motion import choose_spread, head_state, talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
 from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter
 from th_jax.landmarks.model3d import fit_frames
+from th_jax.landmarks.scheme import mirror_landmarks
 from th_jax.landmarks.transfer import Gains, fit_face, parse_gains, transfer
 
 ADA, BEN = 100_001, 100_007
@@ -72,6 +73,36 @@ def test_lids_and_lips_close_exactly_when_the_drivers_do(faces: tuple[np.ndarray
     adapt = make_retargeter(Target("model", shots), driver)
     assert gaps(adapt(shut), lids + lips).max() < 1e-6
     assert gaps(adapt(driver[:4]), lids).max() > 0.01
+
+
+def test_shut_lids_overlap_as_the_targets_own(faces: tuple[np.ndarray, ...]) -> None:
+    """The outlines of the renderer's shut lids overlap, by how much depends on the person; the truth is rendered."""
+    lids = ((37, 41), (38, 40), (43, 47), (44, 46))
+    shut = [head_state(expression={"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, yaw=yaw) for yaw in (-0.3, 0.0, 0.3)]
+    motion = talk(ADA, seconds=12.0, fps=2.0)
+    clip = points_of(ADA, [motion.state(moment) for moment in range(24)])
+    driver = points_of(ADA, shut)
+    for seed in (BEN, BEN + 1, BEN + 2):
+        other = talk(seed, seconds=20.0, fps=30.0)
+        shots = points_of(seed, [other.state(int(moment)) for moment in choose_spread(other, count=8)])
+        truth = points_of(seed, shut)
+        came = make_retargeter(Target("model", shots), clip)(driver)
+        width = gaps(truth, ((36, 39), (42, 45))).mean(-1)
+        error = np.abs(gaps(came, lids).mean(-1) - gaps(truth, lids).mean(-1)) / width
+        assert error.mean() < 0.03
+
+
+def test_lids_that_close_never_open_the_targets(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    lids = ((37, 41), (38, 40), (43, 47), (44, 46))
+    frames = np.repeat(driver[:1], 21, 0)
+    for share, frame in zip(np.linspace(1, 0, 21), frames, strict=True):
+        for high, low in lids:
+            middle = frame[[high, low]].mean(0)
+            frame[[high, low]] = middle + share * (frame[[high, low]] - middle)
+    came = gaps(make_retargeter(Target("model", shots), driver)(frames), lids)
+    assert (np.diff(came, axis=0) < 1e-4).all()
+    assert came[-1].max() < 1e-6
 
 
 def test_pupils_stay_between_the_lids(faces: tuple[np.ndarray, ...]) -> None:
@@ -174,3 +205,55 @@ def test_what_cannot_be_retargeted_is_an_error(faces: tuple[np.ndarray, ...]) ->
             make_retargeter(Target(method, lost), driver)
         with pytest.raises(ValueError, match="one frame of the driver in which all 68"):
             make_retargeter(Target(method, shots), lost)
+
+
+def model_moved(driver: np.ndarray, shots: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    return make_retargeter(Target("model", shots), clip)(driver)
+
+
+def test_a_shifted_scaled_and_turned_driver_moves_the_target_alike(faces: tuple[np.ndarray, ...]) -> None:
+    """The driver's usual place and size do not matter, and a turn of their image turns the target's by as much."""
+    driver, shots, _ = faces
+    plain = model_moved(driver, shots, driver)
+    moved = 0.6 * driver + np.array([0.3, 0.1], np.float32)
+    np.testing.assert_allclose(model_moved(moved, shots, moved), plain, atol=3e-3)
+    turn = 0.2
+    around = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]], np.float32)
+    turned = (driver - 0.5) @ around + 0.5
+    came = model_moved(turned, shots, turned)
+
+    def shape(points: np.ndarray) -> np.ndarray:
+        return points[:, :68] - points[:, :68].mean(1, keepdims=True)
+
+    np.testing.assert_allclose(shape(came), shape(plain) @ around, atol=4e-3)
+
+
+def test_mirrored_faces_move_mirrored(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    plain = model_moved(driver, shots, driver)
+    flipped = model_moved(mirror_landmarks(driver), mirror_landmarks(shots), mirror_landmarks(driver))
+    np.testing.assert_allclose(mirror_landmarks(flipped), plain, atol=3e-3)
+
+
+def test_one_frame_drives_and_one_shot_is_driven(faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, truth = faces
+    for clip, known in ((driver[:1], shots), (driver, shots[:1]), (driver[:1], shots[:1])):
+        came = model_moved(driver[:1], known, clip)
+        unit = np.linalg.norm(truth[0, 36] - truth[0, 45])
+        assert np.isfinite(came).all()
+        assert np.linalg.norm(came[0, :68] - truth[0, :68], axis=-1).mean() < 0.25 * unit
+
+
+@pytest.mark.parametrize("yaw", [-60.0, 60.0])
+def test_a_profile_is_that_of_the_target(yaw: float, faces: tuple[np.ndarray, ...]) -> None:
+    driver, shots, _ = faces
+    state = head_state(yaw=float(np.radians(yaw)))
+    side, truth = points_of(ADA, [state]), points_of(BEN, [state])
+
+    def error(points: np.ndarray) -> float:
+        shape = [one[:, :68] - one[:, :68].mean(1, keepdims=True) for one in (points, truth)]
+        return float(np.linalg.norm(shape[0] - shape[1], axis=-1).mean())
+
+    ours = error(model_moved(side, shots, driver))
+    for method in ("none", "similarity", "relative", "parts", "shape"):
+        assert ours < 0.8 * error(make_retargeter(Target(method, shots), driver)(side)), method

@@ -10,19 +10,24 @@ from data_prep.heads.motion import rotation as rendered_rotation
 from data_prep.heads.motion import talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
+from data_prep.tools.fit_landmark_model import MOVEMENT_RIDGE, movement_by_identity
 from th_jax.landmarks.model3d import (
     MODEL_FILE,
     Frames,
     LandmarkModel,
     Person,
+    _derivatives,
     eye_radius,
     fit_clip,
     fit_frames,
     load_model,
+    movement_size,
     neutral_shape,
+    pack_frame,
     predict,
     project,
     rotation,
+    unpack_frame,
 )
 from th_jax.landmarks.scheme import mirror_landmarks
 
@@ -187,3 +192,45 @@ def test_a_wild_point_is_ignored(made: tuple[Person, Frames, np.ndarray]) -> Non
 def test_what_is_no_face_is_an_error(landmarks: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_clip(landmarks)
+
+
+def test_derivatives_are_those_of_forward_differentiation(model: LandmarkModel) -> None:
+    rng = np.random.default_rng(1)
+    draw = lambda *shape: jnp.asarray(rng.normal(0, 1, shape), jnp.float32)  # noqa: E731 - one line of chance
+    person = Person(draw(30), jnp.float32(0.4), jnp.float32(0.08), 0.01 * draw(70, 3))
+
+    def of_person(unknowns: jax.Array, frame: Frames) -> jax.Array:
+        changed = person._replace(identity=unknowns[:-2], slide=unknowns[-2], perspective=unknowns[-1])
+        return predict(model, changed, frame)
+
+    unknowns = jnp.concatenate([person.identity, person.slide[None], person.perspective[None]])
+    for yaw in (0.5, -0.7):
+        angles, place = jnp.array([yaw, 0.2, -0.1]), jnp.array([0.4, 0.6])
+        frame = Frames(angles, jnp.float32(-1.3), place, draw(20), jnp.array([0.2, -0.1]))
+        points, by_frame, by_person = _derivatives(model, person, frame, with_person=True)
+        np.testing.assert_allclose(points, predict(model, person, frame), atol=1e-6)
+        expected = jax.jacfwd(lambda vector: predict(model, person, unpack_frame(vector)))(pack_frame(frame))
+        np.testing.assert_allclose(by_frame, expected, atol=1e-5)
+        np.testing.assert_allclose(by_person, jax.jacfwd(of_person)(unknowns, frame), atol=1e-5)
+
+
+def test_the_size_of_movements_belongs_to_the_identity(model: LandmarkModel) -> None:
+    def size(identity: np.ndarray) -> float:
+        rest = jnp.float32(0.5), jnp.float32(0.08), jnp.zeros((70, 3))
+        return float(movement_size(model, Person(jnp.asarray(identity, jnp.float32), *rest)))
+
+    direction = np.asarray(model.movement_identity)
+    assert size(np.zeros(30)) == pytest.approx(float(model.movement)) == pytest.approx(1, abs=0.03)
+    assert size(direction / np.linalg.norm(direction)) - size(np.zeros(30)) == pytest.approx(
+        np.linalg.norm(direction), rel=1e-4
+    )
+    assert np.linalg.norm(direction) > 0.01
+    assert size(1e3 * direction) == 1.25
+    assert size(-1e3 * direction) == pytest.approx(0.8)
+
+
+def test_movements_are_fitted_to_identities_with_a_ridge() -> None:
+    shares = np.random.default_rng(0).normal(size=(4000, 3))
+    weights = movement_by_identity(shares, 1.01 + shares @ np.array([0.05, -0.02, 0.0]))
+    np.testing.assert_allclose(weights[0], 1.01, atol=2e-3)
+    np.testing.assert_allclose(weights[1:], np.array([0.05, -0.02, 0.0]) / (1 + MOVEMENT_RIDGE), atol=2e-3)

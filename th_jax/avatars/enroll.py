@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from th_jax.avatars.compact import save_compact
 from th_jax.avatars.early_stopping import Stopper, StoppingSettings, split_shots
-from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, save_avatar
+from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, networks_for, save_avatar
 from th_jax.avatars.output import INPUT_FINGERPRINT, Outcome, Report, Saving, input_fingerprint
 from th_jax.avatars.person_files import read_shots
 from th_jax.avatars.preview import write_preview
@@ -271,8 +271,8 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
     notes |= {"held_out_scores": [round(score, 4) for score in stopper.scores]} if stopper is not None else {}
     record = dataclasses.replace(meta.provenance.of(person.shots), ingredients=person.ingredients)
     described: dict[str, Any] = {
-        "networks": meta.networks, "provenance": with_consent(record, person.consent), "meta": meta,
-        "landmarks": landmarks, "notes": notes,
+        "networks": networks_for(meta.networks, person.shots), "provenance": with_consent(record, person.consent),
+        "meta": meta, "landmarks": landmarks, "notes": notes,
     }  # fmt: skip
     try:
         if saving.compact is None or steps == 0:

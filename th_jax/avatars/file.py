@@ -37,7 +37,7 @@ from th_jax.storage.tensors import (
     write_described,
 )
 from th_jax.storage.tensors import read_description as read_file_description
-from th_jax.types import AnyArray, Avatar
+from th_jax.types import AnyArray, Avatar, Shots
 from th_jax.version import __version__
 from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained, networks_of
 
@@ -253,6 +253,23 @@ class LoadedAvatar:
             person=made.person,
             ingredients=made.ingredients,
         )
+
+
+GRAY_TOLERANCE = 4
+"""Difference of a pixel's channels, of 255, up to which it counts as gray; compressed gray images have up to 2."""
+
+_COLORED_SHARE = 0.001
+"""Share of pixels that may be colored in gray images."""
+
+
+def networks_for(networks: Networks, shots: Shots) -> Networks:
+    """Return the networks of an avatar of these shots: of one that generates gray frames if all shots are gray.
+
+    A generator that learned colors would give a person of gray images some.
+    """
+    frames = np.asarray(shots.frames)[np.asarray(shots.mask) > 0]
+    colored = np.ptp(frames.astype(np.int16), axis=-1) > GRAY_TOLERANCE
+    return dataclasses.replace(networks, gray=networks.gray or bool(colored.mean() <= _COLORED_SHARE))
 
 
 def save_avatar(

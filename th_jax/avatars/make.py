@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from th_jax.avatars.file import LoadedAvatar, described_avatar
+from th_jax.avatars.file import LoadedAvatar, described_avatar, networks_for
 from th_jax.avatars.person_files import read_shots
 from th_jax.consent import FACTS, ConsentFacts, with_consent
 from th_jax.consent.checks import valid_consent
@@ -70,7 +70,7 @@ def finetune(
     real = np.asarray(shots.mask) > 0
     return described_avatar(
         avatar,
-        networks=meta.networks,
+        networks=networks_for(meta.networks, shots),
         provenance=with_consent(dataclasses.replace(meta.provenance.of(shots), ingredients=ingredients), facts),
         meta=meta,
         landmarks=np.asarray(shots.landmarks)[real],

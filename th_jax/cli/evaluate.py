@@ -20,6 +20,7 @@ from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser, print_hint
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
+from th_jax.evaluation.generated_gaze import gaze_report, measure_generated, tuned_avatars
 from th_jax.evaluation.people import LANDMARKS
 from th_jax.evaluation.protocol.expectations import judged
 from th_jax.evaluation.protocol.judges import add_options, judges_of
@@ -31,6 +32,7 @@ from th_jax.evaluation.protocol.results import (
     RESULTS_FILE,
     TABLE_FILE,
     Scores,
+    crossed_facts,
     gather,
     results_document,
     table_markdown,
@@ -41,6 +43,7 @@ from th_jax.evaluation.protocol.run import run as measure_all
 from th_jax.evaluation.protocol.score_store import STUDY_FOLDER, ScoreStore, baseline_shots
 from th_jax.evaluation.protocol.study import write_study
 from th_jax.evaluation.protocol.weights import weight_digests
+from th_jax.evaluation.resting import resting_flicker, resting_report
 from th_jax.evaluation.retargeting import fit_errors, measure_pairs
 from th_jax.evaluation.retargeting import report as retargeting_report
 from th_jax.landmarks.methods import METHODS
@@ -50,6 +53,7 @@ from th_jax.storage.files import check_place
 from th_jax.storage.run_folder import CONFIG_FILE, write_config, write_whole
 from th_jax.training.presets import (
     FINETUNE_PRESETS,
+    Settings,
     check_settings,
     finetune_arguments,
     finetune_preset,
@@ -57,12 +61,15 @@ from th_jax.training.presets import (
     read_settings,
 )
 from th_jax.version import __version__
-from th_jax.weights import load_meta
+from th_jax.weights import MetaModel, load_meta
 
 RETARGET = "retarget"
-"""The protocol on points alone, which needs neither weights nor data."""
+"""The protocol on points, which needs no data, and weights only for the gaze in generated frames."""
 
 RETARGET_SHOTS = 8
+
+GAZE_PEOPLE = 6
+"""Number of people whose generated frames are measured."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,28 +99,59 @@ def run(options: argparse.Namespace) -> int:
 def measure_retargeting(options: argparse.Namespace) -> int:
     """Measure the methods of retargeting on points of rendered heads, and write the tables and their text.
 
+    With weights, the gaze in frames that they generate is measured too, of GAZE_PEOPLE people by default.
+
     Raises:
-        UsageError: for options that belong to weights.
+        UsageError: for options that belong to data.
         ValueError, OSError: for numbers that make no pairs, and for a place that cannot be written.
         ImportError: outside of a checkout, which has the heads.
     """
-    if options.meta is not None or options.data is not None:
-        raise UsageError("the protocol retarget measures points alone: omit --meta and --data")
+    if options.data is not None:
+        raise UsageError("the protocol retarget renders its own people: omit --data")
     _check_out_and_seed(options)
     shots = options.shots or [RETARGET_SHOTS]
     if len(shots) != 1:
         raise ValueError(f"the protocol retarget takes one number of shots, but {len(shots)} were given")
     people = 24 if options.people is None else options.people
     frames = 8 if options.targets is None else options.targets
+    meta = None if options.meta is None else load_meta(options.meta, perceptual=options.perceptual)
     pairs = from_checkout("data_prep.heads.retarget_truth").make_truth(people=people, frames=frames, shots=shots[0])
     with tqdm(total=people * len(METHODS), unit="target", dynamic_ncols=True, disable=options.quiet or None) as bar:
         measured = measure_pairs(pairs, on_target=bar.update)
     text = retargeting_report(measured, fit_errors(pairs), seed=options.seed)
+    if meta is not None:
+        text += "\n" + _generated_gaze(meta, options, people=min(people, GAZE_PEOPLE), shots=shots[0])
     options.out.mkdir(parents=True, exist_ok=True)
     write_whole(str(options.out / TABLE_FILE), text.encode())
     print(text, end="")
     print(f"{options.out / TABLE_FILE}: {people} x {people - 1} pairs, {3 * frames} frames each")
     return DONE
+
+
+def _generated_gaze(meta: MetaModel, options: argparse.Namespace, *, people: int, shots: int) -> str:
+    """Fine-tune avatars of rendered people and measure the gaze in their frames."""
+    settings = _settings(options, meta)
+    jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
+    size = meta.networks.image_size
+    truth = from_checkout("data_prep.heads.gaze_truth").make_gaze_truth(size=size, people=people, shots=shots)
+    avatars = tuned_avatars(meta, truth, **finetune_arguments(settings, meta.perceptual))
+    measured = measure_generated(meta.networks, avatars, truth)
+    still = resting_flicker(meta.networks, avatars, [one[0] for one in truth.shots], seed=options.seed)
+    gaze = gaze_report(measured, size=size, radius=float(truth.radius.mean()), seed=options.seed)
+    return gaze + "\n" + resting_report(still)
+
+
+def _settings(options: argparse.Namespace, meta: MetaModel) -> Settings:
+    """Return the settings of fine-tuning, named or the preset of the weights.
+
+    Raises:
+        ValueError: if the named settings are invalid.
+    """
+    if options.settings is None:
+        return finetune_preset(preset_of(meta.description))
+    named = read_settings(options.settings, on_message=print_hint)
+    check_settings(named)
+    return named
 
 
 def _check_out_and_seed(options: argparse.Namespace) -> None:
@@ -210,7 +248,8 @@ def finish(
         evaluation.store, evaluation.people, shots=protocol.shots, systems=baselines, more=answers.tables,
         distances=answers.distances, seed=seed,
     )  # fmt: skip
-    expected, facts = judged(scores), _facts(evaluation, about, faces)
+    compared = crossed_facts(scores)
+    expected, facts = judged(scores), [*_facts(evaluation, about, faces), *compared]
     undetected = None if faces is None else faces.undetected()
     document = results_document(scores, about | {"real_undetected": undetected}, expected)
     write_results(out, document, table_markdown(scores, [" ".join(facts)]))
@@ -220,6 +259,8 @@ def finish(
     study = write_study(
         evaluation.store, evaluation.people, cells=shown, name=title, size=about["size"], weights=evaluation.weights
     )
+    for fact in compared:
+        print(fact)
     names = [RESULTS_FILE, TABLE_FILE, *reported, CHOSEN_FILE, *([f"{STUDY_FOLDER}/"] if study else [])]
     print(f"{out}: {', '.join(names)}")
     return scores
@@ -271,7 +312,9 @@ def _baselines(named: Sequence[str]) -> dict[str, Path]:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = new_parser("evaluate", __doc__)
-    made.add_argument("--meta", help="a run's workdir, a released file, or a bundled name such as heads")
+    made.add_argument(
+        "--meta", help="run's workdir, released file, or bundled name such as heads; optional for retarget"
+    )
     made.add_argument("--data", help='data set, or "bundled" for the bundled heads')
     made.add_argument("--protocol", required=True, choices=[*PROTOCOLS, RETARGET])
     made.add_argument("--out", type=Path, required=True, help="folder of the run; the same one to go on")

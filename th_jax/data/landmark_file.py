@@ -53,7 +53,7 @@ def read_landmark_file(path: str | Path, *, height: int, width: int) -> Float32[
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable landmark file: {error} (docs/shots.md)") from error
-    _check(path, points, height, width)
+    check_landmarks(path, points, height=height, width=width)
     return points.astype(np.float32)
 
 
@@ -106,8 +106,18 @@ _PARSERS: dict[str, Callable[[str], list[tuple[float, float]]]] = {
 }
 
 
-def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int) -> None:
-    """Check that the points can be the landmarks of a face in an image of this size."""
+def check_landmarks(path: str | Path, points: Float[np.ndarray, "P 2"], *, height: int, width: int) -> None:
+    """Check that points in pixels can be the landmarks of a face in an image of this size.
+
+    Args:
+        path: the file, which error messages name.
+        points: points in pixels.
+        height: height of the image.
+        width: width of the image.
+
+    Raises:
+        ValueError: as `read_landmark_file`.
+    """
     if len(points) not in (IBUG_POINTS, PUPIL_POINTS):
         raise ValueError(
             f"{path} has {len(points)} points, but expected {IBUG_POINTS}, or {PUPIL_POINTS} with the pupils "
@@ -137,7 +147,7 @@ def _check(path: Path, points: Float[np.ndarray, "P 2"], height: int, width: int
     _check_order(path, points)
 
 
-def _check_order(path: Path, points: Float[np.ndarray, "P 2"]) -> None:
+def _check_order(path: str | Path, points: Float[np.ndarray, "P 2"]) -> None:
     """Check that the points are not mirrored or in another order; lying and inverted faces are valid."""
     left, right, mouth = (points[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(48, 68)))
     eyes, brows, chin = (left + right) / 2, points[17:27].mean(0), points[8]

@@ -32,8 +32,8 @@ from th_jax.faces import (
     segment_square,
 )
 from th_jax.faces.pupils import with_pupils
-from th_jax.landmarks.methods import Retargeter, Target, live_retargeter
-from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.methods import Follower, Target, live_retargeter
+from th_jax.landmarks.smooth import OneEuro
 from th_jax.provenance.watermark.messages import marking_of
 from th_jax.render import draw_stream, render
 
@@ -151,24 +151,18 @@ def live_frames(
     label = _label(size, panels=len(layout), avatar=layout.index("avatar"))
     followed, seen = itertools.tee(frames)  # at most one frame apart
     squares = _LiveSquares(follow, placement_of(loaded.landmarks))
-    adapt: Retargeter | None = None
+    follower = Follower(None, smoothing)
     pose: Float[np.ndarray, "P 2"] | None = None
-    smooth = None if smoothing is None else LandmarkFilter(smoothing)
     for tracked, frame in zip(follow_face(followed, max_flash=_FLASH), seen, strict=False):
         if tracked.segment >= 0:
             now = clock()
             begun = squares.add(tracked.landmarks, frame.shape[:2], segment=tracked.segment, time=now)
             if begun is not None:
                 chosen = target(begun) if callable(target) else target
-                adapt = None if chosen is None else live_retargeter(chosen, begun)
-                if smooth is not None:
-                    smooth.reset()
+                follower = Follower(None if chosen is None else live_retargeter(chosen, begun), smoothing)
             if squares.known:
                 points = with_pupils(frame, tracked.landmarks) if pupils else tracked.landmarks
-                pose = in_squares(points[None], squares.current[None])[0]
-                if adapt is not None:
-                    pose = adapt(pose[None])[0]
-                pose = pose if smooth is None else smooth(pose, time=now)
+                pose = follower(in_squares(points[None], squares.current[None])[0], time=now)
         if pose is None:
             continue
         pictures = []

@@ -8,9 +8,9 @@ from jaxtyping import Float, Float32, Int
 
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.driving.driver import Driving
-from th_jax.landmarks.methods import Method, Target, check_method, check_target_face, make_retargeter
+from th_jax.landmarks.methods import Follower, Method, Target, check_method, check_target_face, make_retargeter
 from th_jax.landmarks.scheme import PUPIL_POINTS
-from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.smooth import OneEuro
 from th_jax.landmarks.transfer import UNCHANGED, Gains
 
 _SHAPE_SAMPLES = 2000
@@ -53,21 +53,17 @@ def driving_poses(
         if target is None
         else make_retargeter(target, driver_sample(driving), neutral=_neutral_frames(driving, neutral))
     )
-
-    def adapted(index: int) -> Float32[np.ndarray, "P 2"]:
-        points = np.array(driving.landmarks[index], np.float32)
-        return points if adapt is None else adapt(points[None])[0]
-
-    smooth = None if smoothing is None else LandmarkFilter(smoothing)
-    pose = adapted(int(np.flatnonzero(driving.segment >= 0)[0]))
+    follow = Follower(adapt, smoothing)
+    first = np.array(driving.landmarks[np.flatnonzero(driving.segment >= 0)[0]], np.float32)
+    pose = first if adapt is None else adapt(first[None])[0]
     segment = -1
     for tick, index in enumerate(shown.tolist()):
         number = int(driving.segment[index])
         if number >= 0:
-            if smooth is not None and number != segment:
-                smooth.reset()
+            if number != segment:
+                follow.reset()
             segment = number
-            pose = adapted(index) if smooth is None else smooth(adapted(index), time=tick / float(fps))
+            pose = follow(np.array(driving.landmarks[index], np.float32), time=tick / float(fps))
         yield pose
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from th_jax.evaluation.bootstrap import Estimate, bootstrap_mean
 from th_jax.landmarks.arkit import coefficients_of, look_coefficients
-from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter, model_retargeter
+from th_jax.landmarks.methods import METHODS, Method, ModelRetargeter, Target, make_retargeter
 from th_jax.landmarks.model3d import fit_frames, load_model
 from th_jax.landmarks.transfer import fit_face
 from th_jax.landmarks.truth import RetargetTruth
@@ -65,15 +65,26 @@ def gaze_error(
     The pupil is read relative to the corners of its eye, so that a shift of the whole face is no error of gaze, and
     placed on the true eyeball. `eyes` and `radius` are the true centers and radii of the eyeballs in the image.
     """
+    shown, known = gaze_directions(points, truth, eyes=eyes, radius=radius)
+    return np.degrees(np.arccos(np.clip((shown * known).sum(-1), -1, 1))).mean(-1)
+
+
+def gaze_directions(
+    points: Float[np.ndarray, "*batch 70 2"],
+    truth: Float[np.ndarray, "*batch 70 2"],
+    *,
+    eyes: Float[np.ndarray, "*batch 2 2"],
+    radius: Float[np.ndarray, "*batch 2"],
+) -> tuple[Float[np.ndarray, "*batch 2 3"], Float[np.ndarray, "*batch 2 3"]]:
+    """Compute the directions of gaze of both eyes that points and truth show, as `gaze_error` compares them.
+
+    The axes point to the image's right, down, and to the camera.
+    """
     corners = np.array([[36, 39], [42, 45]])
-    true = (truth[:, 68:] - eyes) / radius[..., None]
-    shown = (
-        true
-        + ((points[:, 68:] - points[:, corners].mean(2)) - (truth[:, 68:] - truth[:, corners].mean(2)))
-        / radius[..., None]
-    )
-    directions = [_on_ball(true), _on_ball(shown)]
-    return np.degrees(np.arccos(np.clip((directions[0] * directions[1]).sum(-1), -1, 1))).mean(-1)
+    middles = [one[..., corners, :].mean(-2) for one in (points, truth)]
+    true = (truth[..., 68:, :] - eyes) / radius[..., None]
+    apart = (points[..., 68:, :] - middles[0]) - (truth[..., 68:, :] - middles[1])
+    return _on_ball(true + apart / radius[..., None]), _on_ball(true)
 
 
 def _on_ball(place: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 3"]:
@@ -130,7 +141,7 @@ def measure_pairs(pairs: RetargetTruth, *, on_target: Callable[[], object] = lam
                     self_error[method] = max(self_error[method], float(np.abs(own - driving).max()))
                     continue
                 if method == "model":
-                    points = model_retargeter(faces[1][driver], faces[0][target])(driving)
+                    points = ModelRetargeter(faces[1][driver], faces[0][target])(driving)
                 else:
                     points = make_retargeter(goal, pairs.clips[driver])(driving)
                 found = {

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from th_jax.landmarks.model3d import Frames, LandmarkModel, fit_frame, fit_frames, load_model, with_pupil_rows
 from th_jax.landmarks.scheme import IBUG_POINTS
-from th_jax.landmarks.transfer import UNCHANGED, Face, Gains, check_gains, fit_face, transfer_frame
+from th_jax.landmarks.transfer import UNCHANGED, Face, Gains, check_gains, fit_face, transfer_one
 
 LIVE_STEPS = 4
 """Gauss-Newton iterations per frame, from the frame before."""
@@ -66,29 +66,37 @@ class LiveRetargeter:
         lowest = (driver.neutral.expression**2).sum()
         self.state = LiveState(driver, Frames(*(leaf[0] for leaf in frames)), lowest)
 
+    @property
+    def driver(self) -> Face:
+        """The driver's face, as known so far."""
+        return self.state.driver
+
     def __call__(self, landmarks: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S P 2"]:
         """Adapt one frame or several consecutive ones; frames without all 68 points stay unknown and change nothing."""
         result = np.full(landmarks.shape, np.nan, landmarks.dtype)
         for number, points in enumerate(with_pupil_rows(landmarks)):
             if np.isfinite(points[:IBUG_POINTS]).all():
-                self.state, moved = live_step(
-                    self._model, self.state, self._target, self._gains, jnp.asarray(points)
-                )  # fmt: skip
-                result[number] = np.where(np.isfinite(points), moved, np.nan)[: landmarks.shape[1]]
+                result[number] = self.move(points, self.fit(points))[: landmarks.shape[1]]
         return result
+
+    def fit(self, points: Float[np.ndarray, "70 2"]) -> Frames:
+        """Fit the next frame, all 68 points of which are known, and update what is known of the driver."""
+        self.state = live_fit(self._model, self.state, jnp.asarray(points))
+        return self.state.frame
+
+    def move(self, points: Float[np.ndarray, "70 2"], frame: Frames) -> Float[np.ndarray, "70 2"]:
+        """Move a fitted frame to the target; pupils are NaN where the driver's are."""
+        moved = transfer_one(self._model, jnp.asarray(points), frame, self.driver, self._target, self._gains)
+        return np.where(np.isfinite(points), moved, np.nan)
 
 
 @functools.partial(jax.jit)
-def live_step(
-    model: LandmarkModel, state: LiveState, target: Face, gains: Gains, points: Float[Array, "70 2"]
-) -> tuple[LiveState, Float[Array, "70 2"]]:
-    """Fit one frame from the one before, update the neutral expression, and move the frame to the target.
+def live_fit(model: LandmarkModel, state: LiveState, points: Float[Array, "70 2"]) -> LiveState:
+    """Fit one frame from the one before, and update the neutral expression.
 
     Args:
         model: the landmark model.
         state: what is known of the driver.
-        target: the target's face.
-        gains: factors of the motion by region.
         points: the driver's points in [0, 1], all 68 known.
     """
     driver = state.driver
@@ -99,4 +107,4 @@ def live_step(
     calm = usual.expression + share * (frame.expression - usual.expression)
     driver = driver._replace(neutral=usual._replace(expression=calm))
     lowest = jnp.minimum(energy, state.lowest * (1 + _RISE) + 1e-3)
-    return LiveState(driver, frame, lowest), transfer_frame(model, points, frame, driver, target, gains)
+    return LiveState(driver, frame, lowest)

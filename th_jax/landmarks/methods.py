@@ -13,14 +13,17 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from th_jax.landmarks.live import LiveRetargeter
-from th_jax.landmarks.model3d import fit_frames
+from th_jax.landmarks.model3d import Frames, fit_frames, load_model, with_pupil_rows
 from th_jax.landmarks.retarget import face_shape, retarget
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count, known_points
-from th_jax.landmarks.transfer import UNCHANGED, Face, Gains, check_gains, fit_face, transfer
+from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
+from th_jax.landmarks.smooth_motion import MotionFilter
+from th_jax.landmarks.transfer import UNCHANGED, Face, Gains, check_gains, fit_face, transfer, transfer_one
 
 Method = Literal["none", "similarity", "relative", "parts", "shape", "model"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -96,7 +99,7 @@ def make_retargeter(
             fit_face(_usable(driver, "the driver"), neutral=neutral),
             fit_face(_usable(target.landmarks, "the target")),
         ]
-        return model_retargeter(faces[0], faces[1], gains=target.gains)
+        return ModelRetargeter(faces[0], faces[1], gains=target.gains)
     own, other = _usable(driver, "the driver"), _usable(target.landmarks, "the target")
     if target.method == "similarity":
         scale = _median_size(other) / _median_size(own)
@@ -123,14 +126,72 @@ def live_retargeter(target: Target, first: Float[np.ndarray, "S P 2"]) -> Retarg
     return LiveRetargeter(_usable(target.landmarks, "the target"), _usable(first, "the driver"), gains=target.gains)
 
 
-def model_retargeter(driver: Face, target: Face, *, gains: Gains = UNCHANGED) -> Retargeter:
-    """Prepare the method "model" from faces that are fitted already (`th_jax.landmarks.transfer.fit_face`)."""
+class ModelRetargeter:
+    """The method "model" for faces that are fitted already (`th_jax.landmarks.transfer.fit_face`)."""
 
-    def adapted(frames: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S P 2"]:
-        fitted = fit_frames(frames, driver.person)
-        return transfer(frames, fitted, driver=driver, target=target, gains=gains)
+    def __init__(self, driver: Face, target: Face, *, gains: Gains = UNCHANGED) -> None:
+        """Prepare the adaptation."""
+        self.driver, self._target, self._gains = driver, target, gains
 
-    return adapted
+    def __call__(self, frames: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S P 2"]:
+        """Adapt frames of the driver."""
+        fitted = fit_frames(frames, self.driver.person)
+        return transfer(frames, fitted, driver=self.driver, target=self._target, gains=self._gains)
+
+    def fit(self, points: Float[np.ndarray, "70 2"]) -> Frames:
+        """Fit one frame, all 68 points of which are known."""
+        return Frames(*(leaf[0] for leaf in fit_frames(points[None], self.driver.person)))
+
+    def move(self, points: Float[np.ndarray, "70 2"], frame: Frames) -> Float[np.ndarray, "70 2"]:
+        """Move a fitted frame to the target; pupils are NaN where the driver's are."""
+        gains = Gains(*map(float, self._gains))
+        moved = transfer_one(load_model(), jnp.asarray(points), frame, self.driver, self._target, gains)
+        return np.where(np.isfinite(points), moved, np.nan)
+
+
+class Follower:
+    """Adapts a driver's consecutive frames, and smooths them over time.
+
+    With the method "model", pose, expression and gaze are smoothed (`th_jax.landmarks.smooth_motion`); with the others, the
+    adapted points are.
+    """
+
+    def __init__(self, adapt: Retargeter | None, smoothing: OneEuro | None) -> None:
+        """Prepare the filter.
+
+        Args:
+            adapt: result of `make_retargeter` or `live_retargeter`; None leaves the points as they are.
+            smoothing: settings of the filter; None for no smoothing.
+
+        Raises:
+            ValueError: if the cutoff is not positive or beta is negative.
+        """
+        self._adapt = adapt
+        self._points = self._motion = None
+        if smoothing is not None and isinstance(adapt, ModelRetargeter | LiveRetargeter):
+            self._motion = MotionFilter(smoothing, load_model(), adapt.driver.person)
+        elif smoothing is not None:
+            self._points = LandmarkFilter(smoothing)
+
+    def reset(self) -> None:
+        """Clear the filter's history; the next frame passes unsmoothed."""
+        for one in (self._points, self._motion):
+            if one is not None:
+                one.reset()
+
+    def __call__(self, landmarks: Float[np.ndarray, "P 2"], *, time: float) -> Float[np.ndarray, "P 2"]:
+        """Adapt and smooth the frame at `time` seconds; one without all 68 points becomes NaN if it is to be adapted.
+
+        Raises:
+            ValueError: if `time` does not increase.
+        """
+        if self._motion is not None and known_points(landmarks)[:IBUG_POINTS].all():
+            assert isinstance(self._adapt, ModelRetargeter | LiveRetargeter)
+            points = with_pupil_rows(landmarks[None])[0]
+            smoothed, frame = self._motion(points, self._adapt.fit(points), time=time)
+            return self._adapt.move(smoothed, frame)[: len(landmarks)].astype(landmarks.dtype)
+        adapted = landmarks if self._adapt is None else self._adapt(landmarks[None])[0]
+        return adapted if self._points is None else self._points(adapted, time=time)
 
 
 def _usable(landmarks: Float[np.ndarray, "S P 2"], whose: str) -> Float[np.ndarray, "K P 2"]:

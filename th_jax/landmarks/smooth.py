@@ -1,4 +1,6 @@
-"""Temporal smoothing of landmarks by the one-euro filter: steady while a face rests, without delay when it moves.
+"""Temporal smoothing by the one-euro filter: steady while a face rests, without delay when it moves. NumPy only.
+
+`LandmarkFilter` smooths points, each by its own speed. `th_jax.landmarks.smooth_motion` smooths what the 3D model finds.
 
 G. Casiez, N. Roussel and D. Vogel, *1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems*,
 CHI 2012. A first-order low-pass filter whose cutoff frequency grows with the speed of the signal.
@@ -43,11 +45,11 @@ class LandmarkFilter:
         self._value: np.ndarray | None = None
         self._speed = np.zeros(0)
 
-    def __call__(self, landmarks: Float[np.ndarray, "P 2"], *, time: float) -> Float[np.ndarray, "P 2"]:
+    def __call__(self, landmarks: Float[np.ndarray, "P D"], *, time: float) -> Float[np.ndarray, "P D"]:
         """Smooth the landmarks of a frame at `time` seconds.
 
         A point that is NaN stays NaN, and restarts afterwards. Each point has its own cutoff that depends on its own speed,
-        because the jaw may rest while the lips move.
+        because the jaw may rest while the lips move. Points may have any number of dimensions.
 
         Raises:
             ValueError: if `time` does not increase.

@@ -1,12 +1,13 @@
 """Transfers a driver's motion to a target's face with the 3D landmark model: expression, pose and gaze; in pure jnp.
 
-1. The expression, relative to the driver's neutral one, is added to the target's neutral face (`th_jax.landmarks.model3d`).
+1. The expression, relative to the driver's neutral one, is added to the target's neutral face (`th_jax.landmarks.model3d`),
+   scaled by the ratio of the two faces' movements: the lids of a small face overlap more when they are shut.
 2. The head turns as the driver's. Its scale and place are the target's usual ones, times the driver's changes.
 3. Gaze angles turn the target's eyeballs.
 4. What the model does not explain is kept: a person's mean residual is part of the neutral face and turns with the head; a
    frame's own residual is added in the image, turned and scaled with the head. A face that is retargeted to itself is
    therefore unchanged except for rounding.
-5. Lids and lips close exactly when the driver's do, and pupils stay between the lids if the driver's are.
+5. Lids and lips touch exactly when the driver's do, and pupils stay between the lids if the driver's are.
 """
 
 import functools
@@ -27,6 +28,7 @@ from th_jax.landmarks.model3d import (
     fit_frames,
     known_frames,
     load_model,
+    movement_size,
     neutral_shape,
     predict,
     project,
@@ -47,8 +49,9 @@ _OUTER_LIPS = np.array([[50, 58], [51, 57], [52, 56]])
 _CORNERS = np.array([[36, 39], [42, 45]])
 _UPPER, _LOWER = np.array([[37, 38], [43, 44]]), np.array([[41, 40], [47, 46]])
 
-_SHUT, _OPEN = 0.3, 1.0
-"""Opening of the lids relative to the neutral face: below the first, the driver's decides, above the second, the model's."""
+_LIDS_TOUCH = 0.1
+"""Distance of the driver's lids, relative to the neutral face, up to which it decides increasingly. Beyond it, open or
+overlapping, the model decides: how far shut lids overlap depends on the person."""
 
 _LIPS_SHUT, _LIPS_OPEN = 0.02, 0.12
 """The same for the lips, relative to the width of the mouth."""
@@ -219,7 +222,8 @@ def transfer_frame(
     shown = _target_frame(frame, driver, target, gains)
 
     region = _regions(gains)
-    difference = frame.expression - driver.neutral.expression
+    growth = movement_size(model, target.person) / movement_size(model, driver.person)
+    difference = growth * (frame.expression - driver.neutral.expression)
     displacement = jnp.tensordot(target.neutral.expression, model.expression, 1)
     displacement += region[:IBUG_POINTS, None] * jnp.tensordot(difference, model.expression, 1)
     # The jaw lies on the contour as the driver's detector places it.
@@ -233,6 +237,14 @@ def transfer_frame(
     moved = _close(model, moved, _rolled(whole, turn) * scale, frame, shown, driver, target, gains)
     pupils = _between_lids(moved, whole)
     return jnp.concatenate([moved[:IBUG_POINTS], pupils])
+
+
+@functools.partial(jax.jit)
+def transfer_one(
+    model: LandmarkModel, points: Float[Array, "70 2"], frame: Frames, driver: Face, target: Face, gains: Gains
+) -> Float[Array, "70 2"]:
+    """Compute `transfer_frame` as one compiled program."""
+    return transfer_frame(model, points, frame, driver, target, gains)
 
 
 def _target_frame(frame: Frames, driver: Face, target: Face, gains: Gains) -> Frames:
@@ -297,7 +309,7 @@ def _close(
     target: Face,
     gains: Gains,
 ) -> Float[Array, "70 2"]:
-    """Set the distances of lids and lips to the driver's, relative to the resting faces, where the driver's nearly close.
+    """Set the distances of lids and lips to the driver's where the driver's nearly touch; those of lips relative to the width.
 
     Args:
         model: the landmark model.
@@ -311,11 +323,12 @@ def _close(
     """
     own, usual = _resting(model, driver), _resting(model, target)
     unit = jnp.exp(shown.log_scale)
-    rest_own, rest_target = _width(own, _LIDS), _width(usual, _LIDS)
-    opening = jnp.linalg.norm(_gap(seen, _LIDS), axis=-1) / (unit * jnp.maximum(rest_own, 1e-3))
-    ratio = rest_target / jnp.maximum(rest_own, 1e-3)
-    share = (1 - _step(opening, _SHUT, _OPEN)) * jnp.minimum(gains.eyes, 1.0)
-    moved = _spread(moved, _LIDS, (_LIDS,), _gap(seen, _LIDS) * ratio[:, None], share)
+    wanted = _gap(seen, _LIDS)
+    offset = jnp.linalg.norm(_gap(moved, _LIDS) - wanted, axis=-1)
+    # At least the offset, so that a smaller distance of the driver's lids never makes a larger one of the target's.
+    reach = jnp.maximum(jnp.maximum(_LIDS_TOUCH * unit * _width(own, _LIDS), offset), 1e-9)
+    share = jnp.maximum(1 - jnp.linalg.norm(wanted, axis=-1) / reach, 0.0) * jnp.minimum(gains.eyes, 1.0)
+    moved = _spread(moved, _LIDS, (_LIDS,), wanted, share)
 
     mouth = np.array([[48, 54]])
     width_own, width_target = _width(own, mouth), _width(usual, mouth)

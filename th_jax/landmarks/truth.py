@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 
 class RetargetTruth(NamedTuple):
@@ -23,3 +23,17 @@ class RetargetTruth(NamedTuple):
     """Weights of the drivers' face units, without the lids' part of the gaze."""
     angles: Float[np.ndarray, "P F 5"]
     """Yaw, pitch, roll, gaze yaw and gaze pitch in radians."""
+
+
+class GazeTruth(NamedTuple):
+    """Rendered frames of P people whose gaze and lids vary independently, computed by `data_prep.heads.gaze_truth`."""
+
+    shot_frames: UInt8[np.ndarray, "P T S S 3"]
+    shots: Float[np.ndarray, "P T 70 2"]
+    frames: UInt8[np.ndarray, "P F S S 3"]
+    driving: Float[np.ndarray, "P F 70 2"]
+    """Points of `frames`."""
+    eyes: Float[np.ndarray, "P F 2 2"]
+    """Centers of the eyeballs in the image, the image's left first."""
+    radius: Float[np.ndarray, "P F 2"]
+    """Radius of the eyeballs in the image."""

@@ -7,7 +7,7 @@ import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
-from th_jax.images import box_downsample, unit_to_network_range
-from th_jax.landmarks.draw import draw_landmarks
+from th_jax.images import box_downsample, unit_to_network_range, without_color
+from th_jax.landmarks.draw import Pupils, draw_landmarks
 from th_jax.landmarks.scheme import LINE_WIDTH
 from th_jax.models import init as starts
 from th_jax.models.architecture import AdainProjection, Discriminator, Embedder, Generator, neutral_adain
@@ -34,6 +34,7 @@ _CHOICES = {
     "pool": ("sum", "mean"),
     "pool_order": ("sum_relu", "relu_sum"),
     "compute_dtype": ("float32", "bfloat16"),
+    "pupils": get_args(Pupils),
 }
 
 
@@ -55,6 +56,8 @@ class Networks:
         max_width: width of the embedding; 0 for 8 x base_width. With 16 x base_width, the networks are those for half the
             image size at twice the base width, with an outer block at each end, so that their weights can grow
             (`th_jax.models.grow`).
+        pupils: drawing of pupils, "soft" or "area" (`th_jax.landmarks.draw`).
+        gray: whether generated frames are gray, for an avatar of a person whose shots are.
     """
 
     image_size: int = 256
@@ -67,6 +70,8 @@ class Networks:
     embedder_size: int = 0
     landmark_width: float = LINE_WIDTH
     max_width: int = 0
+    pupils: Pupils = "soft"
+    gray: bool = False
 
     def __post_init__(self) -> None:
         """Check that networks can be built from the settings."""
@@ -164,7 +169,8 @@ class Networks:
         """
         check_picture("landmark_image", landmark_image, size=self.image_size)
         check_vector("adain", adain, width=self.plan.adain_size)
-        return _apply(self.generator, generator, landmark_image, adain)
+        frames = _apply(self.generator, generator, landmark_image, adain)
+        return without_color(frames) if self.gray else frames
 
     def discriminate(
         self,
@@ -186,7 +192,10 @@ class Networks:
 
     def landmark_image(self, points: Float[Array, "*batch P 2"]) -> Float[Array, "*batch H W 3"]:
         """Draw the landmark image y of points in [0, 1], at this image size, in the networks' range [-1, 1]."""
-        return unit_to_network_range(draw_landmarks(points, size=self.image_size, line_width=self.landmark_width))
+        drawn = draw_landmarks(
+            points, size=self.image_size, line_width=self.landmark_width, pupils=self.pupils
+        )  # fmt: skip
+        return unit_to_network_range(drawn)
 
     def shapes_of(self, network: str) -> NetworkState:
         """Return the shapes and dtypes of one network's weights, such as "generator"; traced once for equal networks."""

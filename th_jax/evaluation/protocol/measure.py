@@ -135,17 +135,24 @@ def cross_table(
     person: str,
     driver: str,
     faces: Faces,
+    own_motion: bool = False,
 ) -> Table:
     """Measure frames of a person driven by another one: whether identity is kept and the motion is followed.
 
     There is no real frame to compare pixels with. Identity is compared with all real targets of the person and averaged
-    over them, pose and expression with the driver's frames, and landmarks with the requested ones. `person` is whose
-    face is expected and `driver` whose motion, by their names in `faces`, which has the measures of all people's real
-    targets.
+    over them, pose and expression with the driver's frames, and landmarks with the requested ones.
+
+    Args:
+        frames: generated frames, or baselines.
+        landmarks: landmarks given to the generator, in [0, 1].
+        person: person whose face is expected, by the name in `faces`.
+        driver: person whose motion is expected.
+        faces: face measures of all people's real targets.
+        own_motion: whether the person's own motion is expected instead; the driver is then only who identity is lost to.
     """
-    made, theirs = measure_faces(frames), faces.of[driver]
+    made, theirs = measure_faces(frames), faces.of[person if own_motion else driver]
     own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
-    to_driver = _mean_distance(made.descriptors, theirs.descriptors)
+    to_driver = _mean_distance(made.descriptors, faces.of[driver].descriptors)
     known = np.isfinite(own_distance) & np.isfinite(to_driver)
     return {
         "faces/undetected": np.isnan(made.landmarks).any((1, 2)).astype(np.float64),

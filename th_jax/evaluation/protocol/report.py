@@ -22,7 +22,7 @@ from th_jax.evaluation.protocol.results import (
     shown_measure,
     table_rows,
 )
-from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
+from th_jax.evaluation.protocol.run import COPIES, OURS, SELF_DRIVEN, Evaluation
 from th_jax.evaluation.protocol.score_store import REAL
 from th_jax.evaluation.report_page import Plot, Point, Row, Section, plots_drawing, report_page, stacked_images
 from th_jax.figures import image_grid
@@ -210,7 +210,8 @@ def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
     rows = []
     for place, name in sorted(named.items()):
         person = evaluation.people[int(order[place])]
-        captions, image = _images(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
+        shown = [method for method, count in rows_of(scores) if count == most and method != SELF_DRIVEN]
+        captions, image = _images(evaluation, person, most, shown)
         words = TITLES[measure.removesuffix("/with_failures")]
         title = f"{name}: {person.name}, {words} {means[order[place]]:.3f}, T = {most}"
         rows.append(Row(title, captions, image))

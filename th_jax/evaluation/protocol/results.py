@@ -11,9 +11,9 @@ from jaxtyping import Float, Shaped
 
 from th_jax.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
 from th_jax.evaluation.judges.sets import SetDistance
-from th_jax.evaluation.protocol.measure import FLICKER, TITLES, charge_of, title_of, without_network
+from th_jax.evaluation.protocol.measure import FLICKER, LOST, TITLES, charge_of, title_of, without_network
 from th_jax.evaluation.protocol.plan import Person
-from th_jax.evaluation.protocol.run import COPIES, OURS
+from th_jax.evaluation.protocol.run import COPIES, OURS, SELF_DRIVEN
 from th_jax.evaluation.protocol.score_store import REAL, MethodAtShots, ScoreStore
 from th_jax.storage.run_folder import write_whole
 
@@ -147,7 +147,7 @@ def write_results(folder: Path, document: Mapping[str, Any], table: str) -> None
 
 def rows_of(scores: Scores) -> list[MethodAtShots]:
     """Return methods and T in the order of tables: by T, ours before copies before other systems; real frames last."""
-    order = {method: place for place, method in enumerate(("FF", "FT", *COPIES))}
+    order = {method: place for place, method in enumerate(("FF", "FT", SELF_DRIVEN, *COPIES))}
     cells = [cell for cell in scores.tables if cell[1]]
     last = [cell for cell in scores.tables if not cell[1]]
     return sorted(cells, key=lambda cell: (cell[1], order.get(cell[0], len(order)), cell[0])) + last
@@ -212,6 +212,23 @@ def table_rows(scores: Scores) -> list[list[str]]:
         texts += [distance_text(scores, cell, name) for name in distances]
         rows.append([str(cell[1] or "–"), cell[0], people, str(frames), *texts])
     return rows
+
+
+def crossed_facts(scores: Scores) -> list[str]:
+    """Compare crossed people's fine-tuned avatars with the same ones driven by their own landmarks, a sentence per T."""
+    facts = []
+    for count in sorted(count for method, count in scores.tables if method == SELF_DRIVEN):
+        crossed, own = (scores.estimates[method, count] for method in ("FT", SELF_DRIVEN))
+        cosine, lost = (shown_measure(name) for name in ("identity/centred_cosine", LOST))
+        pose = scores.difference(("FT", count), (SELF_DRIVEN, count), "pose_error")
+        kept = crossed[cosine].value / own[cosine].value
+        facts.append(
+            f"FT({count}) driven by others: identity cosine {crossed[cosine].value:.2f}, {own[cosine].value:.2f} self-driven "
+            f"(ratio {kept:.2f}); identity lost in {100 * crossed[lost].value:.0f} % of frames, "
+            f"{100 * own[lost].value:.0f} % self-driven; pose error {pose.value:+.1f}° [{pose.low:+.1f}, {pose.high:+.1f}] "
+            "relative to self-driven."
+        )
+    return facts
 
 
 def _without_nan(value: Any) -> Any:

@@ -33,6 +33,8 @@ OURS = "ours"
 
 COPIES = ("nearest_copy", "mean_frame")
 OUR_METHODS = ("FF", "FT", *COPIES)
+SELF_DRIVEN = "FT self-driven"
+"""The fine-tuned avatars of crossed people, driven by their own landmarks: what cross-driving is compared with."""
 RESERVED = frozenset({OURS, REAL, *OUR_METHODS, "check"})
 """Names that other systems may not have."""
 
@@ -60,15 +62,20 @@ class Evaluation(NamedTuple):
 
     def load(self, person: Person) -> Loaded:
         """Load the person's frames, and the driving landmarks: of their own targets, or of the driver's."""
-        size = self.meta.networks.image_size
-        loaded = load_person(self.records, person, image_size=size, landmarks=self.landmarks)
+        loaded = self.load_own(person)
         if person.driver is None:
             return loaded
         (driver,) = (other for other in self.people if other.name == person.driver)
-        driving = load_person(self.records, driver, image_size=size, landmarks=self.landmarks)
+        driving = self.load_own(driver)
         target = Target(self.retargeting, np.asarray(loaded.shots.landmarks))
         points = make_retargeter(target, np.asarray(driving.shots.landmarks))(driving.landmarks).astype(np.float32)
         return loaded._replace(landmarks=points)
+
+    def load_own(self, person: Person) -> Loaded:
+        """Load the person's frames and the landmarks of their own targets."""
+        return load_person(
+            self.records, person, image_size=self.meta.networks.image_size, landmarks=self.landmarks
+        )  # fmt: skip
 
 
 class Progress(NamedTuple):
@@ -204,6 +211,13 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         if evaluation.curve and person.driver is None:
             curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
         tables = {method: _table(evaluation, person, held, made, faces) for method, made in frames.items()}
+        if person.driver is not None:
+            assert faces is not None, "the command line asks for faces where people are crossed"
+            own = evaluation.load_own(person)
+            tables[SELF_DRIVEN] = cross_table(
+                redrawn(done.avatar, own), own.landmarks, person=person.name, driver=person.driver, faces=faces,
+                own_motion=True,
+            )  # fmt: skip
         about = {"steps": len(done.metrics["loss/generator"]), "curve": curve}
         evaluation.store.write(OURS, count, person, Cell(tables, about))
         progress.on_cell()

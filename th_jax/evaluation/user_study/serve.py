@@ -1,24 +1,15 @@
 """Serves the page of a user study with Flask and Waitress, and stores the answers posted to it."""
 
-import logging
 import sqlite3
 import sys
 from pathlib import Path
 
 from flask import Flask, Response, request, send_from_directory
-from waitress.server import create_server
 
 from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
 from th_jax.evaluation.user_study.answers import ConflictingAnswer, MalformedSheet, read_sheet, sheet_limit
 from th_jax.evaluation.user_study.store import ANSWERS_FILE, RATERS, AnswerStore, StudyIsFull
-
-_HEADERS = {
-    # The page loads nothing from elsewhere, and no other page can frame it.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+from th_jax.web import check_port, harden, serve_app
 
 
 def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
@@ -67,11 +58,7 @@ def make_app(study: str | Path, *, raters: int = RATERS) -> Flask:
             return {"error": f"cannot store the answer: {error}"}, 503
         return {"new": new}, 201 if new else 200
 
-    @app.after_request
-    def harden(response: Response) -> Response:
-        response.headers.update(_HEADERS)
-        return response
-
+    harden(app)
     return app
 
 
@@ -81,21 +68,7 @@ def serve_study(study: str | Path, *, host: str = "127.0.0.1", port: int = 8000,
     Raises:
         FileNotFoundError, ValueError, OSError: as `make_app`; or if the address is in use, or not one of this machine.
     """
-    if not 0 <= port <= 65535:
-        raise ValueError(f"a port must be 0 to 65535, got {port}")
+    check_port(port)
     app = make_app(study, raters=raters)
-    for name in ("waitress", "waitress.queue"):  # requests that wait, or are canceled at the end, need not be reported
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        # The application limits bodies; this limit only keeps Waitress from storing much more than that.
-        server = create_server(app, host=host, port=port, threads=4, max_request_body_size=2**20, ident=None)
-    except OSError as error:
-        raise OSError(f"cannot serve {host}:{port}: {error.strerror or error}") from error
-    except ValueError as error:  # Waitress does not say which
-        raise ValueError(f"cannot serve {host}:{port}: unknown host name {host!r}") from error
-    print(f"serving http://{server.effective_host}:{server.effective_port}/ (end with Ctrl-C)", flush=True)
-    try:
-        server.run()
-    finally:
-        server.close()
-        print("answers: " + str(Path(study) / ANSWERS_FILE), file=sys.stderr)
+    answers = Path(study) / ANSWERS_FILE
+    serve_app(app, host=host, port=port, at_end=lambda: print(f"answers: {answers}", file=sys.stderr))
