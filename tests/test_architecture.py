@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training"},
     "th_jax.avatars": LEARNED | INPUT | {"th_jax.consent", "th_jax.evaluation", "th_jax.figures", "th_jax.training"},
     "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent"},
+    "th_jax.studio": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.driving", "th_jax.training"},
     "data_prep": set(),
     "data_prep.workers": {"th_jax.media"},
     "data_prep.build": INPUT | {"data_prep.workers", "th_jax.provenance"},
@@ -76,6 +77,7 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "fsspec": ("th_jax/storage/files.py",),
     "torch": ("benchmarks",),
     "matplotlib": ("th_jax/evaluation",),
+    "gradio": ("th_jax/studio/page.py",),
     "numba": ("data_prep/heads/kernels.py",),
     "apache_beam": ("data_prep/build",),
 }
