@@ -26,7 +26,10 @@ def test_other_machines_need_one(host: str) -> None:
         check_access(host, "short")
 
 
-def test_the_command_says_so_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_so_before_anything_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TH_JAX_STUDIO_PASSWORD", "")
     assert command("studio")(["--host", "0.0.0.0"]) == 2
     assert "give --password too" in capsys.readouterr().err
     assert command("studio")(["--port", "0"]) == 2

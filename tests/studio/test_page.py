@@ -77,8 +77,8 @@ def test_handlers_reject_what_the_page_cannot_send(page: Page) -> None:
         page.create("0" * 16, "../x", "Ada", None, [], "", "")
     with pytest.raises(ValueError, match="is not a valid avatar name"):
         page.edit(None, *[0.0] * len(CONTROLS))
-    with pytest.raises(KeyError):
-        page.act(99, "cancel")
+    with pytest.raises(ValueError, match="there is no job yet"):
+        page.act(99, kind="video", action="cancel")
     assert page.verify(None) == ""
 
 

@@ -95,9 +95,10 @@ def test_without_images_there_is_no_avatar(studio: Studio, token: str) -> None:
 
 
 def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: Path) -> None:
-    job = studio.create(draft(studio, tmp_path / "in"), "ada", FORM)
+    token = draft(studio, tmp_path / "in")
+    job = studio.create(token, "ada", FORM)
     with pytest.raises(ValueError, match="is being made already"):
-        studio.create(draft(studio, tmp_path / "in"), "ada", FORM)
+        studio.create(token, "ada", FORM)
     assert job.wait(timeout=LONG)
     done = job.progress()
     assert done.words == "finished: ada: 3 shots, 1 left out, 3 fine-tuning steps"
@@ -118,8 +119,11 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     person = one_person(Path(options.shots), name=options.name, consent=Path(options.consent))
     assert unfinished([person], saving) == []
 
+    assert not (studio.folder.drafts / token).exists()
+    again = draft(studio, tmp_path / "in")
     with pytest.raises(ValueError, match="there is already an avatar 'ada'"):
-        studio.create(draft(studio, tmp_path / "in"), "ada", FORM)
+        studio.create(again, "ada", FORM)
+    studio.discard(again)
     assert studio.folder.names() == ["ada"], "still there"
 
     driver = tmp_path / "talk.npz"
@@ -148,6 +152,7 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     studio.forget("ada")
     assert {name.split("/")[0] for name in files(studio)} <= {"avatars", "drivers"}
     assert [name for name in files(studio) if "ada" in name] == []
+    assert list(studio.folder.drafts.iterdir()) == []
 
 
 def during_fine_tuning(studio: Studio, tmp_path: Path, act: Callable[[Job], None], monkeypatch: Any) -> Job:

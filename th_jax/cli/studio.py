@@ -9,12 +9,16 @@ docs/studio.md describes the page.
 
 import argparse
 import importlib.util
+import os
 import socket
 from pathlib import Path
 
 from th_jax.cli.options import DONE, UsageError, new_parser
 from th_jax.optional import missing_extra
 from th_jax.studio.guard import USER, check_access
+
+SECRET_VARIABLE = "TH_JAX_STUDIO_PASSWORD"
+"""Environment variable of the password, which other users of the machine cannot read, unlike a command line."""
 
 NEEDED = ("gradio", "av", "dlib")
 
@@ -26,7 +30,10 @@ def parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on; others than this machine's need --password"
     )
     made.add_argument("--port", type=_port, default=7860, help="port to listen on; default: 7860")
-    made.add_argument("--password", help=f"password of the user {USER!r}; default: none, for this machine only")
+    made.add_argument(
+        "--password",
+        help=f"password of the user {USER!r}; default: {SECRET_VARIABLE}, or none, for this machine only",
+    )
     made.add_argument(
         "--folder", type=Path, default=Path("studio"), help="folder of avatars and results; default: studio"
     )
@@ -44,8 +51,9 @@ def _port(written: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
+    password = options.password or os.environ.get(SECRET_VARIABLE) or None
     try:
-        check_access(options.host, options.password)
+        check_access(options.host, password)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for module in NEEDED:
@@ -59,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{shown}:{options.port} (folder {studio.folder.root}); Ctrl-C ends it", flush=True)
     try:
-        serve(studio, host=options.host, port=options.port, password=options.password)
+        serve(studio, host=options.host, port=options.port, password=password)
     except KeyboardInterrupt:
         pass
     finally:

@@ -22,7 +22,7 @@ from th_jax.studio.folder import Card
 from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, is_loopback, login
 from th_jax.studio.jobs import Job, Progress
 from th_jax.studio.making import BASES, ConsentForm
-from th_jax.studio.session import Studio, table_of
+from th_jax.studio.session import BOTH, Studio, table_of
 
 LAYOUTS = ("avatar", "driver,avatar", "driver,landmarks,avatar", "landmarks,avatar")
 
@@ -166,9 +166,12 @@ class Page:
         """Revoke an avatar's consent."""
         return self.studio.revoke(name or "")
 
-    def act(self, number: int, action: str) -> None:
-        """Pause, resume, stop or cancel a job."""
-        job = self.studio.jobs.get(int(number))
+    def act(self, number: int, *, kind: str, action: str) -> None:
+        """Pause, resume, stop or cancel a job; after a reload, the newest one of this kind."""
+        found = self.latest(kind, number)
+        if found is None:
+            raise ValueError("there is no job yet")
+        job = self.studio.jobs.get(found.number)
         {"pause": job.pause, "resume": job.resume, "keep": job.stop_and_keep, "cancel": job.cancel}[action]()
 
     def jobs(self) -> str:
@@ -177,7 +180,7 @@ class Page:
 
     def latest(self, kind: str, number: int) -> Progress | None:
         """Return the job of this number, or after a reload the newest one of this kind."""
-        jobs = [one for one in self.studio.jobs.progress() if kind in one.title]
+        jobs = [one for one in self.studio.jobs.progress() if one.title.startswith((kind, BOTH))]
         return next((one for one in jobs if one.number == number), jobs[0] if jobs else None)
 
     def look_at_avatar(self, number: int, seen: str) -> tuple[Any, ...]:
@@ -251,11 +254,11 @@ class Page:
                 event(told(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
         return page
 
-    def _buttons(self, number: Any, actions: dict[str, str]) -> None:
+    def _buttons(self, number: Any, kind: str, actions: dict[str, str]) -> None:
         with self.gr.Row():
             for action, label in actions.items():
                 button = self.gr.Button(label)
-                act = told(self.gr, functools.partial(self.act, action=action))
+                act = told(self.gr, functools.partial(self.act, kind=kind, action=action))
                 button.click(act, number, None, api_visibility="private")
 
     def _new_avatar(self) -> list[Any]:
@@ -284,7 +287,7 @@ class Page:
             losses = gr.LinePlot(x="step", y="loss", label="Loss of the generator", height=250)
         words = gr.Textbox(label="Progress", interactive=False, elem_id="making")
         labels = {"pause": "Pause", "resume": "Resume", "keep": "Stop and keep", "cancel": "Cancel"}
-        self._buttons(number, labels)
+        self._buttons(number, "avatar", labels)
         command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False)
         with gr.Row():
             for person, example in PEOPLE.items():
@@ -340,7 +343,7 @@ class Page:
                 click = gr.Button("Show me: a bundled person with a bundled driver", elem_id="one-click")
             with gr.Column():
                 words = gr.Textbox(label="Progress", interactive=False, elem_id="driving")
-                self._buttons(number, {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"})
+                self._buttons(number, "video", {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"})
                 with gr.Row():
                     shown = gr.Video(label="Driver", interactive=False, elem_id="shown-driver")
                     result = gr.Video(label="Result (generated)", interactive=False, elem_id="result")
@@ -430,4 +433,4 @@ def serve(studio: Studio, *, host: str, port: int, password: str | None) -> None
     """
     app = application(studio, host=host, password=password)
     uvicorn = load_backend("uvicorn", "the studio's server", extra="studio")
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=2)

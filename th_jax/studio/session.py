@@ -33,6 +33,9 @@ from th_jax.weights import MetaModel, load_meta
 
 EXAMPLE_DRIVER = next(iter(DRIVERS))
 
+BOTH = "avatar and video"
+"""Start of the title of a job that makes both; others start with "avatar" or "video"."""
+
 
 class Studio:
     """One studio: its folder, its weights, and its queue of jobs."""
@@ -105,7 +108,8 @@ class Studio:
             raise ValueError("there are no images: drop photos or a video first")
         name = check_name(name.strip())
         with self._reserved(name):
-            return self._make(prepare_person(self.folder, name, self.folder.drafts / token, form))
+            person = prepare_person(self.folder, name, self.folder.drafts / token, form)
+            return self._make(person, draft=token)
 
     def example(self, name: str) -> Job:
         """Make the avatar of a bundled person in a job.
@@ -137,9 +141,10 @@ class Studio:
             self.folder.forget(name)
         self._pending.discard(name)
 
-    def _make(self, person: PersonRequest) -> Job:
+    def _make(self, person: PersonRequest, *, draft: str = "") -> Job:
         def work(job: Job) -> tuple[Path | None, str]:
             text = make_avatar(job, self.folder, person, load=self.meta)
+            self.discard(draft)
             return self.folder.avatar(person.name), text
 
         job = self.jobs.submit(f"avatar {person.name}", work, on_end=lambda: self._release(person.name))
@@ -193,7 +198,7 @@ class Studio:
             make_avatar(job, self.folder, person, load=self.meta)
             return drive(job, self.avatar(name), driver, out, settings, consents=self.folder.consents)
 
-        job = self.jobs.submit(f"avatar and video of {name}", work, on_end=lambda: self._release(name))
+        job = self.jobs.submit(f"{BOTH} of {name}", work, on_end=lambda: self._release(name))
         made = finetune_command(self.folder, person, meta=self.meta_name)
         driven = animate_command(self.folder.avatar(name), driver, out, settings, consents=self.folder.consents)
         self.commands[job.number], self.drivers[job.number] = f"{made}\n{driven}", driver
