@@ -17,7 +17,7 @@ from th_jax.cli.options import DONE, UsageError, new_parser
 from th_jax.optional import missing_extra
 from th_jax.studio.guard import USER, check_access
 
-SECRET_VARIABLE = "TH_JAX_STUDIO_PASSWORD"
+FROM_ENVIRONMENT = "TH_JAX_STUDIO_PASSWORD"
 """Environment variable of the password, which other users of the machine cannot read, unlike a command line."""
 
 NEEDED = ("gradio", "av", "dlib")
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=_port, default=7860, help="port to listen on; default: 7860")
     made.add_argument(
         "--password",
-        help=f"password of the user {USER!r}; default: {SECRET_VARIABLE}, or none, for this machine only",
+        help=f"password of the user {USER!r}; default: {FROM_ENVIRONMENT}, or none, for this machine only",
     )
     made.add_argument(
         "--folder", type=Path, default=Path("studio"), help="folder of avatars and results; default: studio"
@@ -51,7 +51,7 @@ def _port(written: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    password = options.password or os.environ.get(SECRET_VARIABLE) or None
+    password = options.password or os.environ.get(FROM_ENVIRONMENT) or None
     try:
         check_access(options.host, password)
     except ValueError as error:
