@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="see `make studio-test`")
@@ -21,7 +23,9 @@ pytest.importorskip("gradio", reason='needs the extra "studio"')
 
 from playwright import sync_api
 
-from th_jax.avatars.examples import write_shots
+from th_jax.avatars.examples import DRIVER, write_shots
+from th_jax.data.episodes import decode_frame
+from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 from th_jax.provenance.verify import Verdict, verify_file
 
 pytestmark = pytest.mark.studio
@@ -59,14 +63,31 @@ def address(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[Any]:
+def webcam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of a bundled person's rendered head, in the raw format that Chromium takes for a webcam."""
+    film = tmp_path_factory.mktemp("webcam") / "head.y4m"
+    frames = VideoRecords(bundled_heads(), "heldout").read(DRIVER).frames
+    with film.open("wb") as file:
+        file.write(b"YUV4MPEG2 W320 H320 F25:1 Ip A1:1 C420jpeg\n")
+        for jpeg in frames:
+            picture = cv2.resize(decode_frame(jpeg, size=FRAME_SIZE), (320, 320), interpolation=cv2.INTER_CUBIC)
+            file.write(b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return film
+
+
+@pytest.fixture(scope="module")
+def page(address: str, webcam: Path) -> Iterator[Any]:
     path = os.environ.get("TH_JAX_CHROMIUM")
     if not path:
         pytest.fail("TH_JAX_CHROMIUM must name a Chromium: see `make studio-test`")
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    fake.append(f"--use-file-for-fake-video-capture={webcam}")
     with sync_api.sync_playwright() as playwright:
         # Containers run as root, where Chromium's sandbox does not; it sees this project's page alone.
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *fake])
+        page = chromium.new_page(
+            viewport={"width": 1280, "height": 1000}, accept_downloads=True, permissions=["camera"]
+        )  # fmt: skip
         page.set_default_timeout(60_000)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -95,9 +116,6 @@ def becomes(field: Any, pattern: str, *, timeout: int = LONG) -> str:
 def test_from_dropped_pictures_to_a_verified_video(page: Any, folder: Path, tmp_path: Path) -> None:
     photos = sorted(write_shots("head", tmp_path).iterdir())[:3]
     bad = tmp_path / "no face.png"
-    import cv2
-    import numpy as np
-
     cv2.imwrite(str(bad), np.full((300, 300, 3), 90, np.uint8))
     page.locator("#shots input[type=file]").first.set_input_files([str(photo) for photo in [*photos, bad]])
     becomes(field(page, "found"), "^3 of 4 images can be used$")
@@ -158,6 +176,18 @@ def test_from_dropped_pictures_to_a_verified_video(page: Any, folder: Path, tmp_
     page.reload()  # in the middle: the server keeps the jobs
     becomes(field(page, "making"), "^finished")
     sync_api.expect(page.locator("#jobs")).to_contain_text("video of dropped")
+
+
+def test_a_webcam_drives_an_avatar(page: Any) -> None:
+    page.get_by_role("tab", name="Live").click()
+    page.locator("#live-avatar input").click()
+    page.get_by_role("option", name="dropped").last.click()
+    page.locator("#camera button").first.click()  # asks for the camera
+    page.locator("#camera").get_by_role("button", name=re.compile("record|start", re.I)).first.click()
+    words = becomes(field(page, "live-state"), "^generated: ")
+    sync_api.expect(page.locator("#live img")).to_be_visible()
+    shot(page, "live")
+    print(words)
 
 
 def test_a_phone_shows_the_page_without_scrolling_sideways(page: Any) -> None:

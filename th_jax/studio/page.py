@@ -151,6 +151,13 @@ class Page:
         path, command = self.studio.edit(avatar or "", dict(zip(CONTROLS, values, strict=True)))
         return str(path), command
 
+    def live(self, frame: str | None, avatar: str | None, mirror: bool) -> tuple[Any, str]:
+        """Drive an avatar with a frame of the webcam."""
+        if frame is None or not avatar:
+            return self.gr.skip(), "choose an avatar"
+        view = self.studio.live(avatar, frame, mirror=mirror)
+        return self.gr.skip() if view.picture is None else view.picture, view.words
+
     def verify(self, file: str | None) -> str:
         """Say what is known of a file's origin."""
         if file is None:
@@ -217,12 +224,12 @@ class Page:
         cards = self.studio.folder.cards()
         now = repr([(card.lines, card.preview) for card in cards])
         if now == seen:
-            return (self.gr.skip(),) * 6
+            return (self.gr.skip(),) * 7
         pictures = [(str(card.preview), card.name) for card in cards if card.preview is not None]
         text = "".join(map(card_html, cards)) or "<p>No avatars yet.</p>"
         names = [card.name for card in cards]
         choices = self.gr.update(choices=names)
-        return now, pictures, text, choices, choices, choices
+        return now, pictures, text, choices, choices, choices, choices
 
     def build(self) -> Any:
         """Return the page as Gradio's `Blocks`."""
@@ -238,6 +245,8 @@ class Page:
                 gallery = self._gallery()
             with gr.Tab("Drive"):
                 driven, drive_avatar = self._drive()
+            with gr.Tab("Live"):
+                live_avatar = self._live()
             with gr.Tab("Edit"):
                 edit_avatar = self._edit()
             with gr.Tab("Verify"):
@@ -250,7 +259,7 @@ class Page:
                 event(self.jobs, None, table, **quiet)
                 event(told(gr, self.look_at_avatar), made[:2], made[1:], **quiet)
                 event(told(gr, self.look_at_video), driven[:2], driven[1:], **quiet)
-                lists = [gallery[-1], drive_avatar, edit_avatar]
+                lists = [gallery[-1], drive_avatar, live_avatar, edit_avatar]
                 event(told(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
         return page
 
@@ -356,6 +365,28 @@ class Page:
         click.click(told(gr, self.one_click), None, [number, command], api_visibility="private")
         reuse.click(told(gr, self.reuse), saved, options, api_visibility="private")
         return [number, seen, words, result, still, shown, files, origin], avatar
+
+    def _live(self) -> Any:
+        gr = self.gr
+        with gr.Row():
+            with gr.Column():
+                avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="live-avatar")
+                mirror = gr.Checkbox(False, label="Mirror")
+                neutral = gr.Button("Calibrate: my face is neutral now")
+                camera = gr.Image(
+                    label="Webcam", sources=["webcam"], streaming=True, type="filepath", elem_id="camera", image_mode=None
+                )  # fmt: skip
+            with gr.Column():
+                picture = gr.Image(
+                    label="Live avatar (generated)", interactive=False, streaming=True, format="png", elem_id="live"
+                )  # fmt: skip
+                words = gr.Textbox(label="State", interactive=False, elem_id="live-state")
+        camera.stream(
+            told(gr, self.live), [camera, avatar, mirror], [picture, words], stream_every=0.1, time_limit=600,
+            concurrency_limit=1, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+        neutral.click(told(gr, self.studio.stop_live), None, None, api_visibility="private")
+        return avatar
 
     def _edit(self) -> Any:
         gr = self.gr

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from th_jax.avatars.examples import PEOPLE
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.requests import PersonRequest, check_name
@@ -26,9 +28,10 @@ from th_jax.studio.drives import (
 )
 from th_jax.studio.folder import StudioFolder, store_shots, stored_name
 from th_jax.studio.jobs import Job, JobQueue
+from th_jax.studio.live import Live, LiveView, driven_frames
 from th_jax.studio.making import ConsentForm, finetune_command, make_avatar, prepare_example, prepare_person
 from th_jax.studio.origin import Origin, origin_of
-from th_jax.studio.shots import Tile, tiles
+from th_jax.studio.shots import Tile, camera_frame, tiles
 from th_jax.weights import MetaModel, load_meta
 
 EXAMPLE_DRIVER = next(iter(DRIVERS))
@@ -50,7 +53,8 @@ class Studio:
         self.folder = StudioFolder(root)
         self.meta_name = meta
         self.jobs = JobQueue()
-        self._sandbox = Sandbox()
+        self._sandbox, self._camera = Sandbox(), Sandbox()
+        self._live: tuple[str, Live] | None = None
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._meta: MetaModel | None = None
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
@@ -63,8 +67,10 @@ class Studio:
 
     def close(self) -> None:
         """Cancel the jobs and unlock the folder."""
+        self.stop_live()
         self.jobs.close()
         self._sandbox.close()
+        self._camera.close()
         self.folder.close()
 
     def meta(self) -> MetaModel:
@@ -221,6 +227,42 @@ class Studio:
         command = edit_command(self.folder.avatar(avatar), text, out, consents=self.folder.consents)
         return made, command
 
+    def live(self, avatar: str, frame: str | Path, *, mirror: bool = False) -> LiveView:
+        """Drive an avatar with the newest frame of a camera, and return its newest picture; one avatar at a time.
+
+        Args:
+            avatar: name of the avatar.
+            frame: image file, which is deleted.
+            mirror: whether left and right of the frame are exchanged.
+
+        Raises:
+            ValueError, MediaError: if there is no such avatar, or the frame cannot be read.
+            ConsentError: if the avatar's consent has expired or was revoked.
+        """
+        frame = Path(frame)
+        try:
+            pixels = np.asarray(self._camera.run(camera_frame, str(frame)))
+        finally:
+            if frame.resolve().is_relative_to(self.folder.uploads):
+                frame.unlink(missing_ok=True)
+        loaded = self.avatar(avatar)
+        with self._lock:
+            if self._live is None or self._live[0] != loaded.digest or self._live[1].ended:
+                check_driving(loaded.description, consents=self.folder.consents)
+                if self._live is not None:
+                    self._live[1].close()
+                self._live = loaded.digest, Live(driven_frames(loaded))
+            running = self._live[1]
+        running.put(np.ascontiguousarray(pixels[:, ::-1] if mirror else pixels))
+        return running.view()
+
+    def stop_live(self) -> None:
+        """End the live avatar; the next frame begins anew, with a new neutral expression."""
+        with self._lock:
+            if self._live is not None:
+                self._live[1].close()
+            self._live = None
+
     def verify(self, file: str | Path) -> Origin:
         """Look for marks in any file."""
         return origin_of(Path(file), name=Path(file).name, run=self._sandbox.run)
@@ -233,6 +275,7 @@ class Studio:
         """
         if name in self._pending:
             raise ValueError(f"the avatar {name!r} is being made: cancel its job first")
+        self.stop_live()
         self.folder.forget(name)
         self._loaded.pop(name, None)
         return f"{name} was deleted, with its images, consent record, previews and results"
@@ -244,6 +287,7 @@ class Studio:
             ConsentError: if there is no record.
         """
         record = revoke_consent(self.folder.consent(name))
+        self.stop_live()
         return f"the consent for {name} was revoked on {record.revoked}: it can no longer be driven"
 
     def discard(self, token: str) -> None:
