@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,10 +189,7 @@ def usable_driver(
         )
     if suffix not in IMAGE_SUFFIXES:
         path = folder / f"{stem}{suffix}"
-        with upload.open("rb") as source, whole_file(path) as target:
-            while block := source.read(2**20):
-                target.write(block)
-        return path
+        return Path(shutil.copyfile(upload, path))
     try:
         points = run(still_landmarks, str(upload))
     except (MediaError, ValueError) as error:

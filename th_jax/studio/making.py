@@ -106,7 +106,7 @@ def prepare_example(folder: StudioFolder, name: str) -> PersonRequest:
     return PersonRequest(name, shots, consent=folder.consent(name))
 
 
-def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, load: Callable[[], MetaModel]) -> str:
+def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, weights: Callable[[], MetaModel]) -> str:
     """Fine-tune a person's avatar within a job, and return a sentence about it.
 
     The avatar is the one of `th-jax finetune`.
@@ -117,7 +117,7 @@ def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, load: 
     """
     job.stage("loading the weights")
     signer = tried_signer(None, None)
-    meta = load()
+    meta = weights()
     config = default_config(preset_of(meta.description))
     notes = {"request": request_digest(meta, config), "settings": config}
     saving = Saving(folder.avatars, None, True, notes, signer)

@@ -149,7 +149,7 @@ class Studio:
 
     def _make(self, person: PersonRequest, *, draft: str = "") -> Job:
         def work(job: Job) -> tuple[Path | None, str]:
-            text = make_avatar(job, self.folder, person, load=self.meta)
+            text = make_avatar(job, self.folder, person, weights=self.meta)
             self.discard(draft)
             return self.folder.avatar(person.name), text
 
@@ -201,7 +201,7 @@ class Studio:
         out = self.folder.result(name, settings.suffix)
 
         def work(job: Job) -> tuple[Path | None, str]:
-            make_avatar(job, self.folder, person, load=self.meta)
+            make_avatar(job, self.folder, person, weights=self.meta)
             return drive(job, self.avatar(name), driver, out, settings, consents=self.folder.consents)
 
         job = self.jobs.submit(f"{BOTH} of {name}", work, on_end=lambda: self._release(name))
