@@ -124,7 +124,7 @@ def test_from_dropped_pictures_to_a_verified_video(page: Any, folder: Path, tmp_
 
     field(page, "name").fill("dropped")
     page.locator("#create").click()  # without the consent form
-    sync_api.expect(page.get_by_text("the consent form needs the name")).to_be_visible()
+    sync_api.expect(page.get_by_text("the consent form needs the name").first).to_be_visible()
     assert not any((folder / "avatars").glob("*.safetensors"))
 
     field(page, "subject").fill("<b>a rendered head</b>")
@@ -182,8 +182,8 @@ def test_a_webcam_drives_an_avatar(page: Any) -> None:
     page.get_by_role("tab", name="Live").click()
     page.locator("#live-avatar input").click()
     page.get_by_role("option", name="dropped").last.click()
-    page.locator("#camera button").first.click()  # asks for the camera
-    page.locator("#camera").get_by_role("button", name=re.compile("record|start", re.I)).first.click()
+    page.locator("#camera [title='grant webcam access'] button").click()
+    page.locator("#camera").get_by_role("button", name=re.compile("capture photo|start recording")).first.click()
     words = becomes(field(page, "live-state"), "^generated: ")
     sync_api.expect(page.locator("#live img")).to_be_visible()
     shot(page, "live")
