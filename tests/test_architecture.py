@@ -77,6 +77,7 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "fsspec": ("th_jax/storage/files.py",),
     "torch": ("benchmarks",),
     "matplotlib": ("th_jax/evaluation",),
+    "fastapi": ("th_jax/studio/api.py",),
     "gradio": ("th_jax/studio/page.py",),
     "numba": ("data_prep/heads/kernels.py",),
     "apache_beam": ("data_prep/build",),

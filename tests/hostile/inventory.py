@@ -65,6 +65,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/tools/fit_landmarks.py": ("package",),
     "data_prep/heads/mesh.py": ("package",),
     "th_jax/storage/checkpoints.py": ("checkpoints",),
+    "th_jax/studio/api.py": ("uploads", "written"),
     "th_jax/studio/page.py": ("uploads",),
     "th_jax/processor.py": ("kernel",),
     "th_jax/cli/consent.py": ("package",),

@@ -17,6 +17,7 @@ from th_jax.driving.same_person import RETARGETING
 from th_jax.landmarks.transfer import Gains
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.optional import load_backend
+from th_jax.studio.api import add_api
 from th_jax.studio.drives import DRIVER_SUFFIXES, DRIVERS, DriveSettings, provenance_lines
 from th_jax.studio.folder import Card
 from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, is_loopback, login
@@ -443,7 +444,9 @@ def application(studio: Studio, *, host: str, password: str | None) -> Any:
     served = [folder.results, folder.avatars / "previews", folder.drivers]
     # Without fonts and scripts of other servers.
     font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
-    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # The pages of the documentation would load scripts of other servers.
+    app = fastapi.FastAPI(title="th_jax studio", docs_url=None, redoc_url=None)
+    add_api(app, studio, password=password)
     blocks = page.build()
     blocks.queue(default_concurrency_limit=4, max_size=200)
     page.gr.mount_gradio_app(

@@ -26,7 +26,7 @@ from th_jax.studio.drives import (
     example_driver,
     usable_driver,
 )
-from th_jax.studio.folder import StudioFolder, store_shots, stored_name
+from th_jax.studio.folder import StudioFolder, shots_in, store_shots, stored_name
 from th_jax.studio.jobs import Job, JobQueue
 from th_jax.studio.live import Live, LiveView, driven_frames
 from th_jax.studio.making import ConsentForm, finetune_command, make_avatar, prepare_example, prepare_person
@@ -100,9 +100,18 @@ class Studio:
         Raises:
             ValueError: if the files are not photos or one video.
         """
+        token = self.store(files)
+        return token, tiles(shots_in(self.folder.drafts / token), run=self._sandbox.run)
+
+    def store(self, files: Sequence[str | Path]) -> str:
+        """Store images as a draft, and return its token.
+
+        Raises:
+            ValueError: as `draft`.
+        """
         token = secrets.token_hex(8)
-        shots = store_shots([Path(file) for file in files], self.folder.drafts / token)
-        return token, tiles(shots, run=self._sandbox.run)
+        store_shots([Path(file) for file in files], self.folder.drafts / token)
+        return token
 
     def create(self, token: str, name: str, form: ConsentForm) -> Job:
         """Record the consent, and fine-tune an avatar of a draft in a job.
