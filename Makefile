@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -125,6 +125,31 @@ oracle-test: $(VENV)/.oracle runs/weights/vgg16.safetensors  ## tests beside PyT
 
 beam-test: .venv-beam/.installed  ## the Beam pipeline beside the local one
 	.venv-beam/bin/python -m pytest -m beam
+
+# The accelerators' own compilers, which need no device; NVIDIA's take 6 GB of disk.
+.venv-tpu/.installed .venv-cuda/.installed: .venv-%/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --upgrade pip
+	.venv-$*/bin/pip install --quiet -c constraints.txt -e '.[$*]' pytest pytest-xdist beartype hypothesis
+	touch $@
+
+# A program takes minutes to compile: `make accelerator-programs TARGETS=v5e-4 EPISODES=4` compiles some.
+TARGETS ?= v5e-4 v5e-16 v5p-8 v6e-8 h100-1 h100-8
+EPISODES ?= 1 4 8
+DTYPES ?= bfloat16 float32
+PROGRAMS ?= meta-step finetune-round generate
+accelerator-programs: export JAX_ENABLE_COMPILATION_CACHE := false
+accelerator-programs: .venv-tpu/.installed .venv-cuda/.installed  ## compile the programs for TPUs and GPUs that need not be there (hours): docs/accelerators.md
+	for target in $(TARGETS); do \
+		case $$target in h100*) python=.venv-cuda/bin/python;; *) python=.venv-tpu/bin/python;; esac; \
+		for program in $(PROGRAMS); do for dtype in $(DTYPES); do for episodes in $(EPISODES); do \
+			$$python -m benchmarks.accelerator_programs compile $$program --target $$target --dtype $$dtype --episodes $$episodes || exit 1; \
+		done; done; done; \
+	done
+	.venv-tpu/bin/python -m benchmarks.accelerator_programs page
+
+accelerator-test: .venv-tpu/.installed  ## the text of a tiny step, compiled by the TPU's own compiler
+	.venv-tpu/bin/python -m pytest tests/training/test_accelerator_programs.py
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'

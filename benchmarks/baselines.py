@@ -4,20 +4,26 @@ python -m benchmarks.baselines --size 64
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from th_jax.console import forgiving_output
 from th_jax.data.records import VideoRecords, bundled_heads
-from th_jax.evaluation.heldout import (
-    BASELINES,
-    baseline_frames,
-    heldout_scores,
-    load_heldout,
-    real_faces,
-    scores_markdown,
-)
-from th_jax.evaluation.people import LANDMARKS
+from th_jax.evaluation.heldout import BASELINES, baseline_frames
+from th_jax.evaluation.people import LANDMARKS, load_heldout
+from th_jax.evaluation.scores import heldout_scores, real_faces
 from th_jax.perceptual.frozen import load_perceptual
+
+
+def scores_markdown(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Format scores of several systems as a Markdown table: one row per measure, one column per system."""
+    systems = list(scores)
+    measures = list(dict.fromkeys(measure for column in scores.values() for measure in column))
+    rows = [["measure", *systems], ["---", *("---:" for _ in systems)]]
+    rows += [[name, *(f"{scores[system].get(name, np.nan):.4f}" for system in systems)] for name in measures]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 @forgiving_output()

@@ -1,6 +1,6 @@
 """Frames a second of driving, stage by stage and end to end: `python -m benchmarks.driving [--image_sizes 64,256]`.
 
-A film of a bundled head is decoded, its face followed, landmarks drawn, frames generated and encoded; each stage is timed
+A video of a bundled head is decoded, its face followed, landmarks drawn, frames generated and encoded; each stage is timed
 alone, after a run that compiles, and then the whole command. 64 px are the bundled networks, other sizes the paper's with
 random weights: the time does not depend on the numbers in them.
 """
@@ -35,7 +35,7 @@ _RECORD = Provenance(kind=Kind.SYNTHETIC_RENDER)
 
 
 def driver(folder: Path) -> Path:
-    """A film of 128 frames."""
+    """A video of 128 frames."""
     record = VideoRecords(bundled_heads(), "heldout").read(0)
     frames = [decode_frame(jpeg, size=FRAME_SIZE) for jpeg in record.frames]
     return write_video(folder / "driver.mp4", [*frames, *frames[::-1]], fps=_FPS, provenance=_RECORD)
@@ -70,20 +70,20 @@ def exhaust(frames: Iterable[object]) -> None:
 
 def measure(size: int, folder: Path) -> None:
     """Print a line of the table."""
-    loaded, film = avatar_at(size), driver(folder)
-    with open_video(film) as video:
-        pictures = [frame for _, frame in video.frames()]
-    count = len(pictures)
-    with track_driver(film) as driving:
+    loaded, path = avatar_at(size), driver(folder)
+    with open_video(path) as video:
+        images = [frame for _, frame in video.frames()]
+    count = len(images)
+    with track_driver(path) as driving:
         points = np.array(driving.landmarks)
     made = list(itertools.islice(render_stream(loaded.networks, loaded.avatar, points), count))
 
     def decode() -> None:
-        with open_video(film) as video:
+        with open_video(path) as video:
             exhaust(video.frames())
 
     def follow() -> None:
-        with track_driver(film):
+        with track_driver(path):
             pass
 
     stages: dict[str, Callable[[], object]] = {
@@ -92,7 +92,7 @@ def measure(size: int, folder: Path) -> None:
         "draw": lambda: exhaust(draw_stream(points, networks=loaded.networks)),
         "draw and generate": lambda: exhaust(render_stream(loaded.networks, loaded.avatar, points)),
         "encode": lambda: write_video(folder / "encoded.mp4", made, fps=_FPS, provenance=_RECORD),
-        "all of it": lambda: animate(loaded, film, folder / "out.mp4"),
+        "all of it": lambda: animate(loaded, path, folder / "out.mp4"),
     }
     print(f"{size:>6}" + "".join(f"{rate(count, work):>20.0f}" for work in stages.values()), flush=True)
 

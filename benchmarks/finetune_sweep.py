@@ -10,7 +10,7 @@
 
 Every person is fine-tuned on some frames and scored on others, feed-forward first and then every few steps. A setting is
 changes of configs/finetune_heads.py. OUT/SETTING-SHOTS/metrics.jsonl has a line for each number of steps, and samples/ the
-pictures of the first people; what is there is not done again. `--table` prints the first and the last line of each.
+images of the first people; what is there is not done again. `--table` prints the first and the last line of each.
 """
 
 import argparse
@@ -28,8 +28,9 @@ import th_jax
 from configs import finetune_heads
 from th_jax.data import VideoRecords
 from th_jax.data.records import data_folder
-from th_jax.evaluation.heldout import baseline_frames, heldout_scores, load_heldout, real_faces, sample_grid
-from th_jax.evaluation.people import LANDMARKS, HeldOut
+from th_jax.evaluation.heldout import baseline_frames, sample_grid
+from th_jax.evaluation.people import LANDMARKS, HeldOut, load_heldout
+from th_jax.evaluation.scores import heldout_scores, real_faces
 from th_jax.losses import loss_preset
 from th_jax.render import render
 from th_jax.training.finetune import feed_forward

@@ -18,7 +18,7 @@ from th_jax.console import forgiving_output
 from th_jax.data.episodes import decode_frame
 from th_jax.data.records import FRAME_SIZE, bundled_heads, read_videos
 from th_jax.data.schema import VideoRecord
-from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.figures import image_grid, landmark_images
 from th_jax.images import to_network_range, to_uint8
 from th_jax.models.networks import Networks, group
 from th_jax.models.summary import flop_counts, millions, parameter_counts
@@ -37,10 +37,10 @@ def first_look_grid(people: Sequence[VideoRecord]) -> UInt8[np.ndarray, "Y X 3"]
     for person in people:
         chosen = range(0, len(person.frames), max(1, len(person.frames) // _FRAMES))[:_FRAMES]
         points = person.landmarks if person.true_landmarks is None else person.true_landmarks
-        drawn = landmark_pictures(points[list(chosen)], size=FRAME_SIZE)
+        drawn = landmark_images(points[list(chosen)], size=FRAME_SIZE)
         pairs = [(decode_frame(person.frames[t], size=FRAME_SIZE), drawn[i]) for i, t in enumerate(chosen)]
-        rows.append([picture for pair in pairs for picture in pair])
-    return picture_grid(rows)
+        rows.append([shown_image for pair in pairs for shown_image in pair])
+    return image_grid(rows)
 
 
 def push_through(

@@ -2,7 +2,7 @@
 
 A bundled head, 240 px, is pasted onto a grey frame of 960 x 360 px where it rests, sways (x = 480 + 138 sin(2 pi i / 60)),
 walks out and back, and leans back until its face is a third as large. A feed-forward avatar of another bundled head is driven
-by each film, with a square that follows the face and with one fixed square a segment. For each: the output frames in which
+by each video, with a square that follows the face and with one fixed square a segment. For each: the output frames in which
 dlib finds a face, and the landmark error (distance to the landmarks that drove, in interocular distances).
 
 `python -m benchmarks.following --placement` prints instead where faces lie in the bundled training records: the constants of
@@ -85,11 +85,11 @@ MOTIONS: dict[str, Callable[[int], tuple[float, float]]] = {
 }  # fmt: skip
 
 
-def film(path: Path, person: int, motion: Callable[[int], tuple[float, float]], *, frames: int = _FRAMES) -> Path:
+def video(path: Path, person: int, motion: Callable[[int], tuple[float, float]], *, frames: int = _FRAMES) -> Path:
     """A bundled head that moves so, on grey."""
     jpegs = VideoRecords(bundled_heads(), "heldout").read(person).frames
 
-    def pictures() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    def images() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         for index in range(frames):
             head = decode_frame(jpegs[index // _SHORTEST_POSE], size=FRAME_SIZE)
             x, size = motion(index)
@@ -99,7 +99,7 @@ def film(path: Path, person: int, motion: Callable[[int], tuple[float, float]], 
                 head, place, (_WIDTH, _HEIGHT), flags=cv2.INTER_CUBIC, borderValue=(_GREY, _GREY, _GREY)
             )
 
-    return write_video(path, pictures(), fps=_FPS, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER), crf=12)
+    return write_video(path, images(), fps=_FPS, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER), crf=12)
 
 
 def feed_forward_avatar(person: int) -> LoadedAvatar:
@@ -163,13 +163,13 @@ def main() -> None:
     print(f"{'follow':8} {'retargeting':11} {'driver':10} {'face found':>10} {'error':>7} {'against rest':>12}")
     choices: list[tuple[Follow, bool]] = [("segment", False), ("segment", True), ("face", False), ("face", True)]
     with tempfile.TemporaryDirectory() as folder:
-        films = {
-            name: [film(Path(folder) / f"{person} {name}.mp4", person, motion) for person in drivers]
+        videos = {
+            name: [video(Path(folder) / f"{person} {name}.mp4", person, motion) for person in drivers]
             for name, motion in MOTIONS.items()
         }
         for follow, retargeting in choices:
             resting = 0.0
-            for name, paths in films.items():
+            for name, paths in videos.items():
                 measured = Measured()
                 for path in paths:
                     measured.add(loaded, path, follow=follow, retargeting=retargeting)

@@ -97,7 +97,7 @@ def _frames(records: VideoRecords, count: int, size: int) -> tuple[np.ndarray, n
             frames.append(decode_frame(record.frames[place], size=size))
             people.append(record.identity)
     if not frames:
-        raise ValueError(f"{records!r} is empty: there is nobody to tell apart")
+        raise ValueError(f"{records!r} is empty: there are no people to compare")
     return np.stack(frames), np.array(people)
 
 

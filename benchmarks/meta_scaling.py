@@ -1,4 +1,4 @@
-"""Time and memory of a meta-learning step against batch, K, picture size and rows of W, and how long it waits for data.
+"""Time and memory of a meta-learning step against batch, K, image size and rows of W, and how long it waits for data.
 
     python -m benchmarks.meta_scaling [--base_width 32] [--repeats 3] [--only batch,sources,image_size,rows,waiting]
 
@@ -104,7 +104,7 @@ def main() -> None:
         sys.exit(f"there is no table called {unknown[0]!r}; there are {', '.join((*SWEEPS, 'rows', 'waiting'))}")
     print(f"{os.cpu_count()} cores, jax {jax.__version__}, width {options.base_width}")
     for name in (name for name in SWEEPS if name in chosen):
-        print(f"\n| picture | K | batch | a step | an episode | memory | intermediate | compiled in |\n{'|---' * 8}|")
+        print(f"\n| image | K | batch | a step | an episode | memory | intermediate | compiled in |\n{'|---' * 8}|")
         for line in sweep(name, base_width=options.base_width, repeats=options.repeats):
             print(line, flush=True)
     if "rows" in chosen:

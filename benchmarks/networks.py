@@ -35,7 +35,7 @@ def to_torch(tree: Any) -> dict[str, torch.Tensor]:
 
 
 class Beside:
-    """The same networks, weights and inputs on both sides, at one picture size."""
+    """The same networks, weights and inputs on both sides, at one image size."""
 
     def __init__(self, image_size: int) -> None:
         """Make weights and inputs once."""
@@ -112,13 +112,13 @@ class Beside:
         def theirs() -> None:
             generated = self.torch_landmarks.clone().requires_grad_()
             pyramids = []
-            for picture in (generated, self.torch_frame):
-                with torch.set_grad_enabled(picture.requires_grad):
+            for image in (generated, self.torch_frame):
+                with torch.set_grad_enabled(image.requires_grad):
                     pyramids.append(
                         {
                             network: torch_perceptual.pyramid(
                                 weights,
-                                picture,
+                                image,
                                 network={"vggface": "vgg16"}.get(network, network),
                                 mean_bgr=torch_perceptual.IMAGENET_MEAN_BGR,
                             )

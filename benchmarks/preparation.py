@@ -3,7 +3,7 @@
 python -m benchmarks.preparation runs/clips/package/examples/media/*.mp4
 
 One worker process with one thread, seconds of CPU time; of several rounds the fastest counts. The estimate multiplies
-what a look, a second of film, a clip and a kept frame cost here by their numbers in VoxCeleb2; its frames of 224 px are
+what a look, a second of video, a clip and a kept frame cost here by their numbers in VoxCeleb2; its frames of 224 px are
 smaller than those of most clips. Writing shards is done by one process, so that its time is not divided by the cores.
 """
 
@@ -63,7 +63,7 @@ class Measured(NamedTuple):
     stages: dict[str, float]
     units: dict[str, float]
     size: tuple[int, int]
-    film_frames: float
+    video_frames: float
     shard_checks: float
     """CPU seconds to decode the kept frames once more, which is spread over the cores."""
     shard_serial: float
@@ -120,9 +120,9 @@ def measure(path: Path) -> Measured:
     """Prepare one video and write its record, in a worker."""
     video, settings = SourceVideo(path.name, path.stem, (path.name,)), Settings()
     with open_video(path) as opened:
-        size, film = opened.size, opened.duration or (opened.frame_count or 0) / float(opened.fps)
-        frames = film * float(opened.fps)
-        gap = min(settings.gap, film / 24)  # short clips too get a record of some frames
+        size, video_seconds = opened.size, opened.duration or (opened.frame_count or 0) / float(opened.fps)
+        frames = video_seconds * float(opened.fps)
+        gap = min(settings.gap, video_seconds / 24)  # short clips too get a record of some frames
     settings = settings._replace(gap=gap)
     prepare_video(path.parent, video, settings)  # models are loaded, the file is in the page cache
     clock = Clock()
@@ -134,7 +134,7 @@ def measure(path: Path) -> Measured:
             record, _ = prepare_video(path.parent, video, settings)
     if record is None:
         raise ValueError(f"{path} gives no record: name a video of one face")
-    units = {"look": clock.looks, "second": film, "clip": 1, "frame": len(record.frames), "video": 1}
+    units = {"look": clock.looks, "second": video_seconds, "clip": 1, "frame": len(record.frames), "video": 1}
     return Measured(dict(clock.seconds), units, size, frames, *_shard(record))
 
 
@@ -155,10 +155,16 @@ def _shard(record: VideoRecord) -> tuple[float, float]:
 
 def hours(measured: list[Measured], cores: int) -> tuple[float, dict[str, float]]:
     """Hours for VoxCeleb2, and CPU seconds by stage for one of its videos."""
-    film, clips = SECONDS / VIDEOS, CLIPS / VIDEOS
+    video_seconds, clips = SECONDS / VIDEOS, CLIPS / VIDEOS
     settings = Settings()
-    step = seconds_between_looks(film, fps=FPS, gap=settings.gap, frames=settings.frames)
-    theirs = {"look": film / step, "second": film, "clip": clips, "frame": settings.frames, "video": 1.0}
+    step = seconds_between_looks(video_seconds, fps=FPS, gap=settings.gap, frames=settings.frames)
+    theirs = {
+        "look": video_seconds / step,
+        "second": video_seconds,
+        "clip": clips,
+        "frame": settings.frames,
+        "video": 1.0,
+    }
     stages: dict[str, float] = {}
     for stage, (unit, _) in STAGES.items():
         ours = sum(m.stages.get(stage, 0.0) for m in measured) / sum(m.units[unit] for m in measured)
@@ -190,11 +196,11 @@ def main() -> None:
         if clip not in best or sum(result.stages.values()) < sum(best[clip].stages.values()):
             best[clip] = result
     measured = [best[clip] for clip in range(len(options.clips))]
-    print(f"{'clip':28}{'film s':>8}{'CPU s':>8}{'film frames/s':>15}{'looks/s':>9}{'kept':>6}{'videos/s a core':>17}")
+    print(f"{'clip':28}{'video s':>8}{'CPU s':>8}{'frames/s':>15}{'looks/s':>9}{'kept':>6}{'videos/s a core':>17}")
     for path, m in zip(options.clips, measured, strict=True):
         cpu = sum(m.stages.values())
         print(
-            f"{path.name[:26]:28}{m.units['second']:>8.1f}{cpu:>8.2f}{m.film_frames / cpu:>15.0f}"
+            f"{path.name[:26]:28}{m.units['second']:>8.1f}{cpu:>8.2f}{m.video_frames / cpu:>15.0f}"
             f"{m.units['look'] / cpu:>9.1f}{m.units['frame']:>6.0f}{1 / (cpu + m.shard_checks + m.shard_serial):>17.3f}"
         )
     everything = sum(sum(m.stages.values()) for m in measured)

@@ -1,6 +1,6 @@
 """What a signed manifest costs, and what it covers: `python -m benchmarks.provenance [--seconds 10,60,600] [--flip_bits]`.
 
-Films of a rendered head, 256 px and 25 frames/s, are written with a manifest and without one. Printed are the bytes that the
+Videos of a rendered head, 256 px and 25 frames/s, are written with a manifest and without one. Printed are the bytes that the
 manifest adds, the seconds that signing takes, and the most memory that a process which only signs holds, before and after (on
 Linux).
 
@@ -42,7 +42,7 @@ def head(count: int, *, size: int) -> np.ndarray:
     return np.stack([render_head(identity, motion.state(30 + t), size=size).frame for t in range(count)])
 
 
-def film(frames: np.ndarray, seconds: float) -> Iterator[np.ndarray]:
+def video(frames: np.ndarray, seconds: float) -> Iterator[np.ndarray]:
     """The frames to and fro, with the noise of a camera, for so long."""
     there_and_back = np.concatenate([frames, frames[::-1]])
     noisy = there_and_back + np.random.default_rng(0).normal(scale=3.0, size=there_and_back.shape)
@@ -65,10 +65,10 @@ def _most_memory() -> float:
 
 
 def measure(seconds: float, frames: np.ndarray, folder: Path, *, padding: int = 0) -> str:
-    """A line of the table; with so many MB of media data of zeros at its end, as hours of film have."""
+    """A line of the table; with so many MB of media data of zeros at its end, as hours of video have."""
     plain = write_video(
-        unmarked_path(folder / "film.mp4"),
-        film(frames, seconds),
+        unmarked_path(folder / "video.mp4"),
+        video(frames, seconds),
         fps=FPS,
         provenance=RECORD,
         unmarked_for_research=True,
@@ -79,7 +79,7 @@ def measure(seconds: float, frames: np.ndarray, folder: Path, *, padding: int = 
             file.truncate(file.tell() + padding * 10**6)
     signed = folder / "signed.mp4"
     command = [sys.executable, "-m", "benchmarks.provenance", "--sign", str(plain), str(signed)]
-    # A process of its own: the most memory of one that made the film is the film's.
+    # A process of its own: the most memory of one that made the video is the video's.
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     taken, before, after = map(float, told.split())
     before_bytes, after_bytes = plain.stat().st_size, signed.stat().st_size
@@ -123,14 +123,14 @@ def flip_bits(path: Path, *, stride: int = 1) -> Counter[tuple[Verdict, str]]:
 
 
 def part_of(content: bytes, place: int) -> str:
-    """What a byte of a signed file is: MP4's file type, the manifest, zeros that fill up its signature, or pictures."""
+    """What a byte of a signed file is: MP4's file type, the manifest, zeros that fill up its signature, or images."""
     if content[4:8] == b"ftyp" and place < int.from_bytes(content[:4], "big"):
         return "file type"
     start = content.index(b"jumb") - 4
     end = start + int.from_bytes(content[start : start + 4], "big")
     end += end // 255  # a GIF's blocks have a length for each 255 bytes
     if not start - 64 <= place < end + 8:
-        return "pictures"
+        return "images"
     around = content[max(0, place - 8) : place + 9]
     return "zeros that fill up the signature" if not any(around) else "the manifest and its boxes"
 
@@ -138,12 +138,12 @@ def part_of(content: bytes, place: int) -> str:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.provenance")
-    parser.add_argument("--seconds", default="10,60,600", help="of film, separated by commas")
+    parser.add_argument("--seconds", default="10,60,600", help="of video, separated by commas")
     parser.add_argument(
         "--flip_bits", action="store_true", help="flip a bit of every byte of a small file of each kind"
     )
     parser.add_argument(
-        "--padded", type=int, help="MB of media data after a film of the first length, in a line of its own"
+        "--padded", type=int, help="MB of media data after a video of the first length, in a line of its own"
     )
     parser.add_argument("--stride", type=int, default=1, help="flip in every so many bytes only")
     parser.add_argument("--sign", type=Path, nargs=2, metavar=("SOURCE", "TARGET"), help=argparse.SUPPRESS)
@@ -158,7 +158,7 @@ def main() -> None:
                 for (verdict, part), count in sorted(flip_bits(path, stride=options.stride).items()):
                     print(f"{count:>8} {verdict:12}{part}", flush=True)
             return
-        names = ("film s", "MB", "bytes added", "seconds", "MB before", "MB at most")
+        names = ("video s", "MB", "bytes added", "seconds", "MB before", "MB at most")
         print("".join(f"{n:>{w}}" for n, w in zip(names, (8, 10, 12, 12, 14, 14), strict=True)))
         frames = head(FPS, size=256)
         lengths = [float(seconds) for seconds in options.seconds.split(",")]

@@ -55,7 +55,7 @@ def rendered_eyes(*, people: int, frames: int, size: int) -> Iterator[Eyes]:
 
 
 def iris_middles(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "2 2"]:
-    """Where the middles of both painted irises stand in the picture, x and y in 0..1.
+    """Where the middles of both painted irises stand in the image, x and y in 0..1.
 
     The eyeball has no vertex there: it is the middle of its foremost ring of vertices, raised to the eyeball's surface.
     """
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--image_sizes", default="64,128,256")
     parser.add_argument("--sheet", type=Path, help="PNG or JPEG to write, of some eyes at the last size")
     options = parser.parse_args()
-    print("| picture | outlines | eye | mean | median | 95 % | middle | open found | half-open | shut |")
+    print("| image | outlines | eye | mean | median | 95 % | middle | open found | half-open | shut |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     eyes: list[Eyes] = []
     for size in map(int, options.image_sizes.split(",")):

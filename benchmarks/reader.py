@@ -71,14 +71,14 @@ def print_stages(records: VideoRecords, *, image_size: int, sources: int, second
     """Print the milliseconds that each stage costs an episode, on one thread; give those of decoding and resizing."""
     data = [records.read_bytes(number) for number in range(8)]
     jpegs = [frame for serialised in data for frame in parse(serialised).frames]
-    pictures = [decode_frame(jpeg, size=STORED_SIZE) for jpeg in jpegs[:32]]
+    images = [decode_frame(jpeg, size=STORED_SIZE) for jpeg in jpegs[:32]]
     out = np.empty((sources + 1, image_size, image_size, 3), np.uint8)
     small = np.zeros((image_size, image_size, 3), np.uint8)
     count = sources + 1
 
     def resize(turn: int) -> None:
         for k in range(count):
-            cv2.resize(pictures[(turn + k) % 32], (image_size, image_size), interpolation=cv2.INTER_AREA)
+            cv2.resize(images[(turn + k) % 32], (image_size, image_size), interpolation=cv2.INTER_AREA)
 
     def copy(turn: int) -> None:
         for k in range(count):

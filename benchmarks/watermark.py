@@ -8,7 +8,7 @@ of real videos, cropped to their middle square; `--faces FILE...` puts those wit
 images or videos in which exactly the right message was found, after error correction. In the JSON, "bits" is the fraction of
 correct bits (none for an undetected message), and "wrong" counts messages found that were never embedded.
 
-It writes watermark.json and watermark.md. Measurements are stored in OUT/films, so that the same command resumes; after a
+It writes watermark.json and watermark.md. Measurements are stored in OUT/videos, so that the same command resumes; after a
 change of the watermark or of the measurements it starts over. It uses one core.
 """
 
@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from benchmarks.watermark_changes import CHANGES, Changed, through_h264
-from benchmarks.watermark_hosts import Film, generated, rendered, seconds_of
+from benchmarks.watermark_hosts import Video, generated, rendered, seconds_of
 from benchmarks.watermark_report import Key, report, rows_of
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.watermark import detect as detection
@@ -44,7 +44,7 @@ _program = jax.jit(embed)
 
 
 class Outcome(NamedTuple):
-    """One picture or film."""
+    """One image or video."""
 
     psnr: float
     chips_wrong: float
@@ -54,10 +54,10 @@ class Outcome(NamedTuple):
 
 
 def judged(found: Findings, changed: list[Changed], *, message: int, layout: Layout, psnr: float) -> Outcome:
-    """How well a message was read from a picture, or from the frames of a film."""
+    """How well a message was read from an image, or from the frames of a video."""
     first = changed[0]
     size = Size(layout.chips, first.side)
-    view = view_of([one.picture for one in changed], sizes=lambda shape: [size])
+    view = view_of([one.image for one in changed], sizes=lambda shape: [size])
     assert view is not None
     values = read_chips(view.chart(size), Place(first.left, first.top, first.side, 0.0), layout=layout)
     inside = values != 0
@@ -73,25 +73,25 @@ def judged(found: Findings, changed: list[Changed], *, message: int, layout: Lay
     )
 
 
-def measure(film: np.ndarray, size: int, psnr: float, rng: np.random.Generator) -> Iterator[tuple[str, Outcome]]:
-    """All ways of one film at one size and strength: the first frame as a still, and all of them as a film."""
-    frames = film
-    if size != film.shape[1]:
-        frames = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in film])
+def measure(video: np.ndarray, size: int, psnr: float, rng: np.random.Generator) -> Iterator[tuple[str, Outcome]]:
+    """All ways of one video at one size and strength: the first frame as a still, and all of them as a video."""
+    frames = video
+    if size != video.shape[1]:
+        frames = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in video])
     still, layout = frames[:1], layout_of(size, "still")
     message = int(rng.integers(0, 1 << layout.bits))
     marked = np.asarray(_program(still, make_mark(message, size=size, kind="still", psnr=psnr)))
     reached = _psnr(still, marked)
     for name, change in CHANGES.items():
         changed = change(marked[0], rng)
-        yield name, judged(detect(changed.picture), [changed], message=message, layout=layout, psnr=reached)
-    layout = layout_of(size, "film")
+        yield name, judged(detect(changed.image), [changed], message=message, layout=layout, psnr=reached)
+    layout = layout_of(size, "video")
     message = int(rng.integers(0, 1 << layout.bits))
-    marked = np.asarray(_program(frames, make_mark(message, size=size, kind="film", psnr=psnr)))
+    marked = np.asarray(_program(frames, make_mark(message, size=size, kind="video", psnr=psnr)))
     reached = _psnr(frames, marked)
     for crf in CRFS:
         shown = [Changed(frame, 0.0, 0.0, float(size)) for frame in through_h264(marked, crf)]
-        found = detect_video(one.picture for one in shown)
+        found = detect_video(one.image for one in shown)
         yield f"video, CRF {crf}", judged(found, shown, message=message, layout=layout, psnr=reached)
 
 
@@ -102,27 +102,27 @@ def _psnr(frames: np.ndarray, others: np.ndarray) -> float:
 
 
 def code_digest() -> str:
-    """Of everything that a measurement depends on beside its film: a file of measurements is of one state of it."""
+    """Of everything that a measurement depends on beside its video: a file of measurements is of one state of it."""
     ours = [Path(__file__), Path(__file__).with_name("watermark_changes.py")]
     files = sorted([*Path(str(detection.__file__)).parent.glob("*.py"), *ours])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def measured(film: Film, sizes: Iterable[int], steps: Iterable[float], kept: Path) -> dict[Key, Outcome]:
-    """A film at all sizes up to its own and at these steps from the default strength, from its file or anew.
+def measured(video: Video, sizes: Iterable[int], steps: Iterable[float], kept: Path) -> dict[Key, Outcome]:
+    """A video at all sizes up to its own and at these steps from the default strength, from its file or anew.
 
     Raises:
         OSError: if the disk refuses.
     """
-    file, code = kept / f"{film.name}.json", code_digest()
+    file, code = kept / f"{video.name}.json", code_digest()
     known: dict[str, dict[str, list[float]]] = {}
     if file.is_file():
         record = json.loads(file.read_bytes())
         known = record["measured"] if record["code"] == code else {}
     wanted = [(size, step) for size in sizes for step in steps]
     if any(f"{size} {step:g}" not in known for size, step in wanted):
-        frames = film.make()
-        seed = int(hashlib.sha256(film.name.encode()).hexdigest()[:8], 16)
+        frames = video.make()
+        seed = int(hashlib.sha256(video.name.encode()).hexdigest()[:8], 16)
         for size, step in wanted:
             if size <= frames.shape[1] and f"{size} {step:g}" not in known:
                 rng = np.random.default_rng([seed, size, round(10 * step) + 1000])
@@ -139,11 +139,11 @@ def measured(film: Film, sizes: Iterable[int], steps: Iterable[float], kept: Pat
     }
 
 
-def sheet(film: np.ndarray) -> np.ndarray:
+def sheet(video: np.ndarray) -> np.ndarray:
     """A frame, the same marked, and the difference ten times enlarged: at 256 px, and below it at 64 px."""
     rows = []
     for size in (256, 64):
-        frame = cv2.resize(film[0], (size, size), interpolation=cv2.INTER_AREA)
+        frame = cv2.resize(video[0], (size, size), interpolation=cv2.INTER_AREA)
         marked = np.asarray(_program(frame[None], make_mark(0x5EA1, size=size, kind="still")))[0]
         difference = np.clip(128 + 10 * (marked.astype(int) - frame), 0, 255).astype(np.uint8)
         row = np.concatenate([frame, marked, difference], axis=1)
@@ -156,9 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watermark")
     parser.add_argument("--people", type=int, default=100, help="rendered people")
     parser.add_argument("--generated", type=int, default=0, help="people whose avatars' frames are marked too, 64 px")
-    parser.add_argument("--clips", type=Path, nargs="*", default=[], help="real films")
-    parser.add_argument("--faces", type=Path, nargs="*", default=[], help="real films of talking faces")
-    parser.add_argument("--curve", type=int, default=100, help="films of each kind that are marked at all strengths")
+    parser.add_argument("--clips", type=Path, nargs="*", default=[], help="real videos")
+    parser.add_argument("--faces", type=Path, nargs="*", default=[], help="real videos of talking faces")
+    parser.add_argument("--curve", type=int, default=100, help="videos of each kind that are marked at all strengths")
     parser.add_argument("--out", type=Path, default=Path("out/watermark"))
     parser.add_argument("--sheet", type=Path, help="PNG to write instead: a head before and after, and the difference")
     options = parser.parse_args()
@@ -176,13 +176,13 @@ def main() -> None:
         "Real videos": seconds_of(options.clips),
     }
     tables: dict[str, list[dict[str, object]]] = {}
-    for name, films in hosts.items():
+    for name, videos in hosts.items():
         outcomes: dict[Key, dict[str, Outcome]] = defaultdict(dict)
-        for index, film in enumerate(films):
+        for index, video in enumerate(videos):
             steps = AROUND_DEFAULT if index < options.curve else (0.0,)
-            for key, outcome in measured(film, SIZES, steps, kept).items():
-                outcomes[key][film.name] = outcome
-            print(f"{name} {index + 1}: {film.name}", flush=True)
+            for key, outcome in measured(video, SIZES, steps, kept).items():
+                outcomes[key][video.name] = outcome
+            print(f"{name} {index + 1}: {video.name}", flush=True)
         if outcomes:
             tables[name] = rows_of(outcomes)
     text = "\n".join(report(title, rows) for title, rows in tables.items())

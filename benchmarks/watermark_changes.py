@@ -1,4 +1,4 @@
-"""What `benchmarks.watermark` does to marked pictures before it searches them: compression, sizes, cuts, levels, noise."""
+"""What `benchmarks.watermark` does to marked images before it searches them: compression, sizes, cuts, levels, noise."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from th_jax.provenance import Kind, Provenance, write_video
 
 
 class Changed(NamedTuple):
-    """A changed picture, and where its mark now lies."""
+    """A changed image, and where its mark now lies."""
 
-    picture: np.ndarray
+    image: np.ndarray
     left: float
     top: float
     side: float
@@ -24,9 +24,9 @@ class Changed(NamedTuple):
 def jpeg(quality: int) -> Callable[[np.ndarray, np.random.Generator], Changed]:
     """JPEG with subsampled colours."""
 
-    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
-        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        return Changed(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), 0.0, 0.0, float(len(picture)))
+    def change(image: np.ndarray, rng: np.random.Generator) -> Changed:
+        data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return Changed(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), 0.0, 0.0, float(len(image)))
 
     return change
 
@@ -34,9 +34,9 @@ def jpeg(quality: int) -> Callable[[np.ndarray, np.random.Generator], Changed]:
 def resize(scale: float) -> Callable[[np.ndarray, np.random.Generator], Changed]:
     """Another size, by area."""
 
-    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
-        side = round(len(picture) * scale)
-        return Changed(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), 0.0, 0.0, float(side))
+    def change(image: np.ndarray, rng: np.random.Generator) -> Changed:
+        side = round(len(image) * scale)
+        return Changed(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), 0.0, 0.0, float(side))
 
     return change
 
@@ -44,25 +44,25 @@ def resize(scale: float) -> Callable[[np.ndarray, np.random.Generator], Changed]
 def levels(*, factor: float, shift: float, noise: float) -> Callable[[np.ndarray, np.random.Generator], Changed]:
     """Contrast about mid-grey, brightness and white noise, in grey levels."""
 
-    def change(picture: np.ndarray, rng: np.random.Generator) -> Changed:
-        values = (picture - 128.0) * factor + 128.0 + shift + rng.normal(scale=noise or 1e-9, size=picture.shape)
-        return Changed(np.clip(np.rint(values), 0, 255).astype(np.uint8), 0.0, 0.0, float(len(picture)))
+    def change(image: np.ndarray, rng: np.random.Generator) -> Changed:
+        values = (image - 128.0) * factor + 128.0 + shift + rng.normal(scale=noise or 1e-9, size=image.shape)
+        return Changed(np.clip(np.rint(values), 0, 255).astype(np.uint8), 0.0, 0.0, float(len(image)))
 
     return change
 
 
-def crop(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+def crop(image: np.ndarray, rng: np.random.Generator) -> Changed:
     """Nine tenths of both sides, from anywhere."""
-    side = round(0.9 * len(picture))
-    left, top = (int(n) for n in rng.integers(0, len(picture) - side + 1, 2))
-    cut = np.ascontiguousarray(picture[top : top + side, left : left + side])
-    return Changed(cut, float(-left), float(-top), float(len(picture)))
+    side = round(0.9 * len(image))
+    left, top = (int(n) for n in rng.integers(0, len(image) - side + 1, 2))
+    cut = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return Changed(cut, float(-left), float(-top), float(len(image)))
 
 
-def cropped_jpeg(picture: np.ndarray, rng: np.random.Generator) -> Changed:
+def cropped_jpeg(image: np.ndarray, rng: np.random.Generator) -> Changed:
     """A crop that is then saved as JPEG 75."""
-    cut = crop(picture, rng)
-    return cut._replace(picture=jpeg(75)(cut.picture, rng).picture)
+    cut = crop(image, rng)
+    return cut._replace(image=jpeg(75)(cut.image, rng).image)
 
 
 CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], Changed]] = {
@@ -78,9 +78,9 @@ CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], Changed]] = {
 
 
 def through_h264(frames: np.ndarray, crf: int) -> list[np.ndarray]:
-    """The film as it is read back."""
+    """The video as it is read back."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
+        path = Path(folder) / "video.mp4"
         # A figure: what is generated would get another mark on its way out.
         write_video(path, list(frames), fps=25, provenance=Provenance(kind=Kind.FIGURE), crf=crf)
         with open_video(path) as video:

@@ -28,7 +28,7 @@ def measure(size: int, *, chunk: int, rounds: int) -> Comparison:
     """Generating one chunk of frames with its mark, against the same without."""
     loaded, points = avatar_at(size), poses(chunk)
     avatar = jax.device_put(loaded.avatar)
-    marking = marking_of(loaded.digest, size=size, kind="film")
+    marking = marking_of(loaded.digest, size=size, kind="video")
     assert marking is not None
 
     def marked() -> None:

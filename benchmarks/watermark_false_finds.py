@@ -1,14 +1,14 @@
 """How often the watermark's detector finds something where nothing is: `python -m benchmarks.watermark_false_finds`.
 
-Pictures are cut at random out of the bundled heads and any `--photos` and `--clips`, at random sizes, mirrored, with noise and
+Images are cut at random out of the bundled heads and any `--photos` and `--clips`, at random sizes, mirrored, with noise and
 JPEG, so that hardly two are equal. Three ways of looking at them:
 
-- one place: each picture of 64 px is read as one mark, as the detector does first.
-- films: the same for the mean of 25 pictures' charts, of one source that drifts and trembles.
-- whole search: the detector with all places and sizes, on fewer pictures of 64 to 160 px.
+- one place: each image of 64 px is read as one mark, as the detector does first.
+- videos: the same for the mean of 25 images' charts, of one source that drifts and trembles.
+- whole search: the detector with all places and sizes, on fewer images of 64 to 160 px.
 
-Printed are the mean and deviation of one message's score under a key of each picture's own, which should be 0 and 1; and, with
-the public key, for how many pictures the detector's own bound on the chance of its best message is below 0.1, 0.01 and so on.
+Printed are the mean and deviation of one message's score under a key of each image's own, which should be 0 and 1; and, with
+the public key, for how many images the detector's own bound on the chance of its best message is below 0.1, 0.01 and so on.
 The share below x must not be above x; it is far below, since the bound counts all messages and places as if they were
 independent.
 """
@@ -35,54 +35,54 @@ _SIZE = Size(SMALL.chips, float(_SIDE))
 
 
 def sources(photos: list[Path], clips: list[Path]) -> list[np.ndarray]:
-    """Pictures to cut from: eight frames of each bundled person, the photos, and every fiftieth frame of the clips."""
-    pictures = [
+    """Images to cut from: eight frames of each bundled person, the photos, and every fiftieth frame of the clips."""
+    images = [
         decode_frame(jpeg, size=FRAME_SIZE)
         for split in ("train", "heldout")
         for _, record in read_videos(bundled_heads(), split)
         for jpeg in record.frames[:8]
     ]
-    pictures += [read_image(photo) for photo in photos]
+    images += [read_image(photo) for photo in photos]
     for clip in clips:
         with open_video(clip) as video:
-            pictures += [frame for index, (_, frame) in enumerate(video.frames()) if index % 50 == 0]
-    return pictures
+            images += [frame for index, (_, frame) in enumerate(video.frames()) if index % 50 == 0]
+    return images
 
 
-def cut_out(pictures: list[np.ndarray], side: int, rng: np.random.Generator) -> np.ndarray:
-    """An unmarked picture of `side` x `side` pixels."""
-    picture = pictures[rng.integers(len(pictures))]
-    least = 1.01 * side / min(picture.shape[:2])
+def cut_out(images: list[np.ndarray], side: int, rng: np.random.Generator) -> np.ndarray:
+    """An unmarked image of `side` x `side` pixels."""
+    image = images[rng.integers(len(images))]
+    least = 1.01 * side / min(image.shape[:2])
     scale = math.exp(rng.uniform(math.log(least), math.log(3.0 * max(least, 0.5))))
-    corner = rng.random(2) * (np.array(picture.shape[1::-1]) - side / scale)
-    return worn(_window(picture, scale, corner, side), rng)
+    corner = rng.random(2) * (np.array(image.shape[1::-1]) - side / scale)
+    return worn(_window(image, scale, corner, side), rng)
 
 
-def cut_film(pictures: list[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """25 frames of 64 x 64 pixels that drift over one picture."""
-    picture = pictures[rng.integers(len(pictures))]
-    scale = 1.5 * _SIDE / min(picture.shape[:2])
-    corner = rng.random(2) * (np.array(picture.shape[1::-1]) - _SIDE / scale)
+def cut_video(images: list[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """25 frames of 64 x 64 pixels that drift over one image."""
+    image = images[rng.integers(len(images))]
+    scale = 1.5 * _SIDE / min(image.shape[:2])
+    corner = rng.random(2) * (np.array(image.shape[1::-1]) - _SIDE / scale)
     drift = rng.normal(scale=rng.choice([0.0, 0.1, 1.0]) / scale, size=2)
     for t in range(25):
-        yield worn(_window(picture, scale, corner + t * drift + rng.normal(scale=0.1 / scale, size=2), _SIDE), rng)
+        yield worn(_window(image, scale, corner + t * drift + rng.normal(scale=0.1 / scale, size=2), _SIDE), rng)
 
 
-def worn(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture mirrored, with noise, through JPEG, or as it is."""
+def worn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image mirrored, with noise, through JPEG, or as it is."""
     if rng.random() < 0.5:
-        picture = picture[:, ::-1]
-    noisy = picture + rng.choice([0.0, 1.0, 4.0]) * rng.standard_normal(picture.shape, np.float32)
-    picture = np.ascontiguousarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+        image = image[:, ::-1]
+    noisy = image + rng.choice([0.0, 1.0, 4.0]) * rng.standard_normal(image.shape, np.float32)
+    image = np.ascontiguousarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
     if rng.random() < 0.5:
-        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))])[1]
-        picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    return picture
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))])[1]
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return image
 
 
-def _window(picture: np.ndarray, scale: float, corner: np.ndarray, side: int) -> np.ndarray:
+def _window(image: np.ndarray, scale: float, corner: np.ndarray, side: int) -> np.ndarray:
     move = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
-    window = cv2.warpAffine(picture, move, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    window = cv2.warpAffine(image, move, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(window)
 
 
@@ -109,19 +109,19 @@ def show(name: str, scores: list[float], bounds: list[float]) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watermark_false_finds")
-    parser.add_argument("--pictures", type=int, default=100_000)
-    parser.add_argument("--films", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--videos", type=int, default=10_000)
     parser.add_argument("--searches", type=int, default=2_000)
     parser.add_argument("--photos", type=Path, nargs="*", default=[])
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
     options = parser.parse_args()
-    pictures, rng = sources(options.photos, options.clips), np.random.default_rng(1)
-    print(f"cut out of {len(pictures)} pictures")
+    images, rng = sources(options.photos, options.clips), np.random.default_rng(1)
+    print(f"cut out of {len(images)} images")
     print("| | n | mean | deviation | < 0.1 | < 0.01 | < 1e-3 | < 1e-4 | < 1e-5 | < 1e-6 | least |")
     print("|---" * 11 + "|")
     ways = {
-        "one place": (options.pictures, lambda: [cut_out(pictures, _SIDE, rng)]),
-        "films": (options.films, lambda: cut_film(pictures, rng)),
+        "one place": (options.images, lambda: [cut_out(images, _SIDE, rng)]),
+        "videos": (options.videos, lambda: cut_video(images, rng)),
     }
     for name, (count, make) in ways.items():
         if count:
@@ -129,7 +129,7 @@ def main() -> None:
             show(name, list(scores), list(bounds))
     bounds = []
     for _ in range(options.searches):
-        found = detect(cut_out(pictures, int(rng.integers(64, 161)), rng), false_finds=0.5)
+        found = detect(cut_out(images, int(rng.integers(64, 161)), rng), false_finds=0.5)
         bounds.append(min((mark.log10_chance for mark in found.marks), default=0.0))
     if bounds:
         show("whole search", [], bounds)

@@ -1,4 +1,4 @@
-"""The films that `benchmarks.watermark` marks: rendered heads, frames that avatars generate, and seconds of real films."""
+"""The videos that `benchmarks.watermark` marks: rendered heads, frames that avatars generate, and seconds of real videos."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -29,22 +29,22 @@ _SHOTS = (0, 4, 8, 12, 16, 20, 70, 90)
 """Moments of a talk from which an avatar is made, none of those at which it is driven."""
 
 
-class Film(NamedTuple):
-    """A second of film."""
+class Video(NamedTuple):
+    """A second of video."""
 
     name: str
-    """Tells it from all others, whichever films are asked for beside it."""
+    """Tells it from all others, whichever videos are asked for beside it."""
     make: Callable[[], np.ndarray]
     """UInt8 `[25, S, S, 3]`."""
 
 
-def rendered(people: int) -> Iterator[Film]:
+def rendered(people: int) -> Iterator[Video]:
     """A second of each person's talk, 256 px."""
     for seed in range(FIRST_SEED, FIRST_SEED + people):
-        yield Film(f"rendered-{seed}", lambda seed=seed: np.stack([one.frame for one in _talk(seed, _MOMENTS)]))
+        yield Video(f"rendered-{seed}", lambda seed=seed: np.stack([one.frame for one in _talk(seed, _MOMENTS)]))
 
 
-def generated(people: int) -> Iterator[Film]:
+def generated(people: int) -> Iterator[Video]:
     """What the bundled weights generate of the same people, 64 px and not marked yet.
 
     A feed-forward avatar of eight shots of each is driven by the true landmarks of another second of the same talk.
@@ -62,11 +62,11 @@ def generated(people: int) -> Iterator[Film]:
         return render(meta.networks, avatar, driving, chunk=FRAMES)
 
     for seed in range(FIRST_SEED, FIRST_SEED + people):
-        yield Film(f"generated-{seed}-{meta.digest[:8]}", lambda seed=seed: make(seed))
+        yield Video(f"generated-{seed}-{meta.digest[:8]}", lambda seed=seed: make(seed))
 
 
-def seconds_of(clips: Iterable[Path]) -> Iterator[Film]:
-    """Every fourth second of the films' middle squares, at 256 px."""
+def seconds_of(clips: Iterable[Path]) -> Iterator[Video]:
+    """Every fourth second of the videos' middle squares, at 256 px."""
     for clip in clips:
         taken: list[np.ndarray] = []
         second = 0
@@ -80,9 +80,9 @@ def seconds_of(clips: Iterable[Path]) -> Iterator[Film]:
                 square = frame[top : top + side, left : left + side]
                 taken.append(cv2.resize(square, (SIDE, SIDE), interpolation=method))
                 if len(taken) == FRAMES:
-                    film = np.stack(taken)
-                    digest = hashlib.sha256(film.tobytes()).hexdigest()
-                    yield Film(f"{clip.stem}-{second}-{digest[:8]}", lambda film=film: film)
+                    one_second = np.stack(taken)
+                    digest = hashlib.sha256(one_second.tobytes()).hexdigest()
+                    yield Video(f"{clip.stem}-{second}-{digest[:8]}", lambda one_second=one_second: one_second)
                     taken, second = [], second + 1
 
 

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.watermark`: shares over films, as rows for JSON and as Markdown."""
+"""The tables of `benchmarks.watermark`: shares over videos, as rows for JSON and as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,23 +14,23 @@ Row = dict[str, Any]
 
 
 def rows_of(outcomes: Mapping[Key, Mapping[str, Sequence[float]]]) -> list[Row]:
-    """A row for each size, strength and way, over its films by name."""
-    return [_row(*key, films) for key, films in outcomes.items()]
+    """A row for each size, strength and way, over its videos by name."""
+    return [_row(*key, videos) for key, videos in outcomes.items()]
 
 
-def _row(size: int, psnr: float, way: str, films: Mapping[str, Sequence[float]]) -> Row:
-    least, chips, bits, read, wrong = (np.array(column, float) for column in zip(*films.values(), strict=True))
+def _row(size: int, psnr: float, way: str, videos: Mapping[str, Sequence[float]]) -> Row:
+    least, chips, bits, read, wrong = (np.array(column, float) for column in zip(*videos.values(), strict=True))
     return {
         "size": size,
         "psnr": psnr,
         "way": way,
-        "n": len(films),
+        "n": len(videos),
         "least_psnr": round(float(least.min()), 2),
         "chips_wrong": round(float(chips.mean()), 4),
         "bits": round(float(bits.mean()), 4),
         "marks": round(float(read.mean()), 4),
         "wrong": int(wrong.sum()),
-        "missed": [name for name, found in zip(films, read, strict=True) if not found],
+        "missed": [name for name, found in zip(videos, read, strict=True) if not found],
     }
 
 
@@ -56,8 +56,8 @@ def report(hosts: str, rows: Sequence[Row]) -> str:
     for size in sizes:
         strengths = sorted({row["psnr"] for row in rows if row["size"] == size})
         if len(strengths) > 1:
-            films = {psnr: at[size, psnr, ways[0]]["n"] for psnr in strengths}
-            of = {psnr: "" if n == count else f" (of {n})" for psnr, n in films.items()}
+            videos = {psnr: at[size, psnr, ways[0]]["n"] for psnr in strengths}
+            of = {psnr: "" if n == count else f" (of {n})" for psnr, n in videos.items()}
             heads = [f"{size} px, detected at", *(f"{psnr:g} dB{of[psnr]}" for psnr in strengths)]
             lines += ["", *_table(heads, [[w, *(_shares(at[size, p, w], "marks") for p in strengths)] for w in ways])]
     return "\n".join(lines) + "\n"

@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
             # An epoch is one episode per video; `steps` above 0 overrides `epochs`. One of them must be above 0.
             "epochs": 75,
             "steps": 0,
-            # th_jax.evaluation.heldout.load_heldout; folder "" means the folder of the training data
+            # th_jax.evaluation.people.load_heldout; folder "" means the folder of the training data
             "heldout": {
                 "folder": "",
                 "split": "heldout",

@@ -1,6 +1,6 @@
 """Second stage of the bundled weights: adversarial training on 2,000 rendered people at 64 px.
 
-Command:   th-jax release runs/heads_content --mean-pooling --name heads_content --licence CC0-1.0 \\
+Command:   th-jax release runs/heads_content --mean-pooling --name heads_content --license CC0-1.0 \\
                --out runs/heads_content.safetensors
            python train.py --config configs/heads.py --workdir runs/heads_64
 Hardware:  2 cores of an x86-64 server, no accelerator

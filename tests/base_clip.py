@@ -1,7 +1,7 @@
-"""A film whose geometry, colors, timing and sound can be checked by decoding it, or what was made of it.
+"""A video whose geometry, colors, timing and sound can be checked by decoding it, or what was made of it.
 
-A rendered person looks into the camera; at 1, 2 and 3 seconds her mouth opens, the picture brightens and a click sounds. A
-red square marks the upper left corner, a green one the upper right. The fixture `base_clip` is the film, made once.
+A rendered person looks into the camera; at 1, 2 and 3 seconds her mouth opens, the image brightens and a click sounds. A
+red square marks the upper left corner, a green one the upper right. The fixture `base_clip` is the video, made once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
 
 WIDTH, HEIGHT, FPS, SECONDS = 640, 480, 30, 4
 EVENTS = (1.0, 2.0, 3.0)
-"""Seconds at which the mouth opens, the picture brightens and a click sounds."""
+"""Seconds at which the mouth opens, the image brightens and a click sounds."""
 BRIGHT, OPEN, CLICK = 0.1, 0.3, 0.005
 """Seconds for which each of them lasts."""
 RATE = 48000
@@ -31,30 +31,30 @@ _BRIGHTER, _MARK = 40, 32
 _BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
 
 
-def base_pictures() -> dict[str, np.ndarray]:
-    """The three pictures of the film, `[480, 640, 3]` of RGB in 0..255: "closed", "open" (the mouth), "bright" (and open)."""
+def base_images() -> dict[str, np.ndarray]:
+    """The three images of the video, `[480, 640, 3]` of RGB in 0..255: "closed", "open" (the mouth), "bright" (and open)."""
     frames = VideoRecords(bundled_heads(), "heldout").read(_PERSON).frames
-    pictures = {}
+    images = {}
     for name, index in (("closed", _CLOSED), ("open", _OPEN)):
         face = cv2.resize(decode_frame(frames[index], size=FRAME_SIZE), (HEIGHT, HEIGHT), interpolation=cv2.INTER_CUBIC)
         side = (WIDTH - HEIGHT) // 2
-        pictures[name] = cv2.copyMakeBorder(face, 0, 0, side, side, cv2.BORDER_REPLICATE)
-    pictures["bright"] = cv2.add(pictures["open"], np.full_like(pictures["open"], _BRIGHTER))
-    for picture in pictures.values():
-        picture[:_MARK, :_MARK], picture[:_MARK, -_MARK:] = (220, 30, 30), (30, 200, 30)
-    return pictures
+        images[name] = cv2.copyMakeBorder(face, 0, 0, side, side, cv2.BORDER_REPLICATE)
+    images["bright"] = cv2.add(images["open"], np.full_like(images["open"], _BRIGHTER))
+    for image in images.values():
+        image[:_MARK, :_MARK], image[:_MARK, -_MARK:] = (220, 30, 30), (30, 200, 30)
+    return images
 
 
 def base_frames(*, fps: float = FPS, seconds: float = SECONDS) -> Iterator[np.ndarray]:
-    """The frames of the film at any rate; a frame shows what is to be seen at its time."""
-    pictures = base_pictures()
+    """The frames of the video at any rate; a frame shows what is to be seen at its time."""
+    images = base_images()
     for index in range(round(seconds * fps)):
         since = min((index / fps - event + 1e-6 for event in EVENTS if index / fps + 1e-6 >= event), default=np.inf)
-        yield pictures["bright" if since < BRIGHT else "open" if since < OPEN else "closed"]
+        yield images["bright" if since < BRIGHT else "open" if since < OPEN else "closed"]
 
 
 def base_sound(*, seconds: float = SECONDS) -> np.ndarray:
-    """The samples of the film's sound, `int16[n]`: silence and three clicks of 2 kHz."""
+    """The samples of the video's sound, `int16[n]`: silence and three clicks of 2 kHz."""
     samples = np.zeros(round(seconds * RATE), np.int16)
     click = (20000 * np.sin(np.arange(round(CLICK * RATE)) * 2 * np.pi * 2000 / RATE)).astype(np.int16)
     for event in EVENTS:
@@ -63,7 +63,7 @@ def base_sound(*, seconds: float = SECONDS) -> np.ndarray:
     return samples
 
 
-def write_film(
+def write_test_video(
     path: Path,
     frames: Iterable[np.ndarray],
     *,
@@ -96,10 +96,10 @@ def write_film(
         for name, value in (_BT709 if declared is None else declared).items():
             setattr(stream.codec_context, name, value)
         packets = [] if sound is None else _coded_sound(container, sound, sound_codec)
-        for index, picture in enumerate(frames):
-            frame = picture
-            if isinstance(picture, np.ndarray):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for index, image in enumerate(frames):
+            frame = image
+            if isinstance(image, np.ndarray):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame = frame.reformat(format=pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
             if not index:
                 stream.width, stream.height = frame.width, frame.height
@@ -112,12 +112,12 @@ def write_film(
 
 
 def write_base_clip(path: Path, **settings: Any) -> Path:
-    """The film itself, 4 seconds with sound; `settings` are those of `write_film`."""
-    return write_film(path, base_frames(fps=settings.get("fps", FPS)), **{"sound": base_sound(), **settings})
+    """The video itself, 4 seconds with sound; `settings` are those of `write_video`."""
+    return write_test_video(path, base_frames(fps=settings.get("fps", FPS)), **{"sound": base_sound(), **settings})
 
 
 def flashes(times: Iterable[float], frames: Iterable[np.ndarray]) -> list[float]:
-    """The times at which frames become as bright as the film's bright picture is beside its others."""
+    """The times at which frames become as bright as the video's bright image is beside its others."""
     pairs = [(time, float(frame.mean())) for time, frame in zip(times, frames, strict=True)]
     threshold = np.median([light for _, light in pairs]) + _BRIGHTER / 2
     bright = [light > threshold for _, light in pairs]

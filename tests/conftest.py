@@ -66,7 +66,7 @@ def small_vgg16(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, np.ndarr
 
 @pytest.fixture(scope="session")
 def base_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The film of `base_clip.write_base_clip`: a talking face whose geometry, colors, timing and sound are known."""
+    """The video of `base_clip.write_base_clip`: a talking face whose geometry, colors, timing and sound are known."""
     from base_clip import write_base_clip  # here: imported with this file, the package would escape the check of shapes
 
     return write_base_clip(tmp_path_factory.mktemp("base_clip") / "base.mp4")

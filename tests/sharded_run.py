@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent / "training"))
+sys.path[:0] = [str(Path(__file__).parent / "training"), str(Path(__file__).parent.parent)]
 
 
 def main(process: int, processes: int, address: str) -> None:
@@ -27,8 +27,10 @@ def run() -> dict[str, Any]:
     import jax
     from tiny_runs import VIDEOS, losses, networks, optimizers, tiny_batch
 
+    from benchmarks.program_text import Program, grouped
     from th_jax.perceptual import vgg
     from th_jax.storage.checkpoint_format import fingerprints, named_leaves
+    from th_jax.training.dry_run import describe_run
     from th_jax.training.programs import MetaPrograms
     from th_jax.training.sharding import make_mesh, put_batch
     from th_jax.types import EpisodeBatch
@@ -56,13 +58,20 @@ def run() -> dict[str, Any]:
         state, metrics = step(state, perceptual, put_batch(mesh, EpisodeBatch(*(leaf[part] for leaf in whole))))
         seen.append({name: float(value) for name, value in metrics.items()})
     rows = state.table.rows
-    text = step.lower(state, perceptual, put_batch(mesh, EpisodeBatch(*(x[part] for x in whole)))).compile()
+    shapes = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, whole))
+    text = step.lower(state, perceptual, put_batch(mesh, EpisodeBatch(*(x[part] for x in whole)))).compile().as_text()
+    program, weights = Program(text), state.weights
+    synthesis, discriminator = (sum(4 * leaf.size for leaf in jax.tree.leaves(one.params)) for one in weights)
     return {
         "devices": len(jax.devices()),
         "metrics": seen,
         "traces": step._cache_size(),
         "shard_rows": rows.addressable_shards[0].data.shape[0],
-        "gathers_of_rows": sum(f"{rows.shape[0]},{rows.shape[1]}]" in line for line in _gathers(text.as_text())),
+        "gathers_of_rows": sum(f"{rows.shape[0]},{rows.shape[1]}]" in line for line in _gathers(text)),
+        "collectives": grouped(program.collectives()),
+        "gradient_bytes": synthesis + 2 * discriminator,
+        "arithmetic": describe_run(programs, shapes, perceptual=("vgg16",), steps=1).splitlines()[-1],
+        "donated": program.aliased / len(jax.tree.leaves(state)),
         "fingerprints": fingerprints(named_leaves(state)),
     }
 

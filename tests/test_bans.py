@@ -226,7 +226,7 @@ def test_the_security_rules_are_on() -> None:
 
 @pytest.mark.parametrize("path", [path for path in CODE if "tqdm(" in path.read_text()], ids=relative)
 def test_progress_bars_are_drawn_on_terminals_only(path: Path) -> None:
-    """A log is no place for a line that is drawn again and again: tqdm looks itself if it is told `disable=None`."""
+    """A log is no place for a line that is drawn again and again: tqdm looks itself with `disable=None`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     bars = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "tqdm"]
     assert bars

@@ -26,7 +26,7 @@ from th_jax.console import forgiving_output
 @forgiving_output()
 def main():
     print("begun", flush=True)
-    Path(sys.argv[1]).write_text("the film")
+    Path(sys.argv[1]).write_text("the video")
     print("zw\u00fc\udcff.mp4: written")
     print("zw\u00fc.mp4: a note", file=sys.stderr)
     print("x" * 100_000)
@@ -38,19 +38,19 @@ if __name__ == "__main__":
 
 
 def run(tmp_path: Path, **options: object) -> tuple[int, bytes | None, bytes | None]:
-    """The exit code, and what came of output and errors where these are pipes."""
+    """The exit code, and the output and errors read from pipes."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     (program := tmp_path / "program.py").write_text(PROGRAM)
     # Buffered, as by default: what lies in a buffer is written once more when the interpreter ends.
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""} | (streams.pop("env", None) or {})
-    command = [sys.executable, str(program), str(tmp_path / "film")]
+    command = [sys.executable, str(program), str(tmp_path / "video")]
     done = subprocess.run(command, cwd=ROOT, check=False, env=env, **streams)
-    assert (tmp_path / "film").read_text() == "the film"
+    assert (tmp_path / "video").read_text() == "the video"
     return done.returncode, done.stdout, done.stderr
 
 
 def closed_pipe() -> int:
-    """A pipe that nobody reads any more."""
+    """A pipe that is not read any more."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
@@ -89,13 +89,13 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
 def test_required_output_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(io.StringIO):
         def flush(self) -> None:
-            raise BrokenPipeError("nobody reads")
+            raise BrokenPipeError("no reader")
 
     with forgiving_output():
         print("fine")
         check_printed()
     monkeypatch.setattr(sys, "stdout", Gone())
-    with forgiving_output(), pytest.raises(OSError, match="cannot write the output: nobody reads"):
+    with forgiving_output(), pytest.raises(OSError, match="cannot write the output: no reader"):
         check_printed()
     monkeypatch.setattr(sys, "stdout", None)
     with forgiving_output(), pytest.raises(OSError, match="no standard output"):

@@ -101,7 +101,7 @@ def check(command: list[str], monkeypatch: pytest.MonkeyPatch, *, names_only: bo
         return
     if arguments[0] == "finetune":
         finetune.check_combinations(options)
-        assert options.people_file or options.consent, "nobody is fine-tuned without --consent"
+        assert options.people_file or options.consent, "no person is fine-tuned without --consent"
     if getattr(options, "changes", None) is not None and options.config is not None:
         changed(read_settings_file(ROOT / options.config), options.changes)
 

@@ -1,4 +1,4 @@
-"""The first look: a grid that is a grid, a picture with its record, and errors in one sentence."""
+"""The first look: a grid that is a grid, an image with its record, and errors in one sentence."""
 
 import itertools
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import first_look
 from th_jax.data.records import bundled_heads, read_videos
-from th_jax.figures import picture_grid
+from th_jax.figures import image_grid
 from th_jax.media.read import read_image
 from th_jax.models.networks import Networks
 from th_jax.provenance.record import read_sidecar
@@ -18,7 +18,7 @@ from th_jax.provenance.record import read_sidecar
 def test_grid_places_every_image() -> None:
     rng = np.random.default_rng(0)
     rows = [[rng.integers(0, 255, (4, 6, 3), dtype=np.uint8) for _ in range(3)] for _ in range(2)]
-    grid = picture_grid(rows, gap=2)
+    grid = image_grid(rows, gap=2)
     assert grid.shape == (10, 22, 3)
     np.testing.assert_array_equal(grid[6:10, 8:14], rows[1][1])
     assert (grid[4:6] == 255).all()
@@ -28,7 +28,7 @@ def test_uneven_grids_are_rejected() -> None:
     a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)
     for rows in ([[a], [a, a]], [[a, b]], []):
         with pytest.raises(ValueError, match="rows of equal length"):
-            picture_grid(rows)
+            image_grid(rows)
 
 
 def test_a_person_goes_through_all_four_networks() -> None:
@@ -49,7 +49,7 @@ def test_the_first_samples_show_people_with_their_landmarks() -> None:
     assert 0.7 < (drawn.sum(-1) == 0).mean() < 0.99  # lines on black
 
 
-def test_command_line_writes_a_image_with_its_record(
+def test_command_line_writes_an_image_with_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first_look, "Networks", lambda image_size: Networks(image_size=32, base_width=4))

@@ -18,7 +18,7 @@ from tiny_people import write_photos, write_tiny_weights
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import read_report
 from th_jax.cli import finetune
-from th_jax.consent import NOT_RECORDED, Basis, make_consent, revoke_consent, write_consent
+from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.provenance import Kind, Provenance, write_image
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def test_one_person_and_many(folder: Path) -> None:
     assert report["ada"].digest == read_report(folder / "one")["ada"].digest
     assert (report["bob"].shots, report["bob"].steps) == (3, 2)
     ada = load_avatar(folder / "many" / "ada.safetensors")
-    assert ada.provenance.consent == ada.notes["consent"]["digest"]
+    assert ada.provenance.consent == read_consent(folder / "ada.consent.json").digest
     assert (ada.notes["consent"]["basis"], ada.provenance.notes) == ("synthetic", "")
     code, said, _ = run(folder, *many)
     assert code == 1
@@ -96,7 +96,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tiny, out = str(folder / "tiny.safetensors"), folder / "fast"
     photos = shutil.copytree(folder / "photos" / "bob", tmp_path / "bob")
     (photos / "half.jpg").write_bytes((photos / "0.jpg").read_bytes()[:1000])
-    (photos / "zwü.dng").write_bytes(b"a picture of another kind")
+    (photos / "zwü.dng").write_bytes(b"an image of another kind")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     code, said, err = run(
         folder, "--meta", tiny, "--shots", str(photos), "--out", str(out), "--feed-forward",
@@ -223,7 +223,7 @@ def main_code(arguments: list[str]) -> int:
 def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0 would say that everybody has an avatar; and a released file is fine-tuned as under its name."""
+    """0 would mean that all people have avatars; and a released file is fine-tuned as under its name."""
     asked: list[Any] = []
 
     def stopped(meta: Any, people: Any, saving: Any, **settings: Any) -> Any:

@@ -16,9 +16,10 @@ from quick_programs import XLA_FLAGS
 from tiny_people import write_photos, write_tiny_weights
 
 from th_jax.avatars import enroll as enrolling
+from th_jax.avatars import person_files
 from th_jax.avatars.output import REPORT_FILE, read_report
 from th_jax.avatars.shards import SCHEDULERS, Shard, only_writer
-from th_jax.data.shots import Pictures
+from th_jax.data.shots import ImageOutcomes
 from th_jax.types import Shots
 
 ROOT = Path(__file__).parent.parent
@@ -49,20 +50,20 @@ def write_people(folder: Path, *names: str, file: str = "people.csv") -> Path:
     return folder / file
 
 
-def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """Replaces `read_shots`: noise that depends on the person, of whom no photo shows a face if called faceless."""
+def noise(path: Path, *, size: int, **options: Any) -> tuple[Shots, ImageOutcomes]:
+    """Replaces `shots_and_images`: noise that depends on the person, of whom no photo shows a face if called faceless."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     rng = np.random.default_rng(list(path.name.encode()))
     frames = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
     points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
-    return Shots(frames, points, np.ones(8, np.float32)), Pictures(8)
+    return Shots(frames, points, np.ones(8, np.float32)), ImageOutcomes(8)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, quickly_compiled: None) -> None:
     """Shots without decoding, and no face models."""
-    monkeypatch.setattr(enrolling, "read_shots", noise)
+    monkeypatch.setattr(person_files, "shots_and_outcomes", noise)
     monkeypatch.setattr(enrolling, "check_face_models", lambda: None)
 
 
@@ -157,7 +158,7 @@ def test_who_failed_is_named_until_a_shard_succeeds(
     assert (
         capsys.readouterr().out == f"1 finished, 1 failed\n  faceless: no face was found in {folder}/photos/faceless\n"
     )
-    monkeypatch.setattr(enrolling, "read_shots", lambda path, **how: noise(Path("now"), **how))
+    monkeypatch.setattr(person_files, "shots_and_outcomes", lambda path, **how: noise(Path("now"), **how))
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert command("finetune")([*shard[:-2], "--shard-count", "3"]) == 0
     capsys.readouterr()
@@ -166,7 +167,7 @@ def test_who_failed_is_named_until_a_shard_succeeds(
     fewer = write_people(folder, "bob", file="fewer.csv")
     assert command("finetune")(["--merge", str(tmp_path), "--people-file", str(fewer)]) == 0
     assert capsys.readouterr().out == f"1 finished\n  1 people of the reports are not in {fewer}\n"
-    assert [*read_report(tmp_path)] == ["bob", "faceless"], "nobody's line is lost"
+    assert [*read_report(tmp_path)] == ["bob", "faceless"], "no line is lost"
 
 
 def test_a_shard_that_is_in_work_is_left_alone(
@@ -228,7 +229,7 @@ def test_options_that_do_not_fit(
 
 
 def test_one_person_is_no_shard(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody's own array of single people: its variables mean nothing here."""
+    """A user's own job array for single people: its variables do not count here."""
     from th_jax.cli import finetune
 
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "7")

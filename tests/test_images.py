@@ -1,4 +1,4 @@
-"""The value range: exact round trips, and a refusal of pictures whose range cannot be told."""
+"""The value range: exact round trips, and an error for images of unknown range."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The package as a library: the example of the documentation, and pieces inside somebody else's jit, vmap and shard_map."""
+"""The package as a library: the example of the documentation, and pieces inside a caller's jit, vmap and shard_map."""
 
 import functools
 import re
@@ -105,9 +105,9 @@ def test_the_example_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     names: dict[str, Any] = {"landmarks": record.landmarks[:20, :68]}
     exec(example("README.md"), names)
     assert names["frames"].shape == (20, 64, 64, 3)
-    pictures = np.stack([decode_frame(jpeg, size=64) for jpeg in record.frames[:20]]).astype(float)
+    images = np.stack([decode_frame(jpeg, size=64) for jpeg in record.frames[:20]]).astype(float)
     before = th_jax.finetune(names["meta"], names["shots"], train=False).render(names["landmarks"])
-    assert np.abs(names["frames"] - pictures).mean() < 0.9 * np.abs(before - pictures).mean()
+    assert np.abs(names["frames"] - images).mean() < 0.9 * np.abs(before - images).mean()
     assert names["avatar"].notes["steps"] == 40
     assert th_jax.load_avatar("ada.safetensors").digest == names["avatar"].digest
     written, untouched = read_sidecar("ada.mp4")

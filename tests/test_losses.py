@@ -91,11 +91,11 @@ def test_bfloat16_features_are_compared_in_float32() -> None:
 def test_targets_pass_no_gradient() -> None:
     a, b = jnp.ones((2, 4)), jnp.zeros((2, 4))
     assert not np.any(jax.grad(losses.matching_loss, argnums=1)(a, b))
-    picture = jnp.ones((1, 2, 2, 3))
-    toward_real = jax.grad(lambda real: losses.feature_matching_loss([picture], [real]))(picture * 2)
+    image = jnp.ones((1, 2, 2, 3))
+    toward_real = jax.grad(lambda real: losses.feature_matching_loss([image], [real]))(image * 2)
     assert not np.any(toward_real)
-    toward_real = jax.grad(lambda real: losses.content_loss({"n": [picture]}, {"n": [real]}, weights={"n": 1.0}))(
-        picture * 2
+    toward_real = jax.grad(lambda real: losses.content_loss({"n": [image]}, {"n": [real]}, weights={"n": 1.0}))(
+        image * 2
     )
     assert not np.any(toward_real)
 

@@ -124,8 +124,8 @@ def test_released_weights_generate_what_the_originals_do(released: Path) -> None
     synthesis = moved_weights().synthesis
     settled = power_iterate(synthesis.params, synthesis.spectral_stats, iterations=20)
     wanted = NETWORKS.generate(group(NetworkState(synthesis.params, settled), "generator"), drawing, adain)
-    came = NETWORKS.generate(group(load_meta(released).weights.synthesis, "generator"), drawing, adain)
-    assert 0 < np.abs(wanted - came).max() < 0.02
+    loaded_frames = NETWORKS.generate(group(load_meta(released).weights.synthesis, "generator"), drawing, adain)
+    assert 0 < np.abs(wanted - loaded_frames).max() < 0.02
 
 
 def test_provenance_names_the_weights(released: Path) -> None:

@@ -162,3 +162,19 @@ def test_inside_another_program_it_is_part_of_it(folder: Path) -> None:
     inner = cached_jit(Doubler(), key="double")
     assert_equal(jax.jit(lambda given: inner(given, np.float32(1)))(pair()), Doubler()(pair(), np.float32(1)))
     assert not list(folder.iterdir())
+
+
+class Sum(NamedTuple):
+    total: Any
+
+
+def test_types_of_the_result_alone_are_named_by_the_caller(folder: Path) -> None:
+    traces = []
+
+    def summed(x: Any) -> Sum:
+        traces.append(x)
+        return Sum(x.sum())
+
+    for _ in range(2):
+        assert cached_jit(summed, key="sum", like=Sum(None))(np.arange(4.0, dtype=np.float32)) == Sum(6.0)
+    assert len(traces) == 1

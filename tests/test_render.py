@@ -38,13 +38,13 @@ def points(count: int, *, seed: int = 0, of: int = 68) -> np.ndarray:
 
 def test_frames_are_those_of_the_generator() -> None:
     landmarks = points(5)
-    came = render(NETWORKS, avatar(), landmarks, chunk=4)
-    assert (came.shape, came.dtype) == ((5, 16, 16, 3), np.uint8)
-    for frame, one in zip(came, landmarks, strict=True):
+    rendered = render(NETWORKS, avatar(), landmarks, chunk=4)
+    assert (rendered.shape, rendered.dtype) == ((5, 16, 16, 3), np.uint8)
+    for frame, one in zip(rendered, landmarks, strict=True):
         drawn = NETWORKS.landmark_image(jnp.asarray(one)[None])
         want = NETWORKS.generate(group(weights().synthesis, "generator"), drawn, avatar().adain[None])
         assert np.abs(frame.astype(int) - np.asarray(to_uint8(want))[0]).max() <= 1  # rounding in other programs
-    assert np.abs(came[0].astype(int) - came[1]).max() > 0
+    assert np.abs(rendered[0].astype(int) - rendered[1]).max() > 0
 
 
 def test_one_program_serves_all_lengths_people_and_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import th_jax
-from th_jax.avatars.file import load_avatar
-from th_jax.consent import read_consent
+from th_jax.avatars.file import load_avatar, read_description
+from th_jax.consent import FACTS, ConsentFacts, facts_of, read_consent
 from th_jax.render import render
 from th_jax.storage.checkpoints import Checkpoints
 from th_jax.storage.run_folder import read_config
@@ -53,5 +53,10 @@ def test_a_run_goes_on_with_the_settings_names_of_its_time() -> None:
 
 
 def test_consent_records() -> None:
+    """The avatars store the record's digest twice, in their provenance and beside the other facts."""
     record = read_consent(STORED / "astronaut.consent.json")
     assert (record.subject, record.digest[:12]) == ("astronaut", "a75b6711d21e")
+    for path in sorted(STORED.glob("avatars/*.safetensors")):
+        description = read_description(path)
+        assert description[FACTS]["digest"] == record.digest
+        assert facts_of(description) == ConsentFacts.of(record)

@@ -101,7 +101,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(folder: Path, whole_run:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     assert "stopped by SIGTERM at step" in out
-    code, out, err = run(folder, "--workdir", str(workdir), "--config.start_from=nobody")
+    code, out, err = run(folder, "--workdir", str(workdir), "--config.start_from=unknown")
     assert code == 0, err[-3000:]
     assert "start_from is not used: the run continues from step" in out + err
     assert fingerprints(workdir) == fingerprints(whole_run)
@@ -119,8 +119,8 @@ def test_a_run_with_a_damaged_newest_checkpoint_goes_on_from_the_one_before(fold
     assert "DAMAGED: the checkpoint of step 6 in" in err
     assert "continues from the newest intact checkpoint, step 4" in err
     assert "finished with step 6 of 6" in out
-    (told,) = [line for line in read_metrics(workdir / "metrics.jsonl") if "resumed/damaged" in line]
-    assert (told["step"], told["resumed/damaged"], told["resumed/newest_damaged"]) == (4, 1, 6)
+    (resumed,) = [line for line in read_metrics(workdir / "metrics.jsonl") if "resumed/damaged" in line]
+    assert (resumed["step"], resumed["resumed/damaged"], resumed["resumed/newest_damaged"]) == (4, 1, 6)
     assert fingerprints(workdir) == fingerprints(whole_run)
 
 
@@ -169,7 +169,7 @@ def test_dry_run_tells_what_would_run(folder: Path) -> None:
         ("data.folder=nowhere", "nowhere"),
         ("networks.pool=max", "pool must be one of sum, mean"),
         ("losses.preset=best", "unknown loss weights 'best'"),
-        ("start_from=nobody", "nobody is neither a file of released weights nor a readable run"),
+        ("start_from=unknown", "unknown is neither a file of released weights nor a readable run"),
     ],
 )
 def test_settings_that_cannot_be_had_are_one_sentence(argument: str, message: str, folder: Path) -> None:
@@ -181,7 +181,7 @@ def test_settings_that_cannot_be_had_are_one_sentence(argument: str, message: st
 
 def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
     """With W's own rows where the videos are the same, and settled anew where W was left out."""
-    described = ["--name", "tiny", "--licence", "CC0-1.0"]
+    described = ["--name", "tiny", "--license", "CC0-1.0"]
     for kind, more in (("whole", []), ("means", ["--mean-pooling"])):
         assert release([str(whole_run), "--out", str(folder / f"{kind}.safetensors"), *described, *more]) == 0
     meta = load_meta(folder / "whole.safetensors")

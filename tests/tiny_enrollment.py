@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from th_jax.avatars import enroll as enrolling
+from th_jax.avatars import person_files
 from th_jax.avatars.enroll import Finetuning, enroll
 from th_jax.avatars.output import Outcome, Report, Saving
 from th_jax.avatars.requests import PersonRequest
-from th_jax.data.shots import LeftOut, Pictures
+from th_jax.consent.checks import image_files
+from th_jax.data.shots import ImageOutcomes, LeftOut
 from th_jax.losses import LossWeights
 from th_jax.media import MediaError, MediaFault
 from th_jax.models.networks import Networks
@@ -42,35 +44,37 @@ def meta() -> MetaModel:
     )
 
 
-def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """Replaces `read_shots`: noise that depends on the person; some people have unusable images."""
+def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[Shots, ImageOutcomes]:
+    """Replaces `shots_and_images`: noise that depends on the person; some people have unusable images."""
     if path.name == "faceless":
         raise ValueError(f"no face was found in {path}")
     if path.name == "broken":
-        raise MediaError(MediaFault.UNDECODABLE, "this is no picture")
+        raise MediaError(MediaFault.UNDECODABLE, "this is no image")
+    for photo in image_files(path) if path.is_dir() else ():
+        options["look"](photo, copies=False)
     rng = np.random.default_rng(list(path.name.encode()))
     points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
     frames = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
     if path.name == "unlucky":
         points[:] = np.inf
     mask = (np.arange(8) < (shots or 3)).astype(np.float32)
-    return Shots(frames, points, mask), Pictures(5, 1, (LeftOut("c.jpg", "is damaged"),))
+    return Shots(frames, points, mask), ImageOutcomes(5, 1, (LeftOut("c.jpg", "is damaged"),))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pictures(quickly_compiled: None) -> Iterator[None]:
+def images(quickly_compiled: None) -> Iterator[None]:
     """Noise images, no dlib, and the programs of `HOW` cached between enrollments, with little optimization."""
-    compiled: dict[Any, Any] = {}
+    compiled: dict[str, Any] = {}
     original = many._programs
 
-    def kept(networks: Networks, chunk: Any, optimizers: Optimizers, mesh: Any, width: int, **key: str) -> Any:
-        assert (networks, optimizers, width) == (meta().networks, HOW.optimizers, HOW.vmap_width)
-        if not compiled:
-            compiled["HOW"] = original(networks, chunk, optimizers, mesh, width, **key)
-        return compiled["HOW"]
+    def kept(begin: Any, chunk: Any, mesh: Any, width: int, *, key: str, like: Any) -> Any:
+        if key not in compiled:  # networks, losses and settings
+            compiled[key] = original(begin, chunk, mesh, width, key=key, like=like)
+        return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enrolling, "read_shots", noise)
+        patch.setattr(person_files, "shots_and_outcomes", noise)
+        patch.setattr(person_files, "run_limited", lambda *photo, **options: ("no face", "", None, None))
         patch.setattr(enrolling, "check_face_models", lambda: None)
         patch.setattr(many, "_programs", kept)
         yield

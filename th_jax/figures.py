@@ -9,13 +9,13 @@ from jaxtyping import Float, UInt8
 from th_jax.landmarks.draw import draw_landmarks
 
 
-def picture_grid(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], *, gap: int = 2) -> UInt8[np.ndarray, "Y X 3"]:
+def image_grid(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], *, gap: int = 2) -> UInt8[np.ndarray, "Y X 3"]:
     """Arrange images of one size in a grid, with white gaps of `gap` pixels between them.
 
     Raises:
         ValueError: if there are no images, or rows differ in length or images in size.
     """
-    shapes = {picture.shape for row in rows for picture in row}
+    shapes = {image.shape for row in rows for image in row}
     if len(shapes) != 1 or len({len(row) for row in rows}) != 1:
         raise ValueError(
             f"a grid needs rows of equal length and images of one size, got rows of {[len(row) for row in rows]} "
@@ -24,14 +24,14 @@ def picture_grid(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], *, gap: i
     height, width, _ = shapes.pop()
     grid = np.full((len(rows) * (height + gap) - gap, len(rows[0]) * (width + gap) - gap, 3), 255, np.uint8)
     for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
+        for x, image in enumerate(row):
             grid[y * (height + gap) : y * (height + gap) + height, x * (width + gap) : x * (width + gap) + width] = (
-                picture
+                image
             )
     return grid
 
 
-def landmark_pictures(points: Float[np.ndarray, "B P 2"], *, size: int) -> UInt8[np.ndarray, "B H W 3"]:
+def landmark_images(points: Float[np.ndarray, "B P 2"], *, size: int) -> UInt8[np.ndarray, "B H W 3"]:
     """Draw landmark images as uint8 RGB.
 
     Args:

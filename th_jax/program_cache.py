@@ -36,13 +36,16 @@ def use_program_cache(folder: Path | None) -> None:
     _folder = folder
 
 
-def cached_jit(function: Callable[..., Any], *, key: str, donate_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
+def cached_jit(
+    function: Callable[..., Any], *, key: str, donate_argnums: tuple[int, ...] = (), like: Any = ()
+) -> Callable[..., Any]:
     """Compile a function as `jax.jit` does, but trace it only if no earlier process has.
 
     Args:
         function: pure function of trees of arrays. Only functions of one device are stored.
         key: text that distinguishes the function from all others: its name and the values that it closes over.
         donate_argnums: positional arguments whose memory the result may take.
+        like: tree with the NamedTuple types of the result that are not among those of the arguments; its leaves do not matter.
 
     Returns:
         The compiled function.
@@ -58,6 +61,7 @@ def cached_jit(function: Callable[..., Any], *, key: str, donate_argnums: tuple[
             return plain(*arguments)
         kind = (tree, tuple(jax.typeof(leaf) for leaf in leaves))
         if kind not in found:
+            _register_nodes((arguments, like))
             program = _program(plain, arguments, f"{key} {kind} {donate_argnums}", _folder)
             found[kind] = plain if program is None else jax.jit(program.call, donate_argnums=donate_argnums)
         return found[kind](*arguments)
@@ -67,7 +71,6 @@ def cached_jit(function: Callable[..., Any], *, key: str, donate_argnums: tuple[
 
 def _program(plain: Any, arguments: tuple[Any, ...], kind: str, folder: Path) -> export.Exported | None:
     """Read the stored program, or trace and store it; None if it cannot be stored."""
-    _register_nodes(arguments)
     path = folder / f"{hashlib.sha256(f'{_environment()} {kind}'.encode()).hexdigest()}{_SUFFIX}"
     if (stored := _read(path)) is not None:
         return stored
@@ -101,7 +104,7 @@ def _write(path: Path, program: bytes) -> None:
 
 
 def _register_nodes(tree: Any) -> None:
-    """Name the NamedTuples of a tree for serialization; results have the types of arguments, or are dicts and tuples."""
+    """Name the NamedTuples of a tree for serialization."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()

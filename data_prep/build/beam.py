@@ -31,13 +31,8 @@ def run_pipeline(source: str, out: str, options: Chosen, *, beam_arguments: Sequ
     """Build a data set from a folder of videos or photos.
 
     A local target appears atomically. At a remote target the list of videos is written last; without it, readers do not
-    accept the folder. A failed pipeline leaves files at a remote target, which you should delete.
-
-    Args:
-        source: path or address of the source folder.
-        out: path or address of the new data set.
-        options: settings from the command line.
-        beam_arguments: options of Beam and its runner.
+    accept the folder. A failed pipeline leaves files at a remote target, which you should delete. `beam_arguments` are
+    options of Beam and its runner.
 
     Raises:
         FileExistsError: if `out` exists.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from data_prep.build.quality import Reason
 from th_jax.storage.files import whole_file
+from th_jax.storage.strict_json import parse_json
 
 DROP_REPORT_FILE = "drops.jsonl"
 _OLD_FILE = "manifest.jsonl"  # in older data sets
@@ -76,9 +77,9 @@ def parse_drop(line: str) -> Drop:
         ValueError: if the line is invalid.
     """
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
         drop = Drop(**{"video_id": None} | fields | {"reason": Reason(fields["reason"])})
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"unknown or missing fields: {error}") from error
     texts = (drop.level, drop.path, drop.detail, drop.video_id or "")
     if not all(isinstance(text, str) for text in texts) or drop.level not in LEVELS:

@@ -38,7 +38,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     names = ", ".join(sorted(set(Thresholds._fields) - {"frames"}))
     add("--threshold", action="append", default=[], metavar="NAME=VALUE", help=f"threshold of a usable frame: {names}")
-    add("--licence", default=Settings().licence, help="SPDX name of the source's license, stored in every record")
+    # In British spelling up to version 0.1, which still works; records keep the field's name.
+    add(
+        "--license",
+        "--licence",
+        dest="licence",
+        default=Settings().licence,
+        metavar="LICENSE",
+        help="SPDX name of the source's license, stored in every record",
+    )
     add("--name", default=NAME, help="name of the data set, part of its file names")
     add("--heldout", type=_heldout, default=(0.0, ()), help="share of people to hold out, or a file with their names")
     add(

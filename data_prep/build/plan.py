@@ -57,11 +57,6 @@ class Plan(NamedTuple):
 def make_plan(source: Path | str, settings: Settings, selection: Selection) -> Plan:
     """List a source and plan the data set.
 
-    Args:
-        source: path or address of the source folder.
-        settings: settings of the preparation.
-        selection: the videos to use, and their splits.
-
     Raises:
         FileNotFoundError: if the source or the landmark model does not exist.
         ImportError: without the extra `prep`.

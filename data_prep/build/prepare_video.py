@@ -77,10 +77,7 @@ class _Placed(NamedTuple):
 def prepare_video(folder: Path, video: SourceVideo, settings: Settings) -> Prepared:
     """Prepare the record of a video; the same for equal files and settings.
 
-    Args:
-        folder: source folder.
-        video: the video, with files relative to the source folder.
-        settings: settings of the preparation.
+    Its files are relative to the source folder.
 
     Raises:
         ImportError, FileNotFoundError: without the extra `video` or a landmark model.

@@ -40,15 +40,11 @@ class Shard(NamedTuple):
     points: int
     frame_size: int
     true_landmarks: bool
-    licences: tuple[str, ...]
+    licenses: tuple[str, ...]
 
 
 def tfds_features(points: int) -> tfds.features.FeaturesDict:
-    """Return the features of a record for TFDS.
-
-    Args:
-        points: landmarks per frame, 68 or 70.
-    """
+    """Return the features of a record for TFDS."""
     sizes = {"F": None, "P": points}
     numbers = {"float32": np.float32, "int64": np.int64}
     features: dict[str, tfds.features.FeatureConnector] = {}
@@ -148,7 +144,7 @@ def write_description(
             version=f"{SCHEMA_VERSION}.0.0",
             check_data=False,
             description=description,
-            license=", ".join(sorted({licence for shard in (first, *others) for licence in shard.licences})),
+            license=", ".join(sorted({one for shard in (first, *others) for one in shard.licenses})),
         )
     videos = VideoList(
         name,
@@ -205,9 +201,9 @@ def _write_shard(path: str, records: Iterator["_Sized"], number: int) -> Shard:
     tfds.core.file_adapters.TfRecordFileAdapter.write_examples(path, serialised())
     write_index(path)
     flush_to_disk(path, path + INDEX_SUFFIX)
-    points, sizes, true_landmarks, licences = zip(*kept, strict=True)
-    licences = tuple(sorted(set(licences)))
-    return Shard(tuple(entries), os.path.getsize(path), points[0], sizes[0], all(true_landmarks), licences)
+    points, sizes, true_landmarks, licenses = zip(*kept, strict=True)
+    licenses = tuple(sorted(set(licenses)))
+    return Shard(tuple(entries), os.path.getsize(path), points[0], sizes[0], all(true_landmarks), licenses)
 
 
 _Sized = tuple[VideoRecord, int]

@@ -237,9 +237,7 @@ def _exists(out: Path) -> FileExistsError:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="th-jax prepare build",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="th-jax prepare build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", type=Path, required=True, help="folder of videos or photos")
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")

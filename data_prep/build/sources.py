@@ -68,10 +68,6 @@ def list_source(folder: Path | str, layout: Layout) -> Listing:
     Hidden files and provenance records beside images are skipped. Links are followed, and a folder that is linked several
     times is read once.
 
-    Args:
-        folder: path or address of the source folder.
-        layout: layout of the folder.
-
     Raises:
         FileNotFoundError: if the folder does not exist.
         ValueError: if it has no readable files, has both videos and photos without a layout, or if a video of VoxCeleb is

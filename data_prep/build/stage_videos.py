@@ -52,17 +52,8 @@ def stage_videos(
 ) -> dict[int, Drop]:
     """Prepare the videos that have no outcome yet.
 
-    If a worker fails, only its video is affected. Unless the cause was certainly the video, it is tried once more; after a
-    second failure it has no outcome, so that a later run tries it again.
-
-    Args:
-        source: source folder.
-        videos: videos to prepare.
-        targets: place of the outcome of each video.
-        settings: settings of the preparation.
-        workers: number of processes.
-        limits: resource limits for each video.
-        progress: whether to show a progress bar on a terminal.
+    If a worker fails, only its video is affected. Unless the cause was certainly the video, it is tried once more;
+    after a second failure it has no outcome, so that a later run tries it again. `limits` are those of each video.
 
     Returns:
         The drop of each video without an outcome, by its index.
@@ -81,8 +72,7 @@ def stage_videos(
 def prepare_job(task: tuple) -> None:
     """Prepare one video in a worker, and write its outcome.
 
-    Args:
-        task: a `Job`, or its fields.
+    The task is a `Job`, or its fields.
     """
     job = Job.of_plain(task)
     write_outcome(job.target, _outcome(job))

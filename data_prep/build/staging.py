@@ -19,6 +19,7 @@ from data_prep.build.sources import SourceVideo
 from th_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, DamagedRecord, ShardIndex, pack, scan, unpack
 from th_jax.data.video_list import row_key
 from th_jax.storage.files import read_range, whole_file
+from th_jax.storage.strict_json import parse_json, read_json
 
 ASSEMBLY = "assembly"
 """Name of the subfolder in which the data set is assembled; a continued run starts the assembly over."""
@@ -52,9 +53,7 @@ def staging_folder(out: Path) -> Path:
 def open_staging(folder: Path, preparation: Mapping[str, Any]) -> Iterator[None]:
     """Create the folder, or continue in it, and lock it against other runs.
 
-    Args:
-        folder: the staging folder.
-        preparation: everything that determines the content of records, as plain JSON.
+    `preparation` has everything that determines the content of records, as plain JSON.
 
     Raises:
         ValueError: if the folder's videos were prepared differently; the message names the first difference.
@@ -81,17 +80,15 @@ def staged(folder: Path, source: Path, video: SourceVideo, preparation_digest: s
 
     The fingerprint identifies files by name, size, mode and modification time, as build tools do: hashing terabytes to
     detect changes would take longer than most restarts are worth.
-
-    Args:
-        folder: the staging folder.
-        source: the source folder.
-        video: the video, with files relative to the source folder.
-        preparation_digest: digest of the preparation.
     """
     key = row_key(video.video_id)
     files = [_status(source / name) for name in video.files]
     inputs = json.dumps([preparation_digest, video, files])
     return Staged(folder / _VIDEOS / key[:2] / key, hashlib.sha256(inputs.encode()).hexdigest())
+
+
+MAX_HEAD_BYTES = 2**28
+"""Maximum size of the lines that are stored with a video, in bytes."""
 
 
 def digest(preparation: Mapping[str, Any]) -> str:
@@ -140,8 +137,8 @@ def read_lines(place: Staged) -> tuple[str, ...] | None:
 def _head(place: Staged) -> tuple[ShardIndex, tuple[str, ...]] | None:
     try:
         index = scan(str(place.path))
-        head = json.loads(read_framed(place.path, index, 0)) if len(index.offsets) else None
-    except (OSError, ValueError, RecursionError):
+        head = parse_json(read_framed(place.path, index, 0), max_bytes=MAX_HEAD_BYTES) if len(index.offsets) else None
+    except (OSError, ValueError):
         return None
     match head:
         case {"fingerprint": place.input_fingerprint, "usable": bool(usable), "lines": list(lines)}:
@@ -183,7 +180,7 @@ def _acquire(lock: int, folder: Path) -> None:
 def _check_preparation(path: Path, preparation: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(preparation))
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (FileNotFoundError, ValueError):  # a new folder, or an interrupted first write
         found = None
     if not isinstance(found, dict):

@@ -21,7 +21,7 @@ class Published(NamedTuple):
     networks: tuple[str, ...]
     digest: str
     """Digest after the name of its hash, which depends on the publisher."""
-    licence: str
+    license: str
 
 
 _OXFORD = "Creative Commons Attribution, Visual Geometry Group, University of Oxford"
@@ -48,12 +48,7 @@ def convert(
 ) -> Origin:
     """Read a published file, check its digest and its layers, and write safetensors.
 
-    Args:
-        network: name of the network (`th_jax.perceptual.frozen.NETWORKS`).
-        source: published file.
-        out: safetensors file to write.
-        unverified: whether to accept a file whose digest is not in `PUBLISHED`; the output records it.
-        dtype: data type in the file.
+    A file whose digest is not in `PUBLISHED` needs `unverified`; the output records it.
 
     Raises:
         WeightsError: if the digest is unknown, or the file is invalid.
@@ -72,7 +67,7 @@ def convert(
     origin = Origin(
         source=source.name,
         source_sha256=digests["sha256"].removeprefix("sha256:"),
-        licence=known[0].licence if known else "unverified source: see its publisher's terms",
+        licence=known[0].license if known else "unverified source: see its publisher's terms",
     )
     save_weights(out, layers, network=network, origin=origin, dtype=dtype)
     return origin
@@ -105,5 +100,5 @@ def main(arguments: list[str] | None = None) -> int:
     except (WeightsError, OSError) as error:
         print(f"th-jax prepare convert-weights: {error}", file=sys.stderr)
         return 1
-    print(f"{out}: {options.network} from {origin.source}; licence: {origin.licence}")
+    print(f"{out}: {options.network} from {origin.source}; license: {origin.licence}")
     return 0

@@ -5,7 +5,6 @@ No reader unpickles data, or executes code from a file. The part of Caffe's NetP
 declared here, so that Caffe is not needed; protobuf skips its other fields.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from jaxtyping import Float
 
 from th_jax.perceptual.frozen import WeightsError, kernel_shapes
-from th_jax.text import read_text
+from th_jax.storage.strict_json import parse_json, read_json
 
 _Field = descriptor_pb2.FieldDescriptorProto
 
@@ -47,6 +46,9 @@ _MESSAGES: dict[str, list[tuple[str, int, Any, Any, str | None, bool]]] = {
 }
 
 _PACKAGE = "th_jax_caffe"
+
+_MOST_GRAPH = 2**28
+"""Maximum size of a TensorFlow.js graph model's JSON file, in bytes."""
 
 
 def net_parameter() -> Any:
@@ -136,7 +138,9 @@ def source_bytes(path: Path) -> bytes:
     if path.suffix != ".json":
         return content
     try:
-        names = [name for group in json.loads(content)["weightsManifest"] for name in group["paths"]]
+        names = [
+            name for group in parse_json(content, max_bytes=_MOST_GRAPH)["weightsManifest"] for name in group["paths"]
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path.name} is not a TensorFlow.js graph model") from error
     return content + b"".join(_beside(path, name).read_bytes() for name in names)
@@ -211,7 +215,7 @@ def read_onnx(path: Path) -> Layers:
 
 def read_tensorflow_js(path: Path) -> Layers:
     """Read a TensorFlow.js graph model of MobileNet, and fold its partly folded batch norms entirely."""
-    model = json.loads(read_text(path))
+    model = read_json(path, max_bytes=_MOST_GRAPH)
     tensors: dict[str, np.ndarray] = {}
     for group in model["weightsManifest"]:
         content = b"".join(_beside(path, name).read_bytes() for name in group["paths"])

@@ -1,17 +1,18 @@
 """Finds a person's avatars and their outputs: images by their provenance, previews, logs, lines of reports."""
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from data_prep.forget.tree import Tree, avatar_name
 from th_jax.avatars.file import AvatarError, read_description, read_tensors
+from th_jax.avatars.output import MAX_LINE_BYTES
 from th_jax.consent import ConsentRecord, consent_digest
 from th_jax.provenance import Provenance
 from th_jax.provenance.record import SIDECAR_SUFFIX
 from th_jax.storage.files import file_sha256, whole_file
+from th_jax.storage.strict_json import parse_json
 
 # Names that th_jax.avatars and th_jax.driving give; importing them would bring the whole of training.
 REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
@@ -31,7 +32,7 @@ class FoundAvatar(NamedTuple):
     inputs: frozenset[str] = frozenset()
 
 
-class Pictures(NamedTuple):
+class FoundImages(NamedTuple):
     """Files with a provenance record of a person's avatars beside them."""
 
     files: set[Path]
@@ -108,15 +109,17 @@ def without_lines(path: Path, names: Collection[str]) -> None:
 def _name_of(line: bytes) -> str | None:
     """Return the name in a line of a report, even if the line is truncated; None for other lines."""
     try:
-        outcome: Any = json.loads(line)
-    except (ValueError, RecursionError):
+        outcome = parse_json(line, max_bytes=MAX_LINE_BYTES)
+    except ValueError:
         cut = _CUT_LINE.match(line)
         return None if cut is None else _name_of(b'{"status": "failed", "name": ' + cut[1] + b"}")
     name = outcome.get("name") if isinstance(outcome, dict) and "status" in outcome else None
     return name if isinstance(name, str) else None
 
 
-def find_pictures(files: Collection[Path], avatars: Collection[FoundAvatar], consent: ConsentRecord | None) -> Pictures:
+def find_images(
+    files: Collection[Path], avatars: Collection[FoundAvatar], consent: ConsentRecord | None
+) -> FoundImages:
     """Find files made by these avatars, from their shots or those of the record, or under the record.
 
     Raises:
@@ -130,7 +133,7 @@ def find_pictures(files: Collection[Path], avatars: Collection[FoundAvatar], con
         except AvatarError:
             continue  # damaged, but its shots still identify its images
     there = frozenset(files)
-    found = Pictures(set(), set())
+    found = FoundImages(set(), set())
     for beside in (path for path in files if path.name.endswith(SIDECAR_SUFFIX)):
         record, digest = _provenance(beside)
         if record is None:
@@ -149,7 +152,7 @@ def _provenance(beside: Path) -> tuple[Provenance | None, object]:
     with beside.open("rb") as file:
         text = file.read(_MOST_SIDECAR_BYTES + 1)
     try:
-        record = json.loads(text)
+        record = parse_json(text, max_bytes=_MOST_SIDECAR_BYTES)
         return Provenance.from_dict(record["provenance"]), record.get("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None, None

@@ -17,15 +17,9 @@ from data_prep.build.drop_report import drop_report_path, parse_drop
 from data_prep.build.staging import read_framed
 from th_jax.data.schema import shard_name
 from th_jax.data.tfrecord import INDEX_SUFFIX, load_index, pack, write_index
-from th_jax.data.video_list import (
-    VIDEO_LIST_FILE,
-    VideoEntry,
-    VideoList,
-    load_video_list,
-    row_key,
-    save_video_list,
-)
+from th_jax.data.video_list import VIDEO_LIST_FILE, VideoEntry, VideoList, load_video_list, row_key, save_video_list
 from th_jax.storage.files import file_sha256, flush_to_disk
+from th_jax.storage.strict_json import read_json
 
 LOG_FILE = "forgotten.jsonl"
 
@@ -53,11 +47,6 @@ def forget(folder: Path, names: Collection[str], *, missing_is_error: bool = Tru
     """Remove all videos of people, or single videos, from the data set in a local folder.
 
     No other program may read the data set at the same time. A data set without any remaining people has empty shards.
-
-    Args:
-        folder: folder of the data set.
-        names: people, or video ids.
-        missing_is_error: whether a name that is not in the data set is an error.
 
     Raises:
         FileNotFoundError: if the folder is not a data set.
@@ -182,7 +171,7 @@ def _rewrite(folder: Path, work: Path, split: str, shard: int, old: VideoList, k
 
 def _info(folder: Path, work: Path, shards: Sequence[str], kept: VideoList) -> str:
     """Return TFDS's metadata with the new lengths and sizes."""
-    info = json.loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
+    info = read_json(folder / _INFO_FILE)
     for described in info["splits"]:
         split = described["name"]
         count = kept.shards[split]

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.build.drop_report import parse_drop
-from data_prep.build.staging import read_framed
+from data_prep.build.staging import MAX_HEAD_BYTES, read_framed
 from data_prep.forget.avatars import (
     PREVIEWS,
     FoundAvatar,
     find_avatars,
+    find_images,
     find_left_reports,
     find_logs,
-    find_pictures,
     find_previews,
     find_reports,
     without_lines,
@@ -35,6 +35,7 @@ from th_jax.data.schema import parse
 from th_jax.data.tfrecord import scan
 from th_jax.data.video_list import load_video_list
 from th_jax.media.limits import DEFAULT_LIMITS
+from th_jax.storage.strict_json import parse_json
 
 _KEPT = ("settings.json", "lock")
 """Files of the staging folder itself, without which a continued run would reject the others."""
@@ -47,11 +48,6 @@ def find_staged(files: Collection[Path], names: Collection[str], digests: Collec
 
     Readable files contain the names. The bytes of unreadable ones, and of a data set that is being assembled, are searched for
     whole names; after a false positive, the run prepares the video again.
-
-    Args:
-        files: files in staging folders.
-        names: people, or video ids.
-        digests: SHA-256 digests of source files.
 
     Raises:
         OSError: if a file cannot be read.
@@ -75,10 +71,10 @@ def _called(path: Path) -> set[str] | None:
     """Return all names and hashes in a staged file; None if it cannot be read."""
     try:
         index = scan(str(path))
-        head = json.loads(read_framed(path, index, 0))
+        head = parse_json(read_framed(path, index, 0), max_bytes=MAX_HEAD_BYTES)
         drops = [parse_drop(line) for line in head["lines"]]
         record = parse(read_framed(path, index, 1)) if head["usable"] else None
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
     called = {name for drop in drops for name in _names_in(drop.path if drop.video_id is None else drop.video_id)}
     if record is not None:
@@ -156,7 +152,7 @@ def find_evaluated(tree: Tree, names: Collection[str]) -> Evaluated:
             parts = _below(folder, path.parent)
             if len(parts) == 3 and parts[0] == STUDY_FOLDER and parts[2] in people:
                 found.folders.add(folder)
-                found.files.update(tree.numbered_pictures(folder))
+                found.files.update(tree.numbered_images(folder))
     return found
 
 
@@ -165,13 +161,13 @@ def _evaluated_names(path: Path, names: Collection[str]) -> frozenset[str] | Non
     with path.open("rb") as file:
         text = file.read(_MOST_BYTES + 1)
     try:
-        people = json.loads(text)["people"]
+        people = parse_json(text, max_bytes=_MOST_BYTES)["people"]
         return frozenset(
             str(person["name"])
             for person in people
             if any(person[field] in names for field in ("name", "video_id", "identity"))
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -193,7 +189,7 @@ class Traces(NamedTuple):
     """Files whose digests are in the consent record."""
     avatars: tuple[Path, ...]
     """Avatars; those that identify others come last."""
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     """Outputs of these avatars, or of the shots, with the provenance beside them."""
     caches: tuple[Path, ...]
     """Previews, logs of avatars, files of evaluations, and staged videos."""
@@ -207,7 +203,7 @@ class Traces(NamedTuple):
     def lines(self) -> list[str]:
         """Return one line per item to remove."""
         found = [f"{folder}: video {video}" for folder, videos in sorted(self.rows.items()) for video in videos]
-        found += [str(path) for paths in (self.shots, self.avatars, self.pictures, self.caches) for path in paths]
+        found += [str(path) for paths in (self.shots, self.avatars, self.images, self.caches) for path in paths]
         found += [f"{folder}/" for folder in self.folders]
         return found + [f"{path}: lines of {', '.join(names)}" for path, names in sorted(self.reports.items())]
 
@@ -218,11 +214,6 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     Avatars are found by file name, consent record, a shot of the record, or a shot that they share with another one. Images
     are found by the provenance beside them, and not without it. With a consent record, every file and every record of every
     data set is read.
-
-    Args:
-        root: folder to search.
-        names: names of people, or video ids, as in data sets and avatars.
-        consent: consent record of the person.
 
     Raises:
         ValueError: if no person is named, a name is blank, the folder does not exist, or a data set is damaged.
@@ -241,10 +232,10 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     previews = find_previews(tree, names, avatars)
     caches = find_staged(tree.staged, names, consent.shots if consent is not None else ())
     caches |= find_logs(tree, names, avatars) | find_left_reports(tree) | evaluated.files
-    caches = caches.union(*map(tree.numbered_pictures, previews)) - gone
-    made = find_pictures([path for path in tree.files if path not in caches], avatars, consent)
-    pictures = made.files - gone
-    going = caches | pictures | gone
+    caches = caches.union(*map(tree.numbered_images, previews)) - gone
+    made = find_images([path for path in tree.files if path not in caches], avatars, consent)
+    images = made.files - gone
+    going = caches | images | gone
     shots, large = _shots([path for path in (*tree.files, *tree.staged) if path not in going], consent)
     going |= shots
     called = previews | evaluated.folders
@@ -264,7 +255,7 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
         rows=rows,
         shots=tuple(sorted(shots)),
         avatars=tuple(avatar.path for avatar in reversed(avatars)),
-        pictures=tuple(sorted(pictures)),
+        images=tuple(sorted(images)),
         caches=tuple(sorted(caches)),
         folders=folders,
         reports=find_reports(tree, names, avatars),
@@ -312,7 +303,7 @@ def remove_traces(traces: Traces) -> None:
             folder.rmdir()
     for folder, videos in traces.rows.items():
         forget(folder, videos, missing_is_error=False)
-    for path in (*traces.pictures, *traces.shots):
+    for path in (*traces.images, *traces.shots):
         path.unlink(missing_ok=True)
     for path, names in traces.reports.items():
         without_lines(path, names)

@@ -18,7 +18,7 @@ _AVATAR_FILE = re.compile(
 )
 _MEDIA_LEFT = r"\.[0-9a-f]{16}\.(?:plain|partial)\.[a-z0-9]{1,5}"  # by th_jax.media
 _LEFT = re.compile(rf"{_MEDIA_LEFT}|\..+\.[0-9a-f]{{8}}\.partial|\..+\.safetensors\.[0-9a-f]+", re.DOTALL)
-_NUMBERED_PICTURE = re.compile(rf"[0-9]{{1,9}}\.png(?:\.provenance\.json)?|{_MEDIA_LEFT}")
+_NUMBERED_IMAGE = re.compile(rf"[0-9]{{1,9}}\.png(?:\.provenance\.json)?|{_MEDIA_LEFT}")
 
 
 class Tree(NamedTuple):
@@ -35,9 +35,9 @@ class Tree(NamedTuple):
     """Data sets with an interrupted th-jax prepare forget."""
     links: list[Path]
 
-    def numbered_pictures(self, folder: Path) -> set[Path]:
+    def numbered_images(self, folder: Path) -> set[Path]:
         """Return the files of a folder that are named by the number of a step or frame, and their temporary files."""
-        return {path for path in self.files if path.parent == folder and _NUMBERED_PICTURE.fullmatch(path.name)}
+        return {path for path in self.files if path.parent == folder and _NUMBERED_IMAGE.fullmatch(path.name)}
 
 
 def walk(root: Path) -> Tree:

@@ -49,19 +49,19 @@ def _colors(field: np.ndarray) -> np.ndarray:
     return np.stack([gray + 0.2 * warm + 0.06 * green, gray + 0.09 * green, gray - 0.24 * warm], axis=-1)
 
 
-def _things(rng: np.random.Generator, picture: np.ndarray) -> None:
-    """Doors, windows, shelves, pictures and lamps, as upright rectangles painted over each other, in place."""
+def _things(rng: np.random.Generator, image: np.ndarray) -> None:
+    """Doors, windows, shelves, images and lamps, as upright rectangles painted over each other, in place."""
     for _ in range(int(rng.integers(3, 11))):
         tall = rng.random() < 0.6
         width = rng.uniform(0.03, 0.35) if tall else rng.uniform(0.08, 0.4)
         height = rng.uniform(0.4, 1.4) if tall else rng.uniform(0.04, 0.4)
         left, top = rng.uniform(-0.2, 1.0), rng.uniform(-0.3, 0.8)
-        color = picture.mean((0, 1)) * np.exp(rng.normal(0, 0.55)) * np.exp(rng.normal(0, 0.12, 3))
+        color = image.mean((0, 1)) * np.exp(rng.normal(0, 0.55)) * np.exp(rng.normal(0, 0.12, 3))
         if rng.random() < 0.12:
             color = rng.uniform(0.8, 1.8) * np.array([1.0, rng.uniform(0.85, 1.0), rng.uniform(0.6, 1.15)])
         rows = slice(max(int(top * GRID), 0), max(int((top + height) * GRID), 0))
         columns = slice(max(int(left * GRID), 0), max(int((left + width) * GRID), 0))
-        patch = picture[rows, columns]
+        patch = image[rows, columns]
         if patch.size:
             shade = 1 + rng.normal(0, 0.15) * np.linspace(-1, 1, patch.shape[1])[None, :, None]
             patch[:] = np.maximum(color * shade, 0.004)
@@ -71,16 +71,16 @@ def _things(rng: np.random.Generator, picture: np.ndarray) -> None:
                 patch *= bars[None]
 
 
-def _leaves(rng: np.random.Generator, picture: np.ndarray) -> None:
+def _leaves(rng: np.random.Generator, image: np.ndarray) -> None:
     """A bright sky over dark green and brown, with spots of light, in place."""
     horizon = rng.uniform(0.1, 0.9) + 0.12 * _field(rng, 1.5, 1)[..., 0][:1]
     height = np.linspace(0, 1, GRID)[:, None]
     sky = 1 / (1 + np.exp((height - horizon) * 25))
     blue = np.array([0.75, 0.88, 1.0]) * rng.uniform(0.7, 1.3)
     hue = np.array([0.16, 0.19, 0.10]) if rng.random() < 0.6 else np.array([0.22, 0.19, 0.16])
-    picture[:] = sky[..., None] * blue + (1 - sky[..., None]) * hue * rng.uniform(0.5, 1.6)
+    image[:] = sky[..., None] * blue + (1 - sky[..., None]) * hue * rng.uniform(0.5, 1.6)
     spots = (_field(rng, 0.6, 1) > rng.uniform(1.6, 2.4)) * rng.uniform(0.3, 1.5)
-    picture += spots * (1 - sky[..., None]) * np.array([1.0, 1.0, 0.8])
+    image += spots * (1 - sky[..., None]) * np.array([1.0, 1.0, 0.8])
 
 
 @lru_cache(maxsize=2)
@@ -90,14 +90,14 @@ def draw_backdrop(backdrop: Backdrop, side: int) -> Float[np.ndarray, "S S 3"]:
     wall = linear(np.array(backdrop.color)) * backdrop.light
     slope = rng.normal(0, 0.35, 2)
     across, down = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
-    picture = wall * np.exp(across * slope[0] + down * slope[1])[..., None]
+    image = wall * np.exp(across * slope[0] + down * slope[1])[..., None]
     if backdrop.kind == "room":
-        _things(rng, picture)
+        _things(rng, image)
     elif backdrop.kind == "outdoors":
-        _leaves(rng, picture)
+        _leaves(rng, image)
     field = _colors(_field(rng, backdrop.slope, 3))
-    picture *= np.exp(np.clip(backdrop.depth * field, -2.5, 2.5))
+    image *= np.exp(np.clip(backdrop.depth * field, -2.5, 2.5))
     if backdrop.blur > 0.003:
-        picture = cv2.GaussianBlur(picture, (0, 0), backdrop.blur * GRID, borderType=cv2.BORDER_REFLECT)
-    resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+        image = cv2.GaussianBlur(image, (0, 0), backdrop.blur * GRID, borderType=cv2.BORDER_REFLECT)
+    resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(np.clip(resized, 0.002, 3.0), dtype=np.float32)

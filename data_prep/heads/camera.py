@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-REFERENCE = 128  # pixels of a picture; lengths below are in pixels of one so large
+REFERENCE = 128  # pixels of an image; lengths below are in pixels of one so large
 STEPS = 2047  # of the tone curve's table
 
 
 class Camera(NamedTuple):
-    """Defects of a camera. Widths are standard deviations in pixels of a 128-pixel picture."""
+    """Defects of a camera. Widths are standard deviations in pixels of a 128-pixel image."""
 
     exposure: float  # stops
     red: float  # white balance, factors of linear light
@@ -50,13 +50,13 @@ def _grains(rng: np.random.Generator, side: int, width: float, channels: int) ->
     return blurred / max(float(blurred.std()), 1e-6)
 
 
-def _streak(picture: np.ndarray, motion: Float[np.ndarray, "2"]) -> np.ndarray:
+def _streak(image: np.ndarray, motion: Float[np.ndarray, "2"]) -> np.ndarray:
     """Average along a path of `motion` pixels (x, y)."""
     steps = int(np.ceil(np.abs(motion).max())) + 1
-    total = np.zeros_like(picture)
+    total = np.zeros_like(image)
     for share in np.linspace(-0.5, 0.5, steps):
         shift = np.array([[1, 0, share * motion[0]], [0, 1, share * motion[1]]], np.float32)
-        total += cv2.warpAffine(picture, shift, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        total += cv2.warpAffine(image, shift, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
     return total / steps
 
 
@@ -70,12 +70,8 @@ def photograph(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Photograph linear light.
 
-    Args:
-        light: the scene; 1 is white at exposure 0. Overwritten.
-        camera: defects of the camera.
-        rng: random generator of this frame.
-        head: share of the head in each pixel, 0..1.
-        velocity: velocity of the head in the image, x and y, in image widths per second.
+    White is 1 at exposure 0; `light` is overwritten. `head` is the share of the head in each pixel, and `velocity` that
+    of the head in the image, x and y, in image widths per second.
     """
     side = len(light)
     unit = side / REFERENCE
@@ -95,12 +91,12 @@ def photograph(
     # An image of another size has been averaged: its grains are as strong as those of an image of 128 pixels.
     light += grains * np.sqrt(np.maximum(light, 0) * camera.shot**2 + camera.read**2)
     place = np.clip(light * (STEPS / 2), 0, STEPS)
-    picture = _tone_table(camera)[place.astype(np.int32)]
-    gray = picture @ np.array([0.3, 0.59, 0.11], np.float32)
-    picture = gray[..., None] + (picture - gray[..., None]) * camera.saturation
+    image = _tone_table(camera)[place.astype(np.int32)]
+    gray = image @ np.array([0.3, 0.59, 0.11], np.float32)
+    image = gray[..., None] + (image - gray[..., None]) * camera.saturation
     if camera.sharpening > 0:
-        picture += camera.sharpening * (picture - cv2.GaussianBlur(picture, (0, 0), 0.9 * unit))
-    frame = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+        image += camera.sharpening * (image - cv2.GaussianBlur(image, (0, 0), 0.9 * unit))
+    frame = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return _compressed(frame, camera) if camera.jpeg else frame
 
 
@@ -108,6 +104,6 @@ def _compressed(frame: UInt8[np.ndarray, "S S 3"], camera: Camera) -> UInt8[np.n
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if camera.halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     settings = (cv2.IMWRITE_JPEG_QUALITY, camera.jpeg, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling)
     _, jpeg = cv2.imencode(".jpg", frame[..., ::-1], settings)
-    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-    assert picture is not None  # it was encoded a line above
-    return np.ascontiguousarray(picture[..., ::-1].astype(np.uint8, copy=False))
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert image is not None  # it was encoded a line above
+    return np.ascontiguousarray(image[..., ::-1].astype(np.uint8, copy=False))

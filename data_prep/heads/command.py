@@ -178,11 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         splits["heldout"] = split(options.first_heldout_seed, options.heldout_people, options.heldout_frames)
     try:
         summary = render_heads(
-            options.out,
-            splits,
-            workers=options.workers,
-            work=options.work,
-            records_per_shard=options.records_per_shard,
+            options.out, splits, workers=options.workers, work=options.work, records_per_shard=options.records_per_shard
         )
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"th-jax prepare render-heads: {error}", file=sys.stderr)

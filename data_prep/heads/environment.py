@@ -10,7 +10,7 @@ from data_prep.heads.identity import Color
 from data_prep.heads.kernels import kernel
 from data_prep.heads.mesh import SKIN, load_mesh
 from data_prep.heads.person import Person, normals_of
-from data_prep.heads.raster import clear, rasterize
+from data_prep.heads.raster import rasterize
 from data_prep.heads.shadow import map_axes, map_center
 from data_prep.heads.skin import vertex_mask
 
@@ -86,14 +86,11 @@ def sky_visibility(person: Person) -> Float[np.ndarray, "N D"]:
     raised = neutral + STAND_OFF * normals_of(neutral, person.smooth_triangles)
     visible = np.ones((len(neutral), DIRECTIONS), np.float32)
     scale = MAP_SIZE / (2 * MAP_REACH)
-    shadow = np.empty((MAP_SIZE, MAP_SIZE), np.float32)
-    triangle, weights = np.empty(shadow.shape, np.int32), np.empty((*shadow.shape, 2), np.float32)
     for column, direction in enumerate(sphere(DIRECTIONS).astype(np.float64)):
         axes = map_axes(direction) * np.array([[scale], [scale], [-1]], np.float32)
-        clear(shadow, triangle)
         offset = np.array([MAP_SIZE / 2, MAP_SIZE / 2, 0], np.float32)
         points = (neutral - map_center(person)) @ axes.T + offset
-        rasterize(points, person.smooth_triangles, False, shadow, triangle, weights)
+        shadow = rasterize(points, person.smooth_triangles, shape=(MAP_SIZE, MAP_SIZE)).depth
         _look((raised - map_center(person)) @ axes.T + offset, shadow, column, visible)
     mesh = load_mesh()
     # Lids are folded away in the neutral head, and come out when they shut.

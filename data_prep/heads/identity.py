@@ -129,7 +129,7 @@ class Identity(NamedTuple):
     clothes: Clothes
     background: tuple[Color, Color]
     light: Light
-    framing: float  # neutral head, chin to top of hair, as a share of the picture's height
+    framing: float  # neutral head, chin to top of hair, as a share of the image's height
 
 
 def check_seed(seed: int, *, allow_reserved: bool = False) -> None:

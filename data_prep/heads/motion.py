@@ -11,9 +11,9 @@ from data_prep.heads.mesh import load_mesh
 
 
 class HeadState(NamedTuple):
-    """One moment. Angles are radians, seen by the viewer of the picture.
+    """One moment. Angles are radians, seen by the viewer of the image.
 
-    yaw > 0 turns the face to the picture's right, pitch > 0 up, roll > 0 tips the head clockwise; gaze is relative to
+    yaw > 0 turns the face to the image's right, pitch > 0 up, roll > 0 tips the head clockwise; gaze is relative to
     the head with the same signs.
     """
 
@@ -97,10 +97,7 @@ def speak(
 ) -> tuple[Float[np.ndarray, "T U"], Float[np.ndarray, " T"]]:
     """Weights of the face units at evenly spaced times, and how loud the speaker is (0 in pauses).
 
-    Args:
-        rng: random generator of the speaker.
-        times: seconds, rising in equal steps.
-        index: face unit name -> column.
+    The times are seconds that rise in equal steps; `index` gives the column of each face unit.
     """
     end = float(times[-1])
     consonants = [spread_sides(shape, index) for shape in CONSONANTS]
@@ -231,12 +228,6 @@ def _blinks(rng: np.random.Generator, times: np.ndarray) -> Float[np.ndarray, " 
 def talk(seed: int, *, seconds: float, fps: float, take: int = 0) -> Motion:
     """Draw a person's talking motion, which depends only on the arguments.
 
-    Args:
-        seed: the person's seed.
-        seconds: length in seconds, more than 0.
-        fps: moments per second, more than 0.
-        take: number of the person's clip.
-
     Raises:
         ValueError: if the length or the rate is not positive.
     """
@@ -267,8 +258,8 @@ def talk(seed: int, *, seconds: float, fps: float, take: int = 0) -> Motion:
     return Motion(times, units.astype(np.float32), np.concatenate([turns, gaze], axis=1))
 
 
-def choose_spread(motion: Motion, *, count: int, spacing: float = SPACING) -> Int[np.ndarray, " N"]:
-    """Moments that differ as much as possible in pose and expression, at least `spacing` seconds apart, in order.
+def choose_spread(motion: Motion, *, count: int) -> Int[np.ndarray, " N"]:
+    """Moments that differ as much as possible in pose and expression, at least `SPACING` seconds apart, in order.
 
     Raises:
         ValueError: if the motion is too short for so many moments.
@@ -293,10 +284,10 @@ def choose_spread(motion: Motion, *, count: int, spacing: float = SPACING) -> In
     chosen = [int((features**2).sum(1).argmin())]
     while len(chosen) < count:
         distance = ((features[:, None] - features[chosen][None]) ** 2).sum(-1).min(1)
-        near = np.abs(motion.times[:, None] - motion.times[chosen][None]).min(1) < spacing - 1e-9
+        near = np.abs(motion.times[:, None] - motion.times[chosen][None]).min(1) < SPACING - 1e-9
         if near.all():
             raise ValueError(
-                f"{count} moments at least {spacing} s apart do not fit into {motion.times[-1]:.1f} s: use a longer motion"
+                f"{count} moments at least {SPACING} s apart do not fit into {motion.times[-1]:.1f} s: use a longer motion"
             )
         chosen.append(int(np.where(near, -1.0, distance).argmax()))
     return np.sort(np.array(chosen))

@@ -17,7 +17,7 @@ from data_prep.heads.skin import vertex_mask
 
 CAMERA_DISTANCE = 11.0
 UPPER_TEETH_SHIFT = np.array([0.0, -0.04, 0.01], np.float32)  # where they are modeled, speech never shows them
-HEAD_MIDDLE = 0.475  # where the neutral head's middle stands, as a share of the picture's height
+HEAD_MIDDLE = 0.475  # where the neutral head's middle stands, as a share of the image's height
 # Where on a brow dlib puts its points: along it (-1 at the nose, 1 at the temple), and above its middle line in half
 # thicknesses.
 BROW_ALONG = (1.0, 0.55, 0.0, -0.57, -1.02)
@@ -40,8 +40,8 @@ class Person(NamedTuple):
     landmark_vertices: Int[np.ndarray, "68 3"]
     landmark_weights: Float[np.ndarray, "68 3"]
     camera: Float[np.ndarray, "3"]
-    focal: float  # picture heights
-    middle: tuple[float, float] = (0.5, HEAD_MIDDLE)  # of the neutral head, x and y in shares of the picture
+    focal: float  # image heights
+    middle: tuple[float, float] = (0.5, HEAD_MIDDLE)  # of the neutral head, x and y in shares of the image
 
 
 @kernel

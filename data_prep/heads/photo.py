@@ -76,7 +76,7 @@ class Photo(NamedTuple):
     garment: Garment
     detail: SkinDetail
     glasses: Glasses | None
-    middle: tuple[float, float]  # where the neutral head's middle stands, x and y in shares of the picture
+    middle: tuple[float, float]  # where the neutral head's middle stands, x and y in shares of the image
     turns: float  # factor of the head's turns
 
 

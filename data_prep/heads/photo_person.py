@@ -45,13 +45,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def loose_hairs(person: Person, identity: Identity, *, count: int) -> Strands | None:
-    """Build loose locks of hair; None for bald people.
-
-    Args:
-        person: the prepared person.
-        identity: identity of the person.
-        count: number of locks.
-    """
+    """Build loose locks of hair; None for bald people."""
     hair = identity.hair
     if hair.style == "bald":
         return None

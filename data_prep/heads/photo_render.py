@@ -5,29 +5,14 @@ import numpy as np
 
 from data_prep.heads.backdrop import draw_backdrop, linear
 from data_prep.heads.camera import photograph
-from data_prep.heads.environment import (
-    DIRECTIONS,
-    Environment,
-    irradiance,
-    lamp_direction,
-    radiance,
-    sphere,
-)
+from data_prep.heads.environment import DIRECTIONS, Environment, irradiance, lamp_direction, radiance, sphere
 from data_prep.heads.glasses import FrameMesh
 from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import HeadState, rotation
 from data_prep.heads.person import Person, normals_of
 from data_prep.heads.photo_person import Sitter, photo_skin
 from data_prep.heads.photo_shading import Lamps, light_hair, shade_photo
-from data_prep.heads.raster import box_blur, clear, rasterize
-from data_prep.heads.render import (
-    Rendering,
-    check_size,
-    in_sight,
-    pose,
-    project,
-    true_landmarks,
-)
+from data_prep.heads.render import Rendering, blend_strands, check_size, pose, project, scan, with_landmarks
 from data_prep.heads.shading import Surface, blend_layers
 from data_prep.heads.shadow import shadow_map
 
@@ -46,7 +31,7 @@ def _lamps(environment: Environment, person: Person, vertices: np.ndarray, front
 
 
 def _mirror(who: Sitter, frame: FrameMesh, head: np.ndarray, depth: np.ndarray, color: np.ndarray) -> None:
-    """Blend what the lenses of glasses mirror over the picture."""
+    """Blend what the lenses of glasses mirror over the image."""
     person, environment = who.person, who.photo.environment
     points = (frame.lens - person.pivot) @ head.T + person.pivot
     normals = np.column_stack([0.44 * frame.lens[:, 0], np.zeros(len(frame.lens)), np.ones(len(frame.lens))])
@@ -71,12 +56,8 @@ def render_photo(
 ) -> Rendering:
     """Render one moment of a photographed person.
 
-    Args:
-        who: prepared person (`photo_person.sitter`).
-        state: expression, pose and gaze.
-        size: width and height of the frame in pixels.
-        moment: index of the frame, which is the seed of its noise.
-        turning: angular velocity of the head, yaw and pitch, in radians per second.
+    `moment` is the index of the frame, which is the seed of its noise; `turning` is the angular velocity of the head,
+    yaw and pitch, in radians per second.
 
     Raises:
         ValueError: if the size is outside 16..1024.
@@ -91,15 +72,7 @@ def render_photo(
     head = rotation(state.yaw, state.pitch, state.roll)
     if who.frame is not None:
         normals[len(normals) - len(who.frame.normals) :] = who.frame.normals @ head.T
-    points = project(person, vertices)
-    points[:, :2] *= side
-    depth, triangle = np.empty((side, side), np.float32), np.empty((side, side), np.int32)
-    weights = np.empty((side, side, 2), np.float32)
-    clear(depth, triangle)
-    rasterize(points, person.triangles, True, depth, triangle, weights)
-    soft_depth = np.minimum(depth, np.float32(person.camera[2]))
-    box_blur(soft_depth, max(side // 64, 1), np.empty_like(soft_depth))
-
+    (depth, triangle, weights), soft_depth = scan(person, vertices, side=side)
     still = sphere(DIRECTIONS)
     turned = still @ head.T
     light = np.stack([radiance(photo.environment, still), radiance(photo.environment, turned)])
@@ -127,14 +100,10 @@ def render_photo(
     lit = np.empty_like(strands)
     tint = linear(layer.color).astype(np.float32)
     light_hair(strands, normals[layer.source], reached[layer.source], tint, lamps, person.camera, lit)
-    strands = project(person, strands)
-    strands[:, :2] *= side
-    order = np.argsort(-strands[layer.triangles, 2].sum(1))
-    blend_layers(strands, layer.triangles, order, lit, layer.opacity, layer.strand, layer.fray, depth, color)
-    picture = cv2.resize(color, (size, size), interpolation=cv2.INTER_AREA)
+    blend_strands(person, layer, strands, lit, depth, color)
+    image = cv2.resize(color, (size, size), interpolation=cv2.INTER_AREA)
     covered = cv2.resize((triangle >= 0).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng([photo.seed, 8, moment])
     velocity = person.focal / 11.0 * 1.2 * np.array([turning[0], -turning[1]])
-    frame = photograph(picture, photo.camera, rng, head=covered, velocity=velocity)
-    landmarks = true_landmarks(person, vertices)
-    return Rendering(frame, landmarks[:, :2].astype(np.float32), in_sight(landmarks, depth))
+    frame = photograph(image, photo.camera, rng, head=covered, velocity=velocity)
+    return with_landmarks(frame, person, vertices, depth)

@@ -10,7 +10,7 @@ from data_prep.heads.glasses import FRAME
 from data_prep.heads.kernels import bell, kernel, noise, rough, smoothstep
 from data_prep.heads.mesh import LEFT_EYE, LOWER_TEETH, MOUTH, RIGHT_EYE, SKIN, TONGUE, TORSO, UPPER_TEETH
 from data_prep.heads.photo import Garment
-from data_prep.heads.shading import Surface, cloth_depth, eye_color
+from data_prep.heads.shading import Surface, cloth_depth, eye_color, place_in_eye, place_on_surface, sample_texture
 
 TEE, JUMPER, SHIRT, JACKET = range(4)
 
@@ -109,20 +109,6 @@ def _reached(lamps: Lamps, x: float, y: float, z: float) -> float:
 
 
 @kernel
-def _sample(texture: np.ndarray, u: float, v: float, base: np.ndarray) -> float:
-    """Write the texture's color to `base` and return its gloss."""
-    rows, columns = texture.shape[0], texture.shape[1]
-    x, y = min(max(u * columns - 0.5, 0.0), columns - 1.001), min(max(v * rows - 0.5, 0.0), rows - 1.001)
-    column, row = int(x), int(y)
-    x, y = x - column, y - row
-    for k in range(3):
-        upper = texture[row, column, k] * (1 - x) + texture[row, column + 1, k] * x
-        lower = texture[row + 1, column, k] * (1 - x) + texture[row + 1, column + 1, k] * x
-        base[k] = upper * (1 - y) + lower * y
-    return texture[row, column, 3]
-
-
-@kernel
 def shade_photo(
     surface: Surface, garment: Garment, frame: tuple, seed: int, lamps: Lamps, reached: Float[np.ndarray, "N 4"],
     camera: Float[np.ndarray, "3"], triangle: Int[np.ndarray, "H W"], weights: Float[np.ndarray, "H W 2"],
@@ -141,21 +127,11 @@ def shade_photo(
                 continue
             w0, w1 = weights[i, j, 0], weights[i, j, 1]
             w2 = 1.0 - w0 - w1
+            place_on_surface(surface, camera, f, w0, w1, w2, point, rest, normal, view)
             a, b, c = surface.triangles[f, 0], surface.triangles[f, 1], surface.triangles[f, 2]
-            length, distance = 0.0, 0.0
             for k in range(3):
-                point[k] = w0 * surface.vertices[a, k] + w1 * surface.vertices[b, k] + w2 * surface.vertices[c, k]
-                rest[k] = w0 * surface.rest[a, k] + w1 * surface.rest[b, k] + w2 * surface.rest[c, k]
-                normal[k] = w0 * surface.normals[a, k] + w1 * surface.normals[b, k] + w2 * surface.normals[c, k]
                 lit[k] = w0 * reached[a, k] + w1 * reached[b, k] + w2 * reached[c, k]
-                view[k] = camera[k] - point[k]
-                length += normal[k] * normal[k]
-                distance += view[k] * view[k]
             open_sky = w0 * reached[a, 3] + w1 * reached[b, 3] + w2 * reached[c, 3]
-            length, distance = 1.0 / math.sqrt(length + 1e-12), 1.0 / math.sqrt(distance)
-            for k in range(3):
-                normal[k] *= length
-                view[k] *= distance
             facing = min(abs(normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]), 1.0)
             material = surface.material[f]
             gloss, exponent, wrap, dim, direct = 0.5, 14.0, 0.0, 1.0, 1.0
@@ -164,16 +140,7 @@ def shade_photo(
                 covered = smoothstep(-0.010, 0.010, cloth)
                 wrap = 1.0
                 if material == SKIN:
-                    gloss = _sample(
-                        surface.texture,
-                        w0 * surface.corner_uv[f, 0, 0]
-                        + w1 * surface.corner_uv[f, 1, 0]
-                        + w2 * surface.corner_uv[f, 2, 0],
-                        w0 * surface.corner_uv[f, 0, 1]
-                        + w1 * surface.corner_uv[f, 1, 1]
-                        + w2 * surface.corner_uv[f, 2, 1],
-                        base,
-                    )
+                    gloss = sample_texture(surface, f, w0, w1, w2, base)
                 else:
                     for k in range(3):
                         base[k] = surface.skin[k]
@@ -185,11 +152,8 @@ def shade_photo(
                 else:
                     dim *= 1.0 - 0.35 * bell(cloth, 0.06)
             elif material in (LEFT_EYE, RIGHT_EYE):
-                side = material - LEFT_EYE
-                ex, ey = rest[0] - surface.eye_centers[side, 0], rest[1] - surface.eye_centers[side, 1]
-                ez = rest[2] - surface.eye_centers[side, 2]
-                angle = math.atan2(math.sqrt(ex * ex + ey * ey), ez)
-                eye_color(angle, math.atan2(ey, ex), surface.iris, base)
+                angle, around, ey = place_in_eye(surface, material - LEFT_EYE, rest)
+                eye_color(angle, around, surface.iris, base)
                 for k in range(3):
                     base[k] = 0.75 * base[k] ** 2.0
                 gloss, exponent, wrap = 1.0, 220.0, 0.5

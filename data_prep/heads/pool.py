@@ -22,6 +22,7 @@ from data_prep.heads.records import RENDER_VERSION, HeadRecord, HeadSettings, he
 from data_prep.workers import Died, InvalidAnswer, run_in_processes
 from th_jax.data.schema import SCHEMA_VERSION, parse, serialise
 from th_jax.storage.files import whole_file
+from th_jax.storage.strict_json import parse_json
 
 
 class HeadFile(NamedTuple):
@@ -93,8 +94,7 @@ def _render_all(heads: Sequence[HeadFile], workers: int, bar: tqdm) -> None:
 def render_one(task: tuple[int, tuple, Path]) -> None:
     """Render a person and write the file atomically: a line with the digest, then the serialized record.
 
-    Args:
-        task: the fields of a `HeadFile`, as a worker receives them.
+    The task has the fields of a `HeadFile`, as a worker receives them.
     """
     settings = HeadSettings(*task[1])
     head = HeadFile(task[0], settings._replace(style=Style(settings.style)), task[2])
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[bytes, int] | None:
     """Return the record's bytes and its number of undetected faces; None if the file is missing or damaged."""
     try:
         line, _, data = path.read_bytes().partition(b"\n")
-        head = json.loads(line)
+        head = parse_json(line)
         whole = head["sha256"] == hashlib.sha256(data).hexdigest()
         return (data, int(head["not_found"])) if whole else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):

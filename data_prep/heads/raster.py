@@ -1,6 +1,7 @@
 """Z-buffer rasterizer: the triangle that covers each sample, the position in it, and its depth."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,15 +11,29 @@ from data_prep.heads.kernels import kernel
 FAR = np.float32(1e9)
 
 
-@kernel
-def clear(depth: np.ndarray, triangle: np.ndarray) -> None:
-    """Empty both buffers."""
-    depth[:] = FAR
-    triangle[:] = -1
+class Samples(NamedTuple):
+    """The depth of each sample, the triangle that covers it (-1 for none), and its first two barycentric coordinates."""
+
+    depth: Float[np.ndarray, "H W"]
+    triangle: Int[np.ndarray, "H W"]
+    weights: Float[np.ndarray, "H W 2"]
 
 
-@kernel
 def rasterize(
+    points: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], *, shape: tuple[int, int], cull: bool = False
+) -> Samples:
+    """Draw triangles of points (x, y in samples; depth), nearest depth first.
+
+    With `cull`, triangles that turn their back (clockwise on an image whose y points down) are skipped. Sample (i, j)
+    sits at x = j + 0.5, y = i + 0.5.
+    """
+    samples = Samples(np.full(shape, FAR), np.full(shape, -1, np.int32), np.zeros((*shape, 2), np.float32))
+    _rasterize(points, triangles, cull, *samples)
+    return samples
+
+
+@kernel
+def _rasterize(
     points: Float[np.ndarray, "V 3"],
     triangles: Int[np.ndarray, "F 3"],
     cull: bool,
@@ -26,11 +41,6 @@ def rasterize(
     triangle: Int[np.ndarray, "H W"],
     weights: Float[np.ndarray, "H W 2"],
 ) -> None:
-    """Draw triangles of points (x, y in samples; depth) into the buffers, nearest depth first.
-
-    `weights` gets the first two barycentric coordinates. With `cull`, triangles that turn their back (clockwise on a
-    picture whose y points down) are skipped. Sample (i, j) sits at x = j + 0.5, y = i + 0.5.
-    """
     height, width = depth.shape
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]

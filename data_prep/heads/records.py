@@ -24,7 +24,7 @@ from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 
-LICENCE = "CC0-1.0"
+LICENSE = "CC0-1.0"
 
 RENDER_SIZE = 256
 """Side of the rendered images in pixels. Faces are then 105 to 150 px, above the 80 px that HOG needs without upscaling,
@@ -128,7 +128,7 @@ def head_record(seed: int, settings: HeadSettings) -> HeadRecord:
         identity=head_name(seed, style=settings.style),
         video_id=head_name(seed, style=settings.style),
         source_sha256=source_sha256(seed, style=settings.style),
-        licence=LICENCE,
+        licence=LICENSE,
     )
     return HeadRecord(record, not_found)
 

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from data_prep.heads.hair import Layer
 from data_prep.heads.identity import Identity, Light
 from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import HeadState, rotation
 from data_prep.heads.person import Person, normals_of, prepare
-from data_prep.heads.raster import box_blur, clear, rasterize, resolve
+from data_prep.heads.raster import Samples, box_blur, rasterize, resolve
 from data_prep.heads.shading import Lighting, Surface, blend_layers, light_layers, shade
 from data_prep.heads.shadow import shadow_map
 from data_prep.heads.skin import paint_skin
@@ -22,7 +23,7 @@ LOOK_SIDEWAYS, LOOK_UP_OR_DOWN = 0.41, 0.29
 class Rendering(NamedTuple):
     """A rendered frame with its true landmarks, x and y in 0..1 from the image's left and top edge.
 
-    Points 0-67 follow the iBUG order (36-41 is the eye on the picture's left); 68 is the pupil inside 36-41, 69 the
+    Points 0-67 follow the iBUG order (36-41 is the eye on the image's left); 68 is the pupil inside 36-41, 69 the
     one inside 42-47. `visible` is false where the head itself hides a point (hair is not considered).
     """
 
@@ -37,7 +38,7 @@ def look_units(state: HeadState) -> Float[np.ndarray, "52"]:
     units = np.array(state.units, np.float32)
     look = (
         ("eyeLookUp", state.gaze_pitch / LOOK_UP_OR_DOWN, "eyeLookDown"),
-        # The picture's right is the person's left: that way the left eye looks out and the right one in.
+        # The image's right is the person's left: that way the left eye looks out and the right one in.
         ("eyeLookOut", state.gaze_yaw / LOOK_SIDEWAYS, "eyeLookIn"),
     )
     for positive, amount, negative in look:
@@ -63,7 +64,7 @@ def pose(person: Person, state: HeadState) -> Float[np.ndarray, "N 3"]:
 
 
 def project(person: Person, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    """Points in the picture: x and y in 0..1 from its left and top edge, and their distance from the camera."""
+    """Points in the image: x and y in 0..1 from its left and top edge, and their distance from the camera."""
     offset = points - person.camera
     away = -offset[:, 2]
     x = person.middle[0] + person.focal * offset[:, 0] / away
@@ -99,7 +100,7 @@ def true_landmarks(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[
 
 
 def _pupils(person: Person, vertices: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "2 3"]:
-    """The middles of the irises, the picture's left first: those of the rings around them, raised to the eyeball."""
+    """The middles of the irises, the image's left first: those of the rings around them, raised to the eyeball."""
     mesh, pupils = load_mesh(), []
     for eye, ring in zip((mesh.right_eye, mesh.left_eye), person.pupil_rings[::-1], strict=True):
         center = vertices[eye].mean(0)
@@ -136,15 +137,8 @@ def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering
     side = size * factor
     vertices = pose(person, state)
     normals = normals_of(vertices, person.smooth_triangles)
-    points = project(person, vertices)
-    points[:, :2] *= side
-    depth, triangle = np.empty((side, side), np.float32), np.empty((side, side), np.int32)
-    weights = np.empty((side, side, 2), np.float32)
-    clear(depth, triangle)
-    rasterize(points, person.triangles, True, depth, triangle, weights)
+    (depth, triangle, weights), soft_depth = scan(person, vertices, side=side)
     light = _lighting(identity.light, person, vertices)
-    soft_depth = np.minimum(depth, np.float32(person.camera[2]))
-    box_blur(soft_depth, max(side // 64, 1), np.empty_like(soft_depth))
     mesh = load_mesh()
     surface = Surface(
         vertices, normals, person.rest, person.triangles, mesh.corner_uv, mesh.material,
@@ -157,19 +151,37 @@ def render_head(identity: Identity, state: HeadState, *, size: int) -> Rendering
     strands = vertices[layer.source] + normals[layer.source] * layer.lift[:, None]
     lit = np.empty_like(strands)
     light_layers(strands, normals[layer.source], layer.color, light, person.camera, lit)
-    strands = project(person, strands)
-    strands[:, :2] *= side
-    order = np.argsort(-strands[layer.triangles, 2].sum(1))
-    blend_layers(strands, layer.triangles, order, lit, layer.opacity, layer.strand, layer.fray, depth, color)
+    blend_strands(person, layer, strands, lit, depth, color)
     frame = np.empty((size, size, 3), np.uint8)
     resolve(color, factor, frame)
+    return with_landmarks(frame, person, vertices, depth)
+
+
+def scan(person: Person, vertices: Float[np.ndarray, "N 3"], *, side: int) -> tuple[Samples, Float[np.ndarray, "S S"]]:
+    """What the samples of an image show of the posed person, and their depths averaged over the neighborhood."""
+    points = project(person, vertices)
+    points[:, :2] *= side
+    samples = rasterize(points, person.triangles, shape=(side, side), cull=True)
+    soft_depth = np.minimum(samples.depth, np.float32(person.camera[2]))
+    box_blur(soft_depth, max(side // 64, 1), np.empty_like(soft_depth))
+    return samples, soft_depth
+
+
+def blend_strands(
+    person: Person, layer: Layer, strands: np.ndarray, lit: np.ndarray, depth: np.ndarray, color: np.ndarray
+) -> None:
+    """Blend lit strands of hair over the image, the farthest first."""
+    strands = project(person, strands)
+    strands[:, :2] *= len(depth)
+    order = np.argsort(-strands[layer.triangles, 2].sum(1))
+    blend_layers(strands, layer.triangles, order, lit, layer.opacity, layer.strand, layer.fray, depth, color)
+
+
+def with_landmarks(frame: np.ndarray, person: Person, vertices: np.ndarray, depth: np.ndarray) -> Rendering:
+    """The frame with its true landmarks; those outside the image or behind the head are not visible."""
     landmarks = true_landmarks(person, vertices)
-    return Rendering(frame, landmarks[:, :2].astype(np.float32), in_sight(landmarks, depth))
-
-
-def in_sight(landmarks: Float[np.ndarray, "70 3"], depth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "70"]:
-    """Which projected landmarks lie in the picture and not behind the head."""
     cell = np.floor(landmarks[:, :2] * len(depth)).astype(int)
     inside = ((cell >= 0) & (cell < len(depth))).all(axis=1)
     column, row = np.clip(cell, 0, len(depth) - 1).T
-    return inside & (landmarks[:, 2] < depth[row, column] + 0.08)
+    visible = inside & (landmarks[:, 2] < depth[row, column] + 0.08)
+    return Rendering(frame, landmarks[:, :2].astype(np.float32), visible)

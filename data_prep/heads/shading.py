@@ -91,6 +91,52 @@ def eye_color(angle: float, around: float, iris: tuple, out: np.ndarray) -> None
 
 
 @kernel
+def place_on_surface(
+    surface: Surface, camera: np.ndarray, f: int, w0: float, w1: float, w2: float, point: np.ndarray, rest: np.ndarray,
+    normal: np.ndarray, view: np.ndarray,
+) -> None:  # fmt: skip
+    """Write a place in triangle `f`, now and at rest, with its unit normal and the unit direction to the camera."""
+    a, b, c = surface.triangles[f, 0], surface.triangles[f, 1], surface.triangles[f, 2]
+    length, distance = 0.0, 0.0
+    for k in range(3):
+        point[k] = w0 * surface.vertices[a, k] + w1 * surface.vertices[b, k] + w2 * surface.vertices[c, k]
+        rest[k] = w0 * surface.rest[a, k] + w1 * surface.rest[b, k] + w2 * surface.rest[c, k]
+        normal[k] = w0 * surface.normals[a, k] + w1 * surface.normals[b, k] + w2 * surface.normals[c, k]
+        view[k] = camera[k] - point[k]
+        length += normal[k] * normal[k]
+        distance += view[k] * view[k]
+    length, distance = 1.0 / math.sqrt(length + 1e-12), 1.0 / math.sqrt(distance)
+    for k in range(3):
+        normal[k] *= length
+        view[k] *= distance
+
+
+@kernel
+def place_in_eye(surface: Surface, side: int, rest: np.ndarray) -> tuple[float, float, float]:
+    """Angle from the pupil of a place on an eyeball, the angle around it, and its height above the center."""
+    ex, ey = rest[0] - surface.eye_centers[side, 0], rest[1] - surface.eye_centers[side, 1]
+    ez = rest[2] - surface.eye_centers[side, 2]
+    return math.atan2(math.sqrt(ex * ex + ey * ey), ez), math.atan2(ey, ex), ey
+
+
+@kernel
+def sample_texture(surface: Surface, f: int, w0: float, w1: float, w2: float, base: np.ndarray) -> float:
+    """Write the texture's color at a place in triangle `f` to `base`, and return its gloss."""
+    texture, uv = surface.texture, surface.corner_uv
+    rows, columns = texture.shape[0], texture.shape[1]
+    u = w0 * uv[f, 0, 0] + w1 * uv[f, 1, 0] + w2 * uv[f, 2, 0]
+    v = w0 * uv[f, 0, 1] + w1 * uv[f, 1, 1] + w2 * uv[f, 2, 1]
+    x, y = min(max(u * columns - 0.5, 0.0), columns - 1.001), min(max(v * rows - 0.5, 0.0), rows - 1.001)
+    column, row = int(x), int(y)
+    x, y = x - column, y - row
+    for k in range(3):
+        upper = texture[row, column, k] * (1 - x) + texture[row, column + 1, k] * x
+        lower = texture[row + 1, column, k] * (1 - x) + texture[row + 1, column + 1, k] * x
+        base[k] = upper * (1 - y) + lower * y
+    return texture[row, column, 3]
+
+
+@kernel
 def shade(
     surface: Surface, light: Lighting, camera: Float[np.ndarray, "3"], triangle: Int[np.ndarray, "H W"],
     weights: Float[np.ndarray, "H W 2"], depth: Float[np.ndarray, "H W"], soft_depth: Float[np.ndarray, "H W"],
@@ -99,7 +145,6 @@ def shade(
     """Color every covered sample; the others keep what is in `color` (the background)."""
     base, normal, point, rest = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     view, lit = np.empty(3), np.empty(3)
-    texture_rows, texture_columns = surface.texture.shape[0], surface.texture.shape[1]
     for i in range(triangle.shape[0]):
         for j in range(triangle.shape[1]):
             f = triangle[i, j]
@@ -107,46 +152,14 @@ def shade(
                 continue
             w0, w1 = weights[i, j, 0], weights[i, j, 1]
             w2 = 1.0 - w0 - w1
-            a, b, c = surface.triangles[f, 0], surface.triangles[f, 1], surface.triangles[f, 2]
-            length, distance = 0.0, 0.0
-            for k in range(3):
-                point[k] = w0 * surface.vertices[a, k] + w1 * surface.vertices[b, k] + w2 * surface.vertices[c, k]
-                rest[k] = w0 * surface.rest[a, k] + w1 * surface.rest[b, k] + w2 * surface.rest[c, k]
-                normal[k] = w0 * surface.normals[a, k] + w1 * surface.normals[b, k] + w2 * surface.normals[c, k]
-                view[k] = camera[k] - point[k]
-                length += normal[k] * normal[k]
-                distance += view[k] * view[k]
-            length, distance = 1.0 / math.sqrt(length + 1e-12), 1.0 / math.sqrt(distance)
-            for k in range(3):
-                normal[k] *= length
-                view[k] *= distance
+            place_on_surface(surface, camera, f, w0, w1, w2, point, rest, normal, view)
             material = surface.material[f]
             gloss, shine, wrap, dim, least_light = 0.2, 16.0, 0.0, 1.0, 0.0
             if material in (SKIN, TORSO):
                 cloth = cloth_depth(rest[0], rest[1], rest[2], surface.clothes)
                 wrap = 1.0
                 if material == SKIN:
-                    u = (
-                        w0 * surface.corner_uv[f, 0, 0]
-                        + w1 * surface.corner_uv[f, 1, 0]
-                        + w2 * surface.corner_uv[f, 2, 0]
-                    )
-                    v = (
-                        w0 * surface.corner_uv[f, 0, 1]
-                        + w1 * surface.corner_uv[f, 1, 1]
-                        + w2 * surface.corner_uv[f, 2, 1]
-                    )
-                    x = min(max(u * texture_columns - 0.5, 0.0), texture_columns - 1.001)
-                    y = min(max(v * texture_rows - 0.5, 0.0), texture_rows - 1.001)
-                    column, row = int(x), int(y)
-                    x, y = x - column, y - row
-                    for k in range(3):
-                        upper = surface.texture[row, column, k] * (1 - x) + surface.texture[row, column + 1, k] * x
-                        lower = (
-                            surface.texture[row + 1, column, k] * (1 - x) + surface.texture[row + 1, column + 1, k] * x
-                        )
-                        base[k] = upper * (1 - y) + lower * y
-                    gloss = surface.texture[row, column, 3]
+                    gloss = sample_texture(surface, f, w0, w1, w2, base)
                     # Little light from the sky reaches the throat below the jaw.
                     dim = 1.0 - 0.35 * smoothstep(6.35, 6.05, rest[1]) * smoothstep(5.3, 5.9, rest[1])
                 else:
@@ -161,11 +174,8 @@ def shade(
                 else:
                     dim *= 1.0 - 0.2 * bell(cloth, 0.06)
             elif material in (LEFT_EYE, RIGHT_EYE):
-                side = material - LEFT_EYE
-                ex, ey = rest[0] - surface.eye_centers[side, 0], rest[1] - surface.eye_centers[side, 1]
-                ez = rest[2] - surface.eye_centers[side, 2]
-                angle = math.atan2(math.sqrt(ex * ex + ey * ey), ez)
-                eye_color(angle, math.atan2(ey, ex), surface.iris, base)
+                angle, around, _ = place_in_eye(surface, material - LEFT_EYE, rest)
+                eye_color(angle, around, surface.iris, base)
                 gloss, shine, wrap = 1.6, 160.0, 0.5
             elif material in (UPPER_TEETH, LOWER_TEETH):
                 gap = abs((abs(rest[0]) + 0.001) % 0.066 - 0.033)
@@ -253,7 +263,7 @@ def blend_layers(
     lit: Float[np.ndarray, "N 3"], opacity: Float[np.ndarray, " N"], strand: Float[np.ndarray, "N 2"],
     fray: Float[np.ndarray, " N"], depth: Float[np.ndarray, "H W"], color: Float[np.ndarray, "H W 3"],
 ) -> None:  # fmt: skip
-    """Blend projected layers (x, y in samples; depth) over the picture in the given order, behind what is nearer."""
+    """Blend projected layers (x, y in samples; depth) over the image in the given order, behind what is nearer."""
     height, width = depth.shape
     for m in range(order.shape[0]):
         a, b, c = triangles[order[m], 0], triangles[order[m], 1], triangles[order[m], 2]

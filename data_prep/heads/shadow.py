@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_prep.heads.person import Person
-from data_prep.heads.raster import clear, rasterize
+from data_prep.heads.raster import rasterize
 
 SHADOW_SIZE, SHADOW_REACH = 144, 2.2  # samples, decimeters
 
@@ -39,8 +39,5 @@ def shadow_map(person: Person, vertices: Float[np.ndarray, "N 3"], direction: Fl
     points = (vertices - center) @ axes.T
     points[:, :2] = points[:, :2] * scale + SHADOW_SIZE / 2
     points[:, 2] *= -1
-    depth = np.empty((SHADOW_SIZE, SHADOW_SIZE), np.float32)
-    triangle = np.empty(depth.shape, np.int32)
-    clear(depth, triangle)
-    rasterize(points, person.smooth_triangles, False, depth, triangle, np.empty((*depth.shape, 2), np.float32))
-    return ShadowMap(depth, axes, center, scale)
+    samples = rasterize(points, person.smooth_triangles, shape=(SHADOW_SIZE, SHADOW_SIZE))
+    return ShadowMap(samples.depth, axes, center, scale)

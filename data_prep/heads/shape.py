@@ -31,7 +31,7 @@ SPREAD = {
 }
 LARGEST = 0.5
 USUAL = {"mouth/mouth-angles-up": 0.2}  # without it most people look sad
-# Pairs that give monsters, that age already sets, or that only move the head out of the picture's middle.
+# Pairs that give monsters, that age already sets, or that only move the head out of the image's middle.
 LEFT_OUT = re.compile(
     r"age|angle-in|nose-compression|septum|eye-push|eye-trans|mouth-trans|nose-trans|measure|neck-trans|neck-height|pointed|nubian"
 )
@@ -60,11 +60,7 @@ def draw_shape(
 ) -> tuple[tuple[str, float], ...]:
     """Weights of shape targets for one person.
 
-    Args:
-        rng: random generator of the person.
-        ancestry: shares of `ANCESTRIES`, summing to 1.
-        male: 0 (woman) to 1 (man).
-        old: 0 (young adult) to 1 (old).
+    `ancestry` has shares of `ANCESTRIES`, summing to 1; `male` is 0 (woman) to 1 (man), and `old` 0 (young adult) to 1.
     """
     mesh = load_mesh()
     weight = rng.beta(1.6, 1.9)

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from data_prep.heads.identity import Beard, Brows, Hair, Identity, Skin
 from data_prep.heads.kernels import bell, kernel, noise, rough, smoothstep
 from data_prep.heads.mesh import SKIN, HeadMesh, load_mesh
-from data_prep.heads.raster import clear, rasterize
+from data_prep.heads.raster import rasterize
 
 TEXTURE = (928, 512)  # rows, columns
 
@@ -36,11 +36,8 @@ def texture_space(*, half: bool) -> TextureSpace:
     corners = mesh.triangles[skin].reshape(-1)
     uv = mesh.corner_uv[skin].reshape(-1, 2)
     points = np.column_stack([uv * (columns, rows), np.zeros(len(uv))]).astype(np.float32)
-    depth, triangle = np.empty((rows, columns), np.float32), np.empty((rows, columns), np.int32)
-    weights = np.zeros((rows, columns, 2), np.float32)
-    clear(depth, triangle)
     own = np.arange(len(corners)).reshape(-1, 3)
-    rasterize(points, own, False, depth, triangle, weights)
+    _, triangle, weights = rasterize(points, own, shape=(rows, columns))
     third = 1 - weights.sum(-1, keepdims=True)
     positions = mesh.vertices[corners][own[triangle]]
     rest = (positions * np.concatenate([weights, third], axis=-1)[..., None]).sum(2)
@@ -177,9 +174,7 @@ def _paint(
 def paint_skin(identity: Identity, *, half: bool = False) -> Float[np.ndarray, "H W 4"]:
     """Paint display red, green, blue in 0..1 and gloss of every texel of the head; cached for the last few people.
 
-    Args:
-        identity: identity of the person.
-        half: whether to paint at half the size, which suffices for frames below 96 px and is four times as fast.
+    Half the size suffices for frames below 96 px, and is painted four times as fast.
     """
     space = texture_space(half=half)
     texture = np.zeros((*space.lips.shape, 4), np.float32)

@@ -74,11 +74,7 @@ def inspect_shards(
 ) -> Inspection:
     """Count all splits, and measure one, with some videos spread over it.
 
-    Args:
-        folder: folder of the data set.
-        split: split to measure, by default "train" or else the first.
-        videos: number of videos to show.
-        source: source folder, from which dropped frames are read.
+    The split is by default "train" or else the first. Dropped frames are read from `source`.
 
     Raises:
         FileNotFoundError: if the folder is not a data set, or `source` is not a folder.
@@ -165,7 +161,7 @@ def _turns(angles: Float[np.ndarray, " N"], where: str) -> list[str]:
     longest = max(int(counts.max()), 1)
     middles = (YAW_EDGES[:-1] + YAW_EDGES[1:]) / 2
     return [
-        f"head turns in {where}, degrees, + to the picture's right:",
+        f"head turns in {where}, degrees, + to the image's right:",
         *(f"  {m:+4.0f}  {c:6d}  {'#' * round(50 * c / longest)}" for m, c in zip(middles, counts, strict=True)),
     ]
 
@@ -201,9 +197,7 @@ def _title(record: VideoRecord) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed."""
     parser = argparse.ArgumentParser(
-        prog="th-jax prepare inspect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="th-jax prepare inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, help="HTML page, or PNG or JPEG of only the contact sheet")

@@ -18,6 +18,7 @@ from th_jax.data.schema import VideoRecord
 from th_jax.landmarks.scheme import known_points, segments
 from th_jax.media import IMAGE_SUFFIXES, MediaError, open_video, read_image
 from th_jax.media.isolation import ProcessLimits, run_limited
+from th_jax.provenance.write import html_document
 
 CELL = 144
 """Side of a frame on the sheet in pixels."""
@@ -87,9 +88,9 @@ def read_reduced(path: Path, time: float | None) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
 
 
-def data_uri(picture: UInt8[np.ndarray, "H W 3"], *, quality: int = 88) -> str:
+def data_uri(image: UInt8[np.ndarray, "H W 3"]) -> str:
     """Encode an image as a JPEG in a data URI."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
@@ -142,23 +143,10 @@ def page(
 ) -> str:
     """Format the page; all names are escaped.
 
-    Args:
-        title: heading of the page.
-        facts: sentences below the heading.
-        splits: table of splits, headings first.
-        charts: histograms, drawn side by side.
-        dropped: drops of the report, None without one.
-        rows: rows of the contact sheet.
+    `facts` are sentences below the heading; the table of splits has its headings first.
     """
     heading, *lines = splits
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        # Even if a name contains code, nothing is loaded and nothing runs.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">",
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(fact)}</p>" for fact in facts),
         _table(heading, lines),
         "<h2>Measures</h2>",
@@ -168,9 +156,9 @@ def page(
         "<h2>Frames</h2>",
     ]
     for row in rows:
-        picture = f'<img src="{data_uri(row.frames)}" alt="frames with landmarks">'
-        parts += [f"<h3>{escape(row.title)}</h3>", picture]
-    return "\n".join([*parts, "</body></html>", ""])
+        image = f'<img src="{data_uri(row.frames)}" alt="frames with landmarks">'
+        parts += [f"<h3>{escape(row.title)}</h3>", image]
+    return html_document(title, _STYLE, parts)
 
 
 def charts_of(measures: Measures, *, frames: Sequence[int], videos_of_people: Sequence[int]) -> list[Chart]:
@@ -252,9 +240,9 @@ def _dropped_parts(dropped: Dropped | None) -> Iterable[str]:
     parts = [_table(("reason", *(f"{level}s" for level in LEVELS)), lines)]
     for reason in reasons:
         parts.append(f"<h3>{escape(reason)}</h3>")
-        for drop, picture in dropped.examples.get(reason, ()):
-            image = "" if picture is None else f'<img src="{data_uri(picture)}" alt="{escape(reason)}">'
-            parts.append(f"<figure>{image}<figcaption>{escape(_described(drop))}</figcaption></figure>")
+        for drop, image in dropped.examples.get(reason, ()):
+            tag = "" if image is None else f'<img src="{data_uri(image)}" alt="{escape(reason)}">'
+            parts.append(f"<figure>{tag}<figcaption>{escape(_described(drop))}</figcaption></figure>")
     return parts
 
 

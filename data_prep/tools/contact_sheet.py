@@ -24,13 +24,8 @@ def contact_sheet(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw an image of `people` rows and `frames` columns, of consecutive seeds.
 
-    Args:
-        first_seed: seed of the first person.
-        people: number of rows.
-        frames: number of columns.
-        size: width and height of each frame in pixels.
-        landmarks: whether to mark the true landmarks with white dots.
-        style: style of rendering; photographs are rendered at twice the size and reduced, as in data sets.
+    `landmarks` marks the true ones with white dots. Photographs are rendered at twice the size and reduced, as in data
+    sets.
 
     Raises:
         ValueError: for no people or frames, a reserved seed, or an invalid size.
@@ -41,12 +36,12 @@ def contact_sheet(
     for seed in range(first_seed, first_seed + people):
         enlarged = 2 if style == Style.PHOTO and size <= 512 else 1
         person = render_person(seed, frames=frames, size=enlarged * size, style=style)
-        pictures = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in person.frames]
+        images = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in person.frames]
         if landmarks:
             cells = np.clip(np.floor(person.landmarks * size).astype(int), 0, size - 1)
-            for picture, places in zip(pictures, cells, strict=True):
-                picture[places[:, 1], places[:, 0]] = 255
-        rows.append(np.concatenate(pictures, axis=1))
+            for image, places in zip(images, cells, strict=True):
+                image[places[:, 1], places[:, 0]] = 255
+        rows.append(np.concatenate(images, axis=1))
     return np.concatenate(rows, axis=0)
 
 
@@ -65,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         signer = tried_signer(options.signing_key, options.signing_certificate)
-        picture = contact_sheet(
+        image = contact_sheet(
             options.first_seed,
             people=options.people,
             frames=options.frames,
@@ -74,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             style=options.style,
         )
         record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="contact sheet")
-        write_image(options.out, picture, provenance=record, signer=signer)
+        write_image(options.out, image, provenance=record, signer=signer)
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"contact_sheet: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1

@@ -24,7 +24,7 @@ from data_prep.heads.person import Person, prepare
 from data_prep.heads.photo_identity import draw_photo_identity
 from data_prep.heads.render import look_units
 from th_jax.console import forgiving_output
-from th_jax.data.records import VideoRecords, data_folder
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.landmarks.model3d import MODEL_FILE, LandmarkModel, fit_clip, rotation
 from th_jax.landmarks.scheme import IBUG_POINTS, MIRROR_ORDER, PUPIL_POINTS
 
@@ -61,7 +61,7 @@ def neutral_face(person: Person) -> Face:
     """Read the points of a person in head coordinates, before any scaling."""
     vertices = person.neutral.astype(np.float64)
     face = (vertices[person.landmark_vertices] * person.landmark_weights[..., None]).sum(1)
-    centers = person.eye_centers[::-1].astype(np.float64)  # the picture's left first
+    centers = person.eye_centers[::-1].astype(np.float64)  # the image's left first
     rings = [vertices[ring] - center for ring, center in zip(person.pupil_rings[::-1], centers, strict=True)]
     radius = float(np.mean([np.linalg.norm(ring, axis=1).mean() for ring in rings]))
     axis = np.stack([ring.mean(0) / np.linalg.norm(ring.mean(0)) for ring in rings])
@@ -159,9 +159,9 @@ def _size(points: Float[np.ndarray, "70 3"]) -> float:
     return float(np.sqrt(((face - face.mean(0)) ** 2).sum(1).mean()))
 
 
-def fit_detector(model: LandmarkModel, *, data: str = "bundled") -> LandmarkModel:
+def fit_detector(model: LandmarkModel) -> LandmarkModel:
     """Add how a detector's jaw moves along the contour with yaw, and how large its errors are by point."""
-    records = VideoRecords(data_folder(data), "train")
+    records = VideoRecords(bundled_heads(), "train")
     normal, right, squares, seen = np.zeros((17, 9, 9)), np.zeros((17, 9)), np.zeros(IBUG_POINTS), 0
     observed = []
     for number in range(len(records)):

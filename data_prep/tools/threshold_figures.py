@@ -68,15 +68,15 @@ def examples(name: str, *, thresholds: Thresholds) -> list[Example]:
 def row(shown: list[Example]) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the examples side by side, framed green if kept and red if dropped."""
     width = CELL + 2 * _BORDER
-    picture = np.full((width + _CAPTION, len(shown) * (width + _GAP) - _GAP, 3), _PAPER, np.uint8)
+    image = np.full((width + _CAPTION, len(shown) * (width + _GAP) - _GAP, 3), _PAPER, np.uint8)
     for number, (frame, value, kept) in enumerate(shown):
         left, color = number * (width + _GAP), _KEPT if kept else _REFUSED
         cell = cv2.resize(frame, (CELL, CELL), interpolation=cv2.INTER_AREA if len(frame) > CELL else cv2.INTER_NEAREST)
         framed = cv2.copyMakeBorder(cell, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=color)
-        picture[:width, left : left + width] = framed
+        image[:width, left : left + width] = framed
         text = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-        cv2.putText(picture, text, (left, width + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
-    return picture
+        cv2.putText(image, text, (left, width + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+    return image
 
 
 def _face() -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "68 2"]]:
@@ -175,10 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write_figures(folder: Path, *, signer: Signer | None = None) -> None:
     """Write a figure of each threshold into a folder, and print its values.
-
-    Args:
-        folder: output folder.
-        signer: signer of the images, by default from `load_signer`.
 
     Raises:
         OSError: if a file cannot be written.

@@ -42,7 +42,9 @@ _FINETUNE_OWNERS: Mapping[str, Any] = {
     "optimizers.synthesis": AdamSettings,
     "optimizers.discriminator": AdamSettings,
 }
-_PRESET = "published set of loss weights: `iccv`, `arxiv_v1`, `embedded` (VGG16 alone), `heads`; other keys change one weight"
+_PRESET = (
+    "published set of loss weights: `iccv`, `arxiv_v1`, `embedded` (VGG16 alone), `heads`; other keys change one weight"
+)
 _META_TEXTS = {
     "name": "name of the run, stored in its weights; the fine-tuning preset is chosen by it",
     "seed": "seed of the initial weights, the order of episodes and all augmentation",

@@ -175,12 +175,12 @@ def test_quantized_differences_are_within_half_a_step() -> None:
     base = {"a/kernel": rng.normal(size=(3, 3, 8, 4)).astype(np.float32), "a/bias": np.zeros(4, np.float32)}
     change = rng.normal(size=(3, 3, 8, 4)) * np.array([1, 10, 100, 0])
     changed = {"a/kernel": (base["a/kernel"] + change).astype(np.float32), "a/bias": np.ones(4, np.float32)}
-    came = decode_difference(encode_difference(changed, base, bits="int8"), base)
-    error = np.abs(came["a/kernel"] - changed["a/kernel"]).max((0, 1, 2))
+    restored = decode_difference(encode_difference(changed, base, bits="int8"), base)
+    error = np.abs(restored["a/kernel"] - changed["a/kernel"]).max((0, 1, 2))
     steps = np.abs(change).max((0, 1, 2)) / 127
     assert (error <= 0.5 * steps + 1e-5).all()
     assert (error[:3] > 0.3 * steps[:3]).all()
-    np.testing.assert_array_equal(came["a/bias"], changed["a/bias"])
+    np.testing.assert_array_equal(restored["a/bias"], changed["a/bias"])
     with pytest.raises(ValueError, match="a/kernel is not finite"):
         encode_difference(changed | {"a/kernel": changed["a/kernel"] * 1e5}, base, bits="float16")
 

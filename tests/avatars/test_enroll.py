@@ -9,15 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_enrollment import HOW, make, meta, people, pictures  # noqa: F401 - a fixture
+from tiny_enrollment import HOW, images, make, meta, people  # noqa: F401 - a fixture
 
 from th_jax.avatars import enroll as enrolling
 from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import EnrollmentError, Report, Saving, read_report, unfinished
+from th_jax.avatars.person_files import read_shots
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
+from th_jax.consent import NOT_RECORDED, Basis, ConsentFacts, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.data.shots import LeftOut
 from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance.record import read_sidecar
@@ -32,7 +33,7 @@ def test_one_equals_one_of_many_and_failures_are_isolated(tmp_path: Path) -> Non
     assert (many["ada"].avatar, many["unlucky"].avatar) == (str(tmp_path / "many" / "ada.safetensors"), "")
     assert {name: outcome.reason for name, outcome in many.items() if outcome.status == "failed"} == {
         "faceless": "no face was found in faceless",
-        "broken": "this is no picture",
+        "broken": "this is no image",
         "unlucky": many["unlucky"].reason,
     }
     assert "finite" in many["unlucky"].reason
@@ -73,7 +74,7 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
         (tmp_path / name / "0.jpg").write_bytes(name.encode())
         made = make_consent(tmp_path / name, subject=name, basis=Basis.SELF, expires="2099-01-01T00:00:00+00:00")
         write_consent(tmp_path / f"{name}.consent.json", made)
-    (tmp_path / "eve" / "1.jpg").write_bytes(b"somebody else")
+    (tmp_path / "eve" / "1.jpg").write_bytes(b"another person")
     asked = [PersonRequest(n, tmp_path / n, consent=tmp_path / f"{n}.consent.json") for n in ("ada", "eve")]
     asked.append(PersonRequest("bob", Path("bob")))
     saving = Saving(tmp_path / "out")
@@ -83,15 +84,15 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     assert not saving.avatar("eve").exists()
     ada, bob = (load_avatar(saving.avatar(name), meta=meta()) for name in ("ada", "bob"))
     record = read_consent(tmp_path / "ada.consent.json")
-    assert ada.notes["consent"] == {"digest": record.digest, "basis": "self", "expires": record.expires}
+    assert ada.notes["consent"] == {"basis": "self", "expires": record.expires}
     assert (ada.provenance.consent, ada.provenance.notes) == (record.digest, "")
     assert (bob.notes["consent"], bob.provenance.consent, bob.provenance.notes) == (None, None, NOT_RECORDED)
     assert unfinished(asked, saving) == [asked[1]]
     for other in (asked[0]._replace(consent=None), asked[2]._replace(consent=asked[0].consent)):
         with pytest.raises(EnrollmentError, match="another consent record"):
             unfinished([other], saving)
-    facts = enrolling.consent_to(tmp_path / "ada.consent.json", tmp_path / "ada")
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    facts = ConsentFacts.of(record)
+    shots = read_shots(Path("ada"), size=16).shots
     signed = (Ingredient(role=Role.SHOT, file="a" * 64),)
     start = enrolling._start(meta(), shots)
     drawn = write_preview(tmp_path, "ada", 0, meta(), start, shots, consent=facts, ingredients=signed)
@@ -104,7 +105,7 @@ def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
 
 def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
     report = Report(tmp_path)
-    everybody = enroll(
+    everyone = enroll(
         meta(),
         people("ada", "bob", "eve"),
         Saving(tmp_path),
@@ -112,9 +113,9 @@ def test_stopping_keeps_finished_avatars(tmp_path: Path) -> None:
         report=report,
         stop=lambda: bool(report.outcomes),
     )
-    assert next(everybody).name == "ada"
+    assert next(everyone).name == "ada"
     with pytest.raises(Interrupted):
-        next(everybody)
+        next(everyone)
     assert [outcome.name for outcome in report.outcomes] == ["ada"]
     assert (tmp_path / "ada.safetensors").exists()
     assert not (tmp_path / "eve.safetensors").exists()
@@ -176,14 +177,14 @@ def test_memory_does_not_grow_with_the_people(
         gc.collect()
         most = max(most, len(reader[0].read))
         alive = max(alive, sum(frames() is not None for frames in split))
-        assert len(split) == number + 1, "nobody is taken before there is room"
+        assert len(split) == number + 1, "no person is read before there is room"
     assert (number, most) == (7, 0)
     assert alive <= 1
 
 
 def test_waiting_people_share_the_meta_generator() -> None:
     """Many people may wait in a round: a starting avatar is as large as its AdaIN parameters."""
-    shots = enrolling.read_shots(Path("ada"), size=16, shots=None, landmarks=None)[0]
+    shots = read_shots(Path("ada"), size=16).shots
     start = enrolling._start(meta(), shots)
     whole = meta().weights.synthesis.params["generator"]
     assert all(a is b for a, b in zip(jax.tree.leaves(start.generator_params), jax.tree.leaves(whole), strict=True))

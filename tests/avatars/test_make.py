@@ -1,15 +1,17 @@
 """The short API: images to an avatar that saves and renders itself, with the preset of its meta weights."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 import th_jax
-from th_jax.avatars import make
+from th_jax.avatars import make, person_files
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.consent import NOT_RECORDED, Basis, ConsentError, make_consent, revoke_consent, write_consent
+from th_jax.data.shots import ImageOutcomes
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
 from th_jax.training.optimizers import AdamSettings, Optimizers
@@ -72,11 +74,11 @@ def test_without_training_it_is_the_meta_weights_own_generator(meta: MetaModel, 
 def test_a_folder_and_its_consent(meta: MetaModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def read(path: Path, *, size: int) -> Shots:
+    def read(path: Path, *, size: int, **options: Any) -> tuple[Shots, ImageOutcomes]:
         asked.append((path, size))
-        return noise(size=size)
+        return noise(size=size), ImageOutcomes(1)
 
-    monkeypatch.setattr(make, "load_shots", read)
+    monkeypatch.setattr(person_files, "shots_and_outcomes", read)
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "0.jpg").write_bytes(b"ada")
     record, path = make_consent(tmp_path / "ada", subject="Ada", basis=Basis.SELF), tmp_path / "ada.consent.json"

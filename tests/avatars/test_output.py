@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_enrollment import make, meta, people, pictures  # noqa: F401 - a fixture
+from tiny_enrollment import images, make, meta, people  # noqa: F401 - a fixture
 
 from th_jax.avatars.enroll import enroll
 from th_jax.avatars.file import load_avatar
@@ -55,7 +55,7 @@ def test_no_person_gets_another_persons_avatar(tmp_path: Path) -> None:
     renamed = photos(tmp_path / "z")
     for name, content in (("1", b"b"), ("2", b"a")):
         (renamed / f"{name}.jpg").write_bytes(content)
-    assert unfinished([PersonRequest("photos", renamed)], saving) == [], "the same bytes are the same pictures"
+    assert unfinished([PersonRequest("photos", renamed)], saving) == [], "the same bytes are the same images"
     refused = r"photos.safetensors was made from images other than those at .*: remove it, or choose another folder"
     for changed in (PersonRequest("photos", second), PersonRequest("photos", first, landmarks=second / "c.jpg")):
         with pytest.raises(EnrollmentError, match=refused):
@@ -111,8 +111,8 @@ def test_a_report_line_missing_after_a_kill_is_added(tmp_path: Path) -> None:
     assert report.outcomes == [], "they were finished before"
     latest = read_report(tmp_path)
     lost = {"seconds": 0.0, "looked_at": 0, "spare": 0, "left_out": ()}  # what the avatar's own file does not tell
-    told = {name: outcome._replace(**lost) if name != "bob" else outcome for name, outcome in made.items()}
-    assert {name: outcome._replace(seconds=told[name].seconds) for name, outcome in latest.items()} == told
+    reported = {name: outcome._replace(**lost) if name != "bob" else outcome for name, outcome in made.items()}
+    assert {name: outcome._replace(seconds=reported[name].seconds) for name, outcome in latest.items()} == reported
     before = (tmp_path / REPORT_FILE).read_bytes()
     assert unfinished(people("ada", "bob", "eve"), saving, report=report) == []
     assert (tmp_path / REPORT_FILE).read_bytes() == before

@@ -35,7 +35,7 @@ def slurm(task: str, first: str, last: str, count: str) -> dict[str, str]:
 
 
 @given(SHOTS, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_everybody_is_in_one_shard_of_nearly_the_same_size(
+def test_each_person_is_in_one_shard_of_nearly_the_same_size(
     shots: dict[str, int], count: int, order: random.Random
 ) -> None:
     assigned = split(shots, count)
@@ -81,10 +81,10 @@ def test_shots_are_counted_by_listing(tmp_path: Path) -> None:
         (tmp_path / "many" / f"{number}.jpg").touch()
     counts = {
         name: count_shots(PersonRequest("x", tmp_path / name))
-        for name in ("ada", "many", "film.mp4", "photo.jpg", "no")
+        for name in ("ada", "many", "video.mp4", "photo.jpg", "no")
     }
-    assert counts == {"ada": 3, "many": 32, "film.mp4": 32, "photo.jpg": 1, "no": 1}
-    assert count_shots(PersonRequest("x", tmp_path / "film.mp4"), max_shots=8) == 8
+    assert counts == {"ada": 3, "many": 32, "video.mp4": 32, "photo.jpg": 1, "no": 1}
+    assert count_shots(PersonRequest("x", tmp_path / "video.mp4"), max_shots=8) == 8
     assert count_shots(PersonRequest("x", tmp_path / "many"), max_shots=8) == 8
     asked = [PersonRequest(name, tmp_path / name) for name in ("no", "many", "ada")]
     parts = [people_of_shard(asked, Shard(n, 2, "X")) for n in (1, 2)]

@@ -180,7 +180,7 @@ def test_the_cache_can_be_elsewhere_or_nowhere(
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine"), "JAX's own settings hold"
 
 
-def test_a_cache_of_somebody_else_is_not_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_of_another_user_is_not_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_cache.mkdir(parents=True)
     monkeypatch.setattr(os, "getuid", lambda: os.stat(own_cache).st_uid + 1)
     assert compile_cache.use_compile_cache() is None

@@ -19,7 +19,6 @@ from th_jax.consent import (
     check_shots,
     check_valid,
     checks,
-    consent_to,
     facts_of,
     make_consent,
     read_consent,
@@ -27,6 +26,7 @@ from th_jax.consent import (
     with_consent,
     write_consent,
 )
+from th_jax.consent.checks import valid_consent
 from th_jax.provenance import Kind, Provenance
 
 BEFORE, AFTER = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
@@ -150,14 +150,14 @@ def test_every_image_must_be_in_the_record(photos: Path) -> None:
 
 def test_invalid_records_stop_fine_tuning(photos: Path) -> None:
     path = made(photos, expires="2099-01-01T00:00:00+00:00")
-    facts = consent_to(path, photos)
+    facts = ConsentFacts.of(valid_consent(path))
     assert facts == (read_consent(path).digest, "self", "2099-01-01T00:00:00+00:00")
     check_valid(read_consent(path), now=BEFORE)
     with pytest.raises(ConsentError, match="expired on 2099-01-01T00:00:00"):
         check_valid(read_consent(path), now=AFTER)
     revoke_consent(path)
     with pytest.raises(ConsentError, match="revoked on"):
-        consent_to(path, photos)
+        valid_consent(path)
 
 
 def test_provenance_names_the_record_or_its_absence(photos: Path) -> None:
@@ -171,7 +171,8 @@ def test_provenance_names_the_record_or_its_absence(photos: Path) -> None:
 
 def test_an_avatar_expires_by_its_own_file(photos: Path) -> None:
     facts = ConsentFacts.of(read_consent(made(photos, expires="2099-01-01T00:00:00+00:00")))
-    assert facts_of(description(facts)) == facts
+    assert facts_of(description(facts)) == facts == facts_of(description(facts, digest=facts.digest)), "also of 0.1"
+    assert json.dumps(description(facts)).count(facts.digest) == 1, "each fact is stored once"
     check_driving(description(facts), now=BEFORE)
     with pytest.raises(ConsentError, match="expired on 2099"):
         check_driving(description(facts), now=AFTER)
@@ -220,7 +221,7 @@ def test_a_record_is_found_under_a_name_in_letters_of_any_case(photos: Path, tmp
 def test_a_revocation_counts_wherever_it_is_found(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, revoked, stranger = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
+    path, revoked, other_record = made(photos), tmp_path / "revoked.consent.json", made(photos, "eve", subject="Eve")
     known = description(ConsentFacts.of(read_consent(path)))
     shutil.copy(path, revoked)
     revoke_consent(revoked)
@@ -228,11 +229,11 @@ def test_a_revocation_counts_wherever_it_is_found(
         monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
         with pytest.raises(ConsentError, match="revoked on"):
             check_driving(known, consents=given)
-    for given, always in ((path, stranger), (stranger, path), (path, path), (path, "")):
+    for given, always in ((path, other_record), (other_record, path), (path, path), (path, "")):
         monkeypatch.setenv(CONSENTS_VARIABLE, str(always))
         check_driving(known, consents=given)
     (tmp_path / "empty").mkdir()
-    monkeypatch.setenv(CONSENTS_VARIABLE, str(stranger))
+    monkeypatch.setenv(CONSENTS_VARIABLE, str(other_record))
     with pytest.raises(ConsentError, match=r"is not in .*empty or .*eve.consent.json, .*unknown"):
         check_driving(known, consents=tmp_path / "empty")
     monkeypatch.setenv(CONSENTS_VARIABLE, str(tmp_path / "nowhere"))
@@ -256,9 +257,9 @@ def test_file_names_are_escaped_for_terminals(photos: Path, tmp_path: Path) -> N
 def test_unknown_revocation_status_is_rejected(photos: Path, tmp_path: Path) -> None:
     path = made(photos)
     known = description(ConsentFacts.of(read_consent(path)))
-    stranger = made(photos, "eve", subject="Eve")
+    other_record = made(photos, "eve", subject="Eve")
     path.rename(tmp_path / "kept")
-    for where in (tmp_path, stranger):
+    for where in (tmp_path, other_record):
         with pytest.raises(ConsentError, match=r"sha256 [0-9a-f]{64}\) is not in"):
             check_driving(known, consents=where)
     with pytest.raises(ConsentError, match="nowhere does not exist"):

@@ -29,7 +29,7 @@ def record_of(
     truth = rng.random((frames, points, 2), np.float32)
     landmarks[0, 7] = np.nan
     return VideoRecord(
-        frames=tuple(jpeg_of(cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)) for picture in coarse),
+        frames=tuple(jpeg_of(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)) for image in coarse),
         landmarks=landmarks,
         true_landmarks=truth if true_landmarks else None,
         times=np.arange(frames, dtype=np.float32) * 1.5,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from th_jax.data import episodes as pictures
+from th_jax.data import episodes as images
 from th_jax.data.episodes import Episodes, decode_frame
 from th_jax.data.records import VideoRecords
 from th_jax.data.tfrecord import DamagedRecord
@@ -48,7 +48,7 @@ def test_an_episode_is_different_frames_of_one_video_with_their_landmarks(record
             pairs += list(zip(batch.source_frames[b], batch.source_landmarks[b], strict=True))
             chosen = []
             for frame, landmarks in pairs:
-                (number,) = [n for n, picture in enumerate(decoded) if np.array_equal(picture, frame)]
+                (number,) = [n for n, image in enumerate(decoded) if np.array_equal(image, frame)]
                 np.testing.assert_array_equal(record.landmarks[number], landmarks)
                 chosen.append(number)
             assert len(set(chosen)) == 4, "the target is never among the sources"
@@ -58,8 +58,8 @@ def test_an_episode_is_different_frames_of_one_video_with_their_landmarks(record
 
 def test_only_the_frames_of_the_episode_are_decoded(records, monkeypatch):
     decoded = []
-    real = pictures.cv2.imdecode
-    monkeypatch.setattr(pictures.cv2, "imdecode", lambda *arguments: decoded.append(1) or real(*arguments))
+    real = images.cv2.imdecode
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *arguments: decoded.append(1) or real(*arguments))
     Episodes(records, **SMALL).batch(0)
     assert len(decoded) == 4 * (3 + 1)
 

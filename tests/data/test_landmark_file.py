@@ -79,11 +79,7 @@ BAD = {
     "words": (".csv", "jaw,left\n", "line 1: .*got 'jaw,left'"),
     "not finite": (".txt", changed(7, (np.nan, 3)), "point 7 is not finite"),
     "infinite": (".json", json.dumps([[float("inf"), 1.0], *face().tolist()[1:]]), "Infinity is not a JSON value"),
-    "outside": (
-        ".txt",
-        changed(3, (500, 20)),
-        r"point 3 at \(500, 20\) lies far outside the image of 256 x 256 px",
-    ),
+    "outside": (".txt", changed(3, (500, 20)), r"point 3 at \(500, 20\) lies far outside the image of 256 x 256 px"),
     "shares": (".txt", lines(face() / 256), "give pixel coordinates"),
     "one place": (".txt", lines(np.full((68, 2), 40.0)), "span a face of 0 px, but at least 24"),
     "small": (".txt", lines(face() / 10), r"span a face of 1\d px"),

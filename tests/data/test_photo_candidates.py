@@ -11,7 +11,7 @@ import pytest
 from th_jax.data import shot_selection as photo_candidates
 from th_jax.data.shot_selection import turned_points
 from th_jax.data.shots import Verdict, inspect_shots, load_shots
-from th_jax.faces import detect_faces, from_crop, segment_square, settled_landmarks
+from th_jax.faces import detect_faces, segment_square, settled_landmarks, to_crop
 from th_jax.media import read_image
 from th_jax.provenance import Kind, Provenance, write_image, write_video
 
@@ -19,8 +19,8 @@ PORTRAIT = Path(__file__).parent.parent.parent / "th_jax" / "assets" / "portrait
 RECORD = Provenance(kind=Kind.REAL_CROP)
 
 
-def saved(folder: Path, name: str, picture: np.ndarray) -> Path:
-    return write_image(folder / name, np.ascontiguousarray(picture), provenance=RECORD)
+def saved(folder: Path, name: str, image: np.ndarray) -> Path:
+    return write_image(folder / name, np.ascontiguousarray(image), provenance=RECORD)
 
 
 def statue() -> np.ndarray:
@@ -32,8 +32,8 @@ def statue() -> np.ndarray:
 @pytest.fixture(scope="module")
 def points() -> np.ndarray:
     """The portrait's landmarks, in pixels."""
-    picture = read_image(PORTRAIT)
-    return settled_landmarks(picture, detect_faces(picture)[0].box)
+    image = read_image(PORTRAIT)
+    return settled_landmarks(image, detect_faces(image)[0].box)
 
 
 def marked(folder: Path, points: np.ndarray) -> Path:
@@ -55,24 +55,24 @@ def test_a_rotated_photo_is_turned_upright(tmp_path: Path, turns: int, words: st
 
 
 def test_points_turn_with_their_image() -> None:
-    picture = np.arange(6 * 9).reshape(6, 9)
-    rows, columns = np.indices(picture.shape)
+    image = np.arange(6 * 9).reshape(6, 9)
+    rows, columns = np.indices(image.shape)
     centers = np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
     for turns in range(-1, 5):
         turned = turned_points(centers, height=6, width=9, quarter_turns=turns)
         x, y = (turned - 0.5).astype(int).T
-        np.testing.assert_array_equal(np.rot90(picture, turns)[y, x], picture.ravel())
+        np.testing.assert_array_equal(np.rot90(image, turns)[y, x], image.ravel())
 
 
 def test_weak_hits_on_inverted_faces_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    picture = read_image(PORTRAIT)[::-1, ::-1]
+    image = read_image(PORTRAIT)[::-1, ::-1]
     (upright,) = detect_faces(read_image(PORTRAIT))
     left, top, right, bottom = upright.box
     alarm = upright._replace(
         box=upright.box._replace(left=256 - right, top=256 - bottom, right=256 - left, bottom=256 - top)
     )
     monkeypatch.setattr(photo_candidates, "detect_faces", lambda frame: [alarm._replace(score=0.3)])
-    (source,) = inspect_shots(saved(tmp_path, "inverted.png", picture), size=32).sources
+    (source,) = inspect_shots(saved(tmp_path, "inverted.png", image), size=32).sources
     assert "found on a copy: turned by" in source.detail
     assert source.detail.endswith("the image is rotated by 180°")
 
@@ -81,8 +81,8 @@ def test_copies_are_searched_only_while_photos_are_wanted(tmp_path: Path, monkey
     (folder := tmp_path / "album").mkdir()
     searched = []
     monkeypatch.setattr(photo_candidates, "find_on_copies", lambda frame: searched.append(frame.shape))
-    for name, picture in (("a", statue()), ("b", read_image(PORTRAIT)), ("c", statue()[:200]), ("d", statue()[:210])):
-        saved(folder, f"{name}.png", picture)
+    for name, image in (("a", statue()), ("b", read_image(PORTRAIT)), ("c", statue()[:200]), ("d", statue()[:210])):
+        saved(folder, f"{name}.png", image)
     verdicts = [source.verdict for source in inspect_shots(folder, size=32, shots=1).sources]
     assert verdicts == [Verdict.NO_FACE, Verdict.USED, Verdict.NO_FACE, Verdict.NO_FACE]
     assert searched == [(256, 256, 3)]
@@ -97,7 +97,7 @@ def test_a_statue_by_hand(tmp_path: Path, points: np.ndarray) -> None:
     assert report.sources[0].detail.startswith("landmarks of points.txt, face 98 px")
     assert report.shots.frames.shape == (1, 128, 128, 3)
     square = segment_square(points[None], height=256, width=256)
-    np.testing.assert_allclose(from_crop(report.shots.landmarks[0], square), points, atol=0.01)
+    np.testing.assert_allclose(report.shots.landmarks[0], to_crop(points, square), atol=1e-4)
     lying = saved(tmp_path, "lying.png", np.rot90(statue()))
     file = marked(tmp_path, turned_points(points, height=256, width=256, quarter_turns=1))
     np.testing.assert_array_equal(load_shots(lying, size=128, landmarks=file).frames, report.shots.frames)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from th_jax.data.shots import Verdict, inspect_shots, load_shots, shots_and_pictures, varied_poses
+from th_jax.data.shots import Verdict, inspect_shots, load_shots, shots_and_outcomes, varied_poses
 from th_jax.faces import detect_faces, settled_landmarks
 from th_jax.media import MediaError, read_image
 from th_jax.media.isolation import run_limited
@@ -39,10 +39,10 @@ def album(tmp_path: Path) -> Path:
     write_image(folder / "plain.png", np.full((60, 60, 3), 70, np.uint8), provenance=RECORD)
     write_image(folder / "two.png", pair(), provenance=RECORD)
     (folder / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:3000])
-    (folder / "notes.txt").write_text("no picture")
-    (folder / ".hidden.xyz").write_text("no picture")
-    (folder / "raw.dng").write_bytes(b"a picture of a kind that is not read")
-    (folder / "clip.mov").write_bytes(b"a film")
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.xyz").write_text("no image")
+    (folder / "raw.dng").write_bytes(b"an image of a kind that is not read")
+    (folder / "clip.mov").write_bytes(b"a video")
     (folder / "more").mkdir()
     tiny = cv2.resize(read_image(PORTRAIT), (60, 60), interpolation=cv2.INTER_AREA)
     write_image(folder / "tiny.png", tiny, provenance=RECORD)
@@ -83,8 +83,8 @@ def test_a_folder(album: Path) -> None:
 def test_skipped_files_are_reported_with_reasons(album: Path) -> None:
     """As a limited process returns it; a GIF named as a JPEG is not a JPEG."""
     Image.fromarray(read_image(PORTRAIT)).save(album / "gif.jpg", format="GIF")
-    _, pictures = run_limited(shots_and_pictures, album, size=64, shots=3)
-    looked_at, spare, left_out = pictures
+    _, images = run_limited(shots_and_outcomes, album, size=64, shots=3)
+    looked_at, spare, left_out = images
     assert (looked_at, spare) == (10, 2)
     assert [file for file, _ in left_out] == [
         *("broken.jpg", "gif.jpg", "plain.png", "tiny.png", "two.png"), *("clip.mov", "more", "raw.dng"),

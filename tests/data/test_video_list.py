@@ -2,14 +2,7 @@
 
 import pytest
 
-from th_jax.data.video_list import (
-    VIDEO_LIST_FILE,
-    VideoEntry,
-    VideoList,
-    load_video_list,
-    row_key,
-    save_video_list,
-)
+from th_jax.data.video_list import VIDEO_LIST_FILE, VideoEntry, VideoList, load_video_list, row_key, save_video_list
 
 
 def entry(name: str, shard: int = 0, record: int = 0) -> VideoEntry:

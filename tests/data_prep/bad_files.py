@@ -37,7 +37,7 @@ class BadFile(NamedTuple):
     limits: Limits = DEFAULT_LIMITS
 
 
-def film(
+def make_video(
     path: Path,
     frames: np.ndarray,
     *,
@@ -103,8 +103,8 @@ def cut(share: float, make: Callable[[Path], object]) -> Callable[[Path], object
 
 
 def damaged(path: Path) -> None:
-    """Zeros in the middle of the film."""
-    film(path, heads())
+    """Zeros in the middle of the video."""
+    make_video(path, heads())
     with av.open(str(path)) as container:
         start, size = [(packet.pos, packet.size) for packet in container.demux(video=0)][5]
     content = bytearray(path.read_bytes())
@@ -122,7 +122,7 @@ def sound(path: Path) -> None:
 
 def lying_avi(path: Path) -> None:
     """A codec that takes its size from the file's header, and a header that declares 100,000 x 100,000 pixels."""
-    film(path, heads()[:4], codec="ffv1", options={}, container_format="avi")
+    make_video(path, heads()[:4], codec="ffv1", options={}, container_format="avi")
     content = path.read_bytes()
     sizes = struct.pack("<II", SIZE, SIZE)
     assert sizes in content
@@ -130,23 +130,23 @@ def lying_avi(path: Path) -> None:
 
 
 def two_sizes(path: Path) -> None:
-    """A broadcast whose picture becomes smaller in the middle, and whose clock starts again."""
+    """A broadcast whose image becomes smaller in the middle, and whose clock starts again."""
     content = b""
     for side in (SIZE, 96):
-        film(path, on_gray(heads(), side, height=side, width=side), container_format="mpegts")
+        make_video(path, on_gray(heads(), side, height=side, width=side), container_format="mpegts")
         content += path.read_bytes()
     path.write_bytes(content)
 
 
 def sparse(path: Path) -> None:
-    """A film with nine gigabytes of nothing behind it, which take no place on the disk."""
-    film(path, heads())
+    """A video with nine gigabytes of nothing behind it, which take no place on the disk."""
+    make_video(path, heads())
     os.truncate(path, 9 * 2**30)
 
 
 def moving_gif(path: Path) -> None:
-    pictures = [Image.fromarray(frame) for frame in heads()]
-    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    images = [Image.fromarray(frame) for frame in heads()]
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=100)
 
 
 def gif_header(path: Path) -> None:
@@ -166,13 +166,13 @@ def bmp_header(path: Path) -> None:
 
 
 def text_bomb(path: Path) -> None:
-    """A picture with 200 MB of compressed text in it."""
+    """An image with 200 MB of compressed text in it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "0" * 2 * 10**8, zip=True)
     Image.fromarray(head()).save(path, "PNG", pnginfo=info)
 
 
-def picture(**options: object) -> Callable[[Path], object]:
+def make_image(**options: object) -> Callable[[Path], object]:
     def made(path: Path) -> None:
         image = Image.fromarray(head())
         if "mode" in options:
@@ -197,7 +197,7 @@ def pages(path: Path) -> None:
 
 
 def with_a_tail(path: Path) -> None:
-    picture()(path)
+    make_image()(path)
     path.write_bytes(path.read_bytes() + b"PK\x03\x04" + bytes(5000))
 
 
@@ -210,7 +210,7 @@ def loop(path: Path) -> None:
 
 
 def text(path: Path) -> None:
-    path.write_text("no film at all\n" * 200)
+    path.write_text("no video at all\n" * 200)
 
 
 def noise(path: Path) -> None:

@@ -31,7 +31,7 @@ def write_frames(path: Path, frames: np.ndarray) -> Path:
 
 
 def write_photos(folder: Path, seed: int, *, count: int = 3) -> Path:
-    """Frames of the talk as pictures, far apart."""
+    """Frames of the talk as images, far apart."""
     folder.mkdir(parents=True)
     frames = talk(seed).frames
     for number, index in enumerate(np.linspace(0, len(frames) - 1, count).astype(int)):

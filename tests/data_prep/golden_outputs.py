@@ -106,10 +106,7 @@ def _write_clip(path: Path, frames: list[np.ndarray]) -> None:
 
 def main() -> None:
     """Store the outputs of now."""
-    outputs = {
-        "preparation": (PREPARATION_VERSION, prepared()),
-        "heads": (RENDER_VERSION, rendered()),
-    }
+    outputs = {"preparation": (PREPARATION_VERSION, prepared()), "heads": (RENDER_VERSION, rendered())}
     golden = {
         kind: {"version": version, "outputs": {name: summarize(record) for name, record in records.items()}}
         for kind, (version, records) in outputs.items()

@@ -14,6 +14,7 @@ import pytest
 
 from data_prep import workers as workers_module
 from data_prep.workers import Died, InvalidAnswer, run_in_processes
+from tests.data_prep.folders import command_of
 
 
 def work(task: int) -> int:
@@ -38,7 +39,7 @@ def dies_amid_its_answer(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Told(NamedTuple):
+class Task(NamedTuple):
     path: Path
     numbers: tuple[int, ...]
 
@@ -84,10 +85,10 @@ NESTED = b'{"list":[' * 100_000
 HUGE = b'{"tuple": ["done", {"array": ["<f8", [1000000000000]]}]}'
 SHORT_ARRAY = (b'{"tuple": ["done", {"array": ["<f8", [3]]}]}', b"12345678")
 HOSTILE = {
-    "no JSON": ((b"\xff\x80\x04K\x01.",), "utf-8"),
+    "no JSON": ((b"\xff\x80\x04K\x01.",), "not valid UTF-8"),
     "another type": ((b"17",), "neither a result nor an error"),
     "an answer of another shape": ((b'{"tuple": ["done", 1, 2]}',), "neither a result nor an error"),
-    "an error that is none": ((b'{"tuple": ["failed", 3]}',), "neither a result nor an error"),
+    "an invalid error": ((b'{"tuple": ["failed", 3]}',), "neither a result nor an error"),
     "an unknown object": ((b'{"pickle": "gASVBQ"}',), "a message contains"),
     "an array of objects": ((b'{"tuple": ["done", {"array": ["|O", [1]]}]}',), "an array has the invalid type"),
     "an array of negative size": ((b'{"tuple": ["done", {"array": ["<f8", [-1]]}]}',), "a message contains"),
@@ -151,7 +152,7 @@ def test_an_answer_that_never_ends_is_cut_off(monkeypatch):
 
 
 def test_tasks_are_plain():
-    task = Told(Path("a/\udcff.mp4"), (1, 2))
+    task = Task(Path("a/\udcff.mp4"), (1, 2))
     assert dict(run_in_processes(fields, [task], workers=1)) == {0: ("tuple", *task)}
     with pytest.raises(TypeError, match="can be sent"):
         list(run_in_processes(fields, [(object(),)], workers=1))
@@ -185,7 +186,7 @@ def test_workers_have_one_thread_and_the_environment_is_left_as_it_was(monkeypat
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    """Even in the middle of a long task, and with nobody left to close their pipes in order."""
+    """Even in the middle of a long task, and with no process left to close their pipes."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -212,13 +213,6 @@ if __name__ == "__main__":
     while "isolation_child" in command_of(worker):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.05)
-
-
-def command_of(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def test_no_workers_are_refused_and_no_tasks_are_done_at_once():

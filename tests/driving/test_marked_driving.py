@@ -46,7 +46,7 @@ def loaded(folder: Path) -> LoadedAvatar:
 
 def test_the_mark_is_all_that_changes(loaded: LoadedAvatar) -> None:
     points = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
-    marking = marking_of(loaded.digest, size=64, kind="film")
+    marking = marking_of(loaded.digest, size=64, kind="video")
     plain = render(loaded.networks, loaded.avatar, points, chunk=2)
     marked = render(loaded.networks, loaded.avatar, points, chunk=2, mark=marking.mark)
     error = np.square(marked.astype(float) - plain).mean((1, 2, 3))

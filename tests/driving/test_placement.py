@@ -207,7 +207,7 @@ def test_an_avatar_keeps_its_face_whatever_its_driver_does(tmp_path: Path) -> No
         errors = {}
         for name, motion in following.MOTIONS.items():
             measured = following.Measured()
-            film = following.film(tmp_path / f"{name}.mp4", 8, motion)
+            film = following.video(tmp_path / f"{name}.mp4", 8, motion)
             measured.add(loaded, film, follow="face", retargeting=retargeting)
             assert len(measured.errors) == measured.frames == 60, name
             errors[name] = np.mean(measured.errors)

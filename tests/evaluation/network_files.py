@@ -17,15 +17,15 @@ from th_jax.storage.tensors import write_tensors
 def write_network(
     path: Path, *, kind: str = "pooled", size: int = 16, mixing: np.ndarray | None = None, layout: str = "nchw"
 ) -> str:
-    """A network from pictures of `size` px; returns the file's SHA-256.
+    """A network from images of `size` px; returns the file's SHA-256.
 
     Args:
         path: of the file.
-        kind: "pooled", the channels' means [1, D] after `mixing`; "pooled_map", the same [1, D, 1, 1]; "map", the picture
+        kind: "pooled", the channels' means [1, D] after `mixing`; "pooled_map", the same [1, D, 1, 1]; "map", the image
             itself; "flat", all its values after a seeded mixing, which no other size fits; "nan", means divided by zero.
         size: side, pixels.
         mixing: [3, D]; the identity by default.
-        layout: of the picture.
+        layout: of the image.
     """
     mixing = np.eye(3, dtype=np.float32) if mixing is None else mixing.astype(np.float32)
     shape = [1, 3, size, size] if layout == "nchw" else [1, size, size, 3]

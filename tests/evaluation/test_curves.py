@@ -27,13 +27,13 @@ def test_a_series_skips_non_finite_values() -> None:
     assert series(lines, "z")[0].size == 0
 
 
-def test_a_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "curves.png"
     assert main([str(write_run(tmp_path / "run")), "--out", str(out)]) == 0
-    picture = read_image(out)
-    assert picture.shape[0] > 100
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, "lines, grid and text"
+    image = read_image(out)
+    assert image.shape[0] > 100
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20, "lines, grid and text"
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from th_jax.evaluation.judges.network_input import NetworkFileError, NetworkInpu
 from th_jax.evaluation.judges.sets import inception_network, set_distances, set_network, vgg16_network
 
 
-def pictures(*, count: int = 3, size: int = 16) -> np.ndarray:
+def make_images(*, count: int = 3, size: int = 16) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
@@ -28,7 +28,7 @@ def test_images_are_fed_as_the_json_describes(tmp_path: Path, kind: str) -> None
     digest = write_network(path, kind=kind)
     write_settings(path, size=16, mean=[10, 20, 30], deviation=2.0)
     network = load_network("means", path, sha256=digest)
-    frames = pictures()
+    frames = make_images()
     expected = (frames.mean((1, 2)) - (10, 20, 30)) / 2
     np.testing.assert_allclose(network.features(frames), expected, rtol=1e-5)
     assert (network.width, network.digest) == (3, digest)
@@ -43,7 +43,7 @@ def test_layout_and_size(tmp_path: Path) -> None:
     path = tmp_path / "means.onnx"
     write_network(path, layout="nhwc", size=8)
     write_settings(path, size=8, mean=0, deviation=1, layout="nhwc")
-    frames = np.repeat(pictures(size=8), 2, axis=1).repeat(
+    frames = np.repeat(make_images(size=8), 2, axis=1).repeat(
         2, axis=2
     )  # halved by bilinear weights, they are what they were
     np.testing.assert_allclose(load_network("means", path).features(frames), frames.mean((1, 2)), rtol=1e-5)
@@ -53,7 +53,7 @@ def test_batch_size_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "flat.onnx"
     write_network(path, kind="flat")
     network = load_network("flat", path, default=NetworkInput(16))
-    frames = pictures(count=5)
+    frames = make_images(count=5)
     together = network.features(frames)
     np.testing.assert_array_equal(network.features(frames[::-1]), together[::-1])
     np.testing.assert_array_equal(network.features(frames[2:3]), together[2:3])
@@ -163,7 +163,7 @@ def test_tflite_needs_its_runtime_and_uses_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(network_file.importlib, "import_module", lambda name: SimpleNamespace(Interpreter=Interpreter))
     network = load_network("x", path, default=NetworkInput(16))
     assert network.wants.layout == "nhwc"
-    np.testing.assert_allclose(network.features(pictures()), pictures().mean((1, 2)) / 127.5 - 1, rtol=1e-4)
+    np.testing.assert_allclose(network.features(make_images()), make_images().mean((1, 2)) / 127.5 - 1, rtol=1e-4)
     path.write_bytes(b"garbage")
     with pytest.raises(NetworkFileError, match=r"n.tflite is not a TFLite file .*\(Model provided"):
         load_network("x", path, default=NetworkInput(16))
@@ -174,7 +174,7 @@ def test_distances_of_sets_name_features_and_counts(tmp_path: Path) -> None:
     write_network(path)
     write_settings(path, size=16, mean=0, deviation=255)
     network = set_network("means", path)
-    made, real = network.features(pictures(count=9)), network.features(255 - pictures(count=7))
+    made, real = network.features(make_images(count=9)), network.features(255 - make_images(count=7))
     distances = set_distances(network, made, real)
     assert list(distances) == ["Fréchet(means)", "KID(means)"]
     assert distances["Fréchet(means)"] == (metrics.frechet_distance(made, real), 9, 7, 3, True)
@@ -207,7 +207,7 @@ def test_vgg16_features_are_means_of_its_last_layer(monkeypatch: pytest.MonkeyPa
     layer = {"kernel": jnp.zeros((3, 3, 1, 3)), "bias": jnp.array([100.0, 200.0, 300.0])}
     monkeypatch.setattr(sets, "feature_pyramid", two_layers)
     monkeypatch.setattr(sets, "load_perceptual", lambda names: {"vgg16": {"block5_conv1": layer}})
-    frames = pictures(count=30, size=6)
+    frames = make_images(count=30, size=6)
     expected = (frames[:, ::2, ::2] / 127.5 - 1).mean((1, 2)) * (1, 2, 3)
     np.testing.assert_allclose(vgg16_network().features(frames), expected, rtol=1e-4, atol=1e-6)
 

@@ -11,7 +11,8 @@ from benchmarks import baselines
 from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.evaluation import heldout
 from th_jax.evaluation.chunks import in_chunks
-from th_jax.evaluation.heldout import HeldOut, baseline_frames, generate_heldout, load_heldout, sample_grid
+from th_jax.evaluation.heldout import baseline_frames, generate_heldout, sample_grid
+from th_jax.evaluation.people import HeldOut, load_heldout
 from th_jax.models.networks import Networks
 
 NETWORKS = Networks(image_size=16, base_width=4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from network_files import write_lpips
 
-from tests.golden.make_lpips_golden import CHANNELS, FILE, pictures, pyramids
+from tests.golden.make_lpips_golden import CHANNELS, FILE, images, pyramids
 from th_jax.evaluation.judges.lpips import load_lpips, lpips_distance
 from th_jax.evaluation.metrics import lpips
 from th_jax.perceptual import vgg
@@ -31,8 +31,8 @@ def test_the_network_equals_pytorch(tmp_path: Path, few_channels: None) -> None:
     path, digest = write_lpips(tmp_path / "lpips.safetensors")
     weights = load_lpips(path, sha256=digest)
     with np.load(FILE) as golden:
-        np.testing.assert_allclose(lpips_distance(weights, *pictures()), golden["network"], rtol=1e-4)
-    a, b = pictures()
+        np.testing.assert_allclose(lpips_distance(weights, *images()), golden["network"], rtol=1e-4)
+    a, b = images()
     np.testing.assert_allclose(lpips_distance(weights, a[1:2], b[1:2]), lpips_distance(weights, a, b)[1:2], rtol=1e-5)
     assert (lpips_distance(weights, a, a) < 1e-12).all()
 

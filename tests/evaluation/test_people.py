@@ -32,7 +32,7 @@ def test_sources_and_targets_are_apart_and_targets_spread(records: VideoRecords)
         assert len(set(one.sources)) == 32
         assert not set(one.sources) & set(one.targets)
         assert set(one.sources) <= set(range(64))
-    assert len({one.sources for one in chosen}) == 24, "everybody's own"
+    assert len({one.sources for one in chosen}) == 24, "each person has other sources"
     assert chosen[0].identity == "head-100000"
 
 

@@ -222,7 +222,7 @@ def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert evaluate(arguments(folder, "cross", "--retargeting", "shape", protocol="cross")) == 0
     chosen = {person["name"]: person for person in read(folder / "cross" / "chosen.json")["people"]}
     drivers = [person["driver"] for person in chosen.values()]
-    assert sorted(drivers) == sorted(chosen), "everybody drives once"
+    assert sorted(drivers) == sorted(chosen), "each person drives once"
     assert all(person["driver"] != name for name, person in chosen.items())
     cells = measured(folder / "cross")
     assert cells["driver", 0]["pose_error"]["value"] == pytest.approx(0, abs=1e-6)

@@ -73,7 +73,7 @@ def done(folder: Path, networks: list[str]) -> Path:
     return folder / "done"
 
 
-def pictures(out: Path, method: str) -> np.ndarray:
+def images(out: Path, method: str) -> np.ndarray:
     return np.stack([read_image(path) for path in sorted((out / "study" / method).glob("*/*.png"))])
 
 
@@ -85,7 +85,7 @@ def test_distances_name_features_and_frame_counts(done: Path) -> None:
             names = {"Fréchet(vgg16)", "KID(vgg16)", "Fréchet(means)", "KID(means)", "FID", "KID"}
             assert set(cell["distances"]) == names
             assert {one["frames"] for one in cell["distances"].values()} == {PEOPLE * TARGETS}
-    made, real = (pictures(done, method).mean((1, 2)) / 255 for method in ("FT-3", "real"))
+    made, real = (images(done, method).mean((1, 2)) / 255 for method in ("FT-3", "real"))
     found = cells["FT", 3]["distances"]["Fréchet(means)"]
     assert found == {
         "value": pytest.approx(metrics.frechet_distance(made, real), rel=1e-4),
@@ -121,7 +121,7 @@ def test_measures_of_frames(done: Path) -> None:
     assert 0 < mean["identity/l2(arc)"]["value"] < tuned["identity/l2(arc)"]["value"] < 2
     assert real["lpips"]["value"] == pytest.approx(0, abs=1e-9)
     assert 0 < mean["lpips"]["value"] < tuned["lpips"]["value"]
-    made, wanted = (pictures(done, method) / 255 for method in ("FT-3", "real"))
+    made, wanted = (images(done, method) / 255 for method in ("FT-3", "real"))
     assert tuned["psnr"]["value"] == pytest.approx(metrics.psnr(made, wanted).mean())
     assert real["psnr"]["value"] == pytest.approx(measure.MAX_PSNR)
     flicker = [metrics.temporal_flicker(made[i : i + 4], reference=wanted[i : i + 4]).mean() for i in range(0, 16, 4)]
@@ -158,7 +158,7 @@ def test_no_network_runs_twice(done: Path, folder: Path, networks: list[str], mo
     monkeypatch.setattr(network_file.FeatureNetwork, "features", counted)
     before = (done / "results.json").read_bytes()
     assert evaluate(arguments(folder, "done", *networks)) == 0
-    assert asked == [1, 1, 1], "each is tried on one grey picture"
+    assert asked == [1, 1, 1], "each is tried on one grey image"
     damaged = sorted((done / "networks").glob("means-*/FT-3/*.npz"))[0]
     damaged.write_bytes(damaged.read_bytes()[:50])
     assert evaluate(arguments(folder, "done", *networks)) == 0

@@ -39,7 +39,7 @@ def test_the_published_numbers() -> None:
 
 def test_shots_are_nested_and_apart_from_targets(records: VideoRecords) -> None:
     people = choose_people(records, PROTOCOLS["heads"])
-    assert [person.record for person in people] == list(range(24)), "everybody, in the split's order"
+    assert [person.record for person in people] == list(range(24)), "all people, in the split's order"
     for person, frames in zip(people, choose_frames(records, targets=8), strict=True):
         assert person.targets == frames.targets == person.driving
         one, eight, all_of_them = (set(person.shots(count)) for count in (1, 8, 32))
@@ -52,8 +52,8 @@ def test_shots_are_nested_and_apart_from_targets(records: VideoRecords) -> None:
 def test_the_seed_decides_and_people_do_not_move_each_other(records: VideoRecords) -> None:
     few = choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=3)
     assert few == choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=3)
-    everybody = {person.video_id: person for person in choose_people(records, PROTOCOLS["heads"], seed=3)}
-    assert all(everybody[person.video_id].order == person.order for person in few)
+    everyone = {person.video_id: person for person in choose_people(records, PROTOCOLS["heads"], seed=3)}
+    assert all(everyone[person.video_id].order == person.order for person in few)
     assert {p.video_id for p in few} != {
         p.video_id for p in choose_people(records, PROTOCOLS["heads"]._replace(people=5), seed=4)
     }
@@ -74,7 +74,7 @@ def test_no_person_is_driven_by_another_of_their_videos() -> None:
     for seed in range(30):
         people = {person.name: person for person in choose_people(Listed(videos), cross, seed=seed)}
         drivers = [str(person.driver) for person in people.values()]
-        assert sorted(drivers) == sorted(people), "everybody drives once"
+        assert sorted(drivers) == sorted(people), "each person drives once"
         assert all(people[str(person.driver)].identity != person.identity for person in people.values())
         assert all(people[str(person.driver)].targets == person.driving for person in people.values())
     with pytest.raises(ValueError, match="5 of 9 videos show 'p0'"):

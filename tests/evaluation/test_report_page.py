@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from th_jax.evaluation.report_page import Plot, Point, Row, Section, plots_drawing, report_page, stacked_pictures
+from th_jax.evaluation.report_page import Plot, Point, Row, Section, plots_drawing, report_page, stacked_images
 
 HOSTILE = "<script>alert('x')</script>&\""
 
@@ -64,12 +64,10 @@ def test_a_drawing_has_every_plot_within_its_frame() -> None:
 
 def test_images_are_stacked_whole() -> None:
     wide, narrow = np.full((2, 9, 3), 10, np.uint8), np.full((3, 4, 3), 20, np.uint8)
-    stack = stacked_pictures(
-        [Section("a", rows=[Row("w", [], wide)]), Section("b", rows=[Row("n", [], narrow)])], gap=5
-    )
+    stack = stacked_images([Section("a", rows=[Row("w", [], wide)]), Section("b", rows=[Row("n", [], narrow)])], gap=5)
     assert stack.shape == (10, 9, 3)
     np.testing.assert_array_equal(stack[:2], wide)
     np.testing.assert_array_equal(stack[7:, :4], narrow)
     assert (stack[2:7] == 255).all()
     with pytest.raises(ValueError, match="no images to stack"):
-        stacked_pictures([Section("none")])
+        stacked_images([Section("none")])

@@ -156,7 +156,7 @@ def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(new) == [0] * 9 + [1] * 9, "each answer came twice and is new once"
+    assert sorted(new) == [0] * 9 + [1] * 9, "each answer is sent twice and is new once"
     with sqlite3.connect(store.path) as connection:
         assert connection.execute("SELECT COUNT(*) FROM answers").fetchone() == (9,)
     connection.close()

@@ -154,7 +154,7 @@ def test_a_whole_study_by_keyboard(browser: Any, study: tuple[Path, StudyKey], t
             if key.triplets[name].method != CHECK:
                 drawn = np.split(triplet_strip(frames, key.triplets[name], seed=0), 3, axis=1)
                 seen = [cv2.imdecode(png_of(url), cv2.IMREAD_COLOR_RGB) for url in page.evaluate(CANVASES)]
-                assert np.array_equal(seen, drawn), "each side shows the picture that the key says"
+                assert np.array_equal(seen, drawn), "each side shows the image that the key says"
             if number in (4, 5) or name in key.checks:
                 shot(page, tmp_path, f"desktop-{'check' if name in key.checks else number}")
             rate(page, key, number, choices[name])
@@ -291,7 +291,7 @@ def test_all_three_are_seen_without_scrolling(
             assert box["y"] >= header["y"] + header["height"]
             assert box["y"] + box["height"] <= viewport["height"]
         sizes = {round(box["width"], 3) for box in boxes}
-        assert len(sizes) == 1, "no picture is larger than another"
+        assert len(sizes) == 1, "no image is larger than another"
         scroll = page.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
         assert scroll == [viewport["height"], viewport["width"]]
         shot(page, tmp_path, f"screen-{viewport['width']}")

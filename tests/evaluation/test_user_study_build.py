@@ -75,7 +75,7 @@ def test_one_video_is_enough_and_is_counted(tmp_path: Path) -> None:
     assert {triplet.videos for triplet in drawn} == {1}
     for triplet in drawn:
         assert redraws.get(triplet.paths[triplet.fake - 1]) not in triplet.paths, (
-            "almost equal pictures give the fake away"
+            "almost equal images give the fake away"
         )
 
 
@@ -119,12 +119,12 @@ def test_all_three_images_have_as_much_grain(tmp_path: Path) -> None:
     size, frames = 64, tmp_path / "frames"
     index = write_frames(frames, people=1, real=3, generated=1, size=size)
     ramp = np.tile(np.linspace(40, 200, size), (size, 1))
-    # The third method stands for another system, whose pictures have no mark yet.
+    # The third method stands for another system, whose images have no mark yet.
     *made, theirs = (cell["people"]["p0"][0]["path"] for cell in index["generated"])
     for number, path in enumerate([*made, theirs, *(frame["path"] for frame in index["real"]["p0"])]):
-        picture = np.repeat((ramp + number)[..., None], 3, axis=2).astype(np.uint8)
+        image = np.repeat((ramp + number)[..., None], 3, axis=2).astype(np.uint8)
         kind = Kind.GENERATED if path in made else Kind.FIGURE
-        write_image(frames / path, picture, provenance=Provenance(kind=kind, weights={"tiny": "0" * 64}))
+        write_image(frames / path, image, provenance=Provenance(kind=kind, weights={"tiny": "0" * 64}))
     key = build_study(frames, tmp_path / "study", triplets=3, checks=1, seed=0)
     messages = set()
     for name, triplet in key.triplets.items():
@@ -140,13 +140,13 @@ def test_all_three_images_have_as_much_grain(tmp_path: Path) -> None:
             assert (error == 0) == (path in made)
             assert not error or 37.0 <= 10 * np.log10(255**2 / error) < 37.5
     real = dict(message for message in messages if message[0].startswith("real/"))
-    assert len(set(real.values())) == len(real) == 3, "equal grain of two pictures would tell the third"
+    assert len(set(real.values())) == len(real) == 3, "equal grain of two images would tell the third"
 
 
 def test_grain_is_of_the_study_and_of_the_image() -> None:
     assert len({grain_digest(study, path=path) for study in "ab" for path in "cd"}) == 4
-    picture = np.zeros((63, 63, 3), np.uint8)
-    assert with_grain(picture, digest="0" * 64) is picture
+    image = np.zeros((63, 63, 3), np.uint8)
+    assert with_grain(image, digest="0" * 64) is image
     with pytest.raises(ValueError, match="4 hexadecimal digits"):
         with_grain(np.zeros((64, 64, 3), np.uint8), digest="0")
 
@@ -155,8 +155,8 @@ def test_the_raters_folder_does_not_reveal_the_fake(frames: Path, study: tuple[P
     out, key = study
     page = out / "page"
     names = sorted(key.triplets)
-    pictures = sorted(path.name for path in (page / "pictures").iterdir())
-    assert pictures == sorted(name + end for name in names for end in (".png", ".png.provenance.json"))
+    images = sorted(path.name for path in (page / "pictures").iterdir())
+    assert images == sorted(name + end for name in names for end in (".png", ".png.provenance.json"))
     assert sorted(path.name for path in page.iterdir()) == [
         "index.html",
         "pictures",
@@ -171,7 +171,7 @@ def test_the_raters_folder_does_not_reveal_the_fake(frames: Path, study: tuple[P
     assert len(records) == 1, "one record for all"
     assert json.loads(records.pop())["kind"] == "composite"
     marks = {open_sidecar(page / "pictures" / f"{name}.png").marks for name in names}
-    assert marks == {("c2pa",)}, "also of weights that nobody named"
+    assert marks == {("c2pa",)}, "also of weights without a name"
     for path in (page / "pictures").glob("*.png"):
         chunks = path.read_bytes()
         assert b"tEXt" not in chunks

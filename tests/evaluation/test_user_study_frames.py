@@ -22,14 +22,14 @@ def write_frames(
     """A folder of noise that `read_study_frames` takes, with frames of `CELLS`; returns its index."""
     rng = np.random.default_rng(0)
 
-    def picture(path: str) -> str:
+    def image(path: str) -> str:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / path), rng.integers(0, 256, (size, size, 3), np.uint8))
         return path
 
     names = [f"p{person}" for person in range(people)]
     frames = {
-        name: [{"path": picture(f"real/{name}/{i}.png"), "video": f"{name}-{i % videos}"} for i in range(real)]
+        name: [{"path": image(f"real/{name}/{i}.png"), "video": f"{name}-{i % videos}"} for i in range(real)]
         for name in names
     }
     cells = [
@@ -38,7 +38,7 @@ def write_frames(
             "shots": shots,
             "people": {
                 name: [
-                    {"path": picture(f"{method}-{shots}/{name}/{i}.png"), "redraws": f"real/{name}/{i % real}.png"}
+                    {"path": image(f"{method}-{shots}/{name}/{i}.png"), "redraws": f"real/{name}/{i % real}.png"}
                     for i in range(generated)
                 ]
                 for name in names

@@ -138,10 +138,10 @@ def hang_up(address: str, content: bytes, *, read: int) -> None:
 def test_disconnected_raters_leave_no_log(study: tuple[Path, StudyKey]) -> None:
     """During a request, during its body, and during the transfer of a 4 MB image, more than sockets buffer."""
     folder, key = study
-    picture = folder / "page" / "pictures" / f"{next(iter(key.triplets))}.png"
-    picture.write_bytes(bytes(4 * 2**20))
+    image = folder / "page" / "pictures" / f"{next(iter(key.triplets))}.png"
+    image.write_bytes(bytes(4 * 2**20))
     head = b"POST /answers HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n"
-    asked = f"GET /pictures/{picture.name} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    asked = f"GET /pictures/{image.name} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     with running(folder) as (server, address):
         for _ in range(3):
             for content, read in ((b"GET / HT", 0), (head + b"{", 0), (asked, 0), (asked, 100), (asked * 3, 10)):

@@ -10,7 +10,8 @@ from th_jax.data import VideoRecords
 from th_jax.data.records import bundled_heads
 from th_jax.evaluation import watch
 from th_jax.evaluation.face_measures import check_face_models
-from th_jax.evaluation.heldout import BASELINES, heldout_scores, real_faces
+from th_jax.evaluation.heldout import BASELINES
+from th_jax.evaluation.scores import heldout_scores, real_faces
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.faces import detect
 from th_jax.models.networks import Networks

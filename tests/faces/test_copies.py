@@ -15,22 +15,22 @@ def landmarks() -> np.ndarray:
     return settled_landmarks(portrait(), detect_faces(portrait())[0].box)
 
 
-def turned(picture: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+def turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
     """The image rotated clockwise on a larger plain canvas, and the matrix of its edge-based coordinates."""
-    (height, width), side = picture.shape[:2], int(np.hypot(*picture.shape[:2]))
+    (height, width), side = image.shape[:2], int(np.hypot(*image.shape[:2]))
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.array([[cosine, -sine], [sine, cosine]])
     offset = np.array([side, side]) / 2 - matrix @ (width / 2, height / 2)
     of_centers = offset + matrix @ (0.5, 0.5) - 0.5
     canvas = cv2.warpAffine(
-        picture, np.column_stack([matrix, of_centers]), (side, side), flags=cv2.INTER_CUBIC, borderValue=(120, 120, 120)
+        image, np.column_stack([matrix, of_centers]), (side, side), flags=cv2.INTER_CUBIC, borderValue=(120, 120, 120)
     )
     return canvas, np.column_stack([matrix, offset])
 
 
-def faint(picture: np.ndarray, contrast: float) -> np.ndarray:
+def faint(image: np.ndarray, contrast: float) -> np.ndarray:
     """Gray stone: little contrast, no color."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.repeat((grey * contrast + 120).astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -46,12 +46,12 @@ def clouds(seed: int, roughness: float) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [67, 180])
 def test_rotated_faces_are_mapped_back(landmarks: np.ndarray, degrees: float) -> None:
-    picture, matrix = turned(portrait(), degrees)
-    assert detect_faces(picture) == []
-    found = find_on_copies(picture)
+    image, matrix = turned(portrait(), degrees)
+    assert detect_faces(image) == []
+    found = find_on_copies(image)
     assert found is not None
     expected = landmarks @ matrix[:, :2].T + matrix[:, 2]
-    # Of a face of 88 px, as exact as two looks at one picture.
+    # Of a face of 88 px, as exact as two looks at one image.
     assert np.linalg.norm(found.landmarks - expected, axis=-1).mean() < 1.0
     np.testing.assert_allclose((found.landmarks - expected).mean(0), 0, atol=0.4)
     assert (found.roll - degrees - face_roll(landmarks) + 180) % 360 - 180 == pytest.approx(0, abs=1.5)
@@ -62,9 +62,9 @@ def test_rotated_faces_are_mapped_back(landmarks: np.ndarray, degrees: float) ->
 
 def test_small_faces_in_large_images(landmarks: np.ndarray) -> None:
     small = cv2.resize(portrait(), (80, 80), interpolation=cv2.INTER_AREA)
-    picture = on_canvas(small, (400, 300), width=600, height=450)
-    assert detect_faces(picture) == []
-    found = find_on_copies(picture)
+    image = on_canvas(small, (400, 300), width=600, height=450)
+    assert detect_faces(image) == []
+    found = find_on_copies(image)
     assert found is not None
     assert found.copy == "enlarged 3.5 times"
     assert np.linalg.norm(found.landmarks - (landmarks * 80 / 256 + (400, 300)), axis=-1).mean() < 0.5
@@ -74,9 +74,9 @@ def test_small_faces_in_large_images(landmarks: np.ndarray) -> None:
 
 
 def test_faint_faces(landmarks: np.ndarray) -> None:
-    picture = faint(portrait(), 0.04)
-    assert detect_faces(picture) == []
-    found = find_on_copies(picture)
+    image = faint(portrait(), 0.04)
+    assert detect_faces(image) == []
+    found = find_on_copies(image)
     assert found is not None
     assert found.copy == "contrast-stretched"
     assert np.linalg.norm(found.landmarks - landmarks, axis=-1).mean() < 0.03 * face_size(landmarks)
@@ -101,8 +101,8 @@ def test_an_inverted_face_passes_no_second_look() -> None:
 def test_images_without_a_face() -> None:
     ground, sky = clouds(7, 0.5), cv2.GaussianBlur(clouds(8, 1.2), (0, 0), 5) // 2 + 120
     landscape = np.where((np.arange(240) < 130)[:, None, None], sky, ground // 2)
-    for picture in (landscape, np.zeros((1, 1, 3)), np.zeros((2, 90, 3))):
-        assert find_on_copies(picture.astype(np.uint8)) is None
+    for image in (landscape, np.zeros((1, 1, 3)), np.zeros((2, 90, 3))):
+        assert find_on_copies(image.astype(np.uint8)) is None
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_an_image_without_a_face_costs_as_documented(monkeypatch: pytest.MonkeyP
     assert sorted(sides)[-26] <= 1280  # the others are turned, and reduced by detection itself
     sides.clear()
     assert find_on_copies(np.zeros((200, 256, 3), np.uint8)) is None
-    assert len(sides) == 1 + 11 + 11  # detection itself enlarges small pictures
+    assert len(sides) == 1 + 11 + 11  # detection itself enlarges small images
 
 
 def test_stretching_keeps_colors_and_spreads_lightness() -> None:

@@ -45,18 +45,18 @@ def test_found_at_any_size(side: int) -> None:
 
 def test_threads_do_not_disturb_each_other() -> None:
     """dlib's models keep state: without a lock, this test crashes or mixes the images."""
-    pictures = [portrait(), np.ascontiguousarray(portrait()[:, ::-1]), cv2.resize(portrait(), (200, 200))]
+    images = [portrait(), np.ascontiguousarray(portrait()[:, ::-1]), cv2.resize(portrait(), (200, 200))]
 
     def look(number: int) -> tuple[Box, np.ndarray, np.ndarray]:
-        picture = pictures[number % len(pictures)]
-        box = detect_faces(picture)[0].box
-        landmarks = landmarks_in_box(picture, box)
-        return box, landmarks, face_descriptor(picture, landmarks)
+        image = images[number % len(images)]
+        box = detect_faces(image)[0].box
+        landmarks = landmarks_in_box(image, box)
+        return box, landmarks, face_descriptor(image, landmarks)
 
-    alone = [look(number) for number in range(len(pictures))]
+    alone = [look(number) for number in range(len(images))]
     with ThreadPoolExecutor(3) as threads:
         for number, (box, landmarks, descriptor) in enumerate(threads.map(look, range(9))):
-            expected = alone[number % len(pictures)]
+            expected = alone[number % len(images)]
             assert box == expected[0]
             np.testing.assert_array_equal(landmarks, expected[1])
             np.testing.assert_allclose(descriptor, expected[2], atol=1e-5)
@@ -95,14 +95,14 @@ def test_region_agrees_with_the_whole() -> None:
 
 
 def test_landmarks_lie_on_their_features() -> None:
-    picture = portrait()
-    points = predict_landmarks(picture, detect_faces(picture)[0].box)
+    image = portrait()
+    points = predict_landmarks(image, detect_faces(image)[0].box)
     assert points.shape == (68, 2)
     eyes, mouth, chin = points[36:48].mean(0), points[48:68].mean(0), points[8]
     assert eyes[1] < points[30, 1] < mouth[1] < chin[1]
     assert points[36:42, 0].max() < points[27, 0] < points[42:48, 0].min()
     # The lips are redder than the cheeks between them and the eyes.
-    redness = picture[..., 0].astype(int) - picture[..., 1]
+    redness = image[..., 0].astype(int) - image[..., 1]
     lips, cheeks = points[48:60].astype(int), ((points[1:5] + points[31]) / 2).astype(int)
     assert redness[lips[:, 1], lips[:, 0]].mean() > redness[cheeks[:, 1], cheeks[:, 0]].mean()
 
@@ -123,19 +123,19 @@ def test_enlargement_steadies_small_faces() -> None:
 
 
 def test_pixels_are_counted_from_the_frames_edge() -> None:
-    # Only then does a point scale with the picture: the edge stays where it is, the first pixel's middle does not.
-    picture = portrait()
-    box = detect_faces(picture)[0].box
-    enlarged = cv2.resize(picture, (1024, 1024), interpolation=cv2.INTER_CUBIC)
-    small = predict_landmarks(picture, box)
+    # Only then does a point scale with the image: the edge stays where it is, the first pixel's middle does not.
+    image = portrait()
+    box = detect_faces(image)[0].box
+    enlarged = cv2.resize(image, (1024, 1024), interpolation=cv2.INTER_CUBIC)
+    small = predict_landmarks(image, box)
     large = predict_landmarks(enlarged, Box(*(4 * edge for edge in box))) / 4
     np.testing.assert_allclose((large - small).mean(0), 0, atol=0.2)
 
 
 def test_landmarks_move_with_the_image() -> None:
-    picture = portrait()
-    still = settled_landmarks(picture, detect_faces(picture)[0].box)
-    shifted = moved(picture, x=20, y=-12)
+    image = portrait()
+    still = settled_landmarks(image, detect_faces(image)[0].box)
+    shifted = moved(image, x=20, y=-12)
     there = settled_landmarks(shifted, detect_faces(shifted)[0].box)
     np.testing.assert_allclose((there - still).mean(0), (20, -12), atol=1)
 
@@ -146,9 +146,9 @@ def test_a_box_outside_of_the_frame() -> None:
 
 
 def test_descriptor_knows_the_person_again() -> None:
-    picture = portrait()
-    changed = (moved(picture, x=10, turn=8, scale=0.9) * 0.8).astype(np.uint8)
-    one, other = (face_descriptor(p, settled_landmarks(p, detect_faces(p)[0].box)) for p in (picture, changed))
+    image = portrait()
+    changed = (moved(image, x=10, turn=8, scale=0.9) * 0.8).astype(np.uint8)
+    one, other = (face_descriptor(p, settled_landmarks(p, detect_faces(p)[0].box)) for p in (image, changed))
     assert one.shape == (128,)
     assert np.linalg.norm(one - other) < 0.4
 

@@ -73,7 +73,7 @@ def test_a_face_that_leaves_is_not_invented() -> None:
 def test_a_face_covered_for_a_moment_keeps_its_segment() -> None:
     frames = [frame.copy() for frame in nodding(12, amplitude=2)]
     for frame in frames[5:7]:
-        frame[70:180, 75:180] = 110  # a hand before the face, the rest of the picture stays
+        frame[70:180, 75:180] = 110  # a hand before the face, the rest of the image stays
     track = track_faces(frames)
     assert track.segment.tolist() == [0] * 5 + [-1] * 2 + [0] * 5
     assert segments(track) == [slice(0, 12)]

@@ -32,10 +32,10 @@ def read_consent(_: Path, content: bytes) -> None:
 
 
 def read_provenance(folder: Path, content: bytes) -> None:
-    picture = folder / "a.png"
-    picture.write_bytes(b"pixels")
-    sidecar_path(picture).write_bytes(content)
-    provenance, _ = read_sidecar(picture)
+    image = folder / "a.png"
+    image.write_bytes(b"pixels")
+    sidecar_path(image).write_bytes(content)
+    provenance, _ = read_sidecar(image)
     assert Provenance.from_dict(json.loads(json.dumps(provenance.to_dict()))) == provenance
 
 
@@ -52,7 +52,7 @@ def read_by_hand(suffix: str) -> Callable[[Path, bytes], None]:
 
 
 def read_people(folder: Path, content: bytes) -> None:
-    """Whoever is named, nothing outside of the folder is, and no two avatars would have one name."""
+    """No name leads outside of the folder, and no two avatars get the same name."""
     (folder / "ada").mkdir(exist_ok=True)
     if not (folder / "up").is_symlink():
         (folder / "up").symlink_to("..")

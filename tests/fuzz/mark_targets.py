@@ -1,4 +1,4 @@
-"""Fuzz targets of what looks for marks in files and pictures that anybody may have made."""
+"""Fuzz targets of the search for marks in untrusted files and images."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,8 +18,8 @@ TARGETS: dict[str, Target] = {}
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> np.ndarray:
-    """Arrays of every small shape and some large ones; noise, flat, striped or blurred; also what is no picture."""
+def images(draw: st.DrawFn) -> np.ndarray:
+    """Arrays of every small shape and some large ones; noise, flat, striped or blurred; also what is no image."""
     height, width = (draw(st.sampled_from((0, 1, 2, 3, 16, 31, 64, 65, 130))) for _ in range(2))
     shape = draw(st.sampled_from(((height, width, 3), (height, width, 3), (height, width), (height, width, 4), (3,))))
     kind = draw(st.sampled_from(("noise", "flat", "stripes", "blurred", "wrong type")))
@@ -42,7 +42,7 @@ def _content(make: Callable[[Path], Path]) -> bytes:
 
 
 def _marked(folder: Path) -> Path:
-    """A picture that leaves as all do, with whatever marks that brings."""
+    """An image that leaves as all do, with whatever marks that brings."""
     from th_jax.provenance import write_image
 
     return write_image(folder / "a.png", valid_files.noise(0, 32, 32, 3), provenance=valid_files.PROVENANCE)
@@ -54,13 +54,13 @@ except ImportError:
     pass
 else:
 
-    def look_for_marks(_: Path, picture: np.ndarray) -> None:
+    def look_for_marks(_: Path, image: np.ndarray) -> None:
         """Noise holds no mark, whatever its shape; marks that are found have their place and chance."""
-        for mark in detect(picture).marks:
+        for mark in detect(image).marks:
             assert 0 <= mark.message < 2**mark.bits
             assert np.isfinite([mark.left, mark.top, mark.side, mark.log10_chance]).all()
 
-    TARGETS["watermark"] = Target(pictures(), look_for_marks, (ValueError, TypeError))
+    TARGETS["watermark"] = Target(images(), look_for_marks, (ValueError, TypeError))
 
 try:
     from th_jax.provenance.verify import verify_file
@@ -84,5 +84,5 @@ else:
         return verify
 
     TARGETS["verify, PNG"] = Target(edited(_content(_marked)), read(".png"), ())
-    TARGETS["verify, JPEG"] = Target(edited(_content(lambda f: valid_files.picture(f, "a.jpg"))), read(".jpg"), ())
+    TARGETS["verify, JPEG"] = Target(edited(_content(lambda f: valid_files.image(f, "a.jpg"))), read(".jpg"), ())
     TARGETS["verify, MP4"] = Target(edited(_content(valid_files.video)), read(".mp4"), ())

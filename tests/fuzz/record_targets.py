@@ -53,7 +53,7 @@ def examples(draw: st.DrawFn) -> bytes:
 
 
 def read_record(_: Path, content: bytes) -> VideoRecord:
-    """What `parse` gives can be trained on: shapes agree, points are known, pictures decode or are refused."""
+    """What `parse` gives can be trained on: shapes agree, points are known, images decode or are refused."""
     record = parse(content)
     frames = len(record.frames)
     assert record.landmarks.shape in ((frames, 68, 2), (frames, 70, 2))

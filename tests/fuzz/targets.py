@@ -25,5 +25,5 @@ class Target(NamedTuple):
             self.read(folder, content)
         except self.raises as error:
             refused = error
-        assert not isinstance(refused, RAW), f"{type(refused).__name__} came through: {refused}"
+        assert not isinstance(refused, RAW), f"{type(refused).__name__} was raised: {refused}"
         assert refused is None or str(refused).strip()

@@ -71,7 +71,7 @@ def chosen(shapes: network_shapes.Shapes, image_size: int) -> list[str]:
 
 def record_networks(file: GoldenFile, *, image_size: int) -> None:
     """E, P, G and D at one image size."""
-    pictures = {name: image(BATCH, image_size, image_size, 3) for name in ("frame", "landmark_image")}
+    images = {name: image(BATCH, image_size, image_size, 3) for name in ("frame", "landmark_image")}
     identity = 8 * BASE_WIDTH
 
     shapes = network_shapes.embedder_shapes(image_size, BASE_WIDTH)
@@ -81,7 +81,7 @@ def record_networks(file: GoldenFile, *, image_size: int) -> None:
         file.record(
             f"embedder_{pool_order}",
             embedder(pool_order),
-            inputs=pictures,
+            inputs=images,
             parameters=shapes,
             prefix=f"embedder_{image_size}",
             gradients=followed if pool_order == POOL_ORDERS[0] else ["down_0/conv_0/kernel"],
@@ -96,14 +96,14 @@ def record_networks(file: GoldenFile, *, image_size: int) -> None:
     file.record(
         "generator",
         generator,
-        inputs={"landmark_image": pictures["landmark_image"], "adain": seeded_adain(image_size)},
+        inputs={"landmark_image": images["landmark_image"], "adain": seeded_adain(image_size)},
         parameters=shapes,
         prefix=f"generator_{image_size}",
         gradients=["landmark_image", "adain", *chosen(shapes, image_size)],
     )
 
     shapes = network_shapes.discriminator_shapes(image_size, BASE_WIDTH)
-    inputs = {**pictures, "identity": normal(BATCH, identity)}
+    inputs = {**images, "identity": normal(BATCH, identity)}
     followed = ["landmark_image", "identity", *(["frame"] if image_size < 64 else []), *chosen(shapes, image_size)]
     for pool_order in POOL_ORDERS:
         file.record(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import pillow_heif
-from base_clip import base_pictures
+from base_clip import base_images
 from PIL import Image
 
 ORIENTATION = 7
@@ -16,8 +16,8 @@ ORIENTATION = 7
 
 if __name__ == "__main__":
     pillow_heif.register_heif_opener()
-    picture = Image.fromarray(cv2.resize(base_pictures()["closed"], (160, 120), interpolation=cv2.INTER_AREA))
+    image = Image.fromarray(cv2.resize(base_images()["closed"], (160, 120), interpolation=cv2.INTER_AREA))
     exif = Image.Exif()
     exif[0x0112] = ORIENTATION
-    picture.info["exif"] = exif.tobytes()
-    picture.save(Path(__file__).parents[1] / "data" / "portrait.heic", quality=70, exif=exif.tobytes())
+    image.info["exif"] = exif.tobytes()
+    image.save(Path(__file__).parents[1] / "data" / "portrait.heic", quality=70, exif=exif.tobytes())

@@ -1,4 +1,4 @@
-"""Makes lpips.npz: `python -m tests.golden.make_lpips_golden` (LPIPS written out in PyTorch on seeded weights and pictures).
+"""Makes lpips.npz: `python -m tests.golden.make_lpips_golden` (LPIPS written out in PyTorch on seeded weights and images).
 
 The published form (Zhang et al. 2018, version 0.1 with VGG16) in float64, with few channels and random weights. Inputs are not
 stored: the tests make them here too, which needs numpy alone. Needs the extra "oracle".
@@ -13,7 +13,7 @@ SEED = 8233
 CHANNELS = (4, 6, 8, 10, 12)
 CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Places of each slice's convolutions in the plain sequence of VGG16, by which the authors name them."""
-PICTURES = 3, 40, 36, 3
+IMAGES = 3, 40, 36, 3
 
 
 def pyramids() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
@@ -44,10 +44,10 @@ def state() -> dict[str, np.ndarray]:
     return tensors
 
 
-def pictures() -> tuple[np.ndarray, np.ndarray]:
+def images() -> tuple[np.ndarray, np.ndarray]:
     """RGB pairs of which each differs more than the one before it; uint8, sides that do not divide by 16."""
-    a = 127.5 * (1 + seeded_image("pictures/a", PICTURES, seed=SEED).astype(np.float64))
-    b = 127.5 * (1 + seeded_image("pictures/b", PICTURES, seed=SEED).astype(np.float64))
+    a = 127.5 * (1 + seeded_image("pictures/a", IMAGES, seed=SEED).astype(np.float64))
+    b = 127.5 * (1 + seeded_image("pictures/b", IMAGES, seed=SEED).astype(np.float64))
     share = np.array([0.05, 0.3, 1.0])[:, None, None, None]
     return np.rint(a).astype(np.uint8), np.rint((1 - share) * a + share * b).astype(np.uint8)
 
@@ -87,7 +87,7 @@ def main() -> None:
         return taken
 
     linear = [tensors[f"lin{block}.model.1.weight"] for block in range(len(CHANNELS))]
-    arrays["network"] = distance(*(features(side) for side in pictures()), linear).numpy()
+    arrays["network"] = distance(*(features(side) for side in images()), linear).numpy()
     for name, array in arrays.items():
         print(name, array)
     np.savez_compressed(FILE, **arrays)

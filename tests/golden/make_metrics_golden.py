@@ -16,8 +16,8 @@ FEATURES = {"many_samples": (60, 80, 16), "few_samples": (12, 20, 32), "one_side
 """Rows of the two sets and the width of their features."""
 
 
-def picture_pairs(name: str, shape: tuple[int, ...], *, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures in [0, scale], float64: each pair differs more than the one before it, the last has little contrast."""
+def image_pairs(name: str, shape: tuple[int, ...], *, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Images in [0, scale], float64: each pair differs more than the one before it, the last has little contrast."""
     a = 0.5 + 0.5 * seeded_image(f"{name}/a", shape, seed=SEED).astype(np.float64)
     b = 0.5 + 0.5 * seeded_image(f"{name}/b", shape, seed=SEED).astype(np.float64)
     share = np.linspace(0.02, 0.9, shape[0])[:, None, None, None]
@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     arrays: dict[str, np.ndarray] = {}
     for name, data_range in RANGES.items():
-        a, b = picture_pairs(name, (5, 28, 36, 3), scale=data_range)
+        a, b = image_pairs(name, (5, 28, 36, 3), scale=data_range)
         settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
         arrays[f"ssim/{name}"] = np.array(
             [structural_similarity(x, y, data_range=data_range, **settings) for x, y in zip(a, b, strict=True)]
@@ -58,8 +58,8 @@ def main() -> None:
         window = torch.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * 1.5**2))
         window = (window / window.sum()).expand(x.shape[1], 1, 11, 11)
 
-        def filtered(pictures: torch.Tensor) -> torch.Tensor:
-            return functional.conv2d(pictures, window, groups=x.shape[1])
+        def filtered(images: torch.Tensor) -> torch.Tensor:
+            return functional.conv2d(images, window, groups=x.shape[1])
 
         weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
         result = torch.ones(x.shape[:2])
@@ -74,8 +74,8 @@ def main() -> None:
             x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
         return result.mean(1)
 
-    a, b = picture_pairs("ms_ssim", (3, 176, 188, 3), scale=1.0)
-    channels_first = (torch.from_numpy(pictures.transpose(0, 3, 1, 2)) for pictures in (a, b))
+    a, b = image_pairs("ms_ssim", (3, 176, 188, 3), scale=1.0)
+    channels_first = (torch.from_numpy(images.transpose(0, 3, 1, 2)) for images in (a, b))
     arrays["ms_ssim"] = multi_scale(*channels_first).numpy()
 
     for name in FEATURES:

@@ -64,10 +64,10 @@ def main() -> None:
     del model.graph.node[:]
     model.graph.node.extend(reversed(kept))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    picture = photo()
-    caffe = (picture[..., ::-1].astype(np.float32) - MEAN_BGR)[None]
+    image = photo()
+    caffe = (image[..., ::-1].astype(np.float32) - MEAN_BGR)[None]
     features = session.run(names, {source.name: caffe.transpose(0, 3, 1, 2) if channels_first else caffe})
-    arrays = {"photo": picture}
+    arrays = {"photo": image}
     for level, feature in enumerate(features, 1):
         feature = feature.transpose(0, 2, 3, 1) if feature.shape[1] == CHANNELS[level - 1] else feature
         assert feature.shape[1:] == (SIZE >> (level - 1), SIZE >> (level - 1), CHANNELS[level - 1])

@@ -42,37 +42,37 @@ NETWORKS = {
 }
 
 
-class Pictures(NamedTuple):
+class ImageOutcomes(NamedTuple):
     """Frames, and landmarks in [0, 1], some of which are unknown."""
 
     frames: UInt8[np.ndarray, "*B H W 3"]
     landmarks: Float[np.ndarray, "*B 68 2"]
 
 
-def pictures(name: str, *shape: int) -> Pictures:
+def images(name: str, *shape: int) -> ImageOutcomes:
     """Noise; the seventh point is unknown everywhere."""
     state = random_state(f"steps/{name}", SEED)
     frames = state.randint(0, 256, (*shape, SIZE, SIZE, 3)).astype(np.uint8)
     landmarks = state.uniform(0.2, 0.8, (*shape, 68, 2)).astype(np.float32)
     landmarks[..., 6, :] = np.nan
-    return Pictures(frames, landmarks)
+    return ImageOutcomes(frames, landmarks)
 
 
-def sources(step: int) -> Pictures:
+def sources(step: int) -> ImageOutcomes:
     """Of a step's episodes."""
-    return pictures(f"sources/{step}", len(VIDEO_INDEX[step]), SOURCES)
+    return images(f"sources/{step}", len(VIDEO_INDEX[step]), SOURCES)
 
 
-def targets(step: int) -> Pictures:
+def targets(step: int) -> ImageOutcomes:
     """Of a step's episodes."""
-    return pictures(f"targets/{step}", len(VIDEO_INDEX[step]))
+    return images(f"targets/{step}", len(VIDEO_INDEX[step]))
 
 
-def shots() -> Pictures:
+def shots() -> ImageOutcomes:
     """Of one person; what pads them has no landmarks at all."""
-    frames, landmarks = pictures("shots", PADDED_SHOTS)
+    frames, landmarks = images("shots", PADDED_SHOTS)
     landmarks[REAL_SHOTS:] = np.nan
-    return Pictures(frames, landmarks)
+    return ImageOutcomes(frames, landmarks)
 
 
 def parameters() -> dict[str, dict[str, np.ndarray]]:

@@ -122,7 +122,7 @@ def down_block(
     h = x if first else F.relu(norm("norm_0", x))
     h = F.relu(norm("norm_1", convolution(weights, f"{path}/conv_0", h)))
     h = average_pool(convolution(weights, f"{path}/conv_1", h))
-    # A 1x1 convolution and an average over squares commute: the smaller picture goes through the convolution.
+    # A 1x1 convolution and an average over squares commute: the smaller image goes through the convolution.
     return h + convolution(weights, f"{path}/skip", average_pool(x))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.golden import step_cases as cases
 from tests.golden import torch_reference
-from tests.golden.step_cases import Pictures
+from tests.golden.step_cases import ImageOutcomes
 from tests.golden.torch_layers import Parameters, divide_by_sigma, power_iteration, to_torch_layout
 from tests.golden.torch_perceptual import IMAGENET_MEAN_BGR, pyramid
 
@@ -79,22 +79,22 @@ class Scene:
         self.rows = tensor(cases.rows()).requires_grad_()
         self._vgg16 = to_torch_layout({path: tensor(value) for path, value in cases.perceptual().items()})
 
-    def frames(self, pictures: Pictures) -> Tensor:
+    def frames(self, images: ImageOutcomes) -> Tensor:
         """In [-1, 1]."""
-        return torch.tensor(pictures.frames, dtype=self.dtype) / 127.5 - 1
+        return torch.tensor(images.frames, dtype=self.dtype) / 127.5 - 1
 
-    def drawn(self, pictures: Pictures) -> Tensor:
+    def drawn(self, images: ImageOutcomes) -> Tensor:
         """Landmark images in [-1, 1], drawn by th_jax, whose lines have tests of their own."""
         from th_jax.landmarks.draw import draw_landmarks
 
-        image = np.asarray(draw_landmarks(pictures.landmarks, size=cases.SIZE))
+        image = np.asarray(draw_landmarks(images.landmarks, size=cases.SIZE))
         return torch.tensor(image, dtype=self.dtype) * 2 - 1
 
-    def emphasis(self, pictures: Pictures) -> Tensor:
+    def emphasis(self, images: ImageOutcomes) -> Tensor:
         """Of each pixel in the pixel loss: heavier in the box around the known landmarks, with a mean of 1."""
         centers = (np.arange(cases.SIZE, dtype=np.float32) + np.float32(0.5)) / np.float32(cases.SIZE)
-        weight = np.ones((len(pictures.frames), cases.SIZE, cases.SIZE, 1))
-        for number, points in enumerate(pictures.landmarks):
+        weight = np.ones((len(images.frames), cases.SIZE, cases.SIZE, 1))
+        for number, points in enumerate(images.landmarks):
             known = points[np.isfinite(points).all(-1)]
             (left, top), (right, bottom) = known.min(0), known.max(0)
             rows, columns = (centers >= top) & (centers <= bottom), (centers >= left) & (centers <= right)
@@ -123,7 +123,7 @@ class Scene:
         return pyramid(self._vgg16, frames, network="vgg16", mean_bgr=IMAGENET_MEAN_BGR)
 
     def scores(self, fake: Tensor, real: Tensor, drawn: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """D's hinge loss, and what is told of it; fake and real frames are judged apart."""
+        """D's hinge loss, and its metrics; fake and real frames are judged apart."""
         weights = self.players["discriminator"].weights()
         fake_score, _ = torch_reference.discriminator(weights, fake, drawn, rows)
         real_score, _ = torch_reference.discriminator(weights, real, drawn, rows)
@@ -148,7 +148,7 @@ def weighted(terms: dict[str, Tensor], adversary: float) -> Tensor:
 
 
 def meta_steps(scene: Scene) -> dict[str, Tensor]:
-    """Steps of meta-learning: what is told of each, and all that they leave."""
+    """Steps of meta-learning: the metrics of each, and their results."""
     players = scene.players
     moving = [value for name in SYNTHESIS for value in players[name].parameters.values()]
     averaged = [value.detach().clone() for value in moving]
@@ -165,12 +165,12 @@ def meta_steps(scene: Scene) -> dict[str, Tensor]:
         embedding = torch.stack(episodes)
         adain = torch_reference.adain_projection(players["projection"].weights(), embedding)
         fake = torch_reference.generator(players["generator"].weights(), drawn, adain)
-        told: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
         for _ in range(2):
             rows = scene.rows[list(index)]
             hinge, parts = scene.scores(fake.detach(), real, drawn, rows)
             match = torch_reference.matching_loss(rows, embedding.detach())
-            told |= parts | {"loss/row_matching": match, "rate/discriminator": torch.tensor(adam.rate())}
+            logged |= parts | {"loss/row_matching": match, "rate/discriminator": torch.tensor(adam.rate())}
             adam.update(hinge + cases.LOSSES["matching"] * match)
             players["discriminator"].iterate()
         rows = scene.rows[list(index)].detach()
@@ -178,14 +178,14 @@ def meta_steps(scene: Scene) -> dict[str, Tensor]:
         terms = scene.generator_terms(fake, real, drawn, emphasis, rows)
         terms["matching"] = torch_reference.matching_loss(embedding, rows)
         loss = weighted(terms, adversary)
-        told |= {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": loss}
-        told |= {"rate/synthesis": torch.tensor(synthesis_adam.rate()), "rate/adversary": torch.tensor(adversary)}
+        logged |= {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": loss}
+        logged |= {"rate/synthesis": torch.tensor(synthesis_adam.rate()), "rate/adversary": torch.tensor(adversary)}
         synthesis_adam.update(loss)
         for name in SYNTHESIS:
             players[name].iterate()
         decay = min(cases.AVERAGING, (1 + step) / (10 + step))
         averaged = [decay * old + (1 - decay) * new.detach() for old, new in zip(averaged, moving, strict=True)]
-        found |= {f"metric/{step}/{name}": value for name, value in told.items()}
+        found |= {f"metric/{step}/{name}": value for name, value in logged.items()}
     paths = [f"{name}/{path}" for name in SYNTHESIS for path in players[name].parameters]
     found |= {f"averaged/{path}": value for path, value in zip(paths, averaged, strict=True)}
     return found | {"rows": scene.rows, "rows_second_moment": adam.second[-1]} | _left(players)
@@ -194,7 +194,7 @@ def meta_steps(scene: Scene) -> dict[str, Tensor]:
 def finetune_steps(scene: Scene) -> dict[str, Tensor]:
     """Steps of fine-tuning one person on the real shots alone: padding does not exist here."""
     players = scene.players
-    real_shots = Pictures(*(part[: cases.REAL_SHOTS] for part in cases.shots()))
+    real_shots = ImageOutcomes(*(part[: cases.REAL_SHOTS] for part in cases.shots()))
     real, drawn, emphasis = scene.frames(real_shots), scene.drawn(real_shots), scene.emphasis(real_shots)
     with torch.no_grad():
         embedding = torch_reference.embedder(players["embedder"].weights(), real, drawn).mean(0)
@@ -207,18 +207,18 @@ def finetune_steps(scene: Scene) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {"start/adain": adain.detach().clone()}
     for step in range(cases.STEPS):
         fake = torch_reference.generator(players["generator"].weights(), drawn, adain.expand(len(real), -1))
-        told: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
         for _ in range(2):
             hinge, parts = scene.scores(fake.detach(), real, drawn, no_rows)
-            told |= parts
+            logged |= parts
             adam.update(hinge)
             players["discriminator"].iterate()
         terms = scene.generator_terms(fake, real, drawn, emphasis, no_rows)
         loss = weighted(terms, cases.FINETUNE_ADVERSARY)
-        told |= {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": loss}
+        logged |= {f"loss/{name}": value for name, value in terms.items()} | {"loss/generator": loss}
         synthesis_adam.update(loss)
         players["generator"].iterate()
-        found |= {f"metric/{step}/{name}": value for name, value in told.items()}
+        found |= {f"metric/{step}/{name}": value for name, value in logged.items()}
     trained = {name: players[name] for name in ("generator", "discriminator")}
     return found | {"adain": adain} | _left(trained)
 

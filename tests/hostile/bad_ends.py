@@ -1,4 +1,4 @@
-"""Stands in for decoders that a hostile film has got at: each comes to another bad end after a first good item."""
+"""Stands in for decoders that a hostile video has got at: each comes to another bad end after a first good item."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _begin(size: int | None) -> Any:
-    """What comes first: a picture of that size, or rate and channels of sound."""
+    """What comes first: an image of that size, or rate and channels of sound."""
     return (16000, 1) if size is None else np.zeros((size, size, 3), np.uint8)
 
 

@@ -129,10 +129,10 @@ def _sealed(body: bytes) -> bytes:
 
 
 ENORMOUS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
-    "picture, PNG": (png,),
-    "picture, JPEG": (jpeg,),
+    "image, PNG": (png,),
+    "image, JPEG": (jpeg,),
     "video": (mp4_samples, mp4_boxes),
-    "sound of a film": (mp4_sound_samples, mp4_boxes),
+    "sound of a video": (mp4_sound_samples, mp4_boxes),
     "avatar": (tensors_header, tensors_shape),
     "avatar, description": (tensors_header, tensors_shape),
     "meta weights": (tensors_header, tensors_shape),

@@ -1,4 +1,4 @@
-"""The inventory: every way a file of somebody else's comes in, with a valid file for it and how it is opened.
+"""The inventory: every kind of untrusted input file, with a valid example and the function that opens it.
 
 `ENTRY_POINTS` is what the tests beside this file damage. `MODULES` says of every module that opens files where they come from.
 """
@@ -84,14 +84,14 @@ def _sidecar_of(path: Path) -> Any:
 
 _DATA = (DamagedRecord, DamagedIndex, ValueError)
 ENTRY_POINTS: dict[str, EntryPoint] = {
-    "picture, PNG": EntryPoint(valid_files.picture, read_image, (MediaError,)),
-    "picture, JPEG": EntryPoint(lambda f: valid_files.picture(f, "a.jpg"), read_image, (MediaError,)),
-    "picture, WebP": EntryPoint(lambda f: valid_files.picture(f, "a.webp"), read_image, (MediaError,)),
-    "picture, TIFF": EntryPoint(lambda f: valid_files.picture(f, "a.tiff"), read_image, (MediaError,)),
-    "picture, AVIF": EntryPoint(lambda f: valid_files.picture(f, "a.avif"), read_image, (MediaError,)),
-    "picture, HEIC": EntryPoint(valid_files.heic, read_image, (MediaError,)),
+    "image, PNG": EntryPoint(valid_files.image, read_image, (MediaError,)),
+    "image, JPEG": EntryPoint(lambda f: valid_files.image(f, "a.jpg"), read_image, (MediaError,)),
+    "image, WebP": EntryPoint(lambda f: valid_files.image(f, "a.webp"), read_image, (MediaError,)),
+    "image, TIFF": EntryPoint(lambda f: valid_files.image(f, "a.tiff"), read_image, (MediaError,)),
+    "image, AVIF": EntryPoint(lambda f: valid_files.image(f, "a.avif"), read_image, (MediaError,)),
+    "image, HEIC": EntryPoint(valid_files.heic, read_image, (MediaError,)),
     "video": EntryPoint(valid_files.video, _all_frames, (MediaError,)),
-    "sound of a film": EntryPoint(valid_files.film_with_sound, _all_sound, (MediaError,)),
+    "sound of a video": EntryPoint(valid_files.video_with_sound, _all_sound, (MediaError,)),
     "avatar": EntryPoint(
         valid_files.avatar, lambda path: load_avatar(path, meta=valid_files.meta()), (AvatarError,), sealed=True
     ),
@@ -111,7 +111,7 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
         valid_files.video_list, _data_set_of, _DATA, sealed=True, missing=(FileNotFoundError,)
     ),
     "frame of a record": EntryPoint(
-        lambda folder: valid_files.picture(folder, "a.jpg"),
+        lambda folder: valid_files.image(folder, "a.jpg"),
         _frame,
         (UnreadableFrame,),
         whole=False,

@@ -1,9 +1,9 @@
-"""Which modules open files, and for each where what comes in is damaged in tests, or why nobody else can have written it."""
+"""Modules that open files: the test that damages their input, or why the input cannot be from another person."""
 
 NOT_HOSTILE = {
     "package": "this package's own files, which pip installed",
     "written": "what this program wrote a moment ago, or is writing",
-    "own run": "the folder of the user's own run or preparation; damage is told from wholeness, malice is not looked for",
+    "own run": "the folder of the user's own run or preparation; damage is detected, malice is not",
     "checksum": "bytes are hashed, compared or copied, never parsed",
     "camera": "a device of this machine",
     "kernel": "what the operating system says of its processor",
@@ -23,12 +23,12 @@ TESTED_ELSEWHERE = {
     "drop report": ("tests/data_prep/inspect/test_inspect_shards.py",),
     "staged videos": ("tests/data_prep/build/test_staging.py",),
     "bad clips": ("tests/data_prep/build/test_bad_inputs.py",),
-    "traces of somebody": (
+    "traces of a person": (
         *("tests/data_prep/forget/test_forget_traces.py", "tests/data_prep/forget/test_forget_avatars.py"),
         *("tests/data_prep/forget/test_forget_staged.py", "tests/data_prep/forget/test_forget_evaluations.py"),
     ),
     "signed manifests": ("tests/media/test_manifest.py", "tests/media/test_manifest_ingredients.py"),
-    "boxes of a film": ("tests/media/test_geometry.py",),
+    "boxes of a video": ("tests/media/test_geometry.py",),
     "uploads": ("tests/studio/test_folder.py", "tests/studio/test_page.py"),
     "keys": ("tests/media/test_signing.py",),
     "motion files": ("tests/driving/test_motion.py",),
@@ -40,7 +40,7 @@ TESTED_ELSEWHERE = {
     ),
 }
 
-_PICTURES = ("picture, PNG", "picture, JPEG", "picture, WebP", "picture, TIFF", "picture, AVIF", "picture, HEIC")
+_IMAGES = ("image, PNG", "image, JPEG", "image, WebP", "image, TIFF", "image, AVIF", "image, HEIC")
 _BY_HAND = ("landmarks by hand, text", "landmarks by hand, JSON", "landmarks by hand, iBUG")
 _TENSORS = ("avatar", "avatar, description", "meta weights", "perceptual weights")
 _DATA_SET = ("shard", "shard without index", "index of a shard", "list of videos")
@@ -51,8 +51,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/build/shards.py": ("own run", "drop report"),
     "data_prep/convert/weight_sources.py": ("published weights",),
     "data_prep/build/transfer.py": ("checksum",),
-    "data_prep/forget/avatars.py": ("traces of somebody", "provenance record", "avatar, description"),
-    "data_prep/forget/traces.py": ("traces of somebody",),
+    "data_prep/forget/avatars.py": ("traces of a person", "provenance record", "avatar, description"),
+    "data_prep/forget/traces.py": ("traces of a person",),
     "data_prep/forget/rows.py": ("own run", "shard", "drop report"),
     "data_prep/build/drop_report.py": ("drop report",),
     "data_prep/heads/pool.py": ("package", "rendered heads"),
@@ -93,21 +93,20 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/evaluation/judges/network_input.py": ("network files",),
     "th_jax/evaluation/protocol/score_store.py": ("evaluation cells",),
     "th_jax/evaluation/protocol/judging.py": ("evaluation cells",),
-    "th_jax/evaluation/protocol/weights.py": ("checksum",),
     "th_jax/evaluation/user_study/answer_key.py": ("own run",),
     "th_jax/evaluation/user_study/build.py": ("package",),
     "th_jax/evaluation/user_study/frames.py": ("user study",),
     "th_jax/evaluation/user_study/report.py": ("user study",),
     "th_jax/evaluation/user_study/serve.py": ("user study",),
-    "th_jax/media/containers.py": ("bad clips", "boxes of a film", "video", "sound of a film"),
+    "th_jax/media/containers.py": ("bad clips", "boxes of a video", "video", "sound of a video"),
     "th_jax/media/encode.py": ("written",),
     "th_jax/provenance/ingredients.py": ("signed manifests",),
     "th_jax/provenance/c2pa_write.py": ("written",),
     "th_jax/provenance/c2pa_read.py": ("signed manifests",),
     "th_jax/provenance/record.py": ("provenance record",),
-    "th_jax/media/read.py": _PICTURES,
+    "th_jax/media/read.py": _IMAGES,
     "th_jax/provenance/signing.py": ("keys",),
-    "th_jax/media/audio.py": ("sound of a film",),
+    "th_jax/media/audio.py": ("sound of a video",),
     "th_jax/media/video.py": ("video",),
     "th_jax/provenance/write.py": ("written",),
     "th_jax/training/run.py": ("checkpoints", "saved batch"),
@@ -121,5 +120,4 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/storage/strict_json.py": ("fine-tuning settings", "network files", "own run"),
     "th_jax/storage/tensors.py": _TENSORS,
     "th_jax/training/presets.py": ("fine-tuning settings",),
-    "th_jax/provenance/verify.py": ("signed manifests", "provenance record"),
 }

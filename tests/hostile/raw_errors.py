@@ -1,4 +1,4 @@
-"""Errors of parsers that say nothing to whoever named the file, also where they happen to be ValueErrors."""
+"""Errors of parsers that mean nothing to the user who named the file, even if they are ValueErrors."""
 
 import json
 import struct

@@ -73,10 +73,7 @@ def test_a_process_that_contradicts_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[Any, ...], content: bytes
 ) -> None:
     monkeypatch.setattr(landmark_source, "run_limited", answering(answer, content))
-    with (
-        pytest.raises(MediaError, match=r"a\.mp4: .*contradict"),
-        track_driver(tmp_path / "a.mp4"),
-    ):
+    with pytest.raises(MediaError, match=r"a\.mp4: .*contradict"), track_driver(tmp_path / "a.mp4"):
         pass
 
 
@@ -89,12 +86,12 @@ def test_one_frame_at_the_end_of_a_day(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_driver_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = valid_files.video(tmp_path)
+    clip = valid_files.video(tmp_path)
     limits = landmark_source.DRIVER_LIMITS._replace(seconds=1e-3)
     monkeypatch.setattr(landmark_source, "DRIVER_LIMITS", limits)
-    with pytest.raises(MediaError, match=r"a\.mp4: it takes longer") as refused, track_driver(film):
+    with pytest.raises(MediaError, match=r"a\.mp4: it takes longer") as refused, track_driver(clip):
         pass
     assert refused.value.fault is MediaFault.OVER_LIMITS
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"no face was found in .*a\.mp4"), track_driver(film):
+    with pytest.raises(ValueError, match=r"no face was found in .*a\.mp4"), track_driver(clip):
         pass

@@ -42,8 +42,8 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
     ),
     "config of a run": ("c.json", lambda f: write_whole(str(f / "c.json"), b"{}" * 999), None),
     "consent": ("b.json", lambda f: _write_consent(f, f / "b.json"), valid_files.consent),
-    "picture": ("a.png", lambda f: write_image(f / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE), None),
-    "film": ("a.mp4", lambda f: write_video(f / "a.mp4", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),
+    "image": ("a.png", lambda f: write_image(f / "a.png", FRAMES[0], provenance=valid_files.PROVENANCE), None),
+    "video": ("a.mp4", lambda f: write_video(f / "a.mp4", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),
     "GIF": ("a.gif", lambda f: write_gif(f / "a.gif", FRAMES, fps=25, provenance=valid_files.PROVENANCE), None),
     "page": ("a.html", lambda f: write_page(f / "a.html", "<p>" * 999, provenance=valid_files.PROVENANCE), None),
     "list of videos": ("videos.json", _save_list, valid_files.data_set),
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["consent", "picture", "film", "list of videos", "index", "drop report"])
+@pytest.mark.parametrize("name", ["consent", "image", "video", "list of videos", "index", "drop report"])
 def test_a_disk_that_notices_late(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some file systems say so only when the bytes have to be there."""
     _, write, prepare = WRITERS[name]
@@ -134,7 +134,7 @@ def shut_and_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]
 
 
 def test_a_folder_that_may_not_be_written(shut_and_open: tuple[Path, Path]) -> None:
-    """Told before anything is encoded, or at the latest when it cannot be put in place; the folder beside it is no trouble."""
+    """Reported before anything is encoded, or when the file cannot be moved in place; a folder beside it does not matter."""
     shut, beside = shut_and_open
     with pytest.raises(PermissionError):
         write_drop_report(shut / "drops.jsonl", [])

@@ -56,7 +56,7 @@ def test_every_module_says_where_its_files_are_tested() -> None:
     for module, answers in MODULES.items():
         for answer in answers:
             known = answer in ENTRY_POINTS or answer in NOT_HOSTILE or answer in TESTED_ELSEWHERE
-            assert known, f"{module}: {answer!r} is none of the inventory's answers"
+            assert known, f"{module}: {answer!r} is not an answer of the inventory"
     answered = {answer for answers in MODULES.values() for answer in answers}
     assert set(ENTRY_POINTS) | set(NOT_HOSTILE) | set(TESTED_ELSEWHERE) == answered
     for tests in TESTED_ELSEWHERE.values():

@@ -40,7 +40,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def picture(folder: Path, name: str = "a.png") -> Path:
+def image(folder: Path, name: str = "a.png") -> Path:
     smooth = cv2.resize(noise(0, 4, 4, 3), (20, 20), interpolation=cv2.INTER_CUBIC)
     (folder / name).write_bytes(cv2.imencode(Path(name).suffix, smooth)[1].tobytes())
     return folder / name
@@ -63,16 +63,16 @@ def video(folder: Path) -> Path:
     return path
 
 
-def film_with_sound(folder: Path) -> Path:
+def video_with_sound(folder: Path) -> Path:
     path = folder / "a.mp4"
     with av.open(str(path), "w") as container:
-        picture, sound = container.add_stream("mjpeg", rate=25), container.add_stream("aac", rate=16000, layout="mono")
-        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+        image, sound = container.add_stream("mjpeg", rate=25), container.add_stream("aac", rate=16000, layout="mono")
+        image.width, image.height, image.pix_fmt = 32, 32, "yuvj420p"
         frame = av.AudioFrame.from_ndarray(noise(9, 1, 5000).astype(np.float32) / 255, format="fltp", layout="mono")
         frame.sample_rate = 16000
         for number in range(8):
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(noise(number, 32, 32, 3), format="rgb24")))
-        for encoder, last in ((picture, None), (sound, frame), (sound, None)):
+            container.mux(image.encode(av.VideoFrame.from_ndarray(noise(number, 32, 32, 3), format="rgb24")))
+        for encoder, last in ((image, None), (sound, frame), (sound, None)):
             container.mux(encoder.encode(last))
     return path
 
@@ -134,7 +134,7 @@ def perceptual_weights(folder: Path) -> Path:
         for name, shape in vgg.layer_shapes("vgg16").items()
     }
     path = folder / "vgg16.safetensors"
-    save_weights(path, layers, network="vgg16", origin=Origin("somewhere.h5", "00", "a licence"))
+    save_weights(path, layers, network="vgg16", origin=Origin("somewhere.h5", "00", "a license"))
     return path
 
 
@@ -148,7 +148,7 @@ def consent(folder: Path) -> Path:
 
 
 def sidecar(folder: Path) -> Path:
-    """Beside the picture that it is about."""
+    """Beside the image that it is about."""
     path = folder / "a.png"
     write_image(path, noise(0, 4, 4, 3), provenance=PROVENANCE)
     return sidecar_path(path)

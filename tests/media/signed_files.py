@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from th_jax.provenance import Ingredient, Role
 from th_jax.provenance.c2pa_write import c2pa, offline_context
+from th_jax.provenance.ingredients import IngredientSearch
 
 
-def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:
+def image(*, seed: int = 0, size: int = 48) -> np.ndarray:
     """Smooth colors, which JPEG preserves closely."""
     y, x = np.mgrid[0:size, 0:size]
     return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)
@@ -71,6 +74,14 @@ def write_private(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     path.chmod(0o600)
     return path
+
+
+def find_ingredients(files: Iterable[Path], *, role: Role, kept: int = 0) -> tuple[Ingredient, ...]:
+    """The files that carry manifests."""
+    search = IngredientSearch(role, kept=kept)
+    for file in files:
+        search.look(file)
+    return tuple(search.found)
 
 
 def store_of(path: Path) -> dict[str, Any] | None:

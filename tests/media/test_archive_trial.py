@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from signed_files import picture, store_of
+from signed_files import find_ingredients, image, store_of
 
-from th_jax.provenance import Ingredient, Kind, Provenance, Role, find_ingredients, write_image
+from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance import ingredients as module
 from th_jax.provenance.c2pa_write import c2pa, offline_context
 from th_jax.provenance.ingredients import rejected_archives, usable_ingredients
@@ -19,7 +19,7 @@ GENERATED = Provenance(kind=Kind.GENERATED)
 
 @pytest.fixture
 def good(tmp_path: Path) -> Ingredient:
-    (found,) = find_ingredients([write_image(tmp_path / "a.png", picture(), provenance=GENERATED)], role=Role.SHOT)
+    (found,) = find_ingredients([write_image(tmp_path / "a.png", image(), provenance=GENERATED)], role=Role.SHOT)
     return found
 
 
@@ -55,7 +55,7 @@ def test_unsignable_archives_are_dropped(good: Ingredient, tmp_path: Path) -> No
     broken = [of(good.archive[:2000]), of(os.urandom(500)), of(b"")]
     kept = usable_ingredients([broken[0], good, *broken[1:], of(None)])
     assert kept == (of(None), good, of(None), of(None), of(None))
-    made = write_image(tmp_path / "b.png", picture(), provenance=dataclasses.replace(GENERATED, ingredients=kept))
+    made = write_image(tmp_path / "b.png", image(), provenance=dataclasses.replace(GENERATED, ingredients=kept))
     assert store_of(made)["validation_state"] == "Valid"
 
 

@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from base_clip import base_pictures, write_film
+from base_clip import base_images, write_test_video
 from PIL import Image
 
 from th_jax.media import MediaError, open_video
@@ -31,7 +31,7 @@ TO_XYZ = {
 
 def face() -> np.ndarray:
     """The middle of the base clip, without its saturated color marks."""
-    return cv2.resize(base_pictures()["closed"][60:], SIZE, interpolation=cv2.INTER_AREA)
+    return cv2.resize(base_images()["closed"][60:], SIZE, interpolation=cv2.INTER_AREA)
 
 
 def in_primaries(linear: np.ndarray, primaries: str) -> np.ndarray:
@@ -79,7 +79,7 @@ def write(path: Path, frame: av.VideoFrame, *, matrix: int, trc: int, primaries:
     frame.colorspace, frame.color_trc, frame.color_primaries = matrix, trc, primaries
     frame.color_range = 2 if full else 1
     declared = {"colorspace": matrix, "color_trc": trc, "color_primaries": primaries, "color_range": 2 if full else 1}
-    return write_film(
+    return write_test_video(
         *(path, [frame] * 2), codec="ffv1", pix_fmt=frame.format.name, options={"coder": "1"}, declared=declared
     )
 
@@ -114,7 +114,7 @@ def test_hdr(tmp_path: Path, curve: Callable[[np.ndarray], np.ndarray], trc: int
 def test_hdr_frames_in_any_order(tmp_path: Path) -> None:
     frames = [yuv(np.full((64, 96, 3), 0.2 + 0.04 * number), matrix=9, bits=10) for number in range(6)]
     declared = {"colorspace": 9, "color_trc": 18, "color_primaries": 9, "color_range": 1}
-    path = write_film(
+    path = write_test_video(
         *(tmp_path / "a.mkv", frames), codec="ffv1", pix_fmt="yuv444p10le", options={"coder": "1"}, declared=declared
     )
     with open_video(path) as video:
@@ -151,12 +151,7 @@ def test_colors_that_cannot_be_converted(tmp_path: Path) -> None:
         ("a.mov", "prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16"}),
         ("a.mov", "png", "rgba", {}),
         ("a.webm", "libvpx-vp9", "yuva420p", {"deadline": "realtime", "cpu-used": "8", "crf": "10", "g": "3"}),
-        (
-            "a.webm",
-            "libvpx",
-            "yuva420p",
-            {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0", "g": "3"},
-        ),
+        ("a.webm", "libvpx", "yuva420p", {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0", "g": "3"}),
     ],
 )
 def test_transparency_is_composited_over_white(
@@ -164,13 +159,13 @@ def test_transparency_is_composited_over_white(
 ) -> None:
     frames = []
     for number in range(6):
-        picture = np.dstack([face(), np.full(SIZE[::-1], 255, np.uint8)])
-        picture[60:90, :, 3], picture[90:, :, 3] = 128, 0
-        picture[: 8 * number + 8, :8, :3] = 0  # tells which frame it is
-        frame = av.VideoFrame.from_ndarray(picture, format="rgba")
+        image = np.dstack([face(), np.full(SIZE[::-1], 255, np.uint8)])
+        image[60:90, :, 3], image[90:, :, 3] = 128, 0
+        image[: 8 * number + 8, :8, :3] = 0  # tells which frame it is
+        frame = av.VideoFrame.from_ndarray(image, format="rgba")
         frames.append(frame.reformat(format=pix_fmt, dst_colorspace="ITU709") if pix_fmt != "rgba" else frame)
-    # An RGB film has no matrix to declare.
-    path = write_film(
+    # An RGB video has no matrix to declare.
+    path = write_test_video(
         tmp_path / name,
         frames,
         codec=codec,
@@ -194,12 +189,12 @@ def test_transparency_is_composited_over_white(
 
 
 def test_transparency_of_a_gif(tmp_path: Path) -> None:
-    pictures = []
+    images = []
     for number in range(3):
-        picture = np.zeros((64, 96, 4), np.uint8)
-        picture[8:40, 8 + number : 40 + number] = (200, 100, 50, 255)
-        pictures.append(Image.fromarray(picture))
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=40, disposal=2)
+        image = np.zeros((64, 96, 4), np.uint8)
+        image[8:40, 8 + number : 40 + number] = (200, 100, 50, 255)
+        images.append(Image.fromarray(image))
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=40, disposal=2)
     frame = decoded(tmp_path / "a.gif")
     assert tuple(frame[50, 50]) == (255, 255, 255)
     assert tuple(frame[20, 20]) == (200, 100, 50)
@@ -211,7 +206,7 @@ def test_hdr_as_zscale_converts_it(tmp_path: Path, name: str) -> None:
         (tmp_path / "a.mov").write_bytes(golden[f"{name}_film"].tobytes())
         expected = golden[f"{name}_sdr"]
     found = decoded(tmp_path / "a.mov")
-    sdr = cv2.resize(base_pictures()["closed"], SIZE, interpolation=cv2.INTER_AREA)
+    sdr = cv2.resize(base_images()["closed"], SIZE, interpolation=cv2.INTER_AREA)
     assert np.abs(found - expected).mean() < 1
     assert np.abs(found - sdr).mean() < 3
 

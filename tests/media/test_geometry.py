@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from base_clip import base_pictures, write_film
+from base_clip import base_images, write_test_video
 
 from th_jax.media import Limits, MediaError, open_video
 from th_jax.media.containers import clean_aperture
@@ -20,8 +20,8 @@ ONE = 1 << 16
 @pytest.fixture(scope="module")
 def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two frames of the base clip, at a quarter of its size."""
-    picture = cv2.resize(base_pictures()["closed"], (160, 120), interpolation=cv2.INTER_AREA)
-    return write_film(tmp_path_factory.mktemp("still") / "still.mp4", [picture] * 2)
+    image = cv2.resize(base_images()["closed"], (160, 120), interpolation=cv2.INTER_AREA)
+    return write_test_video(tmp_path_factory.mktemp("still") / "still.mp4", [image] * 2)
 
 
 @pytest.fixture
@@ -107,38 +107,40 @@ def test_other_matrices_are_rejected(with_matrix: Callable[..., Path], matrix: t
 
 @pytest.mark.parametrize(("aspect", "stored"), [("16/9", (360, 480)), ("9/16", (640, 270)), ("1/1", (640, 480))])
 def test_pixels_become_square(tmp_path: Path, aspect: str, stored: tuple[int, int]) -> None:
-    picture = base_pictures()["closed"]
-    squeezed = cv2.resize(picture, stored, interpolation=cv2.INTER_AREA)
-    path = write_film(tmp_path / "a.mp4", [squeezed] * 2, declared={"sample_aspect_ratio": Fraction(aspect)})
+    image = base_images()["closed"]
+    squeezed = cv2.resize(image, stored, interpolation=cv2.INTER_AREA)
+    path = write_test_video(tmp_path / "a.mp4", [squeezed] * 2, declared={"sample_aspect_ratio": Fraction(aspect)})
     frame = first_frame(path)
-    assert frame.shape == picture.shape
-    assert np.abs(frame.astype(int) - picture).mean() < 4
+    assert frame.shape == image.shape
+    assert np.abs(frame.astype(int) - image).mean() < 4
 
 
 def test_pixels_become_square_before_frames_are_turned(tmp_path: Path, still: Path) -> None:
-    picture = first_frame(still)
-    path = write_film(
+    image = first_frame(still)
+    path = write_test_video(
         tmp_path / "a.mp4",
-        [cv2.resize(picture, (80, 120), interpolation=cv2.INTER_AREA)] * 2,
+        [cv2.resize(image, (80, 120), interpolation=cv2.INTER_AREA)] * 2,
         declared={"sample_aspect_ratio": Fraction(2)},
     )
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 44
     data[start : start + 36] = struct.pack(">9i", 0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    assert np.abs(first_frame(path).astype(int) - np.rot90(picture, -1)).mean() < 5
+    assert np.abs(first_frame(path).astype(int) - np.rot90(image, -1)).mean() < 5
 
 
 @pytest.mark.parametrize("aspect", [Fraction(20), Fraction(1, 17)])
 def test_implausible_pixel_aspect_ratios(tmp_path: Path, aspect: Fraction) -> None:
-    path = write_film(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared={"sample_aspect_ratio": aspect})
+    path = write_test_video(
+        tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared={"sample_aspect_ratio": aspect}
+    )
     with pytest.raises(MediaError, match=f"aspect ratio of {float(aspect):g}"):
         open_video(path)
 
 
 def test_limits_hold_for_square_pixels(tmp_path: Path) -> None:
     declared = {"sample_aspect_ratio": Fraction(4)}
-    path = write_film(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared=declared)
+    path = write_test_video(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)], declared=declared)
     open_video(path, limits=Limits(pixels=384 * 64)).close()
     with pytest.raises(MediaError, match="384 x 64 pixels, over the limit of 24575 pixels"):
         open_video(path, limits=Limits(pixels=384 * 64 - 1))
@@ -146,10 +148,10 @@ def test_limits_hold_for_square_pixels(tmp_path: Path) -> None:
 
 def moving(moment: int) -> np.ndarray:
     """A gray disc that moves 6 pixels to the right per field, in front of static stripes."""
-    picture = np.full((96, 160, 3), 60, np.uint8)
-    picture[:, ::16] = 120
-    cv2.circle(picture, (30 + 6 * moment, 48), 24, (220, 220, 220), -1, cv2.LINE_AA)
-    return picture
+    image = np.full((96, 160, 3), 60, np.uint8)
+    image[:, ::16] = 120
+    cv2.circle(image, (30 + 6 * moment, 48), 24, (220, 220, 220), -1, cv2.LINE_AA)
+    return image
 
 
 def test_interlaced_videos_become_whole_frames(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_interlaced_videos_become_whole_frames(tmp_path: Path) -> None:
         woven = moving(2 * number)
         woven[::2] = moving(2 * number + 1)[::2]  # the lower rows come first
         frames.append(woven)
-    path = write_film(
+    path = write_test_video(
         *(tmp_path / "a.mpg", frames),
         fps=25,
         codec="mpeg2video",
@@ -178,7 +180,6 @@ def test_interlaced_videos_become_whole_frames(tmp_path: Path) -> None:
 
 
 def test_progressive_videos_are_not_filtered(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     monkeypatch.setattr("th_jax.media.color.FilterGraph", None)
     assert math.prod(first_frame(still).shape) == 160 * 120 * 3
 
@@ -207,9 +208,9 @@ def test_clean_aperture(still: Path, tmp_path: Path) -> None:
 
 
 def test_clean_aperture_of_pixels_that_are_not_square(tmp_path: Path) -> None:
-    picture = base_pictures()["closed"]
-    squeezed = cv2.resize(picture, (360, 480), interpolation=cv2.INTER_AREA)
-    path = write_film(tmp_path / "a.mp4", [squeezed] * 2, declared={"sample_aspect_ratio": Fraction(16, 9)})
+    image = base_images()["closed"]
+    squeezed = cv2.resize(image, (360, 480), interpolation=cv2.INTER_AREA)
+    path = write_test_video(tmp_path / "a.mp4", [squeezed] * 2, declared={"sample_aspect_ratio": Fraction(16, 9)})
     whole = first_frame(path)
     cut = first_frame(with_aperture(path, 342, 1, 480, 1, 0, 1, 0, 1))
     np.testing.assert_array_equal(cut, whole[:, 16:624])

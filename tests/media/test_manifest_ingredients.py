@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from signed_files import assertion, manifest_of, picture, store_of
+from signed_files import assertion, find_ingredients, image, manifest_of, store_of
 
 from th_jax.provenance import (
     Ingredient,
     Kind,
     Provenance,
     Role,
-    find_ingredients,
     read_sidecar,
     write_image,
     write_video,
@@ -32,19 +31,19 @@ def digest_of(path: Path) -> str:
 
 @pytest.fixture
 def shot(tmp_path: Path) -> Path:
-    return write_image(tmp_path / "shot.png", picture(), provenance=GENERATED)
+    return write_image(tmp_path / "shot.png", image(), provenance=GENERATED)
 
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "driver.mp4", [picture(), picture(seed=1)], fps=25, provenance=GENERATED)
+    return write_video(tmp_path / "driver.mp4", [image(), image(seed=1)], fps=25, provenance=GENERATED)
 
 
 def test_manifests_of_shot_and_driver_are_kept(tmp_path: Path, shot: Path, driver: Path) -> None:
     found = find_ingredients([shot], role=Role.SHOT) + find_ingredients([driver], role=Role.DRIVER)
     assert [(one.role, one.file) for one in found] == [("shot", digest_of(shot)), ("driver", digest_of(driver))]
     record = dataclasses.replace(GENERATED, ingredients=found)
-    made = write_image(tmp_path / "made.jpg", picture(), provenance=record)
+    made = write_image(tmp_path / "made.jpg", image(), provenance=record)
     store, manifest = store_of(made), manifest_of(made)
     assert store["validation_state"] == "Valid"
     before = {manifest_of(path)["label"] for path in (shot, driver)}
@@ -62,7 +61,7 @@ def test_ingredients_of_ingredients_are_kept(tmp_path: Path, shot: Path) -> None
     made = shot
     for number in range(2):
         record = dataclasses.replace(GENERATED, ingredients=find_ingredients([made], role=Role.SHOT))
-        made = write_image(tmp_path / f"{number}.png", picture(), provenance=record)
+        made = write_image(tmp_path / f"{number}.png", image(), provenance=record)
     store = store_of(made)
     assert store["validation_state"] == "Valid"
     assert manifest_of(shot)["label"] in store["manifests"]
@@ -73,7 +72,7 @@ def test_the_same_file_twice_is_kept_once(tmp_path: Path, shot: Path) -> None:
     found = find_ingredients([shot, shot], role=Role.SHOT)
     assert len(found) == 1
     record = dataclasses.replace(GENERATED, ingredients=found + find_ingredients([shot], role=Role.DRIVER))
-    store = store_of(write_image(tmp_path / "made.png", picture(), provenance=record))
+    store = store_of(write_image(tmp_path / "made.png", image(), provenance=record))
     assert store["validation_state"] == "Valid"
     assert len(store["manifests"]) == 2
 
@@ -83,7 +82,7 @@ def test_an_altered_shot_is_kept_with_its_fault(tmp_path: Path, shot: Path) -> N
     content[-20] ^= 1
     shot.write_bytes(content)
     record = dataclasses.replace(GENERATED, ingredients=find_ingredients([shot], role=Role.SHOT))
-    made = write_image(tmp_path / "made.png", picture(), provenance=record)
+    made = write_image(tmp_path / "made.png", image(), provenance=record)
     assert store_of(made)["validation_state"] == "Valid"
     (kept,) = manifest_of(made)["ingredients"]
     faults = [fault["code"] for fault in kept["validation_results"]["activeManifest"]["failure"]]
@@ -91,7 +90,7 @@ def test_an_altered_shot_is_kept_with_its_fault(tmp_path: Path, shot: Path) -> N
 
 
 def test_files_without_valid_manifests_give_no_ingredients(tmp_path: Path, shot: Path) -> None:
-    plain = write_image(tmp_path / "plain.png", picture(), provenance=Provenance(kind=Kind.REAL_CROP))
+    plain = write_image(tmp_path / "plain.png", image(), provenance=Provenance(kind=Kind.REAL_CROP))
     (garbage := tmp_path / "garbage.jpg").write_bytes(os.urandom(1000))
     (cut := tmp_path / "cut.png").write_bytes(shot.read_bytes()[:300])
     assert find_ingredients([plain, garbage, cut, tmp_path / "missing.png", tmp_path], role=Role.SHOT) == ()
@@ -105,7 +104,7 @@ def test_manifests_over_the_limit_are_kept_by_digest(shot: Path) -> None:
 def test_archives_travel_in_json_and_stay_out_of_the_file_beside(tmp_path: Path, shot: Path) -> None:
     record = dataclasses.replace(GENERATED, ingredients=find_ingredients([shot], role=Role.SHOT))
     assert Provenance.from_dict(json.loads(json.dumps(record.to_dict()))) == record
-    beside, intact = read_sidecar(write_image(tmp_path / "made.png", picture(), provenance=record))
+    beside, intact = read_sidecar(write_image(tmp_path / "made.png", image(), provenance=record))
     assert intact
     assert beside.ingredients == (dataclasses.replace(record.ingredients[0], archive=None),)
     assert beside == dataclasses.replace(record, ingredients=beside.ingredients)

@@ -1,6 +1,5 @@
 """Images of all supported kinds are read as upright RGB, or rejected with one sentence."""
 
-import os
 import struct
 import sys
 import warnings
@@ -10,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from base_clip import base_pictures
+from base_clip import base_images
 from PIL import Image
 
-from th_jax.media import Limits, MediaError, read_image
+from th_jax.media import Limits, MediaError, MediaFault, read_image
 
 
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """A smooth image with four different corners: it survives JPEG and reveals any rotation."""
     y, x = np.mgrid[0:48, 0:64]
     return np.stack([4 * x, 5 * y, 255 - 2 * x - 2 * y], -1).astype(np.uint8)
@@ -32,11 +31,11 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.avif"])
 def test_formats(tmp_path: Path, name: str) -> None:
-    Image.fromarray(picture()).save(tmp_path / name, quality=95)
+    Image.fromarray(image()).save(tmp_path / name, quality=95)
     frame = read_image(tmp_path / name)
     assert frame.dtype == np.uint8
     assert frame.flags.c_contiguous
-    assert np.abs(frame.astype(int) - picture()).mean() < (3 if name.endswith(("jpg", "webp", "avif")) else 1e-9)
+    assert np.abs(frame.astype(int) - image()).mean() < (3 if name.endswith(("jpg", "webp", "avif")) else 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +60,15 @@ def test_exif_orientation(tmp_path: Path, name: str, orientation: int, turn) -> 
         "phone.webp": {"lossless": True},
         "phone.avif": {"quality": 100, "subsampling": "4:4:4"},
     }
-    Image.fromarray(picture()).save(tmp_path / name, exif=exif, **options.get(name, {}))
-    np.testing.assert_allclose(read_image(tmp_path / name).astype(int), turn(picture()), atol=6)
+    Image.fromarray(image()).save(tmp_path / name, exif=exif, **options.get(name, {}))
+    np.testing.assert_allclose(read_image(tmp_path / name).astype(int), turn(image()), atol=6)
 
 
 def test_an_invalid_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 9
-    Image.fromarray(picture()).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+    Image.fromarray(image()).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image())
 
 
 def exif_block(orientation: int) -> bytes:
@@ -98,17 +97,17 @@ def png_chunk(kind: bytes, content: bytes, *, checksum: int = 0) -> bytes:
     ids=["nonsense", "empty", "cut off", "bad offset", "bad checksum", "text with a bad checksum", "bad profile"],
 )
 def test_broken_optional_png_chunks_are_ignored(tmp_path: Path, chunk: bytes, place: str) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.png")
+    Image.fromarray(image()).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     start = 33 if place == "before the pixels" else len(whole) - 12
     (tmp_path / "a.png").write_bytes(whole[:start] + chunk + whole[start:])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image())
 
 
 def test_a_broken_png_header_is_an_error(tmp_path: Path) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.png")
+    Image.fromarray(image()).save(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[29] ^= 1  # its checksum
     (tmp_path / "a.png").write_bytes(data)
@@ -119,22 +118,22 @@ def test_a_broken_png_header_is_an_error(tmp_path: Path) -> None:
 def test_a_jpeg_with_a_broken_exif_block(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif, quality=98, subsampling=0)
+    Image.fromarray(image()).save(tmp_path / "a.jpg", exif=exif, quality=98, subsampling=0)
     whole = (tmp_path / "a.jpg").read_bytes()
     start = whole.index(b"Exif\0\0") + 6
     for broken in (b"XXXX", b"MM\0*\xff\xff\xff\xff"):
         (tmp_path / "a.jpg").write_bytes(whole[:start] + broken + whole[start + len(broken) :])
-        np.testing.assert_allclose(read_image(tmp_path / "a.jpg").astype(int), picture(), atol=6)
+        np.testing.assert_allclose(read_image(tmp_path / "a.jpg").astype(int), image(), atol=6)
 
 
 def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
-    rgba = np.dstack([picture(), np.zeros((48, 64), np.uint8)])
+    rgba = np.dstack([image(), np.zeros((48, 64), np.uint8)])
     rgba[:24, :, 3] = 255
     rgba[24:36, :, 3] = 128
     Image.fromarray(rgba).save(tmp_path / "a.png")
     frame = read_image(tmp_path / "a.png").astype(int)
-    np.testing.assert_array_equal(frame[:24], picture()[:24])
-    np.testing.assert_allclose(frame[24:36], (picture()[24:36].astype(int) + 255) / 2, atol=2)
+    np.testing.assert_array_equal(frame[:24], image()[:24])
+    np.testing.assert_allclose(frame[24:36], (image()[24:36].astype(int) + 255) / 2, atol=2)
     assert (frame[36:] == 255).all()
 
 
@@ -149,8 +148,8 @@ def test_palette_with_a_transparent_color(tmp_path: Path) -> None:
 
 
 def test_grey(tmp_path: Path) -> None:
-    Image.fromarray(picture()[..., 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(picture()[..., :1], 3, -1))
+    Image.fromarray(image()[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(image()[..., :1], 3, -1))
 
 
 def test_cmyk(tmp_path: Path) -> None:
@@ -161,15 +160,15 @@ def test_cmyk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sixteen_bits(tmp_path: Path, name: str, channels: int) -> None:
-    deep = picture().astype(np.uint16) * 256 + 77
+    deep = image().astype(np.uint16) * 256 + 77
     cv2.imwrite(str(tmp_path / name), deep[..., 0] if channels == 1 else deep[..., ::-1])
-    expected = np.repeat(picture()[..., :1], 3, -1) if channels == 1 else picture()
+    expected = np.repeat(image()[..., :1], 3, -1) if channels == 1 else image()
     np.testing.assert_allclose(read_image(tmp_path / name).astype(int), expected, atol=1)
 
 
 def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = Path(__file__).parents[1] / "data" / "portrait.heic"  # made by tests/golden/make_heic.py
-    wanted = cv2.resize(base_pictures()["closed"], (160, 120), interpolation=cv2.INTER_AREA)
+    wanted = cv2.resize(base_images()["closed"], (160, 120), interpolation=cv2.INTER_AREA)
     wanted = wanted[::-1, ::-1].swapaxes(0, 1)  # orientation 7
     frame = read_image(photo)
     assert frame.shape == wanted.shape
@@ -189,38 +188,6 @@ def test_heic_that_is_truncated(tmp_path: Path) -> None:
             read_image(tmp_path / "a.heic")
 
 
-def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"nobody\.png does not exist"):
-        read_image(tmp_path / "nobody.png")
-
-
-def test_folder_and_pipe(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="is a folder, not a file"):
-        read_image(tmp_path)
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(MediaError, match="is a device or pipe"):
-        read_image(tmp_path / "pipe.png")
-
-
-def test_loop_of_links(tmp_path: Path) -> None:
-    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
-    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="cannot be read"):
-        read_image(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("address", ["http://example.org/a.png", "rtsp://example.org/live", "file:///etc/hosts"])
-def test_addresses_are_rejected(address: str) -> None:
-    with pytest.raises(MediaError, match="only local files"):
-        read_image(address)
-
-
-def test_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(MediaError, match=r"is empty \(0 bytes\)"):
-        read_image(tmp_path / "a.jpg")
-
-
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.avif"])
 def test_truncated_anywhere(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -228,18 +195,13 @@ def test_truncated_anywhere(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / name).read_bytes()
     for share in (0.02, 0.3, 0.6, 0.8):
         (tmp_path / name).write_bytes(whole[: max(1, int(len(whole) * share))])
-        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image"):
+        with pytest.raises(MediaError, match=r"damaged or truncated|not a readable image") as refused:
             read_image(tmp_path / name)
-
-
-def test_renamed_text(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("I am a letter.\n" * 100)
-    with pytest.raises(MediaError, match=r"not a readable image \(supported: PNG, JPEG"):
-        read_image(tmp_path / "a.png")
+        assert refused.value.fault is MediaFault.UNDECODABLE
 
 
 def test_decoders_that_are_not_allowed(tmp_path: Path) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.ppm")
+    Image.fromarray(image()).save(tmp_path / "a.ppm")
     (tmp_path / "a.ppm").rename(tmp_path / "a.png")
     with pytest.raises(MediaError, match="not a readable image"):
         read_image(tmp_path / "a.png")
@@ -270,23 +232,8 @@ def test_many_pixels_are_a_matter_of_limits_not_of_warnings(tmp_path: Path) -> N
             Image.open(tmp_path / "large.png").close()
 
 
-def test_limits(tmp_path: Path) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.png")
-    with pytest.raises(MediaError, match="64 x 48 pixels, over the limit of 3071 pixels"):
-        read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48 - 1))
-    assert read_image(tmp_path / "a.png", limits=Limits(pixels=64 * 48)).shape == (48, 64, 3)
-    with pytest.raises(MediaError, match="bytes, over the limit of 10"):
-        read_image(tmp_path / "a.png", limits=Limits(file_bytes=10))
-
-
-def test_floating_point_is_rejected(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(MediaError, match="floating-point values"):
-        read_image(tmp_path / "a.tiff")
-
-
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.png")
+    Image.fromarray(image()).save(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ImportError, match=r"pip install 'th_jax\[video\]'"):
         read_image(tmp_path / "a.png")

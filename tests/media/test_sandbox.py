@@ -75,9 +75,9 @@ def fault(sandbox, function, *arguments, **within):
 
 def test_shots_equal_those_of_this_process():
     expected = load_shots(PORTRAIT, size=64)
-    came = run_limited(load_shots, PORTRAIT, size=64, within=QUICK)
-    assert isinstance(came, tuple)
-    for array, wanted in zip(came, expected, strict=True):
+    received = run_limited(load_shots, PORTRAIT, size=64, within=QUICK)
+    assert isinstance(received, tuple)
+    for array, wanted in zip(received, expected, strict=True):
         np.testing.assert_array_equal(array, wanted)
         assert array.flags.writeable
 
@@ -183,8 +183,11 @@ def test_a_video_whose_frames_do_not_fit_is_rejected(sandbox, tmp_path):
     assert sandbox.run(size_of_first, str(path), within=QUICK) == (7680, 4320)
     for memory in (400, 800):
         kind, message = fault(sandbox, size_of_first, str(path), memory=memory * 2**20)
-        told = (kind, "more memory than is available" in message, "damaged" in message)
-        assert told in ((MediaFault.OVER_LIMITS, True, False), (MediaFault.UNDECODABLE, False, True)), (memory, message)
+        reported = (kind, "more memory than is available" in message, "damaged" in message)
+        assert reported in ((MediaFault.OVER_LIMITS, True, False), (MediaFault.UNDECODABLE, False, True)), (
+            memory,
+            message,
+        )
 
 
 def size_of_first(path: str) -> tuple[int, int]:
@@ -231,8 +234,5 @@ def test_an_exit_is_explained():
     assert exit_error(-signal.SIGKILL, limits).fault is MediaFault.OVER_LIMITS
     assert exit_error(-signal.SIGSEGV, limits).fault is MediaFault.UNDECODABLE
     assert exit_error(None, limits).fault is MediaFault.UNDECODABLE
-    with (
-        pytest.raises(ValueError, match="limit memory must be positive"),
-        confined(ProcessLimits(memory=0)),
-    ):
+    with pytest.raises(ValueError, match="limit memory must be positive"), confined(ProcessLimits(memory=0)):
         pass

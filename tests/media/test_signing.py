@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
-from signed_files import make_identity, picture, private_pem, store_of, write_private
+from signed_files import image, make_identity, private_pem, store_of, write_private
 
 from th_jax.provenance import Kind, Provenance, Signer, SigningError, load_signer, write_image
 from th_jax.provenance.signing import load_anchors, local_signer_path
@@ -175,7 +175,7 @@ def test_every_kind_of_key_that_c2pa_knows_signs(tmp_path: Path, key, algorithm:
     (chain := tmp_path / "chain.pem").write_bytes(certificate + root)
     signer = load_signer(key=write_private(tmp_path / "key.pem", pem), certificate=chain)
     assert (signer.algorithm, signer.name) == (algorithm, "Ada")
-    path = write_image(tmp_path / "a.png", picture(), provenance=GENERATED, signer=signer)
+    path = write_image(tmp_path / "a.png", image(), provenance=GENERATED, signer=signer)
     assert store_of(path)["validation_state"] == "Valid"
 
 

@@ -95,7 +95,7 @@ def test_commands_that_do_not_sign_take_no_key(
     named = ("--signing-certificate", str(folder / "chain.pem"), "--unmarked-output-for-research")
     assert animate(driving(folder, tmp_path / "ada.mp4", *named)) == 1
     assert "omit --signing-certificate" in capsys.readouterr().err
-    monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which nobody asks for
+    monkeypatch.setenv("TH_JAX_SIGNING_KEY", str(folder / "open.pem"))  # which is not asked for
     assert animate(driving(folder, tmp_path / "ada.png", "--unmarked-output-for-research")) == 0
     assert store_of(tmp_path / "ada.unmarked.png") is None
 

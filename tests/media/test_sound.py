@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clicking_films import BLACK, RATE, click_times, clicks, film, heard
+from clicking_videos import BLACK, RATE, click_times, clicking_video, clicks, heard
 
 from tests.hostile import bad_ends
 from th_jax.media import MediaError, MediaFault, containers, open_video
@@ -34,7 +34,7 @@ def heard_apart(path: Path) -> np.ndarray:
 )
 def test_clicks_keep_their_times(tmp_path: Path, codec: str, name: str) -> None:
     rate = 48000 if codec == "ac3" else RATE
-    source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
+    source = clicking_video(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
     np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
     made = write_video(tmp_path / "out.mp4", [BLACK] * 45, fps=25, provenance=RECORD, audio_from=source)
     np.testing.assert_allclose(click_times(made), [0.5, 1.0, 1.5], atol=0.003)
@@ -42,14 +42,14 @@ def test_clicks_keep_their_times(tmp_path: Path, codec: str, name: str) -> None:
 
 
 def test_audio_from_another_process_is_complete(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le")
+    source = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le")
     np.testing.assert_array_equal(heard_apart(source), clicks(2.0)[None])
 
 
 def test_sound_that_begins_late_or_early(tmp_path: Path) -> None:
-    late = film(tmp_path / "late.mkv", [(0.7, clicks(1.0))], codec="pcm_s16le")
+    late = clicking_video(tmp_path / "late.mkv", [(0.7, clicks(1.0))], codec="pcm_s16le")
     np.testing.assert_allclose(click_times(late), [1.2], atol=0.002)
-    early = film(tmp_path / "early.mkv", [(-0.3, clicks(2.0))], codec="pcm_s16le")
+    early = clicking_video(tmp_path / "early.mkv", [(-0.3, clicks(2.0))], codec="pcm_s16le")
     with open_video(early) as video:  # Matroska has no negative times: all are moved
         assert next(video.frames())[0] == 0.0
     np.testing.assert_allclose(click_times(early), [0.2, 0.7, 1.2], atol=0.002)
@@ -58,23 +58,23 @@ def test_sound_that_begins_late_or_early(tmp_path: Path) -> None:
 
 
 def test_a_gap_is_silence_and_damage_does_not_move_the_rest(tmp_path: Path) -> None:
-    gap = film(tmp_path / "gap.mkv", [(0.0, clicks(0.8)), (1.1, clicks(0.9, every=0.3))], codec="pcm_s16le")
+    gap = clicking_video(tmp_path / "gap.mkv", [(0.0, clicks(0.8)), (1.1, clicks(0.9, every=0.3))], codec="pcm_s16le")
     np.testing.assert_allclose(click_times(gap), [0.5, 1.4, 1.7], atol=0.02)
     source = [(0.0, clicks(3.0))]
-    damaged = film(tmp_path / "bad.mp4", source, codec="aac", pictures=75, damaged=lambda n: 10 <= n < 20)
+    damaged = clicking_video(tmp_path / "bad.mp4", source, codec="aac", images=75, damaged=lambda n: 10 <= n < 20)
     np.testing.assert_allclose(click_times(damaged), [0.5, 1.5, 2.0, 2.5], atol=0.01)
 
 
 def test_streams_that_start_late(tmp_path: Path) -> None:
     """Transport streams allow it; PyAV then raises an IndexError."""
     noise, parts = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), []
-    for pictures, sounds in ((20, 1), (3, 2)):
+    for images, sounds in ((20, 1), (3, 2)):
         with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as container:
             stream = container.add_stream("mpeg2video", rate=25)
             stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 400, 400, "yuv420p", 10**9
             stream.options = {"g": "1", "qmin": "1", "qmax": "1"}
             tracks = [container.add_stream("mp2", rate=RATE, layout="mono") for _ in range(sounds)]
-            for index in range(pictures):
+            for index in range(images):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
                 for track in tracks:
                     frame = av.AudioFrame.from_ndarray(np.zeros((1, 640), np.int16), format="s16", layout="mono")
@@ -92,22 +92,22 @@ def test_streams_that_start_late(tmp_path: Path) -> None:
 
 def test_implausible_times_are_ignored(tmp_path: Path) -> None:
     """Silence up to the year 2070 would be endless."""
-    late = film(tmp_path / "a.mkv", [(0.0, clicks(0.6)), (1.4e9, clicks(0.6))], codec="pcm_s16le")
+    late = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(0.6)), (1.4e9, clicks(0.6))], codec="pcm_s16le")
     np.testing.assert_allclose(click_times(late), [0.5, 1.1], atol=0.002)
 
 
 def test_stereo_stays_stereo_and_odd_rates_become_usual_ones(tmp_path: Path) -> None:
-    stereo = film(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le", layout="stereo")
+    stereo = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(2.0))], codec="pcm_s16le", layout="stereo")
     rate, samples = heard(stereo)
     assert (rate, samples.shape) == (RATE, (2, RATE))
-    odd = film(tmp_path / "b.mkv", [(0.0, clicks(2.0, rate=10000))], codec="pcm_s16le", rate=10000)
+    odd = clicking_video(tmp_path / "b.mkv", [(0.0, clicks(2.0, rate=10000))], codec="pcm_s16le", rate=10000)
     rate, samples = heard(odd)
     assert rate == 48000
     np.testing.assert_allclose(click_times(odd), [0.5, 1.0, 1.5], atol=0.003)
 
 
 def test_audio_is_read_in_blocks_and_ends_with_its_file(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mkv", [(0.0, clicks(30.0))], codec="pcm_s16le", pictures=750)
+    source = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(30.0))], codec="pcm_s16le", images=750)
     blocks = list(decode_sound(str(source)))[1:]
     assert sum(block.shape[1] for block in blocks) == 30 * RATE
     assert max(block.shape[1] for block in blocks) <= BLOCK
@@ -120,8 +120,8 @@ def test_files_without_usable_audio_are_rejected(tmp_path: Path, make_video: Any
     with pytest.raises(MediaError, match=r"silent\.mp4 has no audio track"):
         open_sound(make_video("silent.mp4", frames=3))
     with pytest.raises(MediaError, match=r"a\.mkv .*codec wavpack.*not supported"):
-        open_sound(film(tmp_path / "a.mkv", [(0.0, clicks(0.5))], codec="wavpack", pictures=10))
-    broken = film(tmp_path / "b.mp4", [(0.0, clicks(0.5))], codec="aac", pictures=10, damaged=lambda _: True)
+        open_sound(clicking_video(tmp_path / "a.mkv", [(0.0, clicks(0.5))], codec="wavpack", images=10))
+    broken = clicking_video(tmp_path / "b.mp4", [(0.0, clicks(0.5))], codec="aac", images=10, damaged=lambda _: True)
     with pytest.raises(MediaError, match=r"b\.mp4 has audio that cannot be decoded"):
         open_sound(broken)
 
@@ -191,7 +191,7 @@ def test_out_of_memory_is_neither_end_of_file_nor_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """PyAV drops exceptions of a file's `read`, so the file records them."""
-    path = str(film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200))
+    path = str(clicking_video(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", images=200))
     assert sum(block.shape[1] for block in itertools.islice(decode_sound(path), 1, None)) == 8 * RATE
     assert len(list(frames_of(path))) == 200
     opened = Path.open
@@ -215,7 +215,7 @@ def test_out_of_memory_is_neither_end_of_file_nor_damage(
 
 def test_audio_cut_by_out_of_memory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where PyAV drops the exception, it reports the end of the file."""
-    path = film(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", pictures=200)
+    path = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(8.0))], codec="pcm_s16le", images=200)
 
     class Short(containers.Source):
         def read(self, size: int | None = -1, /) -> bytes:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from clicking_films import BLACK, RATE, click_times, clicks, film, heard
+from clicking_videos import BLACK, RATE, click_times, clicking_video, clicks, heard
 
 from th_jax.media import MediaError, open_video
 from th_jax.media import audio as module
@@ -29,7 +29,7 @@ LIGHT, LOUD = (40, 200), (2000, 12000)
     ],
 )  # fmt: skip
 def test_plain_codings_are_decoded(tmp_path: Path, codec: str, name: str, rate: int) -> None:
-    source = film(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
+    source = clicking_video(tmp_path / name, [(0.0, clicks(2.0, rate=rate))], codec=codec, rate=rate)
     np.testing.assert_allclose(click_times(source), [0.5, 1.0, 1.5], atol=0.003)
     assert find_missing_sound(str(source), seconds=None) == ""
 
@@ -43,9 +43,9 @@ def test_decoders_are_those_of_ffmpeg() -> None:
 def two_tracks(path: Path, *, default: tuple[int | None, int | None]) -> Path:
     """A dark small and a light large video track, a quiet and a loud audio track, and which are marked as default."""
     with av.open(str(path), "w") as container:
-        pictures: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        images: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
         sounds: list[Any] = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
-        for number, stream in enumerate(pictures):
+        for number, stream in enumerate(images):
             stream.width = stream.height = 32 * (number + 1)
             stream.pix_fmt, stream.bit_rate = "yuv420p", 100_000
             stream.disposition = Disposition.default if number == default[0] else NONE
@@ -58,13 +58,13 @@ def two_tracks(path: Path, *, default: tuple[int | None, int | None]) -> Path:
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         for index in range(10):
-            for number, stream in enumerate(pictures):
+            for number, stream in enumerate(images):
                 side = 32 * (number + 1)
                 frame = av.VideoFrame.from_ndarray(np.full((side, side, 3), LIGHT[number], np.uint8), format="rgb24")
                 frame = frame.reformat(format="yuv420p")
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 container.mux(stream.encode(frame))
-        for stream in pictures:
+        for stream in images:
             container.mux(stream.encode(None))
     return path
 
@@ -102,9 +102,9 @@ def test_a_cover_image_is_not_a_video_track(tmp_path: Path, moving: bool) -> Non
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 packets += stream.encode(frame)
             packets += stream.encode(None)
-        picture = av.VideoFrame.from_ndarray(np.full((200, 200, 3), 90, np.uint8), format="rgb24")
-        picture.pts, picture.time_base = 0, Fraction(1, 25)
-        for packet in [*packets, *cover.encode(picture), *cover.encode(None)]:
+        image = av.VideoFrame.from_ndarray(np.full((200, 200, 3), 90, np.uint8), format="rgb24")
+        image.pts, image.time_base = 0, Fraction(1, 25)
+        for packet in [*packets, *cover.encode(image), *cover.encode(None)]:
             container.mux(packet)
     with av.open(str(path)) as container:
         covers = [bool(stream.disposition & Disposition.attached_pic) for stream in container.streams.video]
@@ -121,11 +121,11 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
     late = np.concatenate([np.zeros(RATE, np.int16), clicks(1.0)])
     traces = np.tile(np.array([2, -2], np.int16), RATE)
     wanted = {
-        None: film(tmp_path / "late.mkv", [(0.0, late)], codec="pcm_s16le"),
+        None: clicking_video(tmp_path / "late.mkv", [(0.0, late)], codec="pcm_s16le"),
         "is missing": make_video("mute.mp4", frames=3),
-        "uses the unsupported codec wavpack": film(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
-        "is entirely silent": film(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
-        "cannot be decoded": film(tmp_path / "c.mp4", [(0.0, late)], codec="aac", damaged=lambda _: True),
+        "uses the unsupported codec wavpack": clicking_video(tmp_path / "a.mkv", [(0.0, late)], codec="wavpack"),
+        "is entirely silent": clicking_video(tmp_path / "b.mkv", [(0.0, traces)], codec="pcm_s16le"),
+        "cannot be decoded": clicking_video(tmp_path / "c.mp4", [(0.0, late)], codec="aac", damaged=lambda _: True),
     }
     assert {missing_sound(path): path for path in wanted.values()} == wanted
     assert missing_sound(wanted[None], seconds=1.4) == "is entirely silent"
@@ -134,13 +134,13 @@ def test_why_sound_is_missing(tmp_path: Path, make_video: Any) -> None:
 
 def test_a_coding_is_rejected_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode_sound", None)
-    path = film(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
+    path = clicking_video(tmp_path / "a.mkv", [(0.0, clicks(1.0))], codec="wavpack")
     assert find_missing_sound(str(path), seconds=None) == "uses the unsupported codec wavpack"
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
         missing_sound(tmp_path / "a.mp4")
-    (tmp_path / "a.mp4").write_bytes(b"no film")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(MediaError, match=r"a\.mp4 is not a readable video"):
         missing_sound(tmp_path / "a.mp4")

@@ -60,9 +60,9 @@ def runs(process: int) -> bool:
 
 
 def test_items_come_in_order() -> None:
-    came = list(stream_limited(squares, 40, size=100, within=QUICK))
-    assert [number for number, _ in came] == list(range(40))
-    for number, square in came:
+    received = list(stream_limited(squares, 40, size=100, within=QUICK))
+    assert [number for number, _ in received] == list(range(40))
+    for number, square in received:
         np.testing.assert_array_equal(square, np.full((100, 100), number, np.int32))
     assert list(stream_limited(squares, 0, size=1, within=QUICK)) == []
 

@@ -46,6 +46,36 @@ def test_every_form_is_the_plain_convolution(form: str, shape: tuple[int, int, i
         np.testing.assert_allclose(a, b, atol=3e-5 * float(jnp.abs(b).max()), err_msg=f"gradient of the {name}")
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_form_for_tpus_is_the_plain_convolution(shape: tuple[int, int, int, int]) -> None:
+    batch, side, inputs, features = shape
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, side, side, inputs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, inputs, features)) / (3 * inputs**0.5), jnp.float32)
+    result, pull = jax.vjp(lambda x, k: convolution._convolve_dilated(x, k, jnp.float32), x, kernel)
+    expected, pull_reference = jax.vjp(FORMS["after_upsample"][1], x, kernel)
+    np.testing.assert_allclose(result, expected, atol=2e-5)
+    cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for name, a, b in zip(("input", "kernel"), pull(cotangent), pull_reference(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * float(jnp.abs(b).max()), err_msg=f"gradient of the {name}")
+
+
+def test_each_platform_gets_its_own_form_of_upsampling() -> None:
+    """A TPU's program holds one dilated convolution; the others hold the four phases."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 32, 32, 8), (3, 3, 8, 8))]
+
+    def program(platform: str) -> str:
+        traced = jax.jit(FORMS["after_upsample"][0]).trace(*shapes)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    dilated = "lhs_dilate = [2, 2]"
+    assert dilated in program("tpu")
+    assert "concatenate" not in program("tpu")
+    for platform in ("cpu", "cuda"):
+        assert dilated not in program(platform)
+        assert "concatenate" in program(platform)
+
+
 @pytest.mark.parametrize(
     ("strides", "padding", "taps"), [((1, 1), "SAME", 3), ((2, 2), ((1, 1), (1, 1)), 4), ((1, 1), "VALID", 2)]
 )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.media.signed_files import image
 from th_jax.provenance import Kind, Provenance, write_gif, write_image, write_video
 
 GENERATED = Provenance(kind=Kind.GENERATED)
@@ -30,17 +31,12 @@ class Findings(NamedTuple):
     marks: tuple[Mark, ...] = ()
 
 
-def picture(*, seed: int = 0, size: int = 48) -> np.ndarray:
-    y, x = np.mgrid[0:size, 0:size]
-    return np.stack([3 * x + seed, 4 * y, 200 - x - y], -1).astype(np.uint8)
-
-
 def write(path: Path, *, provenance: Provenance = GENERATED, **options) -> Path:
     if path.suffix == ".mp4":
-        return write_video(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+        return write_video(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
     if path.suffix == ".gif":
-        return write_gif(path, [picture(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
-    return write_image(path, picture(), provenance=provenance, **options)
+        return write_gif(path, [image(seed=i) for i in range(3)], fps=25, provenance=provenance, **options)
+    return write_image(path, image(), provenance=provenance, **options)
 
 
 def here(function: Callable[..., Any], *arguments: Any, within: Any, **options: Any) -> Any:
@@ -59,8 +55,8 @@ def marks_in(count: int = 1) -> tuple[Callable[[np.ndarray], Findings], Callable
     """Detectors that find the given marks in everything."""
     found = Findings((Mark(),) * count)
 
-    def film(frames: Iterator[np.ndarray]) -> Findings:
+    def video(frames: Iterator[np.ndarray]) -> Findings:
         assert all(frame.dtype == np.uint8 and frame.ndim == 3 for frame in frames)
         return found
 
-    return lambda frame: found, film
+    return lambda frame: found, video

@@ -19,9 +19,9 @@ program = jax.jit(embed)
 def heads(size: int, *, people: int = 6, frames: int = 1) -> np.ndarray:
     """`[people * frames, size, size, 3]`: the first frames of held-out people, one person after the other."""
     chosen = itertools.islice(read_videos(bundled_heads(), "heldout"), people)
-    pictures = [decode_frame(jpeg, size=FRAME_SIZE) for _, record in chosen for jpeg in record.frames[:frames]]
+    images = [decode_frame(jpeg, size=FRAME_SIZE) for _, record in chosen for jpeg in record.frames[:frames]]
     method = cv2.INTER_AREA if size < FRAME_SIZE else cv2.INTER_CUBIC
-    resized = np.stack([cv2.resize(picture, (size, size), interpolation=method) for picture in pictures])
+    resized = np.stack([cv2.resize(image, (size, size), interpolation=method) for image in images])
     resized.flags.writeable = False
     return resized
 
@@ -43,19 +43,19 @@ def psnr(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
     return 10 * np.log10(255.0**2 / np.mean(difference**2, axis=(1, 2, 3)))
 
 
-def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """The image after JPEG with chroma subsampling."""
-    data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
-def resized(picture: np.ndarray, scale: float) -> np.ndarray:
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
     """The image at another size."""
-    height, width = picture.shape[:2]
-    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    height, width = image.shape[:2]
+    return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
-def cropped(picture: np.ndarray, *, left: int, top: int, share: float = 0.9) -> np.ndarray:
+def cropped(image: np.ndarray, *, left: int, top: int, share: float = 0.9) -> np.ndarray:
     """A crop of `share` of the image's sides, from a corner."""
-    side = int(picture.shape[0] * share)
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+    side = int(image.shape[0] * share)
+    return np.ascontiguousarray(image[top : top + side, left : left + side])

@@ -17,15 +17,15 @@ from th_jax.provenance.watermark.detect import FALSE_FINDS, Findings, detect, de
 
 SIZES = (64, 128, 256)
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "clean": lambda picture: picture,
-    "jpeg 75": lambda picture: jpeg(picture, 75),
-    "resized": lambda picture: resized(picture, 0.75),
-    "half": lambda picture: resized(picture, 0.5),
-    "odd size": lambda picture: resized(picture, 0.87),
-    "twice": lambda picture: resized(picture, 2.0),
-    "cropped": lambda picture: cropped(picture, left=5, top=2),
-    "cropped, then resized": lambda picture: resized(cropped(picture, left=3, top=5), 0.9),
-    "darker": lambda picture: (picture * 0.7).astype(np.uint8),
+    "clean": lambda image: image,
+    "jpeg 75": lambda image: jpeg(image, 75),
+    "resized": lambda image: resized(image, 0.75),
+    "half": lambda image: resized(image, 0.5),
+    "odd size": lambda image: resized(image, 0.87),
+    "twice": lambda image: resized(image, 2.0),
+    "cropped": lambda image: cropped(image, left=5, top=2),
+    "cropped, then resized": lambda image: resized(cropped(image, left=3, top=5), 0.9),
+    "darker": lambda image: (image * 0.7).astype(np.uint8),
 }
 
 
@@ -37,9 +37,9 @@ def messages(findings: Findings) -> list[int]:
 @pytest.mark.parametrize("size", SIZES)
 def test_stills_are_read(size: int, way: str) -> None:
     message = message_for(size, "still")
-    pictures = marked(heads(size, people=2), message)
-    for picture in pictures:
-        findings = detect(WAYS[way](picture))
+    images = marked(heads(size, people=2), message)
+    for image in images:
+        findings = detect(WAYS[way](image))
         assert messages(findings) == [message]
         assert findings.marks[0].log10_chance <= np.log10(FALSE_FINDS)
         assert findings.complete
@@ -47,9 +47,9 @@ def test_stills_are_read(size: int, way: str) -> None:
 
 def test_strong_compression_at_256() -> None:
     message = message_for(256, "still")
-    for picture in marked(heads(256, people=3), message):
-        assert messages(detect(jpeg(picture, 50))) == [message]
-        assert messages(detect(jpeg(cropped(picture, left=11, top=20), 50))) == [message]
+    for image in marked(heads(256, people=3), message):
+        assert messages(detect(jpeg(image, 50))) == [message]
+        assert messages(detect(jpeg(cropped(image, left=11, top=20), 50))) == [message]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,9 +73,9 @@ def test_panels_of_a_larger_image(size: int) -> None:
 
 @pytest.mark.parametrize(("size", "bits"), [(64, 16), (128, 16), (256, 48)])
 def test_videos_are_read_after_h264(size: int, bits: int, tmp_path: Path) -> None:
-    message = message_for(size, "film")
-    frames = marked(heads(size, people=1, frames=25), message, kind="film")
-    path = tmp_path / "film.mp4"
+    message = message_for(size, "video")
+    frames = marked(heads(size, people=1, frames=25), message, kind="video")
+    path = tmp_path / "video.mp4"
     # A figure: what is generated would get another mark on its way out.
     write_video(path, frames, fps=25, provenance=Provenance(kind=Kind.FIGURE), crf=23)
     with open_video(path) as video:
@@ -85,16 +85,16 @@ def test_videos_are_read_after_h264(size: int, bits: int, tmp_path: Path) -> Non
 
 
 def test_videos_are_read_only_as_far_as_needed() -> None:
-    message = message_for(64, "film")
-    plain, signed = heads(64)[0], marked(heads(64)[:1], message, kind="film")[0]
+    message = message_for(64, "video")
+    plain, signed = heads(64)[0], marked(heads(64)[:1], message, kind="video")[0]
     taken = []
 
-    def film() -> Iterator[np.ndarray]:
+    def frames_between() -> Iterator[np.ndarray]:
         for index in range(10_000):
             taken.append(index)
             yield plain if index < 25 else signed
 
-    assert messages(detect_video(film())) == [message]
+    assert messages(detect_video(frames_between())) == [message]
     assert len(taken) == 50
 
 
@@ -106,15 +106,15 @@ def test_long_videos_without_a_mark_are_abandoned(monkeypatch: pytest.MonkeyPatc
 
 
 def test_sizes_over_the_budget_are_skipped_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = resized(marked(heads(128)[:1], 5)[0], 0.87)[:100]
-    assert messages(detect(picture)) == [5]
+    image = resized(marked(heads(128)[:1], 5)[0], 0.87)[:100]
+    assert messages(detect(image)) == [5]
     monkeypatch.setattr("th_jax.provenance.watermark.detect.BUDGET", 200_000)
-    assert detect(picture) == Findings((), False)
+    assert detect(image) == Findings((), False)
 
 
 def test_short_and_empty_videos() -> None:
-    message = message_for(64, "film")
-    frames = marked(heads(64)[:1], message, kind="film")
+    message = message_for(64, "video")
+    frames = marked(heads(64)[:1], message, kind="video")
     assert messages(detect_video(iter(frames))) == [message]
     assert detect_video([]) == Findings((), True)
     assert detect_video(heads(64)[:3]).marks == ()
@@ -123,28 +123,28 @@ def test_short_and_empty_videos() -> None:
 def test_unmarked_images_have_no_marks() -> None:
     rng = np.random.default_rng(0)
     hosts = heads(128, people=6, frames=2)
-    for index, (picture, side) in enumerate(zip(hosts, itertools.cycle((48, 64, 90, 128)), strict=False)):
+    for index, (image, side) in enumerate(zip(hosts, itertools.cycle((48, 64, 90, 128)), strict=False)):
         left, top = rng.integers(0, 128 - side + 1, 2)
-        noisy = picture[top : top + side, left : left + side] + rng.normal(scale=3 * (index % 2), size=(side, side, 3))
+        noisy = image[top : top + side, left : left + side] + rng.normal(scale=3 * (index % 2), size=(side, side, 3))
         assert detect(np.clip(noisy, 0, 255).astype(np.uint8)).marks == ()
     assert detect(heads(256)[0]).marks == ()
 
 
 def test_the_key_is_needed() -> None:
-    picture = marked(heads(128)[:1], 77, key=b"ours")[0]
-    assert messages(detect(picture, key=b"ours")) == [77]
-    assert detect(picture).marks == ()
+    image = marked(heads(128)[:1], 77, key=b"ours")[0]
+    assert messages(detect(image, key=b"ours")) == [77]
+    assert detect(image).marks == ()
 
 
 def test_results_repeat() -> None:
-    picture = resized(marked(heads(128)[:1], 4321)[0], 1.1)
-    assert detect(picture) == detect(picture)
+    image = resized(marked(heads(128)[:1], 4321)[0], 1.1)
+    assert detect(image) == detect(image)
 
 
 @settings(max_examples=15, deadline=None)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 90), st.integers(1, 90), st.just(3))))
-def test_no_image_is_an_error(picture: np.ndarray) -> None:
-    assert detect(picture).marks == ()
+def test_no_image_is_an_error(image: np.ndarray) -> None:
+    assert detect(image).marks == ()
 
 
 @pytest.mark.parametrize("shape", [(1, 5_000), (5_000, 1), (3, 3), (40, 1_000)])

@@ -11,7 +11,7 @@ from marked_heads import heads, marked, message_for, program, psnr
 from th_jax.provenance.watermark.embed import default_psnr, embed, make_mark
 
 
-@pytest.mark.parametrize("kind", ["still", "film"])
+@pytest.mark.parametrize("kind", ["still", "video"])
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_every_frame_has_the_wanted_psnr(size: int, kind: str) -> None:
     frames = heads(size)
@@ -77,7 +77,7 @@ def test_other_messages_and_strengths_need_no_other_program() -> None:
 
 
 def test_it_maps_and_repeats() -> None:
-    frames, mark = heads(64), make_mark(99, size=64, kind="film")
+    frames, mark = heads(64), make_mark(99, size=64, kind="video")
     whole = np.asarray(program(frames, mark))
     np.testing.assert_array_equal(np.asarray(program(frames, mark)), whole)
     mapped = jax.vmap(lambda frame: embed(frame[None], mark)[0])(jnp.asarray(frames))

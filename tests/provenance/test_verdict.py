@@ -37,8 +37,8 @@ OTHER = FITS | {"matches": False}
         (Seen(manifest=BROKEN | {"elsewhere": True}, pixels=NONE), Verdict.NOT_FOUND),
         (Seen(pixels=NONE), Verdict.NOT_FOUND),
         (Seen(pixels_fault="damaged"), Verdict.UNREADABLE),
-        (Seen(pixels_fault="no picture", sidecar=FITS), Verdict.UNREADABLE),
-        (Seen(pixels_fault="no picture", sidecar=OTHER), Verdict.ALTERED),
+        (Seen(pixels_fault="no image", sidecar=FITS), Verdict.UNREADABLE),
+        (Seen(pixels_fault="no image", sidecar=OTHER), Verdict.ALTERED),
         (Seen(manifest_fault="crashed", pixels=FOUND), Verdict.UNREADABLE),
     ],
 )

@@ -70,7 +70,7 @@ def panels(messages: list[int]) -> list[np.ndarray]:
     record = VideoRecords(bundled_heads(), "heldout").read(3)
     frames = [decode_frame(jpeg, size=FRAME_SIZE) for jpeg in record.frames[: len(messages)]]
     heads = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in frames]
-    marks = [make_mark(message, size=64, kind="film") for message in messages]
+    marks = [make_mark(message, size=64, kind="video") for message in messages]
     return [next(mark_frames([head], mark)) for head, mark in zip(heads, marks, strict=True)]
 
 
@@ -118,14 +118,14 @@ def test_without_files_or_with_unknown_options(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, math.nan, math.inf])
 def test_invalid_seconds(seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
     """Otherwise a stripped video would be reported as unmarked."""
-    assert main(["film.mp4", "--seconds", str(seconds)]) == 5
+    assert main(["video.mp4", "--seconds", str(seconds)]) == 5
     printed = capsys.readouterr()
     assert (
         printed.err == f"th-jax verify: the seconds of a video to search must be positive and finite, got {seconds}\n"
     )
     assert printed.out == ""
     with pytest.raises(ValueError, match="positive and finite"):
-        verify_file("film.mp4", seconds=seconds)
+        verify_file("video.mp4", seconds=seconds)
 
 
 def test_without_the_extra_a_hint_is_given(

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from marked_files import GENERATED, NAMES, Findings, Mark, flipped, here, marks_in, picture, write
+from marked_files import GENERATED, NAMES, Findings, Mark, flipped, here, marks_in, write
 
+from tests.media.signed_files import image
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import Kind, Person, Provenance, sidecar_path, write_image
 from th_jax.provenance import verify as looks_module
@@ -58,7 +59,7 @@ def test_a_manifest_on_another_image_is_altered(tmp_path: Path) -> None:
     marked, plain = write(tmp_path / "a.png").read_bytes(), tmp_path / "b.png"
     start = marked.index(b"caBX") - 4
     chunk = marked[start : start + 12 + int.from_bytes(marked[start : start + 4], "big")]
-    other = cv2.imencode(".png", picture(seed=9))[1].tobytes()
+    other = cv2.imencode(".png", image(seed=9))[1].tobytes()
     plain.write_bytes(other[:33] + chunk + other[33:])
     assert verify_file(plain, run=here).verdict is Verdict.ALTERED
 
@@ -104,11 +105,11 @@ def test_a_barely_readable_message_is_reported(tmp_path: Path, monkeypatch: pyte
 def test_a_video_is_searched_for_the_given_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
 
-    def film(frames):
+    def video(frames):
         counted.append(len(list(frames)))
         return Findings()
 
-    monkeypatch.setattr(looks_module, "detectors", lambda: (lambda frame: Findings(), film))
+    monkeypatch.setattr(looks_module, "detectors", lambda: (lambda frame: Findings(), video))
     path = write(tmp_path / "a.mp4")
     assert "watermark: none found" in reasons(verify_file(path, run=here))
     verify_file(path, run=here, seconds=0.05)
@@ -144,7 +145,7 @@ def test_a_broken_record_is_reported_and_ignored(tmp_path: Path, content: str) -
     assert "provenance record: cannot be read" in reasons(report)
 
 
-def other_makers_picture(path: Path, *, term: str, remote: bool = False) -> Path:
+def other_makers_image(path: Path, *, term: str, remote: bool = False) -> Path:
     """An image with another program's manifest that states its source type."""
     actions = {"actions": [{"action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + term}]}
     says = {
@@ -153,7 +154,7 @@ def other_makers_picture(path: Path, *, term: str, remote: bool = False) -> Path
     }
     signer = load_signer()
     key = c2pa().C2paSignerInfo(signer.algorithm, signer.certificates, signer.key, None)
-    plain = io.BytesIO(cv2.imencode(".png", picture())[1].tobytes())
+    plain = io.BytesIO(cv2.imencode(".png", image())[1].tobytes())
     with (
         offline_context() as context,
         c2pa().Signer.from_info(key) as signing,
@@ -168,19 +169,19 @@ def other_makers_picture(path: Path, *, term: str, remote: bool = False) -> Path
 
 
 def test_a_camera_s_manifest_is_no_mark_of_a_machine(tmp_path: Path) -> None:
-    report = verify_file(other_makers_picture(tmp_path / "a.png", term="digitalCapture"), run=here)
+    report = verify_file(other_makers_image(tmp_path / "a.png", term="digitalCapture"), run=here)
     assert report.verdict is Verdict.NOT_FOUND
     assert r"made with \x1b[31mCamera 3: digitalCapture; it declares no machine-generated content" in reasons(report)
 
 
 def test_another_generator_s_manifest_is_one(tmp_path: Path) -> None:
-    report = verify_file(other_makers_picture(tmp_path / "a.png", term="trainedAlgorithmicMedia"), run=here)
+    report = verify_file(other_makers_image(tmp_path / "a.png", term="trainedAlgorithmicMedia"), run=here)
     assert report.verdict is Verdict.MARKED
     assert report.seen.manifest["provenance"] is None
 
 
 def test_a_remote_manifest_is_not_fetched(tmp_path: Path) -> None:
-    path = other_makers_picture(tmp_path / "a.png", term="trainedAlgorithmicMedia", remote=True)
+    path = other_makers_image(tmp_path / "a.png", term="trainedAlgorithmicMedia", remote=True)
     report = verify_file(path, run=here)
     assert report.verdict is Verdict.NOT_FOUND
     assert "C2PA: the manifest is stored remotely and was not fetched" in report.lines

@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from marked_files import NAMES, here, picture, write
+from marked_files import NAMES, here, write
 
+from tests.media.signed_files import image
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import verify as file_module
-from th_jax.provenance.c2pa_read import read_people_file
+from th_jax.provenance.c2pa_read import read_manifests
 from th_jax.provenance.verify import Verdict, verify_file
 
 
@@ -103,16 +104,16 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_enormous_declared_sizes_are_rejected_before_allocation(tmp_path: Path) -> None:
-    plain = cv2.imencode(".png", picture())[1].tobytes()
+    plain = cv2.imencode(".png", image())[1].tobytes()
     wide = plain[:16] + struct.pack(">II", 2**31 - 1, 2**31 - 1) + plain[24:]
     manifest = struct.pack(">I4s", 2**31 - 1, b"caBX")
     box = struct.pack(">I4sQ", 1, b"mdat", 2**62)
     jumbf = struct.pack(">I4sI4s", 2**31, b"jumb", 25, b"jumd") + bytes.fromhex("63327061001100108000 00aa00389b71")
-    film = write(tmp_path / "a.mp4").read_bytes()
+    video = write(tmp_path / "a.mp4").read_bytes()
     cases = {
         "wide.png": wide,
         "chunk.png": plain[:33] + manifest + jumbf + plain[33:],
-        "box.mp4": film[:32] + box,
+        "box.mp4": video[:32] + box,
         "jumbf.png": plain[:33] + struct.pack(">I", len(jumbf)) + b"caBX" + jumbf + bytes(4) + plain[33:],
         "uuid.mp4": struct.pack(">I4s", 24, b"ftyp") + b"isom" + bytes(12) + struct.pack(">I4s", 2**32 - 1, b"uuid"),
     }
@@ -147,7 +148,7 @@ def test_a_check_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
 
 def test_the_reader_rejects_non_files(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as refused:
-        read_people_file(str(tmp_path))
+        read_manifests(str(tmp_path))
     assert refused.value.fault is MediaFault.UNSUPPORTED
 
 

@@ -9,7 +9,7 @@ from marked_heads import heads
 
 from benchmarks import watermark as benchmark
 from benchmarks.watermark import measured
-from benchmarks.watermark_hosts import Film
+from benchmarks.watermark_hosts import Video
 from benchmarks.watermark_report import report, rows_of
 
 
@@ -26,19 +26,19 @@ def test_measurements_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         made.append(1)
         return heads(64, people=1, frames=5)
 
-    film = Film("ada", make)
-    first = measured(film, (256, 64), (0.0,), tmp_path)
-    assert {(size, psnr) for size, psnr, _ in first} == {(64, 37.0)}, "no film is enlarged"
+    video = Video("ada", make)
+    first = measured(video, (256, 64), (0.0,), tmp_path)
+    assert {(size, psnr) for size, psnr, _ in first} == {(64, 37.0)}, "no video is enlarged"
     assert [way for _, _, way in first] == ["clean", "JPEG 75", "video, CRF 23"]
     assert all(outcome.read and outcome.psnr >= 37 and outcome.chips_wrong < 0.4 for outcome in first.values())
-    assert measured(film, (256, 64), (0.0,), tmp_path) == first
+    assert measured(video, (256, 64), (0.0,), tmp_path) == first
     assert len(made) == 1
-    more = measured(film, (256, 64), (0.0, 2.0), tmp_path)
+    more = measured(video, (256, 64), (0.0, 2.0), tmp_path)
     assert len(made) == 2
     assert {psnr for _, psnr, _ in more} == {37.0, 39.0}
     assert {key: outcome for key, outcome in more.items() if key[1] == 37.0} == first
     monkeypatch.setattr(benchmark, "code_digest", lambda: "of a changed watermark")
-    measured(film, (64,), (0.0,), tmp_path)
+    measured(video, (64,), (0.0,), tmp_path)
     assert len(made) == 3
     assert json.loads((tmp_path / "ada.json").read_text())["code"] == "of a changed watermark"
 

@@ -44,14 +44,14 @@ def test_the_bound_counts_refinements_sizes_and_looks(monkeypatch: pytest.Monkey
     """The false-positive probability is proportional to the number of tries."""
     canvas = np.full((100, 110, 3), 200, np.uint8)
     canvas[20:84, 30:94] = marked(heads(64)[:1], 5)[0]
-    film = [marked(heads(64)[:1], 5, kind="film")[0]]
+    video = [marked(heads(64)[:1], 5, kind="video")[0]]
 
     def log10_chances() -> np.ndarray:
-        return np.array([detect(canvas).marks[0].log10_chance, detect_video(film).marks[0].log10_chance])
+        return np.array([detect(canvas).marks[0].log10_chance, detect_video(video).marks[0].log10_chance])
 
     before = log10_chances()
     for name, value, rises in (
-        ("REFINEMENTS", 10 * detection.REFINEMENTS, (1.0, 0.0)),  # the film is one mark, at one place
+        ("REFINEMENTS", 10 * detection.REFINEMENTS, (1.0, 0.0)),  # the video is one mark, at one place
         ("_STAGES", (2 * detection._STAGES[0], *detection._STAGES[1:]), (np.log10(2), 0.0)),
         ("LOOKS", 10 * detection.LOOKS, (0.0, 1.0)),
     ):

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from th_jax.provenance.watermark.layout import (
-    FILM,
     LAYOUTS,
     MEDIUM,
     SMALL,
     STILL,
+    VIDEO,
     Layout,
     carriers_of,
     chips_of,
@@ -23,7 +23,7 @@ from th_jax.provenance.watermark.layout import (
 
 @pytest.mark.parametrize(
     ("size", "kind", "layout"),
-    [(64, "still", SMALL), (64, "film", SMALL), (128, "film", MEDIUM), (256, "still", STILL), (256, "film", FILM)],
+    [(64, "still", SMALL), (64, "video", SMALL), (128, "video", MEDIUM), (256, "still", STILL), (256, "video", VIDEO)],
 )
 def test_layouts_by_size(size: int, kind: str, layout: object) -> None:
     assert layout_of(size, kind) == layout
@@ -70,7 +70,7 @@ def test_chips_of_different_messages_are_far_apart(layout: object) -> None:
 
 
 def test_layouts_of_one_size_share_their_search_pattern() -> None:
-    carriers = [carriers_of(layout) for layout in (MEDIUM, STILL, FILM)]
+    carriers = [carriers_of(layout) for layout in (MEDIUM, STILL, VIDEO)]
     for other in carriers[1:]:
         np.testing.assert_array_equal(other.signs, carriers[0].signs)
         np.testing.assert_array_equal(other.block < 0, carriers[0].block < 0)
@@ -91,7 +91,7 @@ def test_invalid_arguments() -> None:
         layout_of(32, "still")
 
 
-@pytest.mark.parametrize(("layout", "noise"), [(SMALL, 5.0), (FILM, 6.0)], ids=["16 bits", "48 bits"])
+@pytest.mark.parametrize(("layout", "noise"), [(SMALL, 5.0), (VIDEO, 6.0)], ids=["16 bits", "48 bits"])
 def test_messages_are_wrong_as_often_as_the_doubt_predicts(layout: Layout, noise: float) -> None:
     rng = np.random.default_rng(0)
     doubts, wrong = [], []

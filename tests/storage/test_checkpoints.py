@@ -13,7 +13,7 @@ import pytest
 from checkpoint_states import ABOUT, assert_same_bits, shapes_of, state_of, three_in
 
 from th_jax.storage.checkpoint_format import _digest
-from th_jax.storage.checkpoints import CheckpointError, Checkpoints
+from th_jax.storage.checkpoints import SCORE, CheckpointError, Checkpoints
 
 
 @pytest.fixture
@@ -176,13 +176,40 @@ def test_another_schema_and_another_step(three: Path) -> None:
             checkpoints.describe()
 
 
-def test_old_checkpoints_go_and_milestones_stay(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path, keep=2, keep_every=3, asynchronous=False) as checkpoints:
+def test_the_last_ones_stay(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, keep=2, asynchronous=False) as checkpoints:
         for step in range(1, 8):
             checkpoints.save(step, {"x": jnp.full((3,), float(step))}, description={})
-        assert checkpoints.steps() == [3, 6, 7]
-    with pytest.raises(CheckpointError, match="at least 1, got 0 and None"):
-        Checkpoints(tmp_path, keep=0)
+        assert checkpoints.steps() == [6, 7]
+    for wrong in ({"keep": 0}, {"keep_hours": -1}, {"keep_hours": float("nan")}):
+        with pytest.raises(CheckpointError, match="keep must be at least 1 and keep_hours at least 0, got"):
+            Checkpoints(tmp_path, **wrong)
+
+
+def test_the_best_one_stays_also_in_a_process_that_did_not_save_it(tmp_path: Path) -> None:
+    scores = {1: 0.5, 2: 0.2, 3: None, 4: 0.3, 5: float("nan"), 6: 0.2, 7: None}
+    for steps in ((1, 2, 3), (4, 5, 6, 7)):
+        with Checkpoints(tmp_path, keep=1, keep_best=True, asynchronous=False) as checkpoints:
+            for step in steps:
+                score = {} if scores[step] is None or scores[step] != scores[step] else {SCORE: scores[step]}
+                checkpoints.save(step, {"x": jnp.zeros(2)}, description=score)
+            assert checkpoints.steps() == sorted({2, steps[-1]})
+    with Checkpoints(tmp_path, keep=1, keep_best=True, asynchronous=False) as checkpoints:
+        checkpoints.save(8, {"x": jnp.zeros(2)}, description={SCORE: 0.1})
+        checkpoints.save(9, {"x": jnp.zeros(2)}, description={})
+        assert checkpoints.steps() == [8, 9]
+
+
+def test_one_of_every_few_hours_stays(tmp_path: Path) -> None:
+    for step in range(7):
+        with Checkpoints(tmp_path, keep=1, keep_hours=2, asynchronous=False) as checkpoints:
+            checkpoints.save(step, {"x": jnp.zeros(2)}, description={})
+        path = tmp_path / f"{step:08d}" / "_CHECKPOINT_METADATA"
+        committed = {"commit_timestamp_nsecs": (1_000_000 + 3600 * step) * 10**9}
+        path.write_text(json.dumps(json.loads(path.read_text()) | committed))
+    with Checkpoints(tmp_path, keep=1, keep_hours=2, asynchronous=False) as checkpoints:
+        checkpoints.save(8, {"x": jnp.zeros(2)}, description={})
+        assert checkpoints.steps() == [0, 2, 4, 6, 8]
 
 
 def test_saving_a_step_again(three: Path) -> None:

@@ -84,3 +84,18 @@ def test_a_save_that_fails_in_the_background_lets_the_process_end(tmp_path: Path
     )
     assert "cannot save step 1 in" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["", "state", "description", "state/ocdbt.process_0", "description/metadata"])
+def test_swapped_files_and_folders_are_found(three: Path, place: str) -> None:
+    """Each of them is whole, but belongs to another step."""
+    one, other = (three / f"{step:08d}" / place for step in (3, 2))
+    aside = three / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    with Checkpoints(three) as checkpoints:
+        state, description, lost = checkpoints.resume(shapes_of(state_of(0)))
+        assert_same_bits(state, state_of(1))
+        assert (description["step"], sorted(lost)) == (1, [2, 3])
+        assert all(f"of step {step} in" in said and "is damaged" in said for step, said in lost.items())

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_enrollment import HOW, meta, pictures  # noqa: F401 - a fixture
+from tiny_enrollment import HOW, images, meta  # noqa: F401 - a fixture
 
+from th_jax.avatars import person_files
 from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import Saving, request_digest, unfinished
 from th_jax.avatars.requests import one_person
@@ -191,7 +192,7 @@ def test_a_failure_names_the_reason_frees_the_name_and_keeps_the_draft(
     def faceless(path: Path, **_: Any) -> Any:
         raise ValueError(f"no face was found in {path}")
 
-    monkeypatch.setattr("th_jax.avatars.enroll.read_shots", faceless)
+    monkeypatch.setattr(person_files, "shots_and_outcomes", faceless)
     token = draft(studio, tmp_path / "in")
     for _ in range(2):
         job = studio.create(token, "ada", FORM)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import struct
 import time
 from pathlib import Path
@@ -222,3 +223,23 @@ def test_a_workdir_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
         "000003.png",
         "000003.png.provenance.json",
     ]
+
+
+def test_a_full_disk_does_not_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What could not be written is written later, if there is room again."""
+    with RunLog(tmp_path, total_steps=9, start_step=0, tensorboard=False) as log:
+        log.metrics(1, {"loss/generator": 1.0})
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "metrics.jsonl").stat().st_size, before[1]))
+        try:
+            log.metrics(2, {"loss/generator": 2.0})
+            assert log.picture(2, "samples", np.zeros((600, 600, 3), np.uint8)) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.metrics(3, {"loss/generator": 3.0})
+        assert log.picture(3, "samples", np.zeros((6, 6, 3), np.uint8)) is not None
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert capsys.readouterr().err.count("NOT LOGGED: ") == 2
+    assert [path.name for path in (tmp_path / "samples").glob("*.png")] == ["000003.png"]

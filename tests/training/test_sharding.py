@@ -2,18 +2,25 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from quick_programs import XLA_FLAGS
+from tiny_runs import losses, networks, optimizers
 
+from benchmarks.accelerator_programs import exchange_faults
+from th_jax.training.dry_run import batch_shapes, perceptual_shapes
+from th_jax.training.programs import MetaPrograms
 from th_jax.training.sharding import (
     STATE_RULES,
     bytes_on_a_device,
@@ -59,6 +66,11 @@ def assert_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=scale, atol=1e-6, err_msg=name)
 
 
+def gflop(line: str) -> float:
+    """The arithmetic of a whole step that a dry run describes."""
+    return float(re.findall(r"([\d.,]+) GFLOP", line)[0].replace(",", ""))
+
+
 # Two devices are also those of two processes, below.
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_devices_agree(devices: int) -> None:
@@ -68,6 +80,42 @@ def test_devices_agree(devices: int) -> None:
     assert one["traces"] == many["traces"] == 1
     assert many["shard_rows"] * devices == one["shard_rows"] == 256
     assert many["gathers_of_rows"] == 0, "a step must not bring the whole table to every device"
+    assert "GFLOP for 8 episodes" in one["arithmetic"]
+    assert gflop(many["arithmetic"]) == pytest.approx(gflop(one["arithmetic"]), abs=0.1)
+    assert many["donated"] == one["donated"] == 1, "the new state takes the memory of the old one"
+
+
+def test_devices_exchange_gradients_and_rows_alone() -> None:
+    """As docs/accelerators.md requires: no image or activation leaves its device."""
+    assert on_devices(1)["collectives"] == {}
+    seen = on_devices(8)
+    assert exchange_faults(seen["collectives"], devices=8, gradient_bytes=seen["gradient_bytes"]) == []
+
+
+def test_256_devices_exchange_the_same() -> None:
+    """Lowered for devices that are not there, not compiled."""
+    mesh = AbstractMesh((256,), ("data",), axis_types=(AxisType.Auto,))
+    programs = MetaPrograms(networks(), optimizers("sgd"), losses(), mesh, videos=600)
+    perceptual = perceptual_shapes(("vgg16",))
+
+    def batch(episodes: int) -> Any:
+        return batch_shapes(episodes=episodes, sources=1, size=16, points=68)
+
+    with pytest.raises(
+        ValueError, match="a batch of 300 episodes does not divide over 256 devices: choose a batch_size"
+    ):
+        programs.lowered_step(0, perceptual, batch(300))
+    text = (
+        programs.step_at(0).trace(programs.shapes, perceptual, batch(512)).lower(lowering_platforms=("tpu",)).as_text()
+    )
+    assert "sdy.manual_computation" in text
+    kinds = Counter(re.findall(r'"stablehlo\.(all_\w+|reduce_scatter|collective_\w+)"', text))
+    leaves = sum(len(jax.tree.leaves(state.params)) for state in programs.shapes.weights)
+    of_discriminator = len(jax.tree.leaves(programs.shapes.weights.discriminator.params))
+    metrics = 2
+    assert kinds == {"all_reduce": leaves + of_discriminator + metrics, "all_gather": 3, "reduce_scatter": 3}
+    results = re.findall(r"\}\) : \(tensor<[\dx]*(\w+)>\) -> tensor<[\dx]*\w+>", text)
+    assert set(results) <= {"f32", "i32"}
 
 
 def test_two_processes_agree_with_one() -> None:

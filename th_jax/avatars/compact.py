@@ -109,14 +109,7 @@ def save_compact(
 
 
 def frame_difference(networks: Networks, one: Avatar, other: Avatar, landmarks: Float[AnyArray, "S P 2"]) -> float:
-    """Compute the mean absolute difference between two avatars' frames, in pixel values of 0 to 255.
-
-    Args:
-        networks: networks of both avatars.
-        one: first avatar.
-        other: second avatar.
-        landmarks: landmarks in [0, 1] of the frames to compare.
-    """
+    """Compute the mean absolute difference between two avatars' frames, in pixel values of 0 to 255."""
     points = jnp.asarray(landmarks, jnp.float32)
     return 127.5 * float(np.mean([_difference(networks, one, other, frame) for frame in points]))
 

@@ -53,10 +53,6 @@ def split_shots(shots: Shots, settings: StoppingSettings) -> tuple[Shots, Shots 
     The held-out shots are spread evenly over the real ones. The first shot, which has the most typical pose, is always
     trained on.
 
-    Args:
-        shots: shots in the order in which they were selected.
-        settings: early stopping settings.
-
     Returns:
         The shots to train on, and the held-out shots, or None if there are too few shots to hold any out.
 

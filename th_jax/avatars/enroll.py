@@ -9,7 +9,6 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +19,17 @@ from th_jax.avatars.compact import save_compact
 from th_jax.avatars.early_stopping import Stopper, StoppingSettings, split_shots
 from th_jax.avatars.file import AvatarError, feed_forward_with, load_avatar, save_avatar
 from th_jax.avatars.output import INPUT_FINGERPRINT, Outcome, Report, Saving, input_fingerprint
+from th_jax.avatars.person_files import read_shots
 from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent import FACTS, ConsentFacts, consent_to, with_consent
-from th_jax.consent.checks import picture_files
-from th_jax.data.shots import LeftOut, Pictures, shots_and_pictures
+from th_jax.consent import FACTS, ConsentFacts, with_consent
+from th_jax.consent.checks import valid_consent
+from th_jax.data.shots import ImageOutcomes
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.losses import LossWeights
 from th_jax.media import MediaError
-from th_jax.media.isolation import run_limited
 from th_jax.models.networks import Networks
-from th_jax.provenance import Ingredient, Role, find_ingredients
+from th_jax.provenance import Ingredient
 from th_jax.training.finetune import feed_forward, steps_of
 from th_jax.training.finetune_people import finetune_many, fit_shots
 from th_jax.training.optimizers import Optimizers
@@ -67,7 +66,7 @@ class _Person(NamedTuple):
     """A person whose shots have been read."""
 
     shots: Shots
-    pictures: Pictures
+    images: ImageOutcomes
     consent: ConsentFacts | None
     input_fingerprint: Mapping[str, Any]
     ingredients: tuple[Ingredient, ...] = ()
@@ -111,9 +110,8 @@ def enroll(
     """
     if any(person.landmarks is None for person in people):
         check_face_models()
-    reader = _Reader(
-        meta, people, finetuning, lambda person: input_fingerprint(person, saving, max_shots=max_shots), max_shots, stop
-    )
+    fingerprint = functools.partial(input_fingerprint, saving=saving, max_shots=max_shots)
+    reader = _Reader(meta, people, finetuning, fingerprint, max_shots, stop)
     clock = _Clock()
     made = (
         _feed_forward(meta, reader)
@@ -126,19 +124,6 @@ def enroll(
         report.add(outcome._replace(seconds=clock.lap()))
         yield report.outcomes[-1]
     yield from _failed(reader, report)
-
-
-def read_shots(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
-    """Call `shots_and_pictures` in an isolated process, so that a malicious or broken image cannot end the run.
-
-    Raises:
-        ValueError, MediaError, OSError: as `shots_and_pictures`, or if a process limit was exceeded.
-    """
-    by_hand = landmarks and str(landmarks)
-    read, (looked_at, spare, left_out) = run_limited(
-        shots_and_pictures, str(path), size=size, shots=shots, landmarks=by_hand
-    )
-    return Shots(*read), Pictures(looked_at, spare, tuple(LeftOut(*left) for left in left_out))
 
 
 class _Clock:
@@ -158,7 +143,7 @@ class _Reader:
         meta: MetaModel,
         people: Sequence[PersonRequest],
         finetuning: Finetuning | None,
-        input_fingerprint: Callable[[PersonRequest], Mapping[str, Any]],
+        input_fingerprint: Callable[..., Mapping[str, Any]],
         max_shots: int | None,
         stop: Callable[[], bool],
     ) -> None:
@@ -188,13 +173,21 @@ class _Reader:
                 yield request.name, trained
 
     def _load(self, request: PersonRequest) -> _Person:
-        consent = None if request.consent is None else consent_to(request.consent, request.shots)
-        before = self._input_fingerprint(request)  # computed first: changes during reading are noticed next time
-        shots, pictures = read_shots(
-            request.shots, size=self._meta.networks.image_size, shots=self._max_shots, landmarks=request.landmarks
+        record = None if request.consent is None else valid_consent(request.consent)
+        read = read_shots(
+            request.shots,
+            size=self._meta.networks.image_size,
+            shots=self._max_shots,
+            landmarks=request.landmarks,
+            consent=record,
         )
-        signed = find_ingredients(picture_files(request.shots), role=Role.SHOT)
-        return _Person(fit_shots(self._meta.networks, shots), pictures, consent, before, signed)
+        return _Person(
+            fit_shots(self._meta.networks, read.shots),
+            read.images,
+            None if record is None else ConsentFacts.of(record),
+            self._input_fingerprint(request, known=read.digests),
+            read.ingredients,
+        )
 
     def _split(self, shots: Shots) -> tuple[Shots, Stopper | None]:
         settings = self._finetuning.stopping if self._finetuning is not None else None
@@ -279,7 +272,7 @@ def _saved(meta: MetaModel, saving: Saving, name: str, avatar: Avatar, person: _
         avatar, steps, tried = stopper.best, stopper.best_step, steps
     real = np.asarray(person.shots.mask) > 0
     landmarks = np.asarray(person.shots.landmarks)[real]
-    path, (looked_at, spare, left_out) = saving.avatar(name), person.pictures
+    path, (looked_at, spare, left_out) = saving.avatar(name), person.images
     outcome = Outcome(
         name, "finished", shots=int(real.sum()), looked_at=looked_at, spare=spare, left_out=left_out,
         avatar=str(path), steps=steps, best_of=tried,

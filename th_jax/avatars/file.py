@@ -51,10 +51,7 @@ class AvatarError(ValueError):
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
     """Write a tensor file atomically.
 
-    Args:
-        path: output file, ending in .safetensors.
-        tensors: arrays by name.
-        description: metadata, as JSON values.
+    The description consists of JSON values.
 
     Returns:
         SHA-256 digest of the tensors and the description, in hexadecimal.
@@ -136,10 +133,7 @@ def avatar_shapes(networks: Networks) -> Any:
 def check_avatar(what: str, named: Mapping[str, Any], networks: Networks) -> None:
     """Check that an avatar's named arrays fit its networks.
 
-    Args:
-        what: start of the error message.
-        named: arrays, or their shapes, by name.
-        networks: networks of the avatar.
+    `named` has arrays, or their shapes; `what` starts the error message.
 
     Raises:
         AvatarError: if arrays are missing, unknown or of another shape (the message names the first ones), or not

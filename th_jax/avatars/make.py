@@ -1,5 +1,6 @@
 """Fine-tuning of one person's avatar in a single call, for programs that import the library (paper, section 3.3)."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from th_jax.avatars.file import LoadedAvatar, described_avatar
-from th_jax.consent import FACTS, consent_to, with_consent
-from th_jax.data.shots import load_shots
+from th_jax.avatars.person_files import read_shots
+from th_jax.consent import FACTS, ConsentFacts, with_consent
+from th_jax.consent.checks import valid_consent
+from th_jax.provenance import Ingredient
 from th_jax.training.finetune import feed_forward
 from th_jax.training.finetune_people import fit_shots, make_finetune
 from th_jax.training.presets import finetune_settings
@@ -50,10 +53,11 @@ def finetune(
         AvatarError: if the resulting parameters are not finite.
     """
     facts = None
+    ingredients: tuple[Ingredient, ...] = ()
     if not isinstance(shots, Shots):
-        path = Path(shots)
-        facts = None if consent is None else consent_to(consent, path)
-        shots = load_shots(path, size=meta.networks.image_size)
+        record = None if consent is None else valid_consent(consent)
+        facts = None if record is None else ConsentFacts.of(record)
+        shots, _, _, ingredients = read_shots(Path(shots), size=meta.networks.image_size, consent=record)
     elif consent is not None:
         raise ValueError("a consent record covers files: pass the path of the images as `shots`")
     shots = fit_shots(meta.networks, shots)
@@ -67,7 +71,7 @@ def finetune(
     return described_avatar(
         avatar,
         networks=meta.networks,
-        provenance=with_consent(meta.provenance.of(shots), facts),
+        provenance=with_consent(dataclasses.replace(meta.provenance.of(shots), ingredients=ingredients), facts),
         meta=meta,
         landmarks=np.asarray(shots.landmarks)[real],
         notes={"shots": int(real.sum()), "steps": steps, FACTS: None if facts is None else facts.to_dict()},

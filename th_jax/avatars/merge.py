@@ -30,10 +30,6 @@ def merge_reports(folder: Path, people: Sequence[PersonRequest]) -> Merged:
     An avatar decides: a person with one is finished, even if the process was killed before it could report it, and a
     person whose avatar is gone or damaged is not.
 
-    Args:
-        folder: folder with the avatars and the reports.
-        people: requested people.
-
     Raises:
         FileNotFoundError: if the folder does not exist or has no report.
         EnrollmentError: if a file with an avatar's name is not an avatar.

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from th_jax.avatars.file import FORMAT, AvatarError, read_tensors
+from th_jax.avatars.person_files import bytes_or_name, person_digest
 from th_jax.avatars.quantization import Bits
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import consent_digest, read_consent
-from th_jax.consent.checks import ConsentError, file_digest, picture_files
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.provenance import Signer
 from th_jax.storage.setting_names import previous_names
+from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
 from th_jax.weights import MetaModel
 
 REPORT_FILE = "report.jsonl"
+
+MAX_LINE_BYTES = 2**26
+"""Maximum size of a line in a report: it names every file that was left out."""
 
 _SHOWN = 5
 """Maximum number of people of each kind that the summary names."""
@@ -61,12 +65,7 @@ class Report:
     """Report file OUT/report.jsonl: `report.add(outcome)` appends a line and flushes it to disk."""
 
     def __init__(self, folder: Path, *, name: str = REPORT_FILE) -> None:
-        """Open the report, creating its folder if necessary.
-
-        Args:
-            folder: folder of the report.
-            name: name of the file; each shard has its own.
-        """
+        """Open the report, creating its folder if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._path = folder / name
@@ -111,11 +110,6 @@ def report_line(outcome: Outcome) -> bytes:
 def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = False) -> dict[str, Outcome]:
     """Read the latest outcome of each person, skipping incomplete lines from a killed run.
 
-    Args:
-        folder: folder with the report.
-        name: name of the report's file.
-        missing_ok: if True, treat a missing report as an empty one.
-
     Raises:
         FileNotFoundError: if there is no report and `missing_ok` is False.
     """
@@ -132,11 +126,7 @@ def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = Fal
 def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path, report: str = REPORT_FILE) -> str:
     """Summarize a run in one paragraph: counts, failures with reasons, avatar locations, and left-out files.
 
-    Args:
-        outcomes: outcomes of this run.
-        skipped: number of people finished before this run.
-        folder: folder with the avatars and the report.
-        report: name of the report's file.
+    `skipped` is the number of people finished before this run.
     """
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -167,10 +157,11 @@ def _made(outcome: Outcome, report: str) -> list[str]:
 
 def _parsed(line: bytes) -> Outcome | None:
     try:
-        record: Any = json.loads(line)
-        record["left_out"] = tuple(LeftOut(**left) for left in record.get("left_out", ()))
-        return Outcome(**record)
-    except (AttributeError, ValueError, TypeError):
+        record = parse_json(line, max_bytes=MAX_LINE_BYTES)
+        left_out = record.pop("left_out", ()) if isinstance(record, dict) else ()
+        outcome = from_json(Outcome, record, where="an outcome")
+        return outcome._replace(left_out=tuple(from_json(LeftOut, left, where="a file") for left in left_out))
+    except (ValueError, TypeError):
         return None
 
 
@@ -207,22 +198,20 @@ def request_digest(meta: MetaModel, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def input_fingerprint(person: PersonRequest, saving: Saving, *, max_shots: int | None) -> dict[str, Any]:
+def input_fingerprint(
+    person: PersonRequest, *, saving: Saving, max_shots: int | None, known: Mapping[Path, str] = {}
+) -> dict[str, Any]:
     """Fingerprint a person's inputs beyond `request_digest`.
 
-    An avatar made from other images is then never taken for this person's. Files are identified by their bytes,
-    independent of their names. An unreadable file is identified by its name, because it is left out.
+    An avatar made from other images is then never taken for this person's. `known` has digests of files that have been
+    read already (`person_digest`).
 
     Returns:
         JSON values.
     """
-    try:
-        files = picture_files(person.shots)
-    except OSError:  # reading the shots will report the reason
-        files = [person.shots]
     return {
-        "pictures": hashlib.sha256("\n".join(sorted(map(_bytes_or_name, files))).encode()).hexdigest(),
-        "landmarks": None if person.landmarks is None else _bytes_or_name(person.landmarks),
+        "pictures": person_digest(person.shots, known),
+        "landmarks": None if person.landmarks is None else bytes_or_name(person.landmarks),
         "max_shots": SHOT_COUNTS[-1] if max_shots is None else max_shots,
         "compact": saving.compact,
     }
@@ -233,11 +222,8 @@ def unfinished(
 ) -> list[PersonRequest]:
     """Return the people whose avatar is missing or was left damaged by a crash or a full disk.
 
-    Args:
-        people: requested people; the images of people with an avatar are read and compared with those it was made from.
-        saving: where avatars are written, and with which settings.
-        max_shots: maximum number of images used per person.
-        report: report that receives missing lines of finished avatars, left out when a run was killed in between.
+    The images of people with an avatar are read and compared with those it was made from. The report receives missing
+    lines of finished avatars, left out when a run was killed in between.
 
     Raises:
         EnrollmentError: if an avatar was made with other meta weights, settings, consent or images, or the file is not
@@ -281,7 +267,7 @@ def _check_same(
         raise EnrollmentError(f"{path} was made with other meta weights or settings: {_ANEW}")
     if consent_digest(made) != (None if person.consent is None else read_consent(person.consent).digest):
         raise EnrollmentError(f"{path} was made with another consent record or without one: {_ANEW}")
-    before, now = made.get(INPUT_FINGERPRINT), input_fingerprint(person, saving, max_shots=max_shots)
+    before, now = made.get(INPUT_FINGERPRINT), input_fingerprint(person, saving=saving, max_shots=max_shots)
     before = before if isinstance(before, Mapping) else {}
     if any(before.get(name) != now[name] for name in ("pictures", "landmarks")):
         raise EnrollmentError(
@@ -299,10 +285,3 @@ def finished_outcome(name: str, path: Path) -> Outcome | None:
     except (AvatarError, KeyError, TypeError, ValueError):
         return None
     return Outcome(name, "finished", shots=shots, avatar=str(path), steps=steps, best_of=best_of, digest=digest)
-
-
-def _bytes_or_name(file: Path) -> str:
-    try:
-        return file_digest(file)
-    except ConsentError:
-        return f"unreadable: {file.name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from th_jax.consent import ConsentFacts, with_consent
-from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.figures import image_grid, landmark_images
 from th_jax.provenance import Ingredient, Kind, Signer, write_image
 from th_jax.provenance.watermark.messages import mark_frames, marking_of
 from th_jax.render import FEW, render
@@ -33,18 +33,7 @@ def write_preview(
 
     A preview shows a real person's generated face. Its provenance therefore records the same facts as the avatar will:
     weights, images and their manifests, consent. The avatar has no digest yet, so the watermark carries the first bits
-    of the meta weights' digest.
-
-    Args:
-        folder: output folder of the run.
-        name: name of the person.
-        step: number of fine-tuning steps so far.
-        meta: meta weights that the avatar is fine-tuned from.
-        avatar: avatar after `step` steps.
-        shots: shots of the person.
-        consent: facts of the person's consent record, or None without a record.
-        ingredients: C2PA manifests of the shots.
-        signer: signer of the manifest; chosen by `load_signer` by default.
+    of the meta weights' digest. `ingredients` are the C2PA manifests of the shots.
 
     Raises:
         OSError: if the file cannot be written.
@@ -56,12 +45,12 @@ def write_preview(
     # Marked in a separate program: unmarked frames share their compiled program with early stopping.
     made = list(render(meta.networks, avatar, points, chunk=FEW))
     made = made if marking is None else list(mark_frames(made, marking.mark))
-    drawn = landmark_pictures(points, size=meta.networks.image_size)
+    drawn = landmark_images(points, size=meta.networks.image_size)
     path = folder / PREVIEWS / name / f"{step:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = f"{name} after {step} fine-tuning steps, next to the source images"
     watermark = None if marking is None else marking.message
     record = dataclasses.replace(meta.provenance.of(shots), kind=Kind.COMPOSITE, notes=notes, watermark=watermark)
     record = with_consent(dataclasses.replace(record, ingredients=ingredients), consent)
-    write_image(path, picture_grid(list(zip(frames, drawn, made, strict=True))), provenance=record, signer=signer)
+    write_image(path, image_grid(list(zip(frames, drawn, made, strict=True))), provenance=record, signer=signer)
     return path

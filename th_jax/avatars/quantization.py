@@ -21,9 +21,7 @@ def encode_difference(
 ) -> dict[str, np.ndarray]:
     """Encode parameters as tensors from which `decode_difference` restores them approximately.
 
-    Args:
-        changed, base: float32 leaves with the same names and shapes.
-        bits: type in which the kernels' differences are stored.
+    Both have the same names and shapes; `bits` is the type of the kernels' differences.
 
     Raises:
         ValueError: if the type is unknown or a difference overflows it.

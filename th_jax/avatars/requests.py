@@ -77,11 +77,8 @@ def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequ
     """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks and consent.
 
     Paths are relative to the file's folder and may not leave it, so that a file from another source can only read the
-    data that it was distributed with. Images and consent records are checked later, person by person.
-
-    Args:
-        path: CSV file.
-        unrecorded: if True, treat people without a consent entry as if "none" were written there.
+    data that it was distributed with. Images and consent records are checked later, person by person. With
+    `unrecorded`, people without a consent entry are treated as if "none" were written there.
 
     Raises:
         ValueError: if the file is malformed, or a person has no consent entry; the message gives the line.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from th_jax.avatars.requests import PersonRequest
-from th_jax.consent.checks import picture_files
+from th_jax.consent.checks import image_files
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.media import VIDEO_SUFFIXES
 
@@ -81,10 +81,8 @@ def parse_shard(written: str) -> Shard:
 def shard_of_environment(environment: Mapping[str, str], *, count: int | None = None) -> Shard | None:
     """Determine the shard from the variables of a scheduler's array.
 
-    Args:
-        environment: environment variables.
-        count: number of shards; by default the scheduler's variable. Slurm's task IDs must count from 0 or 1; if `count`
-            is given, they count from 0, so that single tasks of an array can be submitted again.
+    The number of shards is by default the scheduler's variable. Slurm's task IDs must count from 0 or 1; if `count` is
+    given, they count from 0, so that single tasks of an array can be submitted again.
 
     Returns:
         The shard; None outside of arrays.
@@ -136,19 +134,12 @@ def count_shots(person: PersonRequest, *, max_shots: int | None = None) -> int:
 
     A folder counts its image files and a video counts as many frames as are used at most, because nothing is decoded.
     An unreadable folder counts as one.
-
-    Args:
-        person: requested person.
-        max_shots: maximum number of images used per person; 32 by default.
-
-    Returns:
-        1 to `max_shots`.
     """
     most = SHOT_COUNTS[-1] if max_shots is None else max_shots
     if person.shots.suffix.lower() in VIDEO_SUFFIXES and not person.shots.is_dir():
         return most
     try:
-        return max(1, min(most, len(picture_files(person.shots))))
+        return max(1, min(most, len(image_files(person.shots))))
     except OSError:
         return 1
 
@@ -158,10 +149,6 @@ def split(shots: Mapping[str, int], count: int) -> dict[str, int]:
 
     The people with the most shots are assigned first, each to the shard with the fewest so far. Two shards differ by at
     most the largest number of shots of one person.
-
-    Args:
-        shots: number of shots by name, in any order.
-        count: number of shards, at least 1.
 
     Returns:
         The shard's number, 1 to `count`, by name. It depends neither on the order of `shots` nor on anything else.
@@ -178,13 +165,7 @@ def split(shots: Mapping[str, int], count: int) -> dict[str, int]:
 def people_of_shard(
     people: Sequence[PersonRequest], shard: Shard, *, max_shots: int | None = None
 ) -> tuple[list[PersonRequest], str]:
-    """Return the people of a shard in the order of the people file, and one line that describes the shard.
-
-    Args:
-        people: all people, with different names.
-        shard: the shard.
-        max_shots: maximum number of images used per person.
-    """
+    """Return the people of a shard in the order of the people file, and one line that describes the shard."""
     shots = {person.name: count_shots(person, max_shots=max_shots) for person in people}
     assigned = split(shots, shard.total)
     chosen = [person for person in people if assigned[person.name] == shard.number]
@@ -197,8 +178,7 @@ def people_of_shard(
 def only_writer(path: Path) -> Iterator[bool]:
     """Hold a lock on a shard's report until the block or the process ends.
 
-    Args:
-        path: the report; it is created, with its folder, if necessary.
+    The report is created, with its folder, if necessary.
 
     Yields:
         Whether the file system supports locks; without them the scheduler must not run a shard twice at a time.
@@ -241,7 +221,7 @@ def _value(environment: Mapping[str, str], name: str) -> int:
 
 
 def _slurm_offset(environment: Mapping[str, str], count: int) -> int:
-    """Return the first task ID, after checking that the array is 0 to N-1 or 1 to N: its gaps would be no one's people."""
+    """Return the first task ID, after checking that the array is 0 to N-1 or 1 to N: gaps would leave people out."""
     first = _value(environment, "SLURM_ARRAY_TASK_MIN")
     last = _value(environment, "SLURM_ARRAY_TASK_MAX") if "SLURM_ARRAY_TASK_MAX" in environment else first + count - 1
     if first > 1 or last != first + count - 1:

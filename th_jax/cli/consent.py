@@ -4,7 +4,7 @@ th-jax consent make --subject "Ada" --basis self --shots photos/ada --out ada.co
 th-jax consent check ada.consent.json --shots photos/ada
 th-jax consent revoke ada.consent.json
 
-A record is somebody's word, bound to pictures by their hashes, without a signature: docs/responsible-use.md.
+A record is a person's statement, bound to images by their hashes, without a signature: docs/responsible-use.md.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from th_jax.cli.options import DONE, new_parser
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = new_parser(
-        "curves", "Plots the metrics of training runs, several runs in one picture.",
+        "curves", "Plots the metrics of training runs, several runs in one image.",
         example="th-jax curves runs/heads_64 runs/heads_128 --out curves.png",
     )  # fmt: skip
     made.add_argument("runs", type=Path, nargs="+", help="folders of runs, or metrics.jsonl files")
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if missing := [str(path) for path in files if not path.is_file()]:
         raise ValueError(f"there are no metrics at {', '.join(missing)}")
     runs = {(path.parent if path.stem == "metrics" else path).stem: read_metrics(path) for path in files}
-    picture = draw_curves(runs, panels=options.panel or PANELS)
-    write_image(options.out, picture, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
+    image = draw_curves(runs, panels=options.panel or PANELS)
+    write_image(options.out, image, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
     print(options.out)
     return DONE

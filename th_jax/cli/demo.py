@@ -26,7 +26,7 @@ from th_jax.driving.panels import driver_crops
 from th_jax.driving.poses import driving_poses, target_of
 from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
-from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.figures import image_grid, landmark_images
 from th_jax.landmarks.smooth import OneEuro
 from th_jax.provenance import Kind, Signer, write_image, write_video
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
@@ -47,12 +47,12 @@ def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
         rows.append([name, shots.name, record])
     with (folder / "people.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["name", "shots", "consent"], *rows])
-    film = folder / "driver.mp4"
-    write_driver(film, signer=signer)
-    return folder / "people.csv", film
+    video = folder / "driver.mp4"
+    write_driver(video, signer=signer)
+    return folder / "people.csv", video
 
 
-def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
+def drive(video: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
     """The driver's crops and the landmark images as the first avatar has them, and each avatar's frames with its mark.
 
     Returns:
@@ -61,7 +61,7 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
     for loaded in avatars:
         size = loaded.networks.image_size
-        with track_driver(film, rest=placement_of(loaded.landmarks)) as driving:
+        with track_driver(video, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
             # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
             # A single shot is too few for the method "model": dlib's distance to the portrait is 0.62 with it, here 0.57.
@@ -70,7 +70,7 @@ def drive(film: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
             points = np.stack(list(poses))
             if not rows:
                 rows = [enlarged(driver_crops(driving, shown, size=size))]
-                rows.append(enlarged(landmark_pictures(points, size=size)))
+                rows.append(enlarged(landmark_images(points, size=size)))
         made = enlarged(render(loaded.networks, loaded.avatar, points, chunk=FEW))
         rows.append(np.stack(list(mark_frames(made, marking(loaded).mark))))
     return rows
@@ -83,7 +83,7 @@ def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
 
 def marking(loaded: LoadedAvatar) -> Marking:
     """The watermark of an avatar's enlarged frames: put in after enlarging, which would blur it."""
-    made = marking_of(loaded.digest, size=SCALE * loaded.networks.image_size, kind="film")
+    made = marking_of(loaded.digest, size=SCALE * loaded.networks.image_size, kind="video")
     assert made is not None
     return made
 
@@ -93,7 +93,7 @@ def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
     moments = np.linspace(0, len(rows[0]) - 1, COLUMNS).round().astype(int)
     blank = np.full_like(rows[0][0], 255)
     first = [blank, blank, *shots]
-    return picture_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
+    return image_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     signer = tried_signer(options.signing_key, options.signing_certificate)
     out = options.out
     shutil.rmtree(out / "demo", ignore_errors=True)
-    people_file, film = gather(out / "demo" / "people", signer=signer)
+    people_file, video = gather(out / "demo" / "people", signer=signer)
     command = ["--meta", "heads", "--people-file", str(people_file), "--out", str(out / "demo"), "--preview"]
     named = {"--signing-key": options.signing_key, "--signing-certificate": options.signing_certificate}
     command += [part for name, file in named.items() if file is not None for part in (name, str(file.resolve()))]
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         return code
     people = ("head", "astronaut")
     avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta="heads") for name in people]
-    rows = drive(film, avatars)
+    rows = drive(video, avatars)
     size = avatars[0].networks.image_size
     files = ("head", "astronaut.jpg")
     shots = enlarged(

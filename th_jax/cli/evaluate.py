@@ -294,7 +294,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--retargeting", choices=METHODS, default="none", help="of another driver's landmarks")
     made.add_argument("--perceptual", type=Path, help="folder of converted perceptual weights")
     made.add_argument("--seed", type=int, default=0, help="of people, shots, drivers and intervals")
-    made.add_argument("--curve", action="store_true", help="measure pictures between chunks of fine-tuning, for a plot")
+    made.add_argument("--curve", action="store_true", help="measure images between chunks of fine-tuning, for a plot")
     made.add_argument("--no-faces", action="store_true", help="measure pixels and features alone, without dlib")
     made.add_argument("--quiet", action="store_true", help="no progress bar")
     add_signing_options(made)

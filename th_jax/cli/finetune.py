@@ -153,7 +153,7 @@ def check_combinations(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Join the reports of shards; return 0 if everybody is finished, 1 if a person is missing or failed."""
+    """Join the reports of shards; return 0 if all people are finished, 1 if a person is missing or failed."""
     folder, people_file = Path(options.merge), Path(options.people_file)
     merged = merge_reports(folder, read_people_file(people_file, unrecorded=True))
     print(merge_summary(merged, people_file=people_file))
@@ -186,7 +186,7 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
 
 
 def requested_shard(options: argparse.Namespace) -> Shard | None:
-    """Return the shard of the options or of the scheduler's variables; None if everybody is requested.
+    """Return the shard of the options or of the scheduler's variables; None if all people are requested.
 
     Raises:
         UsageError: if a scheduler's variables are malformed or not sufficient.

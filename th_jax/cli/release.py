@@ -11,12 +11,19 @@ def parser() -> argparse.ArgumentParser:
     made = new_parser(
         "release",
         "Writes a run's averaged weights as one file for others.",
-        example="th-jax release runs/heads_128 --name heads --licence CC0-1.0 --out heads.safetensors",
+        example="th-jax release runs/heads_128 --name heads --license CC0-1.0 --out heads.safetensors",
     )
     made.add_argument("workdir", help="folder of a run")
     made.add_argument("--out", type=Path, required=True, help="output file, ending in .safetensors")
     made.add_argument("--name", required=True, help="name of the weights")
-    made.add_argument("--licence", required=True, help="license of the weights, in words")
+    made.add_argument(
+        "--license",
+        "--licence",
+        dest="licence",
+        metavar="LICENSE",
+        required=True,
+        help="license of the weights, in words",
+    )
     made.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
     made.add_argument(
         "--dtype", choices=("float16", "float32"), default="float16", help="precision of the stored numbers"

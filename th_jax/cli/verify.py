@@ -5,7 +5,7 @@ exit codes, the worst of several files counting:
   4  stripped: a watermark was found, but no manifest
   1  not found: no mark, which proves nothing
   2  altered: there is a mark that does not fit the file
-  3  unreadable: no picture or film, damaged, or over a limit
+  3  unreadable: no image or video, damaged, or over a limit
   5  nothing was looked at: wrong options, or packages are missing
 """
 

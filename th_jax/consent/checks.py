@@ -47,7 +47,7 @@ MAX_RECORDS = 100_000
 
 
 class ConsentFacts(NamedTuple):
-    """The facts stored in an avatar file about its consent record."""
+    """The facts in an avatar file about its consent record: the digest is stored in its provenance, the others beside it."""
 
     digest: str
     """Digest of the record (`ConsentRecord.digest`)."""
@@ -60,11 +60,11 @@ class ConsentFacts(NamedTuple):
         return cls(record.digest, record.basis, record.expires)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values."""
-        return {"digest": self.digest, "basis": self.basis.value, "expires": self.expires}
+        """Convert what is stored beside the provenance to JSON values."""
+        return {"basis": self.basis.value, "expires": self.expires}
 
 
-def picture_files(path: Path) -> list[Path]:
+def image_files(path: Path) -> list[Path]:
     """List the files to examine for shots, given a photo, a video or a folder of photos.
 
     Raises:
@@ -76,13 +76,13 @@ def picture_files(path: Path) -> list[Path]:
 
 
 def shot_files(path: Path) -> list[Path]:
-    """List the files as `picture_files` does, and check that a consent record can hold as many.
+    """List the files as `image_files` does, and check that a consent record can hold as many.
 
     Raises:
         ConsentError: if there are no files, or more than a record can hold.
         OSError: if the folder cannot be read.
     """
-    photos = picture_files(path)
+    photos = image_files(path)
     if not 1 <= len(photos) <= MAX_SHOTS:
         raise ConsentError(f"the folder {path} has {len(photos)} images, but a consent record covers 1 to {MAX_SHOTS}")
     return photos
@@ -114,31 +114,39 @@ def check_valid(record: ConsentRecord, *, now: datetime | None = None) -> None:
     _check_expiry(record.expires, now)
 
 
+def valid_consent(record: str | Path) -> ConsentRecord:
+    """Read a record, and check that it is valid now.
+
+    Raises:
+        ConsentError: if it cannot be read, was revoked or has expired.
+    """
+    read = read_consent(record)
+    check_valid(read)
+    return read
+
+
 def check_shots(record: ConsentRecord, path: Path) -> None:
     """Check that every file that would be examined is listed in the record.
 
     Raises:
         ConsentError: if some are not; the message gives their number.
     """
-    files, known = shot_files(path), frozenset(record.shots)
-    strange = [file for file in files if file_digest(file) not in known]
-    if strange:
-        raise ConsentError(
-            f"{len(strange)} of {len(files)} files in {path} are not covered by the consent record (the first is "
-            f"{strange[0].name!r}): remove them, or obtain consent for them and create a new record"
-        )
+    check_covered(record, {file: file_digest(file) for file in shot_files(path)}, path)
 
 
-def consent_to(record: str | Path, shots: Path) -> ConsentFacts:
-    """Check that a record is valid and covers these images, and return its facts.
+def check_covered(record: ConsentRecord, digests: Mapping[Path, str], path: Path) -> None:
+    """Check that files with these digests, found at `path`, are listed in the record.
 
     Raises:
-        ConsentError: if the record cannot be read, was revoked, has expired, or does not cover the images.
+        ConsentError: as `check_shots`.
     """
-    read = read_consent(record)
-    check_valid(read)
-    check_shots(read, shots)
-    return ConsentFacts.of(read)
+    known = frozenset(record.shots)
+    strange = [file for file, digest in digests.items() if digest not in known]
+    if strange:
+        raise ConsentError(
+            f"{len(strange)} of {len(digests)} files in {path} are not covered by the consent record (the first is "
+            f"{strange[0].name!r}): remove them, or obtain consent for them and create a new record"
+        )
 
 
 def with_consent(provenance: Provenance, facts: ConsentFacts | None) -> Provenance:
@@ -163,17 +171,15 @@ def facts_of(description: Mapping[str, Any]) -> ConsentFacts | None:
     Raises:
         ConsentError: if the facts contradict each other, which means that the file was modified.
     """
-    facts, bound = description.get(FACTS), consent_digest(description)
-    if facts is None:
-        if bound is None or FACTS not in description:
-            return None
+    facts, digest = description.get(FACTS), consent_digest(description)
+    if facts is None and (digest is None or FACTS not in description):
+        return None
+    if not isinstance(facts, Mapping) or not {"basis", "expires"} <= set(facts) <= set(ConsentFacts._fields):
         raise _contradiction()
-    if not isinstance(facts, Mapping) or set(facts) != set(ConsentFacts._fields):
+    basis, expires = facts["basis"], facts["expires"]
+    if facts.get("digest", digest) != digest:  # avatars of version 0.1 store it here too
         raise _contradiction()
-    digest, basis, expires = facts["digest"], facts["basis"], facts["expires"]
-    if not isinstance(digest, str) or not re.fullmatch(DIGEST, digest) or digest != bound:
-        raise _contradiction()
-    if not isinstance(basis, str) or basis not in list(Basis):
+    if digest is None or not re.fullmatch(DIGEST, digest) or not isinstance(basis, str) or basis not in list(Basis):
         raise _contradiction()
     if expires is not None:
         try:

@@ -1,10 +1,11 @@
 """Selects shot candidates from photos and videos: faces are detected directly, on copies, or marked by hand.
 
-Photos include paintings and pictures of statues.
+Photos include paintings and images of statues.
 """
 
 import enum
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, UInt8
 from th_jax.data.landmark_file import MIN_FACE, read_landmark_file
 from th_jax.faces import (
     Square,
+    crop_segment,
     detect_faces,
     face_descriptor,
     face_size,
@@ -24,7 +26,16 @@ from th_jax.faces import (
     track_faces,
 )
 from th_jax.faces.copies import COPY_SCORE, DOUBTFUL, CopyFace, face_roll, find_on_copies, second_look
-from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Limits, MediaError, Video, open_video, read_image
+from th_jax.media import (
+    DEFAULT_LIMITS,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Limits,
+    MediaError,
+    Video,
+    open_video,
+    read_image,
+)
 
 
 class Verdict(enum.StrEnum):
@@ -60,51 +71,101 @@ class Candidate(NamedTuple):
     source: int
     """Index in the list of sources."""
     landmarks: Float[np.ndarray, "P 2"]
-    """Landmarks in pixels of the image after its quarter turns."""
-    square: Square
-    """Square in the image after its quarter turns."""
-    quarter_turns: int = 0
-    """Counterclockwise quarter turns, as for `numpy.rot90`, that bring the face upright."""
+    """Landmarks in pixels of the upright image."""
+    square: Square | None = None
+    """Square in a frame of a video."""
+    crop: "Crop | None" = None
+    """Crop of a photo; None for a video, and if it is made again, because the crops of others fill `CROP_BYTES`."""
 
+
+class Crop(NamedTuple):
+    """A photo's square, in the size of the shots."""
+
+    frame: UInt8[np.ndarray, "N N 3"]
+    landmarks: Float[np.ndarray, "P 2"]
+    """Landmarks in [0, 1] of the crop."""
+
+
+class Look(NamedTuple):
+    """Outcome for one photo; without a crop it cannot be used."""
+
+    verdict: Verdict
+    detail: str
+    landmarks: Float[np.ndarray, "P 2"] | None = None
+    """Landmarks in pixels of the upright image."""
+    crop: Crop | None = None
+
+
+CROP_BYTES = 2**30
+"""Maximum size of all crops of photos that are kept until some are selected."""
 
 _NOTES = (".txt", ".csv", ".json", ".pts", ".md", ".xml", ".xmp", ".aae", ".ini", ".db")
 """Suffixes of files that commonly accompany images; they are skipped silently."""
 
 
 class _Found(NamedTuple):
-    """Outcome for one photo; without landmarks it cannot be used."""
+    """The face of a photo as it is stored; without landmarks it cannot be used."""
 
     verdict: Verdict
     detail: str
     landmarks: Float[np.ndarray, "P 2"] | None = None
 
 
-def candidates_of_photos(
-    path: Path, *, context: float, limits: Limits, wanted: int, landmarks: Path | None = None
-) -> tuple[list[Source], list[Candidate]]:
-    """Find shot candidates in a photo or a folder of photos.
+def look_at_photo(
+    photo: str | Path,
+    *,
+    size: int,
+    copies: bool,
+    context: float = 1.0,
+    limits: Limits = DEFAULT_LIMITS,
+    landmarks: str | Path | None = None,
+    content: UInt8[np.ndarray, " bytes"] | None = None,
+) -> Look:
+    """Examine one photo, and crop it if it is usable.
 
-    Copies (`th_jax.faces.copies.find_on_copies`) are searched if no face is found, or a doubtful one that a second look
-    does not confirm, and only while fewer than `wanted` photos are usable, so that folders of thousands stay fast. An
-    image whose face is rotated by more than 45 degrees is turned by quarters until the face is upright.
+    An image whose face is rotated by more than 45 degrees is turned by quarters until the face is upright.
 
     Args:
-        path: photo or folder of photos.
+        photo: path of the photo.
+        size: side of the crop, in pixels.
+        copies: whether to search copies (`th_jax.faces.copies.find_on_copies`) if no face is found, or a doubtful one
+            that a second look does not confirm.
         context: scale of the square (`segment_square`).
-        limits: limits on each photo.
-        wanted: number of usable photos after which copies are no longer searched.
-        landmarks: file of hand-marked landmarks for a single photo (`read_landmark_file`); no face is detected then.
+        limits: limits on the photo.
+        landmarks: file of hand-marked landmarks (`read_landmark_file`); no face is detected then.
+        content: the file's bytes, if they have been read already.
+
+    Raises:
+        MediaError: if the photo cannot be read.
+        ValueError: as `read_landmark_file`.
+        ImportError: if the extra `video` is not installed.
+    """
+    frame = read_image(photo, limits=Limits(*limits), file=None if content is None else io.BytesIO(content.data))
+    found = _face_of(frame, copies=copies) if landmarks is None else _marked(frame, Path(landmarks))
+    if found.landmarks is None:
+        return Look(found.verdict, found.detail)
+    height, width = frame.shape[:2]
+    turns = round(face_roll(found.landmarks) / 90) % 4
+    points = turned_points(found.landmarks, height=height, width=width, quarter_turns=turns)
+    turned = f"; the image is rotated by {(0, 90, 180, -90)[turns]}°" if turns else ""
+    crops = crop_segment([np.rot90(frame, turns)], points[None], size=size, context=context)
+    return Look(found.verdict, found.detail + turned, points, Crop(crops.frames[0], crops.landmarks[0]))
+
+
+def candidates_of_photos(path: Path, *, look: Callable[..., Look], wanted: int) -> tuple[list[Source], list[Candidate]]:
+    """Find shot candidates in a photo or a folder of photos.
+
+    Copies are searched only while fewer than `wanted` photos are usable, so that folders of thousands stay fast. `look`
+    is `look_at_photo` with its other options, called with a path and `copies`.
 
     Returns:
         All photos examined and all files of the folder that were skipped; and the usable photos.
 
     Raises:
         MediaError: if a single photo cannot be read.
-        ValueError: if a folder has no images, or landmarks are given for a folder; and as `read_landmark_file`.
+        ValueError: if a folder has no images; and as `look`.
         ImportError: if the extra `video` is not installed.
     """
-    if landmarks is not None and path.is_dir():
-        raise ValueError(f"hand-marked landmarks are for a single photo, but {path} is a folder: give the photo itself")
     photos, others = [path], list[Source]()
     if path.is_dir():
         photos, others = _of_folder(path)
@@ -116,25 +177,18 @@ def candidates_of_photos(
             )
     sources: list[Source] = []
     candidates: list[Candidate] = []
+    room = CROP_BYTES
     for photo in photos:
         try:
-            frame = read_image(photo, limits=limits)
+            found = look(photo, copies=len(candidates) < wanted)
         except MediaError as error:
             if not path.is_dir():
                 raise
-            sources.append(Source(photo, None, Verdict.UNREADABLE, str(error)))
-            continue
-        if landmarks is None:
-            found = _face_of(frame, copies=len(candidates) < wanted)
-        else:
-            found = _marked(frame, landmarks)
-        detail = found.detail
-        if found.landmarks is not None:
-            candidate = _standing(frame, found.landmarks, len(sources), context)
-            candidates.append(candidate)
-            if candidate.quarter_turns:
-                detail += f"; the image is rotated by {(0, 90, 180, -90)[candidate.quarter_turns]}°"
-        sources.append(Source(photo, None, found.verdict, detail))
+            found = Look(Verdict.UNREADABLE, str(error))
+        if found.landmarks is not None and found.crop is not None:
+            room -= found.crop.frame.nbytes
+            candidates.append(Candidate(len(sources), found.landmarks, crop=found.crop if room >= 0 else None))
+        sources.append(Source(photo, None, found.verdict, found.detail))
     return sources + others, candidates
 
 
@@ -223,19 +277,6 @@ def _too_small(side: float) -> _Found:
     return _Found(Verdict.TOO_SMALL, f"the face is {side:.0f} px wide, but at least {MIN_FACE:.0f} are required")
 
 
-def _standing(
-    frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "P 2"], source: int, context: float
-) -> Candidate:
-    """Turn the image by quarters until its face is upright, as in training, and compute its square."""
-    height, width = frame.shape[:2]
-    turns = round(face_roll(landmarks) / 90) % 4
-    points = turned_points(landmarks, height=height, width=width, quarter_turns=turns)
-    if turns % 2:
-        height, width = width, height
-    square = segment_square(points[None], height=height, width=width, context=context)
-    return Candidate(source, points, square, turns)
-
-
 SAMPLES_A_SECOND = 5.0
 
 MAX_SAMPLES = 300
@@ -247,11 +288,6 @@ SAME_PERSON = 0.6
 
 def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[list[Source], list[Candidate]]:
     """Find shot candidates in a video.
-
-    Args:
-        path: local video.
-        context: scale of the square (`segment_square`).
-        limits: limits on the video.
 
     Returns:
         All frames examined, and the usable ones.
@@ -284,7 +320,7 @@ def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[
             verdict = Verdict.TOO_SMALL if side < MIN_FACE else verdict
             sources[i] = sources[i]._replace(verdict=verdict, detail=f"face {side:.0f} px")
             if verdict is Verdict.USED:
-                candidates.append(Candidate(i, track.landmarks[i], square))
+                candidates.append(Candidate(i, track.landmarks[i], square=square))
     return sources, candidates
 
 

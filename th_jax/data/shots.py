@@ -3,30 +3,41 @@
 Requires the extra `video`. Crops are computed by `th_jax.faces.crop`, as for shards and drivers.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
-from th_jax.data.shot_selection import MIN_FACE, Candidate, Source, Verdict, candidates_of_photos, candidates_of_video
+from th_jax.data.shot_selection import (
+    MIN_FACE,
+    Candidate,
+    Crop,
+    Look,
+    Source,
+    Verdict,
+    candidates_of_photos,
+    candidates_of_video,
+    look_at_photo,
+)
 from th_jax.faces import NEEDED_IN_VIDEO, crop_segment, face_size
-from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video, read_image
+from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video
 from th_jax.text import escape_control_chars
 from th_jax.types import Shots
 
 __all__ = [
     "SHOT_COUNTS",
+    "ImageOutcomes",
     "LeftOut",
-    "Pictures",
     "ShotsReport",
     "Source",
     "Verdict",
     "inspect_shots",
     "load_shots",
-    "shots_and_pictures",
+    "shots_and_outcomes",
     "varied_poses",
 ]
 
@@ -58,7 +69,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-class Pictures(NamedTuple):
+class ImageOutcomes(NamedTuple):
     """Outcomes for one person's images, in plain numbers and text."""
 
     looked_at: int = 0
@@ -105,6 +116,7 @@ def inspect_shots(
     context: float = 1.0,
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
+    look: Callable[..., Look] = look_at_photo,
 ) -> ShotsReport:
     """Load the shots of one person, and report the outcome for each image.
 
@@ -123,6 +135,8 @@ def inspect_shots(
         limits: limits on the files.
         landmarks: file of hand-marked landmarks for a single photo (`th_jax.data.landmark_file`), for paintings and
             statues in which no face is detected. Detection is skipped then, and dlib is not needed.
+        look: function that examines and crops a photo, with the arguments of
+            `th_jax.data.shot_selection.look_at_photo`.
 
     Returns:
         The shots, and the outcome for each image.
@@ -139,38 +153,48 @@ def inspect_shots(
     if not 1 <= wanted <= SHOT_COUNTS[-1]:
         raise ValueError(f"shots must be 1 to {SHOT_COUNTS[-1]}, got {shots}")
     path = Path(path)
-    if not path.is_dir() and path.suffix.lower() in VIDEO_SUFFIXES:
-        if landmarks is not None:
-            raise ValueError(
-                f"hand-marked landmarks are for a single photo, but {path} is a video: save one of its frames"
-            )
+    if landmarks is not None and (path.is_dir() or is_video(path)):
+        kind, instead = (
+            ("a folder", "give the photo itself") if path.is_dir() else ("a video", "save one of its frames")
+        )
+        raise ValueError(f"hand-marked landmarks are for a single photo, but {path} is {kind}: {instead}")
+    look = functools.partial(look, size=size, context=context, limits=limits, landmarks=landmarks)
+    if is_video(path):
         sources, candidates = candidates_of_video(path, context=context, limits=limits)
     else:
-        marked = None if landmarks is None else Path(landmarks)
-        sources, candidates = candidates_of_photos(
-            path, context=context, limits=limits, wanted=wanted, landmarks=marked
-        )
+        sources, candidates = candidates_of_photos(path, look=look, wanted=wanted)
     if not candidates:
         raise ValueError(_nothing_usable(path, sources))
-    chosen = [candidates[i] for i in varied_poses(np.stack([c.landmarks for c in candidates]), count=wanted)]
+    indices = varied_poses(np.stack([c.landmarks for c in candidates]), count=wanted)
+    chosen = [candidates[i] for i in indices]
     sources = [s._replace(verdict=Verdict.SPARE) if s.verdict is Verdict.USED else s for s in sources]
     for candidate in chosen:
         sources[candidate.source] = sources[candidate.source]._replace(verdict=Verdict.USED)
-    return ShotsReport(_padded(*_crops(chosen, sources, size, limits)), tuple(sources))
+    if is_video(path):
+        crops: list[Any] = _crops_of_video(path, chosen, [sources[c.source].time or 0.0 for c in chosen], size, limits)
+    else:
+        crops = [
+            c.crop or look(sources[c.source].path, copies=bool(i < wanted)).crop
+            for i, c in zip(indices, chosen, strict=True)
+        ]
+    return ShotsReport(_padded(crops), tuple(sources))
 
 
-def shots_and_pictures(
-    path: str | Path, *, size: int, shots: int | None = None, landmarks: str | Path | None = None
-) -> tuple[Shots, Pictures]:
-    """Return the shots of `inspect_shots` and the outcomes as plain values, which an isolated process can send.
+def is_video(path: Path) -> bool:
+    """Return whether shots are taken from the path as a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+
+
+def shots_and_outcomes(path: str | Path, **options: Any) -> tuple[Shots, ImageOutcomes]:
+    """Return the shots of `inspect_shots`, with its options, and the outcomes as plain values that a process can send.
 
     Raises:
         ValueError, MediaError, ImportError: as `inspect_shots`.
     """
-    report = inspect_shots(path, size=size, shots=shots, landmarks=landmarks)
+    report = inspect_shots(path, **options)
     counts = Counter(source.verdict for source in report.sources)
     looked_at = len(report.sources) - counts[Verdict.NOT_LOOKED_AT]
-    return report.shots, Pictures(looked_at, counts[Verdict.SPARE], _left_out(report.sources))
+    return report.shots, ImageOutcomes(looked_at, counts[Verdict.SPARE], _left_out(report.sources))
 
 
 def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np.ndarray, " C"]:
@@ -189,33 +213,23 @@ def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np
     return np.array(chosen)
 
 
-def _crops(
-    chosen: list[Candidate], sources: list[Source], size: int, limits: Limits
-) -> tuple[UInt8[np.ndarray, "C N N 3"], Float[np.ndarray, "C P 2"]]:
-    """Crop the selected images, reading them again, so that thousands of candidates need no memory."""
-    first = sources[chosen[0].source]
-    if first.time is None:
-        crops = []
-        for c in chosen:
-            frame = np.rot90(read_image(sources[c.source].path, limits=limits), c.quarter_turns)
-            crops.append(crop_segment([frame], c.landmarks[None], size=size, square=c.square))
-        return np.concatenate([c.frames for c in crops]), np.concatenate([c.landmarks for c in crops])
-    in_time = sorted(range(len(chosen)), key=lambda n: chosen[n].source)
-    pictures = np.zeros((len(chosen), size, size, 3), np.uint8)
-    landmarks = np.zeros((len(chosen), *chosen[0].landmarks.shape), np.float32)
-    with open_video(first.path, limits=limits) as video:
-        times = [sources[chosen[n].source].time or 0.0 for n in in_time]
-        for n, (_, frame) in zip(in_time, video.frames_at(times), strict=True):
-            crop = crop_segment([frame], chosen[n].landmarks[None], size=size, square=chosen[n].square)
-            pictures[n], landmarks[n] = crop.frames[0], crop.landmarks[0]
-    return pictures, landmarks
+def _crops_of_video(path: Path, chosen: list[Candidate], times: list[float], size: int, limits: Limits) -> list[Crop]:
+    """Crop the selected frames, reading the video again: their square is that of a whole segment."""
+    crops: dict[int, Crop] = {}
+    in_time = sorted(range(len(chosen)), key=times.__getitem__)
+    with open_video(path, limits=limits) as video:
+        for n, (_, frame) in zip(in_time, video.frames_at(times[n] for n in in_time), strict=True):
+            made = crop_segment([frame], chosen[n].landmarks[None], size=size, square=chosen[n].square)
+            crops[n] = Crop(made.frames[0], made.landmarks[0])
+    return [crops[n] for n in range(len(chosen))]
 
 
-def _padded(frames: UInt8[np.ndarray, "C N N 3"], landmarks: Float[np.ndarray, "C P 2"]) -> Shots:
-    total = next(count for count in SHOT_COUNTS if count >= len(frames))
-    repeated = np.arange(total) % len(frames)
-    mask = (np.arange(total) < len(frames)).astype(np.float32)
-    return Shots(frames[repeated], landmarks[repeated].astype(np.float32), mask)
+def _padded(crops: Sequence[Crop]) -> Shots:
+    total = next(count for count in SHOT_COUNTS if count >= len(crops))
+    repeated = [crops[i % len(crops)] for i in range(total)]
+    mask = (np.arange(total) < len(crops)).astype(np.float32)
+    frames, landmarks = (np.stack(parts) for parts in zip(*repeated, strict=True))
+    return Shots(frames, landmarks.astype(np.float32), mask)
 
 
 def _left_out(sources: Sequence[Source]) -> tuple[LeftOut, ...]:

@@ -60,11 +60,6 @@ def read_footer(footer: bytes) -> int:
 def unpack(framed: bytes, *, length: int, crc: int) -> bytes:
     """Extract the data of one framed record, verified against its own frame and the index.
 
-    Args:
-        framed: header, data and footer.
-        length: length of the data in bytes, according to the index.
-        crc: masked CRC of the data, according to the index.
-
     Raises:
         DamagedRecord: if a part does not match; names it.
     """

@@ -191,7 +191,7 @@ def animate(
         strange = check_range(poses(), strict=strict)
         size = loaded.networks.image_size
         marking = (
-            None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "film")
+            None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "video")
         )
         makers: dict[str, Callable[[], Frames]] = {
             "driver": lambda: resources.enter_context(closing(driver_crops(driving, shown[first:], size=size))),

@@ -147,7 +147,7 @@ def live_frames(
     check_follow(follow)
     networks, size = loaded.networks, loaded.networks.image_size
     avatar = jax.device_put(loaded.avatar)
-    marking = marking_of(loaded.digest, size=size, kind="film")
+    marking = marking_of(loaded.digest, size=size, kind="video")
     label = _label(size, panels=len(layout), avatar=layout.index("avatar"))
     followed, seen = itertools.tee(frames)  # at most one frame apart
     squares = _LiveSquares(follow, placement_of(loaded.landmarks))

@@ -1,7 +1,6 @@
 """Writes the frames of a driven avatar as a video, GIF or still with marks and provenance, and logs unmarked outputs."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,10 +13,11 @@ from th_jax.avatars.file import LoadedAvatar
 from th_jax.consent import with_consent
 from th_jax.driving.panels import Panel
 from th_jax.driving.same_person import Choice
-from th_jax.provenance import Kind, Provenance, Role, Signer, find_ingredients, write_gif, write_image, write_video
-from th_jax.provenance.ingredients import usable_ingredients
+from th_jax.provenance import Kind, Provenance, Role, Signer, write_gif, write_image, write_video
+from th_jax.provenance.ingredients import IngredientSearch, usable_ingredients
 from th_jax.provenance.record import now
 from th_jax.provenance.watermark.messages import Marking
+from th_jax.storage.files import file_sha256
 
 LOG_SUFFIX = ".log.jsonl"
 """Suffix of the log beside an avatar file that lists outputs written without marks."""
@@ -36,17 +36,16 @@ def record_of_driving(
         OSError: if the driver cannot be read.
         ImportError: if the extra `video` is not installed.
     """
-    with driver.open("rb") as file:
-        driven = f"driven by a file of SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
     record = loaded.provenance
     if record.consent is None:
         record = with_consent(record, None)
-    kept = sum(len(one.archive or b"") for one in record.ingredients)
+    search = IngredientSearch(Role.DRIVER, kept=sum(len(one.archive or b"") for one in record.ingredients))
+    digest = search.look(driver) or file_sha256(driver)
     return dataclasses.replace(
         record,
         kind=Kind.GENERATED if layout == ("avatar",) else Kind.COMPOSITE,
-        notes="; ".join(filter(None, [record.notes, driven, str(retargeting)])),
-        ingredients=usable_ingredients((*record.ingredients, *find_ingredients([driver], role=Role.DRIVER, kept=kept))),
+        notes="; ".join(filter(None, [record.notes, f"driven by a file of SHA-256 {digest}", str(retargeting)])),
+        ingredients=usable_ingredients((*record.ingredients, *search.found)),
         watermark=marking.message if marking is not None and "avatar" in layout else None,
     )
 

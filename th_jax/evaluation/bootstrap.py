@@ -70,8 +70,6 @@ def bootstrap_difference(
     theirs: Float[np.ndarray, "J R"],
     *,
     groups: Shaped[np.ndarray, " G"] | None = None,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Estimate:
     """Compute `bootstrap_mean` of the paired differences ours - theirs.
@@ -84,7 +82,7 @@ def bootstrap_difference(
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"only scores of the same frames can be paired, got shapes {ours.shape} and {theirs.shape}")
-    return bootstrap_mean(ours - theirs, groups=groups, resamples=resamples, confidence=confidence, seed=seed)
+    return bootstrap_mean(ours - theirs, groups=groups, seed=seed)
 
 
 @functools.lru_cache(maxsize=2)

@@ -33,9 +33,7 @@ def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, n
 def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, panels: Sequence[str] = PANELS) -> np.ndarray:
     """Draw one panel per metric and one line per run; dashed lines are the baselines on the same held-out frames.
 
-    Args:
-        runs: metrics of each run by name, as returned by `read_metrics`.
-        panels: names of metrics; those that no run has are left out.
+    `runs` has the metrics of each run by name, as returned by `read_metrics`. Panels that no run has are left out.
 
     Returns:
         UInt8 `[H, W, 3]`.

@@ -6,14 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.faces.detect import (
-    Box,
-    OutsideFrameError,
-    detect_faces,
-    face_descriptor,
-    most_prominent,
-    predict_landmarks,
-)
+from th_jax.faces.detect import Box, OutsideFrameError, detect_faces, face_descriptor, most_prominent, predict_landmarks
 from th_jax.faces.track import settled_landmarks
 from th_jax.landmarks.scheme import IBUG_POINTS
 
@@ -35,11 +28,7 @@ def measure_faces(frames: UInt8[np.ndarray, "*frames H W 3"], *, descriptors: bo
     """Measure landmarks and descriptors, frame by frame; a frame without a detected face is a row of NaN.
 
     Real, generated and copied frames must all be measured by this function, so that the detector's bias is the same for
-    each.
-
-    Args:
-        frames: RGB frames.
-        descriptors: whether to compute descriptors, which take several times as long as the rest.
+    each. `descriptors` take several times as long as the rest.
 
     Raises:
         ImportError, FileNotFoundError: if dlib or its models, installed by the extra `video`, are missing.

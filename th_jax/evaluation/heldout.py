@@ -4,7 +4,6 @@
 """
 
 import functools
-from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -12,29 +11,11 @@ from jax import Array
 from jaxtyping import UInt8
 
 from th_jax.evaluation.chunks import CHUNK, in_chunks, joined
-from th_jax.evaluation.people import ChosenFrames, HeldOut, choose_frames, load_heldout
-from th_jax.evaluation.scores import RealFaces, heldout_scores, heldout_table, real_faces, table_means
-from th_jax.figures import landmark_pictures, picture_grid
+from th_jax.evaluation.people import HeldOut
+from th_jax.figures import image_grid, landmark_images
 from th_jax.images import to_network_range, to_uint8
 from th_jax.models.networks import Networks, group
 from th_jax.types import NetworkState
-
-__all__ = [
-    "BASELINES",
-    "ChosenFrames",
-    "HeldOut",
-    "RealFaces",
-    "baseline_frames",
-    "choose_frames",
-    "generate_heldout",
-    "heldout_scores",
-    "heldout_table",
-    "load_heldout",
-    "real_faces",
-    "sample_grid",
-    "scores_markdown",
-    "table_means",
-]
 
 BASELINES = ("nearest_copy", "random_copy", "mean_frame", "real")
 """Frames that need no networks: see `baseline_frames`."""
@@ -46,14 +27,8 @@ def generate_heldout(
     """Generate feed-forward frames, without fine-tuning (paper, section 3.3).
 
     ê is the mean of E over the K sources, and x̂ = G(y, P ê). Two compiled programs process `chunk` frames at a time,
-    in memory that does not grow with the number of people.
-
-    Args:
-        networks: networks of the run.
-        synthesis: parameters of E, P and G; u and v must match their kernels (averaged weights:
-            `training.state.refreshed`).
-        held: held-out frames of the networks' size.
-        chunk: number of frames per call.
+    in memory that does not grow with the number of people. u and v in `synthesis` must match their kernels (averaged
+    weights: `training.state.refreshed`).
 
     Raises:
         ValueError: if frames have another size, or `chunk` is below 1.
@@ -80,12 +55,9 @@ def generate_heldout(
 def baseline_frames(held: HeldOut, kind: str, *, seed: int = 0) -> UInt8[np.ndarray, "I S H W 3"]:
     """Make frames without networks, in place of the targets.
 
-    Args:
-        held: held-out frames.
-        kind: "nearest_copy", the source whose landmarks are closest to the target's (mean distance of the points known
-            in both, without alignment); "random_copy", a random source for each target; "mean_frame", the mean of the
-            person's sources; "real", the targets themselves: the lower bound due to the detector's own error.
-        seed: random seed of the copies.
+    The kind is "nearest_copy", the source whose landmarks are closest to the target's (mean distance of the points
+    known in both, without alignment); "random_copy", a random source for each target; "mean_frame", the mean of the
+    person's sources; or "real", the targets themselves: the lower bound due to the detector's own error.
 
     Raises:
         ValueError: if the kind is unknown.
@@ -126,9 +98,9 @@ def sample_grid(
             f"a grid needs at least one person and a target below {targets}, got {people} and target {target}"
         )
     shown = range(min(people, count))
-    drawn = landmark_pictures(np.asarray(held.target_landmarks)[list(shown), target], size=frames.shape[2])
+    drawn = landmark_images(np.asarray(held.target_landmarks)[list(shown), target], size=frames.shape[2])
     sources, real = np.asarray(held.source_frames), np.asarray(held.target_frames)
-    return picture_grid([[sources[i, 0], drawn[i], real[i, target], frames[i, target]] for i in shown])
+    return image_grid([[sources[i, 0], drawn[i], real[i, target], frames[i, target]] for i in shown])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -142,12 +114,3 @@ def _redraw(
 ) -> Array:
     adain = networks.project(projection, embedding)
     return to_uint8(networks.generate(generator, networks.landmark_image(points), adain))
-
-
-def scores_markdown(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Format scores of several systems as a Markdown table: one row per measure, one column per system."""
-    systems = list(scores)
-    measures = list(dict.fromkeys(measure for column in scores.values() for measure in column))
-    rows = [["measure", *systems], ["---", *("---:" for _ in systems)]]
-    rows += [[name, *(f"{scores[system].get(name, np.nan):.4f}" for system in systems)] for name in measures]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from th_jax.provenance.write import html_document
+
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
 _COLUMNS = 3
@@ -60,7 +62,7 @@ class Row(NamedTuple):
 
     title: str
     captions: Sequence[str]
-    picture: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "H W 3"]
 
 
 class Section(NamedTuple):
@@ -79,22 +81,9 @@ class Section(NamedTuple):
 def report_page(title: str, sections: Iterable[Section]) -> str:
     """Render the page as text. All names are untrusted and are escaped; the page loads and runs nothing.
 
-    Args:
-        title: heading of the page.
-        sections: sections in order. Colors belong to names: a series has the same color in every plot of a section.
+    Colors belong to names: a series has the same color in every plot of a section.
     """
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">",
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-    ]
-    for section in sections:
-        parts += _section(section)
-    return "\n".join([*parts, "</body></html>", ""])
+    return html_document(title, _STYLE, (part for section in sections for part in _section(section)))
 
 
 def plots_drawing(sections: Iterable[Section]) -> str:
@@ -124,17 +113,17 @@ def plots_drawing(sections: Iterable[Section]) -> str:
     return "\n".join([head, style, f'<rect width="{width}" height="{top}" fill="#fff"/>', *parts, "</svg>", ""])
 
 
-def stacked_pictures(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.ndarray, "H W 3"]:
+def stacked_images(sections: Iterable[Section], *, gap: int = 12) -> UInt8[np.ndarray, "H W 3"]:
     """Stack the image rows of some sections vertically, with white gaps.
 
     Raises:
         ValueError: if there are none.
     """
-    pictures = [row.picture for section in sections for row in section.rows]
-    if not pictures:
+    images = [row.image for section in sections for row in section.rows]
+    if not images:
         raise ValueError("there are no images to stack")
-    width = max(picture.shape[1] for picture in pictures)
-    padded = [np.pad(p, ((0, gap), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    width = max(image.shape[1] for image in images)
+    padded = [np.pad(p, ((0, gap), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in images]
     return np.concatenate(padded)[:-gap]
 
 
@@ -156,8 +145,8 @@ def _section(section: Section) -> list[str]:
     parts += [_figure(plot, names) for plot in section.plots]
     for row in section.rows:
         caption = " · ".join(row.captions)
-        image = f'<img src="{_data_uri(row.picture)}" alt="{escape(caption)}">'
-        parts.append(f"<h3>{escape(row.title)}</h3><figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
+        tag = f'<img src="{_data_uri(row.image)}" alt="{escape(caption)}">'
+        parts.append(f"<h3>{escape(row.title)}</h3><figure>{tag}<figcaption>{escape(caption)}</figcaption></figure>")
     return parts
 
 
@@ -255,7 +244,7 @@ def _color(names: Sequence[str], name: str) -> str:
     return _COLORS[names.index(name) % len(_COLORS)]
 
 
-def _data_uri(picture: UInt8[np.ndarray, "H W 3"]) -> str:
+def _data_uri(image: UInt8[np.ndarray, "H W 3"]) -> str:
     """Encode as PNG: JPEG would change small images by more than systems differ."""
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

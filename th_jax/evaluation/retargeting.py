@@ -11,7 +11,7 @@ from th_jax.evaluation.bootstrap import Estimate, bootstrap_mean
 from th_jax.landmarks.arkit import coefficients_of, look_coefficients
 from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter, model_retargeter
 from th_jax.landmarks.model3d import fit_frames, load_model
-from th_jax.landmarks.transfer import Face, fit_face
+from th_jax.landmarks.transfer import fit_face
 from th_jax.landmarks.truth import RetargetTruth
 
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
@@ -42,9 +42,7 @@ def aligned_error(
 def closure(points: Float[np.ndarray, "*batch P 2"], *, of: str) -> Float[np.ndarray, "*batch"]:
     """Compute the mean opening of the lids relative to the eyes' width, or of the lips relative to the mouth's.
 
-    Args:
-        points: landmarks.
-        of: "lids" or "lips".
+    `of` is "lids" or "lips".
     """
     gaps, ends = (_LIDS, ((36, 39), (42, 45))) if of == "lids" else (_LIPS, ((48, 54),))
 
@@ -64,14 +62,8 @@ def gaze_error(
 ) -> Float[np.ndarray, " F"]:
     """Compute the angle in degrees between the directions of gaze that points and truth show, the mean of both eyes.
 
-    The pupil is read relative to the corners of its eye, so that a shift of the whole face is no error of gaze, and placed on
-    the true eyeball.
-
-    Args:
-        points: landmarks with pupils.
-        truth: true landmarks of the same frames.
-        eyes: true centers of the eyeballs in the image.
-        radius: true radius of the eyeballs in the image.
+    The pupil is read relative to the corners of its eye, so that a shift of the whole face is no error of gaze, and
+    placed on the true eyeball. `eyes` and `radius` are the true centers and radii of the eyeballs in the image.
     """
     corners = np.array([[36, 39], [42, 45]])
     true = (truth[:, 68:] - eyes) / radius[..., None]
@@ -111,28 +103,20 @@ class Measured(NamedTuple):
     """Number of each row's target."""
 
 
-def measure_pairs(
-    pairs: RetargetTruth, *, methods: Sequence[Method] = METHODS, on_target: Callable[[], object] = lambda: None
-) -> Measured:
+def measure_pairs(pairs: RetargetTruth, *, on_target: Callable[[], object] = lambda: None) -> Measured:
     """Retarget each person's driving frames to each other person by each method, and compare with the truth.
 
-    Landmark errors are shares of the median distance between the outer corners of the target's eyes in its shots. Gaze counts
-    where the driver's lids are open; closure errors are differences of openings from the truth in frames in which the
-    driver's lids or lips are shut.
-
-    Args:
-        pairs: points with known truth.
-        methods: methods to compare.
-        on_target: called after each target and method.
+    Landmark errors are shares of the median distance between the outer corners of the target's eyes in its shots. Gaze
+    counts where the driver's lids are open; closure errors are differences of openings from the truth in frames in
+    which the driver's lids or lips are shut. `on_target` is called after each target and method.
     """
     people = len(pairs.shots)
-    faces: list[list[Face]] = [[], []]
-    if "model" in methods:  # each person is fitted once, not for each pair
-        faces = [[fit_face(one) for one in part] for part in (pairs.shots, pairs.clips)]
-    values: dict[tuple[Method, str], list[np.ndarray]] = {(m, name): [] for m in methods for name in MEASURES}
-    self_error = dict.fromkeys(methods, 0.0)
+    # Each person is fitted once, not for each pair.
+    faces = [[fit_face(one) for one in part] for part in (pairs.shots, pairs.clips)]
+    values: dict[tuple[Method, str], list[np.ndarray]] = {(m, name): [] for m in METHODS for name in MEASURES}
+    self_error = dict.fromkeys(METHODS, 0.0)
     blinks = pairs.units[:, :, [8, 9]].max(-1)
-    for method in methods:
+    for method in METHODS:
         for target in range(people):
             goal = Target(method, pairs.shots[target])
             unit = np.full(

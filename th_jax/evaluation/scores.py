@@ -41,9 +41,7 @@ class RealFaces(NamedTuple):
 def real_faces(held: HeldOut, *, identity: bool = True) -> RealFaces:
     """Measure the faces of the real targets, for all scorings of the same people.
 
-    Args:
-        held: held-out frames.
-        identity: whether to compute descriptors, which take several times as long as the rest.
+    Descriptors, for `identity`, take several times as long as the rest.
 
     Raises:
         ImportError, FileNotFoundError: as `measure_faces`.

@@ -7,16 +7,9 @@ import numpy as np
 
 from th_jax.data import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
-from th_jax.evaluation.heldout import (
-    BASELINES,
-    RealFaces,
-    baseline_frames,
-    generate_heldout,
-    heldout_scores,
-    load_heldout,
-    real_faces,
-    sample_grid,
-)
+from th_jax.evaluation.heldout import BASELINES, baseline_frames, generate_heldout, sample_grid
+from th_jax.evaluation.people import load_heldout
+from th_jax.evaluation.scores import RealFaces, heldout_scores, real_faces
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.run_log import RunLog

@@ -77,7 +77,7 @@ class _Hit(NamedTuple):
     copy: str
 
 
-def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY_SCORE) -> CopyFace | None:
+def find_on_copies(frame: UInt8[np.ndarray, "H W 3"]) -> CopyFace | None:
     """Find a face that `detect_faces` misses in an RGB image; None if there is none, after about 50 searches.
 
     Raises:
@@ -86,15 +86,12 @@ def find_on_copies(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = COPY
     """
     stretched: np.ndarray | None = None
     for kind in COPIES:
-        picture = frame
+        image = frame
         if kind.startswith("contrast-stretched"):
             stretched = stretch_contrast(frame) if stretched is None else stretched
-            picture = stretched
-        confirmed = [
-            found
-            for hit in _distinct(_hits(picture, kind, min_score))
-            if (found := _confirmed(picture, hit, min_score))
-        ]
+            image = stretched
+        hits = _distinct(_hits(image, kind, COPY_SCORE))
+        confirmed = [found for hit in hits if (found := _confirmed(image, hit, COPY_SCORE))]
         if confirmed:
             _, rivals = most_prominent([_face(found) for found in confirmed])
             best = max(confirmed, key=lambda found: found.score * _face(found).box.side)
@@ -132,16 +129,16 @@ def face_roll(landmarks: Float[np.ndarray, "P 2"]) -> float:
     return float(np.degrees(np.arctan2(across[1] - down[0], across[0] + down[1])))
 
 
-def _hits(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+def _hits(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
     if kind.endswith("enlarged"):
-        return _in_parts(picture, kind, min_score)
+        return _in_parts(image, kind, min_score)
     if kind.endswith("turned"):
-        return _in_turned(picture, kind, min_score)
-    return (_Hit(face, 0.0, kind) for face in detect_faces(picture, min_score=min_score))
+        return _in_turned(image, kind, min_score)
+    return (_Hit(face, 0.0, kind) for face in detect_faces(image, min_score=min_score))
 
 
-def _in_parts(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
-    height, width = picture.shape[:2]
+def _in_parts(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+    height, width = image.shape[:2]
     searched = _plain_scale(max(height, width))
     for parts in PARTS:
         share = 1 / (parts - (parts - 1) * _OVERLAP)
@@ -152,7 +149,7 @@ def _in_parts(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit
         searched = scale
         for top in np.linspace(0, height - down, parts).round().astype(int):
             for left in np.linspace(0, width - across, parts).round().astype(int):
-                part = _scaled(picture[top : top + down, left : left + across], scale)
+                part = _scaled(image[top : top + down, left : left + across], scale)
                 to_part = _scaling(part.shape, (down, across)) @ _shift(-float(left), -float(top))
                 for face in detect_faces(part, min_score=min_score):
                     yield _Hit(_moved(face, np.linalg.inv(to_part)), 0.0, f"{kind} {scale:.1f} times")
@@ -164,9 +161,9 @@ def _plain_scale(longer: int) -> float:
     return max([min(1.0, SEARCH_SIDE / longer), *enlarged])
 
 
-def _in_turned(picture: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
-    height, width = picture.shape[:2]
-    reduced = _scaled(picture, min(1.0, SEARCH_SIDE / max(height, width)))
+def _in_turned(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+    height, width = image.shape[:2]
+    reduced = _scaled(image, min(1.0, SEARCH_SIDE / max(height, width)))
     to_reduced = _scaling(reduced.shape, (height, width))
     for turn in TURNS:
         rows, columns = reduced.shape[:2]
@@ -188,14 +185,14 @@ def _distinct(hits: Iterator[_Hit]) -> list[_Hit]:
     return kept
 
 
-def _confirmed(picture: np.ndarray, hit: _Hit, min_score: float) -> CopyFace | None:
+def _confirmed(image: np.ndarray, hit: _Hit, min_score: float) -> CopyFace | None:
     """Return the hit with landmarks, if the detector confirms it in the upright view and its mirror image."""
     turn = hit.turn
-    found = _landmarks(picture, hit.face.box.center, hit.face.box.side, turn)
+    found = _landmarks(image, hit.face.box.center, hit.face.box.side, turn)
     if turn:
         turn = face_roll(found)
-        found = _landmarks(picture, *_middle_and_side(found, turn), turn)
-    view, _ = _view(picture, *_middle_and_side(found, turn), turn)
+        found = _landmarks(image, *_middle_and_side(found, turn), turn)
+    view, _ = _view(image, *_middle_and_side(found, turn), turn)
     scores = [hit.face.score, _score(view, min_score), _score(np.ascontiguousarray(view[:, ::-1]), min_score)]
     if min(scores) < min_score or _stands_better_otherwise(view, min(scores)):
         return None
@@ -205,7 +202,7 @@ def _confirmed(picture: np.ndarray, hit: _Hit, min_score: float) -> CopyFace | N
 def _stands_better_otherwise(view: np.ndarray, score: float) -> bool:
     """Return whether a quarter turn of the view shows a better face: lying and inverted ones look a bit like upright ones."""
     turned = (np.ascontiguousarray(np.rot90(view, turns)) for turns in (2, 1, 3))
-    return any(face.score > score for picture in turned for face in detect_faces(picture, min_score=score))
+    return any(face.score > score for image in turned for face in detect_faces(image, min_score=score))
 
 
 def _middle_and_side(landmarks: np.ndarray, turn: float) -> tuple[np.ndarray, float]:
@@ -225,20 +222,20 @@ def _score(view: np.ndarray, min_score: float) -> float:
     return max(near, default=-np.inf)
 
 
-def _landmarks(picture: np.ndarray, center: np.ndarray, side: float, turn: float) -> np.ndarray:
-    view, to_view = _view(picture, center, side, turn)
+def _landmarks(image: np.ndarray, center: np.ndarray, side: float, turn: float) -> np.ndarray:
+    view, to_view = _view(image, center, side, turn)
     edges = (_VIEW - _FACE_IN_VIEW) / 2, (_VIEW + _FACE_IN_VIEW) / 2
     settled = settled_landmarks(view, Box(edges[0], edges[0], edges[1], edges[1]))
     return _apply(np.linalg.inv(to_view), settled).astype(np.float32)
 
 
-def _view(picture: np.ndarray, center: np.ndarray, side: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
+def _view(image: np.ndarray, center: np.ndarray, side: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Cut out a square around a face, upright and with a fixed face size; returns it with the matrix that maps into it."""
     scale = _FACE_IN_VIEW / side
     reach = 0.75 * _VIEW / scale  # half the view's diagonal, with a margin
     left, top = (max(0, int(edge)) for edge in center - reach)
     right, bottom = (max(1, int(edge) + 1) for edge in center + reach)
-    part = picture[top:bottom, left:right]
+    part = image[top:bottom, left:right]
     near = _scaled(part, min(1.0, scale))  # averages areas, which the rotation would not do
     to_near = _scaling(near.shape, part.shape) @ _shift(-float(left), -float(top))
     enlarging = np.diag([max(1.0, scale), max(1.0, scale), 1.0])
@@ -247,18 +244,18 @@ def _view(picture: np.ndarray, center: np.ndarray, side: float, turn: float) -> 
     return _warped(near, to_view, (_VIEW, _VIEW)), to_view @ to_near
 
 
-def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    if size == (picture.shape[1], picture.shape[0]):
-        return np.ascontiguousarray(picture)
-    return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    if size == (image.shape[1], image.shape[0]):
+        return np.ascontiguousarray(image)
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
 
 
-def _warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _warped(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Warp the image by a matrix in edge-based coordinates; outside, fill with its mean color, which shows no faces."""
     centers = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)  # OpenCV counts from the center of the first pixel
-    around = [float(mean) for mean in picture.mean((0, 1))]
-    return cv2.warpAffine(picture, centers[:2], size, flags=cv2.INTER_CUBIC, borderValue=around)
+    around = [float(mean) for mean in image.mean((0, 1))]
+    return cv2.warpAffine(image, centers[:2], size, flags=cv2.INTER_CUBIC, borderValue=around)
 
 
 def _shift(x: float, y: float) -> np.ndarray:

@@ -133,11 +133,6 @@ def to_crop(points: Float[np.ndarray, "*batch 2"], square: Square) -> Float[np.n
     return ((points - np.array([square.left, square.top])) / square.side).astype(np.float32)
 
 
-def from_crop(points: Float[np.ndarray, "*batch 2"], square: Square) -> Float[np.ndarray, "*batch 2"]:
-    """Convert points from coordinates in the square, in [0, 1], to frame pixels."""
-    return (points * square.side + np.array([square.left, square.top])).astype(np.float32)
-
-
 def crop_segment(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     landmarks: Float[np.ndarray, "S P 2"],

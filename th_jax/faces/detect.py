@@ -97,7 +97,7 @@ def detect_faces(frame: UInt8[np.ndarray, "H W 3"], *, min_score: float = 0.0) -
     return []
 
 
-def detect_in_region(frame: UInt8[np.ndarray, "H W 3"], region: Box, *, min_score: float = -0.5) -> list[Face]:
+def detect_in_region(frame: UInt8[np.ndarray, "H W 3"], region: Box) -> list[Face]:
     """Detect faces in a region that should contain a face of about half its side; faster than a whole search.
 
     Raises:
@@ -106,7 +106,7 @@ def detect_in_region(frame: UInt8[np.ndarray, "H W 3"], region: Box, *, min_scor
     left, top, part = _cut(frame, region)
     if part.size == 0:
         return []
-    faces = _detect_scaled(part, _REGION_FACE / max(region.side / 2, 1.0), min_score)
+    faces = _detect_scaled(part, _REGION_FACE / max(region.side / 2, 1.0), -0.5)
     return [Face(Box(b.left + left, b.top + top, b.right + left, b.bottom + top), score) for b, score in faces]
 
 

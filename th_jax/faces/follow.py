@@ -87,8 +87,7 @@ def head_center(landmarks: Float[np.ndarray, "*batch P 2"]) -> Float[np.ndarray,
 def placement_of(landmarks: Float[np.ndarray, "T P 2"] | None) -> Placement:
     """Compute the median placement of a person's shots, limited to the range of the training records with room to move.
 
-    Args:
-        landmarks: landmarks of the shots in [0, 1] of their squares, NaN where unknown; None if there are none.
+    Landmarks are in [0, 1] of the shots' squares, NaN where unknown; None if there are none.
 
     Returns:
         The placement; TRAINING_PLACEMENT if no shot has all 68 points.
@@ -142,11 +141,8 @@ def following_squares(
 ) -> Squares:
     """Compute a square for each frame of a segment that moves and scales slowly with the head, zero-phase.
 
-    Args:
-        landmarks: landmarks in frame pixels. Frames with an unknown point get a square interpolated between their
-            neighbors.
-        times: times of the frames, in seconds, ascending.
-        rest: placement of a resting head in the square.
+    Frames with an unknown point get a square interpolated between their neighbors. `rest` is the placement of a resting
+    head.
 
     Raises:
         ValueError: if no frame has a usable face (`usable_faces`).

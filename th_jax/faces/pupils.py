@@ -58,10 +58,6 @@ class _Eye(NamedTuple):
 def find_pupils(frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "68 2"]) -> Float32[np.ndarray, "2 2"]:
     """Detect both pupils in an RGB frame: first that inside points 36-41, then 42-47.
 
-    Args:
-        frame: RGB frame.
-        landmarks: 68 landmarks, in pixels.
-
     Returns:
         Pupil centers in pixels from the left and top edge of the frame. NaN for an eye that is too narrow, nearly shut,
         extends beyond the frame, shows no iris, or has NaN landmarks.

@@ -94,27 +94,27 @@ def find_missing_sound(path: str, *, seconds: float | None) -> str:
         ImportError: if the extra `video` is not installed.
     """
     with ExitStack() as resources:
-        container, _ = open_container(Path(path), DEFAULT_LIMITS, resources)
+        container, source = open_container(Path(path), DEFAULT_LIMITS, resources)
         track = best_stream(container, "audio")
         if track is None:
             return "is missing"
         if (coding := _coding(track)) not in AUDIO_DECODERS:
             return f"uses the unsupported codec {coding}"
-    decoded: Iterator[Any] = decode_sound(path)
-    try:
-        rate, _ = next(decoded)
-    except MediaError as error:
-        if error.fault is not MediaFault.UNDECODABLE:
-            raise
-        return "cannot be decoded"
-    left = round(rate * (DEFAULT_LIMITS.seconds if seconds is None else seconds))
-    for block in decoded:
-        if np.abs(block[:, : max(0, left)].astype(np.int32)).max(initial=0) > _QUIET:
-            return ""
-        left -= block.shape[1]
-        if left <= 0:
-            break
-    return "is entirely silent"
+        decoded: Iterator[Any] = _samples(path, container, source)
+        try:
+            rate, _ = next(decoded)
+        except MediaError as error:
+            if error.fault is not MediaFault.UNDECODABLE:
+                raise
+            return "cannot be decoded"
+        left = round(rate * (DEFAULT_LIMITS.seconds if seconds is None else seconds))
+        for block in decoded:
+            if np.abs(block[:, : max(0, left)].astype(np.int32)).max(initial=0) > _QUIET:
+                return ""
+            left -= block.shape[1]
+            if left <= 0:
+                break
+        return "is entirely silent"
 
 
 def _coding(track: Any) -> str:
@@ -143,27 +143,31 @@ def decode_sound(path: str) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n
         ImportError: if the extra `video` is not installed.
     """
     with ExitStack() as resources:
-        frames = _frames(path, *open_container(Path(path), DEFAULT_LIMITS, resources))
-        first = next(frames, None)
-        if first is None:
-            raise MediaError(MediaFault.UNDECODABLE, f"{path} has audio that cannot be decoded: omit audio_from")
-        rate = first[1].sample_rate if first[1].sample_rate in RATES else _OTHER_RATE
-        channels = 1 if first[1].layout.nb_channels == 1 else 2
-        yield rate, channels
-        resampled = _Resampler(path, rate, channels)
-        given = coming = 0  # samples yielded so far, and the next expected sample
-        for time, frame in itertools.chain([first], frames):
-            samples = resampled.of(frame)
-            start = coming if time is None else round(time * rate)
-            if given and abs(start - coming) <= _SLACK * rate:
-                start = coming
-            coming = start + samples.shape[1]
-            for position in range(given, start, BLOCK):
-                yield np.zeros((channels, min(BLOCK, start - position)), np.int16)
-            samples = samples[:, max(0, given - start) :]
-            for position in range(0, samples.shape[1], BLOCK):
-                yield samples[:, position : position + BLOCK]
-            given = max(given, coming)
+        yield from _samples(path, *open_container(Path(path), DEFAULT_LIMITS, resources))
+
+
+def _samples(path: str, container: Any, source: Source) -> Iterator[tuple[int, int] | Int16[np.ndarray, "C n"]]:
+    frames = _frames(path, container, source)
+    first = next(frames, None)
+    if first is None:
+        raise MediaError(MediaFault.UNDECODABLE, f"{path} has audio that cannot be decoded: omit audio_from")
+    rate = first[1].sample_rate if first[1].sample_rate in RATES else _OTHER_RATE
+    channels = 1 if first[1].layout.nb_channels == 1 else 2
+    yield rate, channels
+    resampled = _Resampler(path, rate, channels)
+    given = coming = 0  # samples yielded so far, and the next expected sample
+    for time, frame in itertools.chain([first], frames):
+        samples = resampled.of(frame)
+        start = coming if time is None else round(time * rate)
+        if given and abs(start - coming) <= _SLACK * rate:
+            start = coming
+        coming = start + samples.shape[1]
+        for position in range(given, start, BLOCK):
+            yield np.zeros((channels, min(BLOCK, start - position)), np.int16)
+        samples = samples[:, max(0, given - start) :]
+        for position in range(0, samples.shape[1], BLOCK):
+            yield samples[:, position : position + BLOCK]
+        given = max(given, coming)
 
 
 def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fraction | None, Any]]:

@@ -135,12 +135,7 @@ def deinterlaced(path: Path, decoded: Iterator[Decoded], *, threads: int) -> Ite
     """Deinterlace frames that are flagged as interlaced with FFmpeg's bwdif; other frames and all times are unchanged.
 
     The filter uses the neighboring frames. A frame is therefore slightly different if decoding starts at it. Up to the
-    first interlaced frame nothing is filtered, at no cost.
-
-    Args:
-        path: path for error messages.
-        decoded: frames with their times.
-        threads: number of FFmpeg threads.
+    first interlaced frame nothing is filtered, at no cost. The path is for error messages.
 
     Raises:
         MediaError: if the filter rejects a frame, or memory runs out.
@@ -242,11 +237,8 @@ def turn_of(path: Path, frame: Any) -> Turn:
 def square_size(path: Path, size: tuple[int, int], aspect: Fraction | None, limits: Limits) -> tuple[int, int]:
     """Compute the width and height of a frame after conversion to square pixels, by enlarging one direction.
 
-    Args:
-        path: path for error messages.
-        size: width and height in stored pixels.
-        aspect: width of a pixel over its height; None or not positive if undeclared.
-        limits: limits on the number of pixels.
+    `aspect` is the width of a pixel over its height; None or not positive if undeclared. The path is for error
+    messages.
 
     Raises:
         MediaError: if the aspect ratio is implausible, or the frame becomes too large.

@@ -42,10 +42,7 @@ class Aperture(NamedTuple):
 def clean_aperture(path: Path, track: int, size: tuple[int, int]) -> Aperture | None:
     """Read the clean aperture of a track: the visible part of its frames.
 
-    Args:
-        path: file of any kind.
-        track: track number in the file.
-        size: width and height of the stored frames.
+    `size` is the width and height of the stored frames.
 
     Returns:
         The rectangle, or None if the file declares none, the whole frame, or an impossible one.
@@ -166,10 +163,7 @@ class Source(io.BufferedReader):
 def open_container(path: Path, limits: Limits, resources: ExitStack) -> tuple[Any, Source]:
     """Open a file that `check_file` has accepted as a PyAV input container.
 
-    Args:
-        path: the file.
-        limits: limits on the file.
-        resources: exit stack that closes the container and the file.
+    `resources` closes the container and the file.
 
     Returns:
         The container, and the file that it reads from.
@@ -232,10 +226,7 @@ def video_stream(path: Path, container: Any, limits: Limits) -> Any:
     context = stream.codec_context
     if context is None or context.name not in VIDEO_DECODERS:
         coding = "(unknown)" if context is None else context.name
-        raise MediaError(
-            MediaFault.UNSUPPORTED,
-            f"{path} uses the codec {coding}, which is not supported",
-        )
+        raise MediaError(MediaFault.UNSUPPORTED, f"{path} uses the codec {coding}, which is not supported")
     if not (context.width and context.height):  # FFmpeg drops a size that it rejects
         raise MediaError(
             MediaFault.UNDECODABLE, f"{path} declares no frame size, or one over the limit of {limits.pixels} pixels"

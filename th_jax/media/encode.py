@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,7 @@ def encode_h264(
 ) -> None:
     """Encode UInt8 `[H, W, 3]` frames of one size as H.264.
 
-    Args:
-        target: output file, as an absolute path.
-        frames: RGB frames.
-        rate: frame rate, in frames per second.
-        crf: constant rate factor of H.264.
-        audio_from: file whose sound is added, or None.
+    The target must be an absolute path. `audio_from` is a file whose sound is added.
 
     Raises:
         MediaError: if `audio_from` has no sound that can be decoded, or its process fails.
@@ -44,20 +40,15 @@ def encode_h264(
         first = next(frames)
         output = resources.enter_context(av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}))
         height, width = first.shape[:2]
-        picture = _add_h264(output, width + width % 2, height + height % 2, rate, crf)
+        image = _add_h264(output, width + width % 2, height + height % 2, rate, crf)
         track = None if sound is None else _SoundTrack(output, sound)
-        for index, frame in enumerate(_chain(first, frames)):
-            output.mux(picture.encode(_video_frame(frame, index, rate)))
+        for index, frame in enumerate(chain([first], frames)):
+            output.mux(image.encode(_video_frame(frame, index, rate)))
             for packet in track.until((index + 1) / rate) if track is not None else ():
                 output.mux(packet)
-        output.mux(picture.encode(None))
+        output.mux(image.encode(None))
         for packet in track.rest() if track is not None else ():
             output.mux(packet)
-
-
-def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from rest
 
 
 def _add_h264(output: Any, width: int, height: int, rate: Fraction, crf: int) -> Any:

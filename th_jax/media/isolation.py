@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from th_jax.media.limits import MediaError, MediaFault
+from th_jax.storage.strict_json import parse_json
 from th_jax.text import escape_control_chars
 
 
@@ -190,10 +191,7 @@ def receive_plain(pipe: Connection, *, most: int) -> Any:
     arrays: list[np.ndarray] = []
     with _other_end():
         header = pipe.recv_bytes(HEADER_BYTES)
-    try:
-        value = _restored(json.loads(header), arrays, [most])
-    except RecursionError as error:
-        raise ValueError("a message is nested too deeply") from error
+    value = _restored(parse_json(header, name="a message", max_bytes=HEADER_BYTES), arrays, [most])
     for array in arrays:
         if array.size:
             # The message is bounded: receiving into the array would first read everything that is sent.
@@ -236,12 +234,14 @@ def error_of(kind: str, message: str) -> Exception:
 
 
 def _described(value: Any, arrays: list[np.ndarray]) -> Any:
+    if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
         return {"path": str(value)}
-    if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
-        return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
         array = np.ascontiguousarray(value)
         arrays.append(array)
@@ -268,6 +268,8 @@ def _restored(described: Any, arrays: list[np.ndarray], left: list[int]) -> Any:
                 raise ValueError("arrays exceed their size limit")
             arrays.append(np.empty(shape, dtype))
             return arrays[-1]
+        case {"float": "nan" | "inf" | "-inf" as written}:
+            return float(written)
         case {"path": str(path)}:
             return Path(path)
         case {"list": list(items)}:
@@ -488,8 +490,7 @@ def call_of(
 def start_child(**environment: str) -> Child:
     """Start a process that sends "ready" first, computes with one thread, and exits when its pipe is closed.
 
-    Args:
-        environment: environment variables added to those of this process.
+    `environment` adds variables to those of this process.
     """
     here, there = Pipe()
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)

@@ -5,7 +5,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from th_jax.optional import EXTRA_HINT, load_backend, pillow
 
 IMAGE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF")
 """Pillow's names of the allowed decoders, besides HEIF's; JPEG includes MPO, the image pairs of some phones."""
+
+IMAGE_BYTES = 2**30
+"""Maximum size of an image's file that is read into memory as a whole: `Limits.pixels` need less in every format."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 VIDEO_SUFFIXES = (
@@ -39,22 +42,31 @@ _TURNS = {
 _WARNINGS = threading.Lock()
 
 
-def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    path: str | Path, *, limits: Limits = DEFAULT_LIMITS, file: io.BufferedIOBase | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Decode an image to upright RGB pixels in 0..255.
 
     All eight EXIF orientations are applied. Colors are converted to sRGB if the image has a readable ICC profile.
     Transparent images are composited over white, and 16-bit values keep their high byte. The first image of a file with
     several is used.
 
+    Args:
+        path: local image.
+        limits: limits on the file and its pixels.
+        file: the image's open file, if it is open already; `path` is then only its name in errors.
+
     Raises:
         MediaError: if the file is missing, empty, truncated, over a limit, or not PNG, JPEG, WebP, BMP, TIFF, AVIF or
             HEIC, or if it is HEIC and the package that reads it is missing.
         ImportError: if the extra `video` is not installed.
     """
-    path = check_file(path, limits)
+    path = Path(path) if file is not None else check_file(path, limits)
     image_module = pillow()
     try:
-        with path.open("rb") as file, _opened(path, file) as image:
+        with ExitStack() as resources:
+            file = file or resources.enter_context(path.open("rb"))
+            image = resources.enter_context(_opened(path, file))
             check_pixels(path, image.width, image.height, limits)
             image.load()
             check_pixels(path, image.width, image.height, limits)
@@ -74,6 +86,22 @@ def read_image(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> UInt8[np
         raise no_memory(path) from error
     except Exception as error:  # Pillow's plugins raise almost any exception for damaged files
         raise MediaError(MediaFault.UNDECODABLE, f"{path} is damaged or truncated ({error})") from error
+
+
+def read_image_file(path: str | Path) -> UInt8[np.ndarray, " bytes"]:
+    """Read an image's file into memory without decoding it, for `read_image` in another process.
+
+    Raises:
+        MediaError: if the file is missing, empty, unreadable, or larger than `IMAGE_BYTES`.
+    """
+    limits = DEFAULT_LIMITS._replace(file_bytes=IMAGE_BYTES)
+    path = check_file(path, limits)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limits.file_bytes)
+    except OSError as error:
+        raise MediaError(MediaFault.UNREADABLE, f"{path} cannot be read: {error.strerror}") from error
+    return np.frombuffer(content, np.uint8)
 
 
 def open_video(path: str | Path, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1) -> Video:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,6 +58,8 @@ class Video:
         self._resources = ExitStack()
         self._colors = Colors(path, threads=threads)
         self._seekable = True
+        self._begun: Iterator[Decoded] | None
+        self._damaged_before: int
         try:
             self._open()
             self._describe()
@@ -84,8 +87,7 @@ class Video:
         Raises:
             MediaError: if the video exceeds the allowed number of frames or seconds.
         """
-        self._open()
-        for count, (time, frame) in enumerate(self._decode()):
+        for count, (time, frame) in enumerate(self._from_start()):
             if count >= self._limits.frames:
                 raise MediaError(
                     MediaFault.OVER_LIMITS, f"{self.path} has more than {self._limits.frames} frames, the limit"
@@ -102,8 +104,7 @@ class Video:
             ValueError: if the times are not ascending.
             MediaError: if the video exceeds the allowed seconds.
         """
-        self._open()
-        decoded = self._decode()
+        decoded = self._from_start()
         shown, coming = next(decoded, None), next(decoded, None)
         previous = -np.inf
         for wanted in times:
@@ -119,8 +120,17 @@ class Video:
                 raise self._no_frame()
             yield shown[0], self._upright(shown[1])
 
+    def _from_start(self) -> Iterator[Decoded]:
+        """Decode all frames; from the second call on the file is opened again, because some containers cannot be rewound."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            self._open()
+            return self._decode()
+        self.damaged_frames, self._damaged_before = self._damaged_before, 0
+        return begun
+
     def _open(self) -> None:
-        """Open the file again at its start, because some containers cannot be rewound."""
+        self._begun, self._damaged_before = None, 0
         self._resources.close()
         with ExitStack() as resources:
             self._container, self._source = open_container(self.path, self._limits, resources)
@@ -149,10 +159,11 @@ class Video:
         if self.frame_count is not None and self.frame_count > limits.frames:
             counts = f"{self.frame_count} frames, over the limit of {limits.frames}"
             raise MediaError(MediaFault.OVER_LIMITS, f"{self.path} declares {counts}")
-        first = next(self._decode(), None)
+        decoded = self._decode()
+        first = next(decoded, None)
         if first is None:
             raise self._no_frame()
-        self.damaged_frames = 0
+        self._begun, self._damaged_before, self.damaged_frames = chain([first], decoded), self.damaged_frames, 0
         self._turn = turn_of(self.path, first[1])
         self.rotation, self.mirrored = 90 * self._turn.quarters, self._turn.mirrored
         self._stored = (first[1].width, first[1].height)
@@ -235,11 +246,11 @@ class Video:
         stored = (frame.width, frame.height)
         size = square_size(self.path, stored, self._pixel_aspect(), self._limits)
         try:
-            picture = self._colors.rgb(frame, size)
+            image = self._colors.rgb(frame, size)
             if self._seen is not None and stored == self._stored:
                 left, top, width, height = self._seen.enlarged(stored, size)
-                picture = picture[top : top + height, left : left + width]
-            return self._turn.of(picture)
+                image = image[top : top + height, left : left + width]
+            return self._turn.of(image)
         except MemoryError as error:
             raise no_memory(self.path) from error
 

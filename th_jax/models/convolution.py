@@ -1,10 +1,10 @@
 """3x3 convolutions in their cheapest forms, alone or fused with an adjacent 2x resampling.
 
 A convolution followed by 2x2 average pooling is a 4x4 convolution with stride 2. A convolution that follows nearest-neighbor
-upsampling is, for each of the four output phases, a 2x2 convolution at the low resolution. Both kernels are the 3x3 kernel
-summed with itself shifted by one (its convolution with a 2x2 box), zero padding included; the results are equal up to
-rounding. On two CPU cores the fused forms take about half the time, forward and backward, if the batch has at least four times
-as many positions as the kernel has channels.
+upsampling is, for each of the four output phases, a 2x2 convolution at the low resolution, or a 4x4 convolution of the input
+with zeros between its positions. All these kernels are the 3x3 kernel summed with itself shifted by one (its convolution with
+a 2x2 box), zero padding included; the results are equal up to rounding. On two CPU cores the fused forms take about half the
+time, forward and backward, if the batch has at least four times as many positions as the kernel has channels.
 
 If JAX may round products of float32 numbers to bfloat16 (`jax_default_matmul_precision="bfloat16"`), a CPU with a bfloat16
 matrix unit (AMX) computes wide convolutions from such products, accumulated in float32.
@@ -68,14 +68,27 @@ def upsample_then_convolve(
     batch, height, width, _ = x.shape
     if not _worth_fusing(4 * batch * height * width, kernel):
         return convolve(upsample(x), kernel, out=out)
+    forms = {"tpu": lambda x, kernel: _convolve_dilated(x, kernel, out)}
     if _pays_in_bfloat16((batch, 2 * height, 2 * width, kernel.shape[2]), kernel, narrowest=128):
-        return jax.lax.platform_dependent(
-            x,
-            kernel,
-            cpu=lambda x, kernel: _as_winograd(upsample(x), kernel, out),
-            default=lambda x, kernel: _convolve_phases(x, kernel, out),
-        )
-    return _convolve_phases(x, kernel, out)
+        forms["cpu"] = lambda x, kernel: _as_winograd(upsample(x), kernel, out)
+    return jax.lax.platform_dependent(x, kernel, **forms, default=lambda x, kernel: _convolve_phases(x, kernel, out))
+
+
+def _convolve_dilated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Array:
+    """Compute the upsampled result by a 4x4 convolution of the input with zeros between its positions.
+
+    A TPU's convolution skips the zeros. To interleave four phases, it copies slices hundreds of times: the same layer then
+    compiles for three times as long and moves twice the bytes (docs/accelerators.md).
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        _sum_with_shifts(kernel),
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=_DIMENSIONS,
+        preferred_element_type=out,
+    )
 
 
 def _convolve_phases(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Array:

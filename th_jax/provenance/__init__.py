@@ -3,7 +3,6 @@
 All generated images and videos are written by `write`, which requires a provenance record.
 """
 
-from th_jax.provenance.ingredients import find_ingredients
 from th_jax.provenance.record import (
     Ingredient,
     Kind,
@@ -25,7 +24,6 @@ __all__ = [
     "Role",
     "Signer",
     "SigningError",
-    "find_ingredients",
     "load_signer",
     "pixel_digest",
     "read_sidecar",

@@ -1,14 +1,14 @@
 """Reads the C2PA manifest of an untrusted file: who signed it, what it says, and whether file and signature match.
 
-Call `read_people_file` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
+Call `read_manifests` in a sandbox. Nothing is downloaded: a manifest stored elsewhere is reported, but not read.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from th_jax.media.limits import DEFAULT_LIMITS, Limits, check_file
+from th_jax.media.limits import Limits, check_file
 from th_jax.provenance.c2pa_write import PROVENANCE_LABEL, SOURCE_TYPES, c2pa, offline_context
+from th_jax.storage.strict_json import parse_json
 
 MADE_BY_MACHINE = (
     "trainedAlgorithmicMedia",
@@ -29,6 +29,9 @@ _STORE = bytes.fromhex("63327061 0011 0010 8000 00aa00389b71")
 """JUMBF type of a C2PA manifest store, with which each store begins in every file format."""
 
 _PIECE = 2**20
+
+_MOST_TEXT = 2**28
+"""Maximum length of a manifest store as JSON, in characters."""
 
 
 class ManifestReport(NamedTuple):
@@ -59,15 +62,14 @@ class ManifestReport(NamedTuple):
     """Failed checks, in the words of the C2PA specification or the library."""
 
 
-def read_people_file(
-    path: str, *, trust_anchors: str | None = None, limits: Limits = DEFAULT_LIMITS
-) -> dict[str, Any] | None:
+LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, seconds=48 * 3600.0)
+"""Wider than the limits for processing images: files that are too large for face detection may still be marked."""
+
+
+def read_manifests(path: str, *, trust_anchors: str | None = None) -> dict[str, Any] | None:
     """Read a file's manifests and return the fields of a `ManifestReport`, or None if the file has no manifest.
 
-    Args:
-        path: image or video of any type.
-        trust_anchors: trusted root certificates, as PEM, in addition to those that c2pa trusts.
-        limits: limits on the file's size.
+    `trust_anchors` are trusted root certificates, as PEM, in addition to those that c2pa trusts.
 
     Raises:
         MediaError: if the path is not a regular file within the limits.
@@ -76,7 +78,7 @@ def read_people_file(
         ImportError: if the extra `video` is not installed.
     """
     library = c2pa()
-    checked = check_file(path, limits)
+    checked = check_file(path, LIMITS)
     with checked.open("rb") as file, offline_context(trust_anchors=trust_anchors) as context:
         try:
             reader = library.Reader.try_create(None, file, None, context)
@@ -137,8 +139,8 @@ def _holds_store(file: BinaryIO) -> bool:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text, max_bytes=_MOST_TEXT)
+    except ValueError:
         return None
 
 

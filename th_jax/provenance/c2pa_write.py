@@ -52,8 +52,7 @@ def c2pa() -> ModuleType:
 def offline_context(*, trust_anchors: str | None = None) -> Any:
     """Create c2pa's settings for one operation, as a context manager; no global state is changed.
 
-    Args:
-        trust_anchors: trusted root certificates, as PEM, in addition to those that the library trusts.
+    `trust_anchors` are trusted root certificates, as PEM, in addition to those that the library trusts.
 
     Raises:
         ImportError: if the extra `video` is not installed.
@@ -123,12 +122,6 @@ def definition(provenance: Provenance, media_type: str) -> dict[str, Any]:
 
 def embed_manifest(source: Path, target: Path, *, provenance: Provenance, signer: Signer) -> None:
     """Copy a PNG, JPEG, GIF or MP4 file with its manifest, in constant memory: at most about 0.7 GB, for any length.
-
-    Args:
-        source: file without a manifest.
-        target: file to write.
-        provenance: record of what made the pixels.
-        signer: signer of the manifest.
 
     Raises:
         SigningError: if the library rejects the key, the certificates or an ingredient.

@@ -7,7 +7,7 @@ stored in the avatar, and becomes an ingredient of the manifests of the avatar's
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,68 +73,78 @@ SEARCH_LIMITS = ProcessLimits(memory=4 * 2**30, cpu_seconds=300.0, seconds=600.0
 """Limits of the search for one file's manifest."""
 
 
-def find_ingredients(files: Iterable[str | Path], *, role: Role, kept: int = 0) -> tuple[Ingredient, ...]:
-    """Return the files that carry C2PA manifests, identical files once, each with its manifests while there is room.
+class IngredientSearch:
+    """Collects the files that carry C2PA manifests, identical files once, each with its manifests while there is room.
 
     Each file is read in an isolated process with limits. Invalid manifests are not an error: their failed checks are
     kept with them. Files whose manifests cannot be read at all are left out.
-
-    Args:
-        files: shots or driver.
-        role: role of the files.
-        kept: bytes of archives that the record already contains (`MAX_ARCHIVES`).
-
-    Raises:
-        ImportError: if the extra `video` is not installed.
-        RuntimeError: if no process can be started.
     """
-    c2pa()
-    found: list[Ingredient] = []
-    for file in files:
+
+    def __init__(self, role: Role, *, kept: int = 0) -> None:
+        """Start without files.
+
+        `kept` is the size of the archives that the record already contains (`MAX_ARCHIVES`).
+
+        Raises:
+            ImportError: if the extra `video` is not installed.
+        """
+        c2pa()
+        self._role, self._kept = role, kept
+        self.found: list[Ingredient] = []
+
+    def look(self, file: str | Path, *, content: UInt8[np.ndarray, " bytes"] | None = None) -> str | None:
+        """Search a file, and return its SHA-256 digest; None if the process that read it failed.
+
+        `content` are the file's bytes, if they have been read already.
+
+        Raises:
+            RuntimeError: if no process can be started.
+        """
         try:
-            answer = run_limited(find_manifests, str(file), role.value, within=SEARCH_LIMITS)
+            answer = run_limited(find_manifests, str(file), self._role.value, content=content, within=SEARCH_LIMITS)
         except (MediaError, OSError, ValueError):
-            continue
-        if answer is None or len(found) >= MAX_INGREDIENTS - 1:
-            continue
-        digest, content = answer
-        if any(one.file == digest for one in found):
-            continue
-        room = kept + len(content) <= MAX_ARCHIVES
-        kept += len(content) * room
-        found.append(Ingredient(role=role, file=digest, archive=content.tobytes() if room else None))
-    return tuple(found)
+            return None
+        digest, archive = str(answer[0]), answer[1]
+        known = any(one.file == digest for one in self.found)
+        if archive is not None and not known and len(self.found) < MAX_INGREDIENTS - 1:
+            room = self._kept + len(archive) <= MAX_ARCHIVES
+            self._kept += len(archive) * room
+            self.found.append(Ingredient(role=self._role, file=digest, archive=archive.tobytes() if room else None))
+        return digest
 
 
-def find_manifests(path: str, role: str) -> tuple[str, np.ndarray] | None:
-    """Return a file's SHA-256 digest and an archive of its manifests as UInt8 `[bytes]`, or None; runs in a sandbox.
+def find_manifests(
+    path: str, role: str, *, content: UInt8[np.ndarray, " bytes"] | None = None
+) -> tuple[str, UInt8[np.ndarray, " archive"] | None]:
+    """Return a file's SHA-256 digest, and an archive of its usable manifests, if it has any; runs in a sandbox.
 
     Raises:
         MediaError: if the path is not a regular file within the limits.
-        ValueError: if its manifests cannot be read or signed.
         OSError: if the file cannot be read.
     """
+    with io.BytesIO(content.data) if content is not None else check_file(path, DEFAULT_LIMITS).open("rb") as file:
+        archive = _archive(file, Path(path).suffix.lower(), role)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest, archive
 
-    checked = check_file(path, DEFAULT_LIMITS)
-    library, archive = c2pa(), io.BytesIO()
-    media_type = MEDIA_TYPES.get(checked.suffix.lower())
+
+def _archive(file: io.BufferedIOBase, suffix: str, role: str) -> np.ndarray | None:
+    library, archive, media_type = c2pa(), io.BytesIO(), MEDIA_TYPES.get(suffix)
     try:
-        with checked.open("rb") as file, offline_context() as context:
+        with offline_context() as context:
             reader = library.Reader.try_create(media_type, file, None, context)
             if reader is None:
                 return None
             reader.close()
             file.seek(0)
             with library.Builder({}, context) as builder:
-                builder.add_ingredient(
-                    {"title": role, "relationship": "inputTo", "label": role}, media_type or checked.suffix[1:], file
-                )
+                entry = {"title": role, "relationship": "inputTo", "label": role}
+                builder.add_ingredient(entry, media_type or suffix[1:], file)
                 builder.write_ingredient_archive(role, archive)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except library.C2paError as error:
-        raise ValueError(f"cannot read the manifests of {path}: {error}") from error
+    except library.C2paError:
+        return None
     small = archive.tell() <= MAX_ARCHIVES  # larger ones are not kept
     if small and rejected_archives([archive.getvalue()]):
-        raise ValueError(f"the manifests of {path} cannot be included in another manifest")
-    return digest, np.frombuffer(archive.getvalue(), np.uint8)
+        return None
+    return np.frombuffer(archive.getvalue(), np.uint8)

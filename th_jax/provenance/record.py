@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from th_jax.storage.files import file_sha256
 from th_jax.storage.strict_json import parse_json
 from th_jax.version import __version__
 
@@ -143,7 +144,7 @@ class Person(enum.StrEnum):
 
 
 @runtime_checkable
-class PicturesWithMask(Protocol):
+class ImagesWithMask(Protocol):
     """The fields of `th_jax.types.Shots` that provenance needs."""
 
     @property
@@ -240,7 +241,7 @@ class Provenance:
             return self.avatar is not None or bool(self.weights)
         return self.kind in (Kind.GENERATED, Kind.COMPOSITE, Kind.SYNTHETIC_RENDER)
 
-    def of(self, shots: PicturesWithMask) -> "Provenance":
+    def of(self, shots: ImagesWithMask) -> "Provenance":
         """Return the record with the digests of a person's images as inputs, without padding."""
         frames, mask = np.asarray(shots.frames), np.asarray(shots.mask)
         inputs = tuple(pixel_digest(frame) for frame, real in zip(frames, mask, strict=True) if real)
@@ -358,5 +359,4 @@ def read_sidecar(path: str | Path) -> tuple[Provenance, bool]:
         ValueError: if the record cannot be read.
     """
     record = open_sidecar(path)
-    with Path(path).open("rb") as file:
-        return record.provenance, hashlib.file_digest(file, "sha256").hexdigest() == record.digest
+    return record.provenance, file_sha256(path) == record.digest

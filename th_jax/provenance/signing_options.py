@@ -25,10 +25,6 @@ def add_signing_options(parser: argparse.ArgumentParser) -> None:
 def tried_signer(key: str | Path | None, certificate: str | Path | None) -> Signer:
     """Load the signer as `load_signer` and sign a single pixel, so that an unusable key is rejected before any work.
 
-    Args:
-        key: value of `--signing-key`, or None.
-        certificate: value of `--signing-certificate`, or None.
-
     Raises:
         SigningError, ImportError: as `load_signer`.
     """

@@ -4,7 +4,6 @@ The module contains the verdicts, the checks of manifest, pixels and provenance 
 """
 
 import enum
-import hashlib
 import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -13,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from th_jax.media import VIDEO_SUFFIXES, Limits, MediaError, MediaFault, open_video, read_image
+from th_jax.media import VIDEO_SUFFIXES, MediaError, MediaFault, open_video, read_image
 from th_jax.media.isolation import ProcessLimits, run_limited
 from th_jax.media.limits import check_file
-from th_jax.provenance.c2pa_read import read_people_file
+from th_jax.provenance.c2pa_read import LIMITS, read_manifests
 from th_jax.provenance.record import open_sidecar
 from th_jax.provenance.watermark.layout import hexadecimal
+from th_jax.storage.files import file_sha256
 from th_jax.text import escape_control_chars
 
 
@@ -89,19 +89,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=list(Verdict).index)
 
 
-LIMITS = Limits(file_bytes=64 * 2**30, pixels=150_000_000, frames=10_000_000, seconds=48 * 3600.0)
-"""Wider than the limits for processing images: files that are too large for face detection may still be marked."""
-
 _OTHER_FORMAT = (MediaFault.UNDECODABLE, MediaFault.UNSUPPORTED)
-
-
-def inspect_manifest(path: str, *, trust_anchors: str | None) -> dict[str, Any] | None:
-    """Return the fields of the file's `ManifestReport`, or None if it has no manifest.
-
-    Raises:
-        MediaError, ValueError, OSError, ImportError: as `read_people_file`.
-    """
-    return read_people_file(path, trust_anchors=trust_anchors, limits=LIMITS)
 
 
 def inspect_sidecar(path: str) -> dict[str, Any] | None:
@@ -118,11 +106,9 @@ def inspect_sidecar(path: str) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         return {"fault": str(error)}
-    with checked.open("rb") as file:
-        matches = hashlib.file_digest(file, "sha256").hexdigest() == record.digest
     return {
         "fault": None,
-        "matches": matches,
+        "matches": file_sha256(checked) == record.digest,
         "kind": record.provenance.kind.value,
         "generated": record.provenance.shows_generated,
         "unmarked_for_research": record.unmarked_for_research,
@@ -165,9 +151,9 @@ def detectors() -> tuple[Callable[[np.ndarray], Any], Callable[[Iterable[np.ndar
 
 
 def _search_image(path: Path, _: float) -> dict[str, Any]:
-    picture = read_image(path, limits=LIMITS)
+    image = read_image(path, limits=LIMITS)
     found = detectors()
-    return _marks(None if found is None else found[0](picture))
+    return _marks(None if found is None else found[0](image))
 
 
 def _search_video(path: Path, seconds: float) -> dict[str, Any]:
@@ -267,7 +253,7 @@ def verify_file(
         except (MediaError, OSError, ValueError, TypeError, RuntimeError) as error:
             return None, printable(str(error))
 
-    manifest, manifest_fault = look(inspect_manifest, trust_anchors=trust_anchors)
+    manifest, manifest_fault = look(read_manifests, trust_anchors=trust_anchors)
     pixels, pixels_fault = look(search_pixels, seconds=seconds)
     sidecar, sidecar_fault = look(inspect_sidecar)
     if sidecar_fault is not None:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
 
 def with_watermark(
-    frames: Frames, provenance: Provenance, *, kind: Literal["still", "film"], unmarked_for_research: bool = False
+    frames: Frames, provenance: Provenance, *, kind: Literal["still", "video"], unmarked_for_research: bool = False
 ) -> tuple[Frames, Provenance]:
     """Mark frames in their central square, and return them with a record that contains the message.
 
@@ -173,7 +174,7 @@ def write_video(
     signer = _signer_for(provenance, signer, unmarked_for_research, trial=True)
     with closing(_checked(frames, path)) as checked:
         marked, provenance = with_watermark(
-            checked, provenance, kind="film", unmarked_for_research=unmarked_for_research
+            checked, provenance, kind="video", unmarked_for_research=unmarked_for_research
         )
 
         def encode(target: Path) -> None:
@@ -213,16 +214,34 @@ def write_gif(
     ends = (round(100 * index / rate) for index in itertools.count())
     with closing(_checked(frames, path)) as checked:
         marked, provenance = with_watermark(
-            checked, provenance, kind="film", unmarked_for_research=unmarked_for_research
+            checked, provenance, kind="video", unmarked_for_research=unmarked_for_research
         )
-        pictures = [image.fromarray(frame).quantize(256, dither=image.Dither.FLOYDSTEINBERG) for frame in marked]
-    marks = list(itertools.islice(ends, len(pictures) + 1))
+        images = [image.fromarray(frame).quantize(256, dither=image.Dither.FLOYDSTEINBERG) for frame in marked]
+    marks = list(itertools.islice(ends, len(images) + 1))
     durations = [10 * (end - start) for start, end in itertools.pairwise(marks)]
 
     def save(target: Path) -> None:
-        pictures[0].save(target, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        images[0].save(target, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 
     return _write_whole(path, provenance, signer, unmarked_for_research, save)
+
+
+def html_document(title: str, style: str, parts: Iterable[str]) -> str:
+    """Put a page together. Even if a name contained code, nothing would be loaded or run."""
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+            "style-src 'unsafe-inline'\">",
+            f"<style>{style}</style></head><body>",
+            f"<h1>{escape(title)}</h1>",
+            *parts,
+            "</body></html>",
+            "",
+        ]
+    )
 
 
 def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
@@ -240,10 +259,7 @@ def write_page(path: str | Path, page: str, *, provenance: Provenance) -> Path:
 def check_target(path: str | Path, suffixes: tuple[str, ...], *, unmarked: bool = False) -> Path:
     """Check the name and folder of a file to be written, and return its path.
 
-    Args:
-        path: output file.
-        suffixes: allowed suffixes.
-        unmarked: whether the file is written without marks, which its name must say.
+    `unmarked` means that the file is written without marks, which its name must say.
 
     Raises:
         ValueError: if the name is invalid.

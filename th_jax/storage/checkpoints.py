@@ -4,8 +4,12 @@ Orbax stores the arrays under their paths in the tree, so a state saved on one m
 description is JSON (`th_jax.storage.checkpoint_format`).
 """
 
+import contextlib
+import functools
 import itertools
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -71,6 +75,11 @@ def sharding_of(leaf: Any) -> jax.sharding.Sharding:
     return getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
+def _zeros(shape: Any) -> jax.Array:
+    zeros = np.zeros(shape.shape, shape.dtype)
+    return jax.make_array_from_callback(zeros.shape, sharding_of(shape), lambda index: zeros[index])
+
+
 def short(error: Exception) -> str:
     """Return the first line of an error, without Orbax's page-long trees."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". See full TensorStore details")[0]
@@ -83,8 +92,30 @@ def listed(values: Sequence[Any]) -> str:
 
 
 _STEP_DIGITS = 8
+_POLL_SECONDS = 0.05
+
+SCORE = "score"
+"""Key of a description with the number by which the best checkpoint is kept; the lowest is the best."""
 
 _Check = Callable[[Mapping[str, Any]], None]
+
+
+class _Best:
+    """Policy of Orbax that keeps the checkpoint with the lowest score, of which all hosts know the same."""
+
+    def __init__(self, scores: Mapping[int, float]) -> None:
+        self._scores = scores
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Return which checkpoints are kept."""
+        scores = {info.step: self._scores.get(info.step, math.nan) for info in checkpoints}
+        best = min((step for step in scores if not math.isnan(scores[step])), key=scores.__getitem__, default=None)
+        return [info.step == best for info in checkpoints]
+
+
+def _score(description: Mapping[str, Any]) -> float:
+    score = description.get(SCORE)
+    return float(score) if isinstance(score, int | float) and math.isfinite(score) else math.nan
 
 
 class _DamagedError(CheckpointError):
@@ -99,7 +130,8 @@ class Checkpoints:
     Args:
         folder: a path, or an address such as gs://bucket/run/checkpoints.
         keep: number of newest checkpoints to keep.
-        keep_every: checkpoints whose step is a multiple of this are kept as well.
+        keep_hours: the first checkpoint of every so many hours is kept as well; 0 for none.
+        keep_best: whether to keep the checkpoint with the lowest `SCORE` as well.
         asynchronous: write in the background. In either case `save` returns only after it has copied the state.
         read_only: never create, clean up or delete anything, for inspecting a run that may still be in progress.
 
@@ -112,26 +144,35 @@ class Checkpoints:
         folder: str | Path,
         *,
         keep: int = 3,
-        keep_every: int | None = None,
+        keep_hours: float | int = 0,
+        keep_best: bool = False,
         asynchronous: bool = True,
         read_only: bool = False,
     ) -> None:
         """Open the folder; partial checkpoints of a killed run are ignored, and removed at the first save."""
-        if keep < 1 or (keep_every is not None and keep_every < 1):
-            raise CheckpointError(f"keep and keep_every must be at least 1, got {keep} and {keep_every}")
+        if keep < 1 or not 0 <= keep_hours < math.inf:
+            raise CheckpointError(f"keep must be at least 1 and keep_hours at least 0, got {keep} and {keep_hours}")
         # Orbax requires absolute paths; an address with a scheme already is one.
         self.folder = str(folder) if "://" in str(folder) else str(Path(folder).absolute())
         if Path(self.folder).is_file():
             raise CheckpointError(f"expected a folder for checkpoints, but {self.folder} is a file")
         self._asynchronous = asynchronous
+        self._read_only = read_only
+        self._writing: int | None = None
+        self._scores: dict[int, float] | None = {} if keep_best and not read_only else None
         options: dict[str, Any] = {"read_only": True, "save_interval_steps": 0, "create": False}
         if not read_only:
-            options = {"max_to_keep": keep, "keep_period": keep_every, "cleanup_tmp_directories": True}
+            options = {"preservation_policy": self._policy(keep, keep_hours), "cleanup_tmp_directories": True}
             options["enable_async_checkpointing"] = asynchronous
         try:
-            self._manager = open_manager(self.folder, step_format_fixed_length=_STEP_DIGITS, **options)
+            self._open = functools.partial(open_manager, self.folder, step_format_fixed_length=_STEP_DIGITS, **options)
+            self._manager = self._open()
         except Exception as error:
             raise CheckpointError(f"cannot use the folder {self.folder} for checkpoints: {short(error)}") from error
+        if self._scores is not None:
+            for step in self.steps():
+                with contextlib.suppress(CheckpointError):  # a damaged one is not the best
+                    self._scores[step] = _score(self.describe(step=step))
 
     def __enter__(self) -> "Checkpoints":
         """Return the checkpoints themselves."""
@@ -182,19 +223,24 @@ class Checkpoints:
         try:
             if step in self.steps():
                 self._manager.delete(step)
+            if self._scores is not None:
+                self._scores[step] = _score(record)
+            self._writing = step
             self._manager.save(step, args=arguments, force=True)
         except Exception as error:
+            self._give_up()
             raise CheckpointError(f"cannot save step {step} in {self.folder}: {short(error)}") from error
         if not self._asynchronous:
             self.wait()
         return True
 
-    def restore(self, shapes: Any, *, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    def restore(self, shapes: Any, *, step: int | None = None, added: str = "") -> tuple[Any, dict[str, Any]]:
         """Restore and verify the state of a step.
 
         Args:
             shapes: the state's tree of `jax.ShapeDtypeStruct` with shardings, on any mesh.
             step: step to restore, by default the newest.
+            added: as for `resume`.
 
         Returns:
             The state on the devices of `shapes`, and its description.
@@ -204,11 +250,13 @@ class Checkpoints:
         """
         step = self._existing(step)
         try:
-            return self._restore_whole(step, shapes)
+            return self._restore_whole(step, shapes, None, added)
         except _DamagedError as error:
             raise CheckpointError(f"{error}; {self._another_one(step, shapes)}") from error
 
-    def resume(self, shapes: Any, *, check: _Check | None = None) -> tuple[Any, dict[str, Any], dict[int, str]]:
+    def resume(
+        self, shapes: Any, *, check: _Check | None = None, added: str = ""
+    ) -> tuple[Any, dict[str, Any], dict[int, str]]:
         """Restore the newest intact state.
 
         Damaged checkpoints of later steps are moved aside, to damaged-STEP-1 in the same folder, so that the run can continue
@@ -217,6 +265,7 @@ class Checkpoints:
         Args:
             shapes: as for `restore`.
             check: called with a description before its state is read; raises an error if the checkpoint must not be used.
+            added: prefix of leaves that checkpoints of earlier versions lack; they begin as zeros.
 
         Returns:
             The state, its description, and an error message for each later step with a damaged checkpoint.
@@ -229,7 +278,7 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for step in [s for s in reversed(self.steps()) if s == newest or jax.process_count() == 1]:
             try:
-                state, description = self._restore_whole(step, shapes, check)
+                state, description = self._restore_whole(step, shapes, check, added)
             except _DamagedError as error:
                 damaged[step] = str(error)
             else:
@@ -295,12 +344,33 @@ class Checkpoints:
         """Wait until everything is on disk.
 
         Raises:
-            CheckpointError: if a save in the background failed.
+            CheckpointError: if a save in the background failed. It is reported once; later saves can succeed.
         """
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"cannot write a checkpoint to {self.folder}: {short(error)}") from error
+            step = self._give_up()
+            raise CheckpointError(
+                f"cannot write the checkpoint of step {step} to {self.folder}: {short(error)}"
+            ) from error
+        if self._writing is not None and not (self._manager.directory / f"{self._writing:0{_STEP_DIGITS}d}").exists():
+            step = self._give_up()  # Orbax does not report every error of its threads
+            raise CheckpointError(f"the checkpoint of step {step} was not written to {self.folder}: is the disk full?")
+        self._writing = None
+
+    def wait_at_most(self, seconds: float | int) -> bool:
+        """Wait until everything is on disk, but not longer than some time; returns whether it is.
+
+        Raises:
+            CheckpointError: as `wait`.
+        """
+        deadline = time.monotonic() + seconds
+        while self._manager.is_saving_in_progress():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        self.wait()
+        return True
 
     def close(self) -> None:
         """Wait for pending writes, then release the folder and the background threads."""
@@ -314,6 +384,27 @@ class Checkpoints:
         finally:
             self._manager.close()
 
+    def _policy(self, keep: int, keep_hours: float | int) -> Any:
+        policies = orbax().checkpoint_managers
+        kept: list[Any] = [policies.LatestN(keep)]
+        if keep_hours:
+            kept.append(policies.EveryNSeconds(interval_secs=round(keep_hours * 3600)))
+        if self._scores is not None:
+            kept.append(_Best(self._scores))
+        return policies.AnyPreservationPolicy(kept)
+
+    def _give_up(self) -> int | None:
+        """Forget a save that failed; returns its step.
+
+        Orbax's manager would raise the error again when it restores, and has forgotten those that it wanted to delete.
+        """
+        step, self._writing = self._writing, None
+        with contextlib.suppress(Exception):
+            self._manager.close()
+        with contextlib.suppress(Exception):  # the next save raises it
+            self._manager = self._open()
+        return step
+
     def _existing(self, step: int | None) -> int:
         self.wait()
         steps = self.steps()
@@ -325,11 +416,16 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has {listed(steps)}")
         return step
 
-    def _restore_whole(self, step: int, shapes: Any, check: _Check | None = None) -> tuple[Any, dict[str, Any]]:
+    def _restore_whole(
+        self, step: int, shapes: Any, check: _Check | None = None, added: str = ""
+    ) -> tuple[Any, dict[str, Any]]:
         record = self.describe(step=step)
         if check is not None:
             check(record)
-        wanted = named_leaves(shapes)
+        names = named_leaves(shapes)
+        wanted = {
+            name: x for name, x in names.items() if name in record["leaves"] or not (added and name.startswith(added))
+        }
         try:
             checkpoint_description.check_same_leaves(wanted, record)
         except CheckpointError as error:
@@ -341,7 +437,8 @@ class Checkpoints:
             checkpoint_description.check_fingerprints(leaves, record)
         except Exception as error:
             raise self._damaged(step, error) from error
-        return jax.tree.unflatten(jax.tree.structure(shapes), [leaves[name] for name in wanted]), record
+        leaves |= {name: _zeros(x) for name, x in names.items() if name not in wanted}
+        return jax.tree.unflatten(jax.tree.structure(shapes), [leaves[name] for name in names]), record
 
     def _read_whole(self, prefixes: Sequence[str], step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         record = self.describe(step=step)

@@ -97,7 +97,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        metrics = {name: _NOT_FINITE.get(value, value) for name, value in json.loads(line).items()}
+        metrics = {name: _NOT_FINITE.get(value, value) for name, value in parse_json(line).items()}
         return metrics if metrics["step"] >= 0 else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

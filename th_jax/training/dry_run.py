@@ -134,7 +134,8 @@ def describe_run(programs: MetaPrograms, batch: EpisodeBatch, *, perceptual: tup
     }
     for players, first in sorted(stages.items(), key=lambda item: item[1]):
         analysis = programs.lowered_step(first, frozen, batch).cost_analysis()
-        flops = analysis["flops"] if analysis else float("nan")
+        # The program is written for one device, and all of them run it.
+        flops = devices.size * analysis["flops"] if analysis else float("nan")
         lines.append(
             f"a step of {' and '.join(players)} (from step {first:,} of {steps:,}): {flops / 1e9:,.1f} GFLOP "
             f"for {batch.video_index.shape[0]} episodes of {batch.source_frames.shape[1]} sources"

@@ -111,6 +111,13 @@ def start_finetune(
     )
 
 
+def state_types(optimizers: Optimizers) -> FinetuneState:
+    """Return a state without arrays, whose nodes have the types of a real one."""
+    network, avatar = NetworkState({}, {}), Avatar({}, None, {})  # type: ignore[arg-type]
+    one, other = (player.optimizer().init({}) for player in (optimizers.synthesis, optimizers.discriminator))
+    return FinetuneState(None, None, network, None, network, one, other, avatar)  # type: ignore[arg-type]
+
+
 def avatar_of(state: FinetuneState) -> Avatar:
     """Return the person's avatar: the averaged one if the steps average, else the generator in its current state."""
     if state.averaged is not None:

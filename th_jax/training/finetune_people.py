@@ -25,6 +25,7 @@ from th_jax.training.finetune import (
     avatar_of,
     make_finetune_chunk,
     start_finetune,
+    state_types,
     steps_of,
 )
 from th_jax.training.optimizers import Optimizers
@@ -215,14 +216,14 @@ def finetune_many(
     one_chunk = make_finetune_chunk(networks, losses, settings, steps=chunk_steps, **step_settings)
     program = repr((networks, losses, settings, step_settings, chunk_steps, vmap_width))
     begin = functools.partial(start_finetune, networks, optimizers=settings, averaging=averaging)
-    start, chunk = _programs(begin, one_chunk, mesh, vmap_width, key=program)
+    start, chunk = _programs(begin, one_chunk, mesh, vmap_width, key=program, like=state_types(settings))
     places = mesh.devices.size * at_once
     waiting: dict[tuple[int, int], list[tuple[str, Shots]]] = {}  # by padded shots and landmarks, to be stacked
     first_key = key if key is not None else jax.random.key(0)
 
     def at(states: FinetuneState, place: int) -> Avatar:
         avatar, row = _rows_with(avatar_of(states), place)
-        person: Avatar = jax.device_put(_take(avatar, row), mesh.devices.flat[0])
+        person: Avatar = jax.device_put(_take(avatar, np.int32(row)), mesh.devices.flat[0])
         return person
 
     def of(metrics: _RoundMetrics, place: int, last: np.ndarray) -> FinetuneMetrics:
@@ -278,13 +279,21 @@ def _rows_with(people: Any, place: int) -> tuple[Any, int]:
     return jax.tree.map(lambda leaf: shard_of(leaf).data, people), place - first
 
 
-@jax.jit  # one program instead of one per shape of leaves
-def _take(people: Any, row: Any) -> Any:
+def _row(people: Any, row: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[row], people)
 
 
+_take = cached_jit(_row, key="take")  # one program instead of one per shape of leaves
+
+
 def _programs(
-    begin: Callable[..., FinetuneState], one_chunk: FinetuneChunk, mesh: Mesh, vmap_width: int, *, key: str
+    begin: Callable[..., FinetuneState],
+    one_chunk: FinetuneChunk,
+    mesh: Mesh,
+    vmap_width: int,
+    *,
+    key: str,
+    like: FinetuneState,
 ) -> tuple[Callable[..., FinetuneState], Callable[..., Any]]:
     """Build the start and the chunk of a round: people are split over devices and mapped sequentially on each device."""
     people, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -308,4 +317,6 @@ def _programs(
     )
     if mesh.devices.size > 1:
         return jax.jit(started), jax.jit(chunked, donate_argnums=0)
-    return jax.jit(started), cached_jit(chunked, key=f"{key} round", donate_argnums=(0,))
+    return cached_jit(started, key=f"{key} start", like=like), cached_jit(
+        chunked, key=f"{key} round", donate_argnums=(0,)
+    )

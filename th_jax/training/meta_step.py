@@ -1,7 +1,8 @@
 """One step of meta-learning: one generator pass for both players, D's updates, then E, G and P (paper, section 3.2).
 
-The step is a pure function of (state, batch): the same on one CPU and on a pod, where only the layout of its arguments
-differs.
+The step is a pure function of (state, batch). On several devices, each of them applies it to its own episodes and its own
+rows of W, and what they exchange is written out: the sums of gradients and of metrics, and the visited rows of W with their
+gradients. No image or activation leaves its device.
 """
 
 from collections.abc import Callable, Collection
@@ -86,6 +87,13 @@ TrainStep = Callable[[TrainState, PerceptualWeights, EpisodeBatch], tuple[TrainS
 BOTH = (SYNTHESIS, DISCRIMINATOR)
 
 
+def batch_parts(
+    *, discriminator_updates: int = 2, discriminator_episodes: str = "same", grad_accumulation_steps: int = 1, **_: Any
+) -> int:
+    """Return the number of equal parts into which a step with these settings divides the batch of each device."""
+    return grad_accumulation_steps * (discriminator_updates if discriminator_episodes == "different" else 1)
+
+
 def make_meta_train_step(
     networks: Networks,
     optimizers: Optimizers,
@@ -97,6 +105,7 @@ def make_meta_train_step(
     discriminator_episodes: str = "same",
     grad_accumulation_steps: int = 1,
     remat_perceptual: bool = False,
+    axis_name: str | None = None,
 ) -> TrainStep:
     """Build the step as a pure function, not yet jitted; `th_jax.training.sharding.compile_step` binds it to devices.
 
@@ -112,6 +121,8 @@ def make_meta_train_step(
         grad_accumulation_steps: number of slices in which the batch is processed, one after another, with accumulated
             gradients; the update is the same up to rounding.
         remat_perceptual: recompute the frozen networks' activations on x̂ in the backward pass instead of storing them.
+        axis_name: inside `shard_map`, the mesh axis over which the batch and the rows of W are divided; all else in the state
+            is the same on every device, and so are the metrics. None if the step has the whole batch and the whole table.
 
     Raises:
         ValueError: if the settings are invalid; the step raises it when traced if the batch does not divide by them.
@@ -126,20 +137,21 @@ def make_meta_train_step(
         raise ValueError(
             f"discriminator_updates ({discriminator_updates}) and grad_accumulation_steps ({slices}) must be at least 1"
         )
-    parts = discriminator_updates if discriminator_episodes == "different" else 1
+    parts = batch_parts(discriminator_updates=discriminator_updates, discriminator_episodes=discriminator_episodes)
     schedule = schedule or AdversarySchedule()
 
     def step(state: TrainState, perceptual: PerceptualWeights, batch: EpisodeBatch) -> tuple[TrainState, Metrics]:
         episodes = batch.video_index.shape[0]
         if episodes % (slices * parts):
+            where = "" if axis_name is None else " on each device"
             raise ValueError(
-                f"a batch of {episodes} episodes does not divide into {slices} slices and {parts} parts for D: "
+                f"a batch of {episodes} episodes{where} does not divide into {slices} slices and {parts} parts for D: "
                 "change batch_size, grad_accumulation_steps or discriminator_episodes"
             )
         metrics: Metrics = {}
         stats = state.weights.synthesis.spectral_stats
-        index = jnp.asarray(batch.video_index)
-        before = rows_of_batch(state.table, index)
+        index = _of_all_devices(jnp.asarray(batch.video_index), axis_name)
+        before = rows_of_batch(state.table, index, axis_name=axis_name)
         targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
 
         def forward(params: Any, part: EpisodeBatch, targets: Targets) -> Synthesis:
@@ -153,7 +165,8 @@ def make_meta_train_step(
                 lambda part: ((), forward(state.weights.synthesis.params, *part)), (batch, targets), slices=slices
             )
         synthesis = jax.lax.stop_gradient(synthesis)
-        metrics |= _embedding_health(synthesis)
+        means = _embedding_health(synthesis)
+        metrics["dead/embedding"] = _dead_channels(synthesis, axis_name)
 
         new = state
         if DISCRIMINATOR in players:
@@ -161,14 +174,15 @@ def make_meta_train_step(
                 seen = (index, targets, synthesis)
                 if parts > 1:
                     seen = jax.tree.map(lambda x, part=update: x[part], sliced(seen, parts))
-                new, parts_of_loss = _update_discriminator(
-                    networks, optimizers, loss_weights, new, *seen, slices=slices
+                new, means_of_update, norms = _update_discriminator(
+                    networks, optimizers, loss_weights, new, *seen, slices=slices, axis_name=axis_name
                 )
-                metrics |= parts_of_loss
+                means |= means_of_update
+                metrics |= norms
 
         if SYNTHESIS in players:
             adversary = schedule.adversary(state.step) if DISCRIMINATOR in players else None
-            rows = identity_rows(new.table, index)
+            rows = identity_rows(new.table, index, axis_name=axis_name)
 
             def objective(targets: Targets, synthesis: Synthesis, rows: Array) -> tuple[Metrics, Synthesis]:
                 discriminator = None if adversary is None else new.weights.discriminator
@@ -203,17 +217,38 @@ def make_meta_train_step(
                     return (losses, pull(cotangent)[0]), ()
 
                 (losses, gradients), _ = accumulate(through, (batch, targets, synthesis, rows), slices=slices)
-            new, norm = _update_synthesis(optimizers, new, gradients)
-            metrics |= losses | {"grad_norm/synthesis": norm}
+            new, norm = _update_synthesis(optimizers, new, _mean_over_devices(gradients, axis_name))
+            means |= losses
+            metrics["grad_norm/synthesis"] = norm
             metrics["rate/synthesis"] = optimizers.synthesis.rate(state.step)
             if adversary is not None:
                 metrics["rate/adversary"] = adversary
 
+        metrics |= _mean_metrics(means, axis_name)
         # The barrier keeps XLA from repeating the whole test in the selection of every parameter.
         finite = jax.lax.optimization_barrier(jnp.all(jnp.isfinite(jnp.stack(list(metrics.values())))))
-        return _count(_keep_if(finite, new, state, before, index), state, finite), metrics
+        return _count(_keep_if(finite, new, state, before, index, axis_name), state, finite), metrics
 
     return step
+
+
+def _of_all_devices(x: Array, axis_name: str | None) -> Array:
+    """Return the rows of all devices, in order."""
+    if axis_name is None:
+        return x
+    everyone: Array = jax.lax.all_gather(x, axis_name, tiled=True)
+    return everyone
+
+
+def _mean_over_devices(tree: Any, axis_name: str | None) -> Any:
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def _mean_metrics(metrics: Metrics, axis_name: str | None) -> Metrics:
+    """Average metrics over devices by one reduction of all of them."""
+    if axis_name is None:
+        return metrics
+    return dict(zip(metrics, jax.lax.pmean(jnp.stack(list(metrics.values())), axis_name), strict=True))
 
 
 def _update_discriminator(
@@ -226,9 +261,11 @@ def _update_discriminator(
     synthesis: Synthesis,
     *,
     slices: int,
-) -> tuple[TrainState, Metrics]:
+    axis_name: str | None,
+) -> tuple[TrainState, Metrics, Metrics]:
+    """Return the new state, metrics that are means over the batch, and those that are the same on every device."""
     discriminator = state.weights.discriminator
-    rows = identity_rows(state.table, index)
+    rows = identity_rows(state.table, index, axis_name=axis_name)
 
     def gradients(part: tuple[Targets, Synthesis, Array]) -> tuple[Any, Array]:
         targets_, synthesis_, rows_ = part
@@ -249,7 +286,9 @@ def _update_discriminator(
         )
         return (parts, of_params), of_rows / slices  # each slice's loss is a mean over its own episodes
 
-    (metrics, of_params), of_rows = accumulate(gradients, (targets, synthesis, rows), slices=slices)
+    (means, of_params), of_rows = accumulate(gradients, (targets, synthesis, rows), slices=slices)
+    of_params = _mean_over_devices(of_params, axis_name)
+    of_rows = _of_all_devices(of_rows * (len(of_rows) / len(index)), axis_name)  # gradient of a mean over all devices
     adam = optimizers.discriminator
     changes, moments = adam.optimizer().update(of_params, state.discriminator_moments, discriminator.params)
     params = optax.apply_updates(discriminator.params, changes)
@@ -257,15 +296,22 @@ def _update_discriminator(
     rate = adam.rate(state.discriminator_updates)
     updates = state.discriminator_updates + 1
     if adam.kind == "sgd":
-        table = descend_video_table(state.table, index, of_rows, learning_rate=rate)
+        table = descend_video_table(state.table, index, of_rows, learning_rate=rate, axis_name=axis_name)
     else:
         table = update_video_table(
-            state.table, index, of_rows, update=updates, learning_rate=rate, beta2=adam.beta2, eps=adam.eps
+            state.table,
+            index,
+            of_rows,
+            update=updates,
+            learning_rate=rate,
+            beta2=adam.beta2,
+            eps=adam.eps,
+            axis_name=axis_name,
         )
-    metrics |= {
+    means |= {"norm/row": jnp.mean(jnp.linalg.norm(rows, axis=-1))}
+    norms = {
         "grad_norm/discriminator": optax.tree.norm(of_params),
         "grad_norm/rows": optax.tree.norm(of_rows),
-        "norm/row": jnp.mean(jnp.linalg.norm(rows, axis=-1)),
         "rate/discriminator": rate,
     }
     new = state._replace(
@@ -274,7 +320,7 @@ def _update_discriminator(
         discriminator_updates=updates,
         table=table,
     )
-    return new, metrics
+    return new, means, norms
 
 
 def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any) -> tuple[TrainState, Array]:
@@ -293,13 +339,18 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
 
 
 def _keep_if(
-    finite: Bool[Array, ""], new: TrainState, old: TrainState, rows: VideoTable, index: Int[Array, " B"]
+    finite: Bool[Array, ""],
+    new: TrainState,
+    old: TrainState,
+    rows: VideoTable,
+    index: Int[Array, " B"],
+    axis_name: str | None,
 ) -> TrainState:
     """Return the new state if it is finite, otherwise the old one bit for bit.
 
     Only the batch's rows of the video table are examined.
     """
-    table = restored_unless(finite, new.table, rows, index)
+    table = restored_unless(finite, new.table, rows, index, axis_name=axis_name)
     nothing = VideoTable(*(jnp.zeros(()) for _ in table))
     kept: TrainState = jax.tree.map(
         lambda a, b: jnp.where(finite, a, b), new._replace(table=nothing), old._replace(table=nothing)
@@ -315,7 +366,10 @@ def _count(state: TrainState, old: TrainState, finite: Bool[Array, ""]) -> Train
 
 
 def _embedding_health(synthesis: Synthesis) -> Metrics:
-    return {
-        "norm/embedding": jnp.mean(jnp.linalg.norm(synthesis.embedding, axis=-1)),
-        "dead/embedding": jnp.mean(jnp.all(synthesis.embedding == 0, axis=0).astype(jnp.float32)),
-    }
+    return {"norm/embedding": jnp.mean(jnp.linalg.norm(synthesis.embedding, axis=-1))}
+
+
+def _dead_channels(synthesis: Synthesis, axis_name: str | None) -> Float[Array, ""]:
+    """Return the share of the embedding's channels that are 0 in every episode of all devices."""
+    dead = jnp.all(synthesis.embedding == 0, axis=0).astype(jnp.float32)
+    return jnp.mean(dead if axis_name is None else jax.lax.pmin(dead, axis_name))

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from th_jax.losses import LossWeights, loss_preset
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.health import make_health
-from th_jax.training.meta_step import Metrics, make_meta_train_step
+from th_jax.training.meta_step import Metrics, batch_parts, make_meta_train_step
 from th_jax.training.optimizers import DISCRIMINATOR, AdversarySchedule, Optimizers
-from th_jax.training.sharding import BATCH_SPEC, compile_step, make_mesh, put_state, state_layout
+from th_jax.training.sharding import BATCH_SPEC, AnyMesh, compile_step, make_mesh, put_state, state_layout, step_axis
 from th_jax.training.state import (
     TrainState,
     VideoTable,
@@ -36,7 +36,7 @@ class MetaPrograms:
         networks: Networks,
         optimizers: Optimizers,
         loss_weights: LossWeights,
-        mesh: Mesh,
+        mesh: AnyMesh,
         *,
         videos: int,
         schedule: AdversarySchedule | None = None,
@@ -48,7 +48,7 @@ class MetaPrograms:
             networks: the four networks.
             optimizers: optimizers of both players.
             loss_weights: weights of the loss terms.
-            mesh: mesh from `th_jax.training.sharding.make_mesh`.
+            mesh: mesh from `th_jax.training.sharding.make_mesh`, or an abstract one, for which programs can only be lowered.
             videos: number of training videos, the rows of W before padding.
             schedule: stages of the run; by default both players train from the first step.
             step: further settings of `make_meta_train_step`.
@@ -56,7 +56,7 @@ class MetaPrograms:
         Raises:
             ValueError: if the step settings are invalid, or the state does not divide over the devices.
         """
-        self.mesh = mesh
+        self.mesh: Any = mesh
         self.schedule = schedule or AdversarySchedule()
         self.shapes = state_shapes(networks, optimizers, videos=videos)
         self.layout: TrainState = state_layout(mesh, self.shapes)
@@ -75,10 +75,10 @@ class MetaPrograms:
             videos: number of training videos.
 
         Raises:
-            ValueError: if a setting is invalid.
+            ValueError: if a setting is invalid, or the batch does not divide over the devices.
         """
         optimizers = Optimizers.from_settings(config["optimizers"])
-        return cls(
+        programs = cls(
             Networks.from_settings(config["networks"]),
             optimizers.for_batch(config["episodes"]["batch_size"], rule=config["batch_rule"]),
             loss_preset(**config["losses"]),
@@ -87,6 +87,22 @@ class MetaPrograms:
             schedule=AdversarySchedule.from_settings(config["adversary"]),
             step=config["step"],
         )
+        programs.check_batch(config["episodes"]["batch_size"])
+        return programs
+
+    def check_batch(self, episodes: int) -> None:
+        """Check that a global batch divides over the devices, and on each device into the parts that a step works on.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        devices, parts = self.mesh.size, batch_parts(**self._step_settings)
+        if episodes % (devices * parts):
+            divisors = f"{devices} devices" + (f" x {parts} slices and parts for D" if parts > 1 else "")
+            raise ValueError(
+                f"a batch of {episodes} episodes does not divide over {divisors}: "
+                f"choose a batch_size that is a multiple of {devices * parts}"
+            )
 
     def begin(self, seed: int) -> TrainState:
         """Create the initial state with fresh weights, directly in its layout."""
@@ -144,7 +160,12 @@ class MetaPrograms:
         return self._refreshed(state.averaged)
 
     def lowered_step(self, step: int, perceptual: Any, batch: Any) -> Any:
-        """Lower the program of a step without compiling it, to inspect its cost and its text."""
+        """Lower the program of a step without compiling it, to inspect its cost and its text.
+
+        Raises:
+            ValueError: if the batch does not divide over the devices.
+        """
+        self.check_batch(batch.video_index.shape[0])
         return self._compiled_step(self.schedule.players(step)).lower(self.shapes, perceptual, batch)  # type: ignore[attr-defined]
 
     def _traceable_step(self, players: tuple[str, ...]) -> Callable[..., Any]:
@@ -154,6 +175,7 @@ class MetaPrograms:
             self.loss_weights,
             players=players,
             schedule=self.schedule,
+            axis_name=step_axis(self.mesh),
             **self._step_settings,
         )
 

@@ -4,11 +4,12 @@ The state of a run is visible with `ls` and `tail -f`. Remote storage (a workdir
 so its log is kept in a temporary local folder that is uploaded once a minute and at the end; a kill loses the last minute.
 """
 
+import contextlib
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -115,11 +116,13 @@ class RunLog:
             )
         numbers = {name: _number(name, value) for name, value in values.items()}
         self._step = step
-        self._lines.write(metrics_line(step, time.time(), numbers))
-        self._lines.flush()
-        if self._events is not None:
-            self._add_scalars(step, numbers)
-        self._copy_up()
+        with self._forgiving():
+            self._lines.write(metrics_line(step, time.time(), numbers))
+            self._lines.flush()  # after an error, the lines stay in the buffer for the next time
+        with self._forgiving():
+            if self._events is not None:
+                self._add_scalars(step, numbers)
+            self._copy_up()
 
     def progress(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Show the step, the rate, the remaining time and those metrics whose name starts with `loss/`.
@@ -156,11 +159,11 @@ class RunLog:
             frames: RGB in 0..255.
 
         Returns:
-            The path of the file (in the temporary folder if the workdir is an address); None on other processes.
+            The path of the file (in the temporary folder if the workdir is an address); None on other processes, and if it
+            could not be written.
 
         Raises:
             ValueError: if the name is not a single folder.
-            OSError: if the file cannot be written.
         """
         if not self._active:
             return None
@@ -170,13 +173,15 @@ class RunLog:
             rows, columns, height, width, _ = frames.shape
             frames = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         path = self._folder / name / f"{step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
         record = Provenance(kind=Kind.TRAINING_GRID, notes=f"{name} at step {step} of the run {self._name}")
-        write_image(path, frames, provenance=record)
-        if self._events is not None:
-            self._add_picture(step, name, path.read_bytes(), frames)
-        self._copy_up()
-        return path
+        with self._forgiving():
+            path.parent.mkdir(exist_ok=True)
+            write_image(path, frames, provenance=record)
+            if self._events is not None:
+                self._add_picture(step, name, path.read_bytes(), frames)
+            self._copy_up()
+            return path
+        return None
 
     def message(self, text: str) -> None:
         """Print a message to standard error without breaking the progress bar."""
@@ -191,15 +196,27 @@ class RunLog:
         """Flush and close everything; further calls do nothing."""
         if not self._active:
             return
-        self._active = False
         if self._bar is not None:
             self._bar.close()
-        if self._events is not None:
-            self._events.close()
-        self._lines.close()
-        self._copy_up(now=True)
+            self._bar = None
+        with self._forgiving():
+            if self._events is not None:
+                self._events.close()
+        with self._forgiving():
+            self._lines.close()
+        with self._forgiving():
+            self._copy_up(now=True)
+        self._active = False
         if self._scratch is not None:
             self._scratch.cleanup()
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """Report an error of the disk instead of ending the run, which may still be able to save its state."""
+        try:
+            yield
+        except OSError as error:
+            self.message(f"NOT LOGGED: {error}; training continues")
 
     def _reopen(self, path: Path) -> None:
         """Keep the complete lines of steps up to the start."""

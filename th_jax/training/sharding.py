@@ -7,11 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from th_jax.storage.tensors import leaf_name
 
 DATA_AXIS = "data"
+
+AnyMesh = Mesh | AbstractMesh
+"""A mesh of devices, or of numbers of devices, for which programs can be lowered."""
 
 STATE_RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"^table/.*", PartitionSpec(DATA_AXIS)),
@@ -29,7 +32,12 @@ def make_mesh(*, devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(chosen),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
-def state_layout(mesh: Mesh, shapes: Any, *, rules: Sequence[tuple[str, PartitionSpec]] = STATE_RULES) -> Any:
+def step_axis(mesh: AnyMesh) -> str | None:
+    """Return the `axis_name` of a step for this mesh: None for a single device, which has nothing to exchange."""
+    return DATA_AXIS if mesh.size > 1 else None
+
+
+def state_layout(mesh: AnyMesh, shapes: Any, *, rules: Sequence[tuple[str, PartitionSpec]] = STATE_RULES) -> Any:
     """Determine a NamedSharding for every leaf of a state.
 
     Args:
@@ -79,17 +87,27 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
     if episodes % local:
         raise ValueError(
             f"{episodes} episodes of this process do not divide over its {local} devices: "
-            f"choose a batch_size that is a multiple of {mesh.devices.size}"
+            f"choose a batch_size that is a multiple of {mesh.size}"
         )
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
 
 
-def compile_step(step: Callable[..., Any], mesh: Mesh, layout: Any) -> Callable[..., Any]:
+def compile_step(step: Callable[..., Any], mesh: AnyMesh, layout: Any) -> Callable[..., Any]:
     """Jit `step(state, frozen, batch) -> (state, metrics)` for a mesh; the old state is donated.
 
-    The step refers to no device: the same function runs on one CPU and on a pod.
+    On several devices the step runs within `shard_map`, on each device's own part of state and batch, and must be built with
+    `axis_name=step_axis(mesh)`. It refers to no device: the same function runs on one CPU and on a pod.
     """
     whole = NamedSharding(mesh, PartitionSpec())
+    if step_axis(mesh) is not None:
+        parts = jax.tree.map(lambda sharding: sharding.spec, layout)
+        step = jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(parts, PartitionSpec(), BATCH_SPEC),
+            out_specs=(parts, PartitionSpec()),
+            check_vma=False,
+        )
     return jax.jit(
         step,
         in_shardings=(layout, whole, NamedSharding(mesh, BATCH_SPEC)),
@@ -117,7 +135,7 @@ def _put_whole(value: Array | np.ndarray, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def _check_divides(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> None:
+def _check_divides(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: AnyMesh) -> None:
     for dimension, axis in enumerate(spec):
         if axis is None:
             continue

@@ -59,13 +59,29 @@ def visited(video_index: Int[Array, " B"]) -> Int[Array, " V"]:
     return jnp.concatenate([video_index, video_index]) if video_index.shape[0] == 1 else video_index
 
 
-def identity_rows(table: VideoTable, video_index: Int[Array, " B"]) -> Float[Array, "B N"]:
-    """Return W_i of each episode."""
-    return table.rows[visited(video_index)][: video_index.shape[0]]
+def identity_rows(
+    table: VideoTable, video_index: Int[Array, " B"], *, axis_name: str | None = None
+) -> Float[Array, "b N"]:
+    """Return W_i of each episode.
+
+    With `axis_name`, the table is this device's part, the index is the whole batch's on every device, and the result has
+    the episodes of this device, brought together by one reduce-scatter.
+    """
+    rows = _read(table.rows, _positions(table, video_index, axis_name), axis_name)[: video_index.shape[0]]
+    if axis_name is None:
+        return rows
+    # Exactly one device holds a row; all others add zeros.
+    own: Array = jax.lax.psum_scatter(rows, axis_name, scatter_dimension=0, tiled=True)
+    return own
 
 
 def restored_unless(
-    keep: Bool[Array, ""], table: VideoTable, before: VideoTable, video_index: Int[Array, " B"]
+    keep: Bool[Array, ""],
+    table: VideoTable,
+    before: VideoTable,
+    video_index: Int[Array, " B"],
+    *,
+    axis_name: str | None = None,
 ) -> VideoTable:
     """Return the table if `keep`, else the table with the batch's rows restored.
 
@@ -74,17 +90,38 @@ def restored_unless(
         table: the table after an update.
         before: the batch's rows before the update, from `rows_of_batch`.
         video_index: row of each episode.
+        axis_name: as in `identity_rows`; no device needs anything from another one.
     """
-    index = visited(video_index)
+    index = _positions(table, video_index, axis_name)
     return VideoTable(
-        *(leaf.at[index].set(jnp.where(keep, leaf[index], old)) for leaf, old in zip(table, before, strict=True))
+        *(
+            leaf.at[index].set(jnp.where(keep, _read(leaf, index, axis_name), old))
+            for leaf, old in zip(table, before, strict=True)
+        )
     )
 
 
-def rows_of_batch(table: VideoTable, video_index: Int[Array, " B"]) -> VideoTable:
-    """Return the entries of the table for the rows that a batch visits."""
+def rows_of_batch(table: VideoTable, video_index: Int[Array, " B"], *, axis_name: str | None = None) -> VideoTable:
+    """Return the entries of the table for the rows that a batch visits; zeros for rows of other devices."""
+    index = _positions(table, video_index, axis_name)
+    return VideoTable(*(_read(leaf, index, axis_name) for leaf in table))
+
+
+def _positions(table: VideoTable, video_index: Int[Array, " B"], axis_name: str | None) -> Int[Array, " V"]:
+    """Return where the visited rows are in this device's part of the table.
+
+    Those of other devices are beyond its end, where writes are dropped.
+    """
     index = visited(video_index)
-    return VideoTable(*(leaf[index] for leaf in table))
+    if axis_name is None:
+        return index
+    rows = table.rows.shape[0]
+    own = index - jax.lax.axis_index(axis_name) * rows
+    return jnp.where((own >= 0) & (own < rows), own, rows)
+
+
+def _read(leaf: Array, index: Int[Array, " V"], axis_name: str | None) -> Array:
+    return leaf[index] if axis_name is None else leaf.at[index].get(mode="fill", fill_value=0)
 
 
 def update_video_table(
@@ -96,6 +133,7 @@ def update_video_table(
     learning_rate: float | Float[Array, ""] = 2e-4,
     beta2: float = 0.999,
     eps: float = 1e-5,
+    axis_name: str | None = None,
 ) -> VideoTable:
     """Apply one Adam update with beta1 = 0 to the visited rows; equal to dense Adam over the whole table.
 
@@ -106,22 +144,24 @@ def update_video_table(
         update: number of this update, from 1, counted over the whole table; the bias correction uses it regardless of when the
             row was last visited.
         learning_rate, beta2, eps: Adam's parameters (paper, section 4; docs/paper-map.md).
+        axis_name: as in `identity_rows`: every device has the whole batch's indices and gradients, and updates its own rows.
     """
+    index = _positions(table, video_index, axis_name)
     if video_index.shape[0] == 1:  # see `visited`; the repeated row adds nothing to the sum
         gradients = jnp.concatenate([gradients, jnp.zeros_like(gradients)])
     video_index = visited(video_index)
     # All episodes of a row hold that row's sum, so the order of writing does not matter.
     same_row = (video_index[:, None] == video_index[None, :]).astype(gradients.dtype)
     total = jnp.matmul(same_row, gradients, precision=jax.lax.Precision.HIGHEST)
-    passed = (update - table.last_update[video_index]).astype(jnp.float32)
-    decayed = table.second_moment[video_index] * jnp.power(beta2, passed)[:, None]
+    passed = (update - _read(table.last_update, index, axis_name)).astype(jnp.float32)
+    decayed = _read(table.second_moment, index, axis_name) * jnp.power(beta2, passed)[:, None]
     second_moment = decayed + (1.0 - beta2) * jnp.square(total)
     corrected = second_moment / (1.0 - jnp.power(beta2, update.astype(jnp.float32)))
-    rows = table.rows[video_index] - learning_rate * total / (jnp.sqrt(corrected) + eps)
+    rows = _read(table.rows, index, axis_name) - learning_rate * total / (jnp.sqrt(corrected) + eps)
     return VideoTable(
-        rows=table.rows.at[video_index].set(rows),
-        second_moment=table.second_moment.at[video_index].set(second_moment),
-        last_update=table.last_update.at[video_index].set(update.astype(jnp.int32)),
+        rows=table.rows.at[index].set(rows),
+        second_moment=table.second_moment.at[index].set(second_moment),
+        last_update=table.last_update.at[index].set(update.astype(jnp.int32)),
     )
 
 
@@ -131,12 +171,16 @@ def descend_video_table(
     gradients: Float[Array, "B N"],
     *,
     learning_rate: float | Float[Array, ""],
+    axis_name: str | None = None,
 ) -> VideoTable:
-    """Apply one step of plain gradient descent to the visited rows; gradients of the same row are summed."""
+    """Apply one step of plain gradient descent to the visited rows; gradients of the same row are summed.
+
+    With `axis_name`, as in `update_video_table`.
+    """
     if video_index.shape[0] == 1:
         gradients = jnp.concatenate([gradients, jnp.zeros_like(gradients)])
-    video_index = visited(video_index)
-    return table._replace(rows=table.rows.at[video_index].add(-learning_rate * gradients))
+    index = _positions(table, video_index, axis_name)
+    return table._replace(rows=table.rows.at[index].add(-learning_rate * gradients))
 
 
 EVALUATION_ITERATIONS = 20

@@ -14,7 +14,7 @@ from data_prep.build.prepare_video import Prepared, Settings, prepare_video
 from data_prep.build.quality import Reason, Thresholds
 from data_prep.build.sources import SourceVideo
 from tests.data_prep import bad_files as bad
-from tests.data_prep.bad_files import NO_FACE, USED, BadFile, film, heads, on_gray
+from tests.data_prep.bad_files import NO_FACE, USED, BadFile, heads, make_video, on_gray
 from th_jax.data.schema import validate
 from th_jax.data.shots import load_shots
 from th_jax.media import DEFAULT_LIMITS, Limits, MediaError, MediaFault, open_video
@@ -26,11 +26,11 @@ VIDEOS = [
     BadFile("zero bytes.mp4", Path.touch, MediaFault.EMPTY, Reason.UNDECODABLE),
     BadFile("renamed text.mp4", bad.text, UNDECODABLE, Reason.UNDECODABLE),
     BadFile("noise.mkv", bad.noise, UNDECODABLE, Reason.UNDECODABLE),
-    BadFile("renamed picture.mp4", lambda p: Image.new("RGB", (9, 9)).save(p, "JPEG"), UNDECODABLE, Reason.UNDECODABLE),
-    BadFile("cut off.mp4", bad.cut(0.5, lambda p: film(p, heads())), UNDECODABLE, Reason.UNDECODABLE),
+    BadFile("renamed image.mp4", lambda p: Image.new("RGB", (9, 9)).save(p, "JPEG"), UNDECODABLE, Reason.UNDECODABLE),
+    BadFile("cut off.mp4", bad.cut(0.5, lambda p: make_video(p, heads())), UNDECODABLE, Reason.UNDECODABLE),
     BadFile(
         "cut off behind its index.mp4",
-        bad.cut(0.7, lambda p: film(p, heads(), container_options={"movflags": "faststart"})),
+        bad.cut(0.7, lambda p: make_video(p, heads(), container_options={"movflags": "faststart"})),
         USED,
         None,
         also=Reason.UNDECODABLE,
@@ -39,7 +39,7 @@ VIDEOS = [
     BadFile("sound alone.mp4", bad.sound, UNSUPPORTED, Reason.UNSUPPORTED),
     BadFile(
         "foreign codec.avi",
-        lambda p: film(p, heads(), codec="huffyuv", pix_fmt="yuv422p", options={}),
+        lambda p: make_video(p, heads(), codec="huffyuv", pix_fmt="yuv422p", options={}),
         UNSUPPORTED,
         Reason.UNSUPPORTED,
     ),
@@ -49,38 +49,38 @@ VIDEOS = [
             Reason.UNDECODABLE),
     BadFile("lying header.avi", bad.lying_avi, UNDECODABLE, Reason.UNDECODABLE),
     BadFile("lying header.gif", bad.gif_header, UNDECODABLE, Reason.UNDECODABLE),
-    BadFile("nine hours.mp4", lambda p: film(p, heads()[:2], ticks=[0, 3_240_000]), OVER, Reason.OVER_LIMITS),
+    BadFile("nine hours.mp4", lambda p: make_video(p, heads()[:2], ticks=[0, 3_240_000]), OVER, Reason.OVER_LIMITS),
     BadFile("nine gigabytes.mp4", bad.sparse, OVER, Reason.OVER_LIMITS),
-    BadFile("many frames.mp4", lambda p: film(p, heads()), OVER, Reason.OVER_LIMITS,
+    BadFile("many frames.mp4", lambda p: make_video(p, heads()), OVER, Reason.OVER_LIMITS,
             limits=DEFAULT_LIMITS._replace(frames=10)),
     BadFile(
         "8k.mp4",
-        lambda p: film(p, np.full((1, 4320, 7680, 3), 99, np.uint8), options={"preset": "ultrafast"}),
+        lambda p: make_video(p, np.full((1, 4320, 7680, 3), 99, np.uint8), options={"preset": "ultrafast"}),
         NO_FACE,
         Reason.NO_FACE,
     ),
     BadFile("one pixel.gif", lambda p: Image.new("RGB", (1, 1)).save(p), NO_FACE, Reason.TOO_SHORT),
     BadFile(
         "two lines.avi",
-        lambda p: film(p, np.full((3, 2, 4096, 3), 9, np.uint8), codec="mjpeg", pix_fmt="yuvj420p", options={}),
+        lambda p: make_video(p, np.full((3, 2, 4096, 3), 9, np.uint8), codec="mjpeg", pix_fmt="yuvj420p", options={}),
         NO_FACE,
         Reason.NO_FACE,
     ),
-    BadFile("one frame.mp4", lambda p: film(p, heads()[:1]), USED, Reason.TOO_SHORT),
-    BadFile("still.mp4", lambda p: film(p, np.repeat(heads()[:1], 12, 0)), USED, Reason.TOO_SHORT,
+    BadFile("one frame.mp4", lambda p: make_video(p, heads()[:1]), USED, Reason.TOO_SHORT),
+    BadFile("still.mp4", lambda p: make_video(p, np.repeat(heads()[:1], 12, 0)), USED, Reason.TOO_SHORT,
             also=Reason.DUPLICATE_FRAME),
-    BadFile("uneven times.mp4", lambda p: film(p, heads(), ticks=[n * 10 + 3 * (n % 3) for n in range(16)]), USED, None),
-    BadFile("rotated.mp4", lambda p: film(p, np.rot90(heads(), -1, (1, 2)), rotation=90), USED, None),
+    BadFile("uneven times.mp4", lambda p: make_video(p, heads(), ticks=[n * 10 + 3 * (n % 3) for n in range(16)]), USED, None),
+    BadFile("rotated.mp4", lambda p: make_video(p, np.rot90(heads(), -1, (1, 2)), rotation=90), USED, None),
     BadFile("moving.gif", bad.moving_gif, USED, None),
     BadFile("two sizes.mpg", bad.two_sizes, USED, None),
-    BadFile("Жанна 😀 ñ.mp4", lambda p: film(p, heads()), USED, None),
-    BadFile("no face.mp4", lambda p: film(p, np.full((8, 96, 96, 3), 150, np.uint8)), NO_FACE, Reason.NO_FACE),
-    BadFile("profile.mp4", lambda p: film(p, bad.profiles()), NO_FACE, Reason.NO_FACE),
-    BadFile("two faces.mp4", lambda p: film(p, np.concatenate([heads()] * 2, axis=2)), USED, Reason.SEVERAL_FACES),
-    BadFile("speck of a face.mp4", lambda p: film(p, on_gray(heads()[::2], 24)), NO_FACE, Reason.NO_FACE),
-    BadFile("tiny face.mp4", lambda p: film(p, on_gray(heads()[::2], 64)), USED, Reason.TOO_SMALL),
-    BadFile("dark.mp4", lambda p: film(p, heads()[::2] // 6), USED, Reason.TOO_DARK),
-    BadFile("blurred.mp4", lambda p: film(p, bad.blurred(heads()[::2])), USED, Reason.TOO_BLURRED),
+    BadFile("Жанна 😀 ñ.mp4", lambda p: make_video(p, heads()), USED, None),
+    BadFile("no face.mp4", lambda p: make_video(p, np.full((8, 96, 96, 3), 150, np.uint8)), NO_FACE, Reason.NO_FACE),
+    BadFile("profile.mp4", lambda p: make_video(p, bad.profiles()), NO_FACE, Reason.NO_FACE),
+    BadFile("two faces.mp4", lambda p: make_video(p, np.concatenate([heads()] * 2, axis=2)), USED, Reason.SEVERAL_FACES),
+    BadFile("speck of a face.mp4", lambda p: make_video(p, on_gray(heads()[::2], 24)), NO_FACE, Reason.NO_FACE),
+    BadFile("tiny face.mp4", lambda p: make_video(p, on_gray(heads()[::2], 64)), USED, Reason.TOO_SMALL),
+    BadFile("dark.mp4", lambda p: make_video(p, heads()[::2] // 6), USED, Reason.TOO_DARK),
+    BadFile("blurred.mp4", lambda p: make_video(p, bad.blurred(heads()[::2])), USED, Reason.TOO_BLURRED),
     BadFile("loop of links.mp4", bad.loop, MediaFault.UNREADABLE, Reason.UNDECODABLE),
     BadFile("broken link.mp4", lambda p: p.symlink_to("nowhere"), MediaFault.MISSING, Reason.UNDECODABLE),
     BadFile("pipe.mp4", os.mkfifo, UNSUPPORTED, Reason.UNSUPPORTED),
@@ -93,7 +93,7 @@ PHOTOS = [
     BadFile("drawing.png", lambda p: p.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), UNDECODABLE,
             Reason.UNDECODABLE),
     BadFile("renamed gif.png", bad.moving_gif, UNDECODABLE, Reason.UNDECODABLE),
-    BadFile("cut off.jpg", bad.cut(0.5, bad.picture()), UNDECODABLE, Reason.UNDECODABLE),
+    BadFile("cut off.jpg", bad.cut(0.5, bad.make_image()), UNDECODABLE, Reason.UNDECODABLE),
     BadFile("lying header.png", lambda p: bad.png(p, 100_000, 100_000), OVER, Reason.OVER_LIMITS),
     BadFile("lying header.bmp", bad.bmp_header, OVER, Reason.OVER_LIMITS),
     BadFile("no size.png", lambda p: bad.png(p, 0, 0), UNDECODABLE, Reason.UNDECODABLE),
@@ -104,10 +104,10 @@ PHOTOS = [
     BadFile("one line.png", lambda p: Image.new("RGB", (60_000, 1)).save(p), NO_FACE, Reason.NO_FACE),
     BadFile("two faces.png", lambda p: Image.fromarray(np.concatenate([bad.head()] * 2, 1)).save(p), "several faces",
             Reason.SEVERAL_FACES),
-    BadFile("cmyk.jpg", bad.picture(mode="CMYK"), USED, None),
+    BadFile("cmyk.jpg", bad.make_image(mode="CMYK"), USED, None),
     BadFile("16 bit.png", bad.sixteen_bits, USED, None),
-    BadFile("gray.png", bad.picture(mode="L"), USED, None),
-    BadFile("palette.png", bad.picture(mode="P"), USED, None),
+    BadFile("gray.png", bad.make_image(mode="L"), USED, None),
+    BadFile("palette.png", bad.make_image(mode="P"), USED, None),
     BadFile("alpha.png", bad.alpha, USED, None),
     BadFile("turned.jpg", bad.turned, USED, None),
     BadFile("pages.tiff", bad.pages, USED, None),
@@ -150,6 +150,10 @@ def test_bad_input(tmp_path, case, photos):
     record, drops = prepared(tmp_path, case.name, photos=photos, limits=case.limits)
     reasons = {drop.reason for drop in drops}
     assert all(str(tmp_path) not in drop.line() for drop in drops)
+    if isinstance(case.shots, MediaFault):
+        levels = [(drop.level, drop.reason) for drop in drops]
+        assert levels == [("clip", case.reason), ("video", case.reason)]
+        assert drops[0].detail.startswith("it "), "the file's name is not repeated"
     if case.also:
         assert case.also in reasons
     if case.reason is None:
@@ -166,7 +170,7 @@ def test_no_permission(tmp_path, monkeypatch, name):
     """Root may read everything, so the refusal is played."""
     path = tmp_path / "ada" / name
     path.parent.mkdir()
-    film(path, heads()) if name.endswith("mp4") else Image.fromarray(bad.head()).save(path)
+    make_video(path, heads()) if name.endswith("mp4") else Image.fromarray(bad.head()).save(path)
     before = Path.open
 
     def refusing(opened, *arguments, **options):
@@ -199,7 +203,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def survive(tmp_path: Path, mutations: int) -> int:
-    """Open and decode mutated films; how many were refused."""
+    """Open and decode mutated videos; how many were refused."""
     rng, refused = np.random.default_rng(0), 0
     sources = {
         "a.mp4": {},
@@ -211,7 +215,7 @@ def survive(tmp_path: Path, mutations: int) -> int:
     limits = DEFAULT_LIMITS._replace(pixels=2**22, frames=1000, seconds=600.0)
     for name, options in sources.items():
         path = tmp_path / name
-        bad.moving_gif(path) if options is None else film(path, heads()[:8], **options)
+        bad.moving_gif(path) if options is None else make_video(path, heads()[:8], **options)
         content = path.read_bytes()
         for _ in range(mutations):
             path.write_bytes(mutated(content, rng))
@@ -225,10 +229,10 @@ def survive(tmp_path: Path, mutations: int) -> int:
     return refused
 
 
-def test_mutated_films(tmp_path):
+def test_mutated_videos(tmp_path):
     assert 5 < survive(tmp_path, 12) < 60
 
 
 @pytest.mark.slow
-def test_many_mutated_films(tmp_path):
+def test_many_mutated_videos(tmp_path):
     assert 500 < survive(tmp_path, 1000) < 4800

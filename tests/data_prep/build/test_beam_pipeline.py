@@ -1,12 +1,11 @@
 """The Beam pipeline makes the bytes that the local program makes, from folders and from addresses."""
 
-import hashlib
-
 import fsspec
 import pytest
 
 from data_prep.build.shards import main as build_shards
 from tests.data_prep.clips_of_people import write_photos, write_talk
+from tests.data_prep.folders import contents
 from th_jax.data.records import VideoRecords
 
 pytest.importorskip("apache_beam", reason="needs the extra 'beam', in an environment of its own: make beam-test")
@@ -24,7 +23,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     for name, seed, take in (("ada/1", 1, 1), ("ada/2", 1, 2), ("bob/1", 3, 1), ("bob/2", 3, 2), ("cy/1", 3, 1)):
         write_talk(folder / f"{name}.mp4", seed, take=take)
-    (folder / "dan.mp4").write_bytes(b"no film")
+    (folder / "dan.mp4").write_bytes(b"no video")
     (folder / "notes.txt").write_text("none either")
     (folder.parent / "ids.txt").write_text("cy\n")
     (folder.parent / "heldout.txt").write_text("bob\n")
@@ -47,10 +46,6 @@ def small_batches(monkeypatch):
 def arguments(source, out, *more, address=None):
     lists = ["--takedown", str(source.parent / "ids.txt"), "--heldout", str(source.parent / "heldout.txt")]
     return ["--source", address or str(source), "--out", str(out), *SHORT, *lists, *more]
-
-
-def contents(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def test_the_pipeline_makes_the_same_bytes(source, local, tmp_path, capsys):
@@ -106,7 +101,7 @@ def test_photos_too(tmp_path):
 
 def test_what_cannot_be_done_is_said(source, tmp_path, capsys):
     (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "ada.mp4").write_bytes(b"no film")
+    (tmp_path / "none" / "ada.mp4").write_bytes(b"no video")
     assert main(["--source", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "can be used; the reasons are in" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "out.drops.jsonl"]

@@ -1,7 +1,6 @@
 """A folder of videos becomes a data set that the reader opens: the same bytes for any number of workers, or nothing."""
 
 import functools
-import hashlib
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from data_prep.build.prepare_video import Settings
 from data_prep.build.quality import Reason, Thresholds
 from data_prep.build.shards import build_shards, main
 from tests.data_prep.clips_of_people import write_photos, write_talk
+from tests.data_prep.folders import contents
 from th_jax.data.records import read_videos
 from th_jax.data.video_list import load_video_list
 from th_jax.provenance import Kind, Provenance, write_video
@@ -32,7 +32,7 @@ def source(tmp_path_factory):
     write_talk(folder / "id10001" / "aaa" / "00002.mp4", 1, take=2)
     write_talk(folder / "id10001" / "bbb" / "00001.mp4", 1, take=3)
     write_talk(folder / "id10002" / "aaa" / "00001.mp4", 3)
-    for video, content in (("empty", b""), ("text", b"no film"), ("cut", b"\0\0\0\x20ftypisom")):
+    for video, content in (("empty", b""), ("text", b"no video"), ("cut", b"\0\0\0\x20ftypisom")):
         path = folder / "id10003" / video / "00001.mp4"
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
@@ -48,12 +48,8 @@ def built(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "people"
     (out.parent / "heldout.txt").write_text("id10002\n\n")
     arguments = ["--source", str(source), "--out", str(out), *SHORT, "--heldout", str(out.parent / "heldout.txt")]
-    assert main([*arguments, "--workers", "1", "--licence", "CC0-1.0", "--name", "people"]) == 0
+    assert main([*arguments, "--workers", "1", "--license", "CC0-1.0", "--name", "people"]) == 0
     return out
-
-
-def contents(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def test_the_reader_finds_the_videos_and_their_people(built):
@@ -95,7 +91,7 @@ def test_the_number_of_workers_leaves_no_trace(source, built, tmp_path, capsys):
     assert "dropped videos: 4 (undecodable 3, no_face 1)" in said
 
 
-def test_everybody_may_be_held_out(tmp_path):
+def test_all_people_may_be_held_out(tmp_path):
     write_photos(tmp_path / "photos" / "ada", 3)
     settings = Settings(size=64, thresholds=Thresholds(frames=2))
     built = build_shards(tmp_path / "photos", tmp_path / "out", settings=settings, heldout_share=1.0)
@@ -145,8 +141,8 @@ def test_what_cannot_be_done_is_said_at_once(tmp_path, monkeypatch, capsys, argu
 
 def test_heldout_is_a_share_or_a_file(capsys):
     with pytest.raises(SystemExit):
-        main(["--source", "a", "--out", "b", "--heldout", "nobody.txt"])
-    assert "nobody.txt is neither a share such as 0.05 nor a file" in capsys.readouterr().err
+        main(["--source", "a", "--out", "b", "--heldout", "missing.txt"])
+    assert "missing.txt is neither a share such as 0.05 nor a file" in capsys.readouterr().err
 
 
 def test_an_absent_landmark_model_is_said_once(tmp_path, monkeypatch, capsys):
@@ -174,21 +170,12 @@ def test_an_absent_extra_is_said_once(tmp_path, monkeypatch, module, message):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_says_how_to_go_on(source, tmp_path, stop):
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "th_jax.cli.main",
-        "prepare",
-        "build",
-        "--source",
-        str(source),
-        "--out",
-        str(out),
-        *SHORT,
-    ]
+    command = [sys.executable, "-m", "th_jax.cli.main", "prepare", "build", "--source", str(source), "--out", str(out)]
     # A program that a shell starts in the background ignores Ctrl-C, and so would all that it starts, this run included.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    run = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    run = subprocess.Popen(
+        [*command, *SHORT, "--workers", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     patience = time.monotonic() + 60
     while not (tmp_path / ".out.staging").exists():
         assert run.poll() is None, run.stderr.read()

@@ -33,7 +33,7 @@ def write_clips(folder, count):
         path = folder / f"person{number % 8}" / f"{number:05d}.mp4"
         if number % BAD == 0:
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(b"no film")
+            path.write_bytes(b"no video")
             continue
         chance = np.random.default_rng(number)
         start = chance.integers(0, 9)
@@ -55,19 +55,8 @@ def peak(pid):
 def build(source, out):
     """Run the program; the greatest memory of its process, and of its workers, in MB."""
     options = ["--size", "64", "--frames", "3", "--gap", "0.2", "--min-frames", "2", "--workers", "1"]
-    command = [
-        sys.executable,
-        "-m",
-        "th_jax.cli.main",
-        "prepare",
-        "build",
-        "--source",
-        str(source),
-        "--out",
-        str(out),
-        *options,
-    ]
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = [sys.executable, "-m", "th_jax.cli.main", "prepare", "build", "--source", str(source), "--out", str(out)]
+    run = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     own = workers = 0
     while run.poll() is None:
         own = max(own, peak(run.pid))

@@ -1,7 +1,6 @@
-"""Killed at any moment and run again, a run ends with the same bytes as one that nobody disturbed."""
+"""A run that is killed at any moment and run again writes the same bytes as an undisturbed one."""
 
 import contextlib
-import hashlib
 import random
 import shutil
 import signal
@@ -14,6 +13,7 @@ import pytest
 
 from data_prep.build.shards import main
 from tests.data_prep.clips_of_people import write_talk
+from tests.data_prep.folders import contents
 from th_jax.data.records import VideoRecords
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ def source(tmp_path_factory):
     for person, seed in (("ada", 1), ("bob", 3)):
         for take in (1, 2):
             write_talk(folder / person / f"{take}.mp4", seed, take=take)
-    (folder / "cy.mp4").write_bytes(b"no film")
+    (folder / "cy.mp4").write_bytes(b"no video")
     return folder
 
 
@@ -61,10 +61,6 @@ def stopped(finished_videos, tmp_path):
     """The data set that such a run was to make."""
     shutil.copytree(finished_videos, tmp_path / ".people.staging")
     return tmp_path / "people"
-
-
-def contents(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def start(source, out):
@@ -181,7 +177,7 @@ def test_other_settings_and_changed_sources_are_not_mixed(source, stopped, tmp_p
 
 def test_a_takedown_may_come_while_a_run_is_stopped(source, stopped, tmp_path, monkeypatch, capsys):
     out = stopped
-    (tmp_path / "ids.txt").write_text("bob\nada/1.mp4\nsomebody else\n")
+    (tmp_path / "ids.txt").write_text("bob\nada/1.mp4\nanother person\n")
     before = kept(out)
     with monkeypatch.context() as patched:
         patched.setattr("data_prep.build.shards.remove_staging", lambda _: None)

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.build.quality import Reason, Thresholds
-from data_prep.build.sample_frames import (
-    Look,
-    look_at_video,
-    seconds_between_looks,
-    spread,
-    without_duplicates,
-)
+from data_prep.build.sample_frames import Look, look_at_video, seconds_between_looks, spread, without_duplicates
 from tests.data_prep.clips_of_people import FPS, SIZE, talk, write_frames, write_talk
 from th_jax.faces import face_size
 from th_jax.media import open_video
@@ -34,7 +28,7 @@ def test_landmarks_are_true_although_looks_are_sparse(tmp_path, seed, take):
     for look in seen:
         assert look.reason is None
         true = truth.landmarks[round(look.time * FPS), :68] * SIZE
-        inner = slice(27, 68)  # the nose, the eyes and the mouth: a jaw seen from the side is anybody's choice
+        inner = slice(27, 68)  # the nose, the eyes and the mouth: a jaw seen from the side is ambiguous
         error = np.linalg.norm(look.landmarks[inner] - true[inner], axis=-1).mean() / face_size(true)
         assert error < 0.035
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep.build.shard_writer import tfds_features, write_data_set
+from tests.data_prep.folders import contents
 from tests.data_prep.video_records import record_of
 from th_jax.data.records import VideoRecords, read_videos
 from th_jax.data.schema import serialise
@@ -66,7 +67,7 @@ def test_the_same_records_give_the_same_bytes(written, tmp_path):
     folder, _ = written
     again = tmp_path / "again"
     write_data_set(again, {"train": records(*range(7)), "heldout": records(20, 21)}, name="heads", records_per_shard=3)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
+    assert contents(again) == contents(folder)
 
 
 @pytest.mark.parametrize("true_landmarks", [True, False])

@@ -41,7 +41,7 @@ def test_videos_belong_to_the_folder_they_lie_in(fill):
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mts", ".m2ts", ".M2TS"])
-def test_films_of_camcorders(fill, suffix):
+def test_videos_of_camcorders(fill, suffix):
     assert listed(fill(f"ada/a{suffix}")) == (Layout.VIDEOS, [(f"ada/a{suffix}", "ada", (f"ada/a{suffix}",))])
 
 

@@ -50,10 +50,7 @@ def test_each_list_says_whose_split_is_which(tmp_path, text, person, video, spli
         ("4 id10001/aaa/00001.wav\n", "supported VoxCeleb lists"),
         (VOX2 + "id00018 ,n000018 ,m ,maybe\n", "line 4 of .* no person with the set dev or test: 'id00018"),
         (VOX2 + "id00017 ,n000017 ,m ,dev\n", "contradicts itself: id00017 is in heldout and in train"),
-        (
-            IDENTIFICATION + "2 id10001/aaa/00003.wav\n",
-            "contradicts itself: id10001/aaa is in train and in validation",
-        ),
+        (IDENTIFICATION + "2 id10001/aaa/00003.wav\n", "contradicts itself: id10001/aaa is in train and in validation"),
     ],
 )
 def test_other_lists_are_refused(tmp_path, text, message):

@@ -26,7 +26,7 @@ def videos(tmp_path):
     source = tmp_path / "source"
     write_talk(source / "ada.mp4", 1)
     for name in ("bob.mp4", "cy.mp4"):
-        (source / name).write_bytes(b"no film")
+        (source / name).write_bytes(b"no video")
     return source, list_source(source, Layout.AUTO).videos
 
 

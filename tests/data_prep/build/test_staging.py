@@ -87,10 +87,10 @@ def test_fingerprints_know_files_and_settings(tmp_path):
     source.mkdir()
     video = SourceVideo("ada/a", "ada", ("1.mp4", "2.mp4"))
     places = [staged(folder, source, video, "size 64")]
-    (source / "1.mp4").write_bytes(b"film")
+    (source / "1.mp4").write_bytes(b"video")
     places.append(staged(folder, source, video, "size 64"))
     assert staged(folder, source, video, "size 64") == places[-1]
-    (source / "1.mp4").write_bytes(b"flim")
+    (source / "1.mp4").write_bytes(b"vidoe")
     os.utime(source / "1.mp4", (1, 1))
     places.append(staged(folder, source, video, "size 64"))
     (source / "1.mp4").chmod(0o600)

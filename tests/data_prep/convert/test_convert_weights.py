@@ -146,12 +146,12 @@ def test_an_unknown_digest_is_refused(layers, tmp_path: Path) -> None:
 def test_a_known_file_is_refused_for_another_network(layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_keras(tmp_path / "vgg.h5", layers)
     digest = __import__("hashlib").sha256((tmp_path / "vgg.h5").read_bytes()).hexdigest()
-    known = convert_weights.Published(("vgg16",), f"sha256:{digest}", "a licence")
+    known = convert_weights.Published(("vgg16",), f"sha256:{digest}", "a license")
     monkeypatch.setattr(convert_weights, "PUBLISHED", (known,))
     with pytest.raises(WeightsError, match=r"vgg\.h5 contains vgg16, not vgg19"):
         convert_weights.convert("vgg19", tmp_path / "vgg.h5", tmp_path / "out.safetensors", unverified=True)
     origin = convert_weights.convert("vgg16", tmp_path / "vgg.h5", tmp_path / "out.safetensors")
-    assert origin.licence == "a licence"
+    assert origin.licence == "a license"
 
 
 def test_pytorch_files_are_not_read(tmp_path: Path) -> None:

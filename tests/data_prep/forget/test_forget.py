@@ -1,4 +1,4 @@
-"""Who is forgotten is gone from every file, nobody else moves, and a kill in between shows no reader a mixture."""
+"""A forgotten person is removed from every file, no other record moves, and a killed run never leaves a mixture."""
 
 import itertools
 import json
@@ -11,6 +11,7 @@ from data_prep.build.drop_report import DROP_REPORT_FILE, Drop, read_drop_report
 from data_prep.build.quality import Reason
 from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.command import LOG_FILE, forget, main
+from tests.data_prep.folders import contents
 from tests.data_prep.video_records import record_of
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import serialise
@@ -40,16 +41,12 @@ def folder(made, tmp_path):
     return tmp_path / "heads"
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def records(folder, split="train"):
     opened = VideoRecords(folder, split)
     return {opened.video_indices[number]: serialise(opened[number]) for number in range(len(opened))}
 
 
-def test_a_person_is_gone_and_nobody_moves(folder):
+def test_a_person_is_gone_and_no_other_record_moves(folder):
     before, digest = records(folder), load_video_list(folder).digest()
     old = contents(folder)
     done = forget(folder, ["person1"])
@@ -173,11 +170,7 @@ def test_damage_stops_it_before_anything_changes(folder):
     before = contents(folder)
     with pytest.raises(ValueError, match="do not match their CRC"):
         forget(folder, ["video2"])
-    assert {name: data for name, data in contents_of_files(folder).items()} == before
-
-
-def contents_of_files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert contents(folder) == before
 
 
 def test_the_command_line(folder, tmp_path, capsys):

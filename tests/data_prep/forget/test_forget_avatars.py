@@ -1,4 +1,4 @@
-"""What avatars leave goes with them, whatever killed their writers, and a name is never a way to somebody else's files."""
+"""Forgetting a person removes all files of their avatars, also of killed runs, and no files of others."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ import pytest
 from data_prep.forget.avatars import LOG_SUFFIX, PREVIEWS, REPORT_FILE
 from data_prep.forget.command import main
 from data_prep.forget.traces import Traces, find_traces, remove_traces
+from tests.data_prep.folders import files
 from th_jax.avatars import output as report
 from th_jax.avatars import preview
 from th_jax.avatars.file import save_avatar
@@ -27,7 +28,7 @@ from th_jax.provenance import Kind, Provenance, sidecar_path, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
-PICTURE = np.zeros((16, 16, 3), np.uint8)
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 ADA, EVE = "a" * 64, "e" * 64
 
 Avatars = Callable[[Path, str], Path]
@@ -55,10 +56,6 @@ def file(path: Path, content: bytes = b"x") -> Path:
     return path
 
 
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-
-
 def forget(root: Path, *names: str) -> Traces:
     traces = find_traces(root, names)
     remove_traces(traces)
@@ -70,9 +67,7 @@ def test_names_are_those_that_the_library_gives() -> None:
 
 
 @pytest.mark.parametrize("name", ["...safetensors", "....safetensors", "..safetensors", ".safetensors"])
-def test_a_file_that_is_called_by_dots_takes_nobody_elses_previews(
-    tmp_path: Path, avatar_of: Avatars, name: str
-) -> None:
+def test_a_file_whose_name_is_dots_leaves_the_previews_of_others(tmp_path: Path, avatar_of: Avatars, name: str) -> None:
     avatar_of(tmp_path / "ada.safetensors", ADA)
     avatar_of(tmp_path / name, ADA)
     kept = {avatar_of(tmp_path / "eve.safetensors", EVE), file(tmp_path / "notes.txt")}
@@ -89,8 +84,8 @@ def test_what_a_killed_run_left_is_found_by_name(tmp_path: Path, avatar_of: Avat
         cut.write_bytes(cut.read_bytes()[:-100])
     file(tmp_path / "other version" / "ada.safetensors", b"no tensors")
     file(tmp_path / "driven" / f"ada.safetensors{LOG_SUFFIX}")
-    for picture in ("000000.png", "000000.png.provenance.json", ".0123456789abcdef.partial.json"):
-        file(tmp_path / "killed" / PREVIEWS / "ada" / picture)
+    for image in ("000000.png", "000000.png.provenance.json", ".0123456789abcdef.partial.json"):
+        file(tmp_path / "killed" / PREVIEWS / "ada" / image)
     lines = b'{"name": "eve", "status": "failed"}\n', b'{"name": "ada", "status": "failed"}\n{"name": "ada", "sta'
     log = file(tmp_path / "killed" / REPORT_FILE, b"".join(lines))
     log.chmod(0o600)
@@ -147,14 +142,14 @@ def test_files_that_do_not_say_whose_they_are_stay_and_are_listed(tmp_path: Path
     assert all("temporary file" in why for why in traces.doubts.values())
 
 
-def test_shots_under_any_ending_and_pictures_of_the_records_shots(tmp_path: Path) -> None:
+def test_shots_under_any_ending_and_images_of_the_records_shots(tmp_path: Path) -> None:
     photo = file(tmp_path / "photos" / "0.jpg", b"a photo")
     consent = make_consent(photo.parent, subject="ada", basis=Basis.SELF)
     for name in ("0.jpg.bak", "no ending", ".people.staging/x.tmp"):
         file(tmp_path / name, b"a photo")
     kept = file(tmp_path / "1.jpg", b"another one")
     digest = hashlib.sha256(b"a photo").hexdigest()
-    write_image(tmp_path / "sheet.png", PICTURE, provenance=Provenance(kind=Kind.FIGURE, inputs=(digest,)))
+    write_image(tmp_path / "sheet.png", IMAGE, provenance=Provenance(kind=Kind.FIGURE, inputs=(digest,)))
     remove_traces(find_traces(tmp_path, [], consent=consent))
     assert files(tmp_path) == {kept.name}
 
@@ -162,19 +157,19 @@ def test_shots_under_any_ending_and_pictures_of_the_records_shots(tmp_path: Path
 def test_files_over_the_limit_are_not_compared_and_listed(tmp_path: Path) -> None:
     photo = file(tmp_path / "photos" / "0.jpg", b"a photo")
     consent = make_consent(photo.parent, subject="ada", basis=Basis.SELF)
-    with (tmp_path / "film.mp4").open("wb") as film:
-        film.truncate(2**33 + 1)
+    with (tmp_path / "video.mp4").open("wb") as video:
+        video.truncate(2**33 + 1)
     traces = find_traces(tmp_path, [], consent=consent)
     assert traces.shots == (photo,)
-    assert traces.doubts == {tmp_path / "film.mp4": "is too large to compare with the consent record"}
+    assert traces.doubts == {tmp_path / "video.mp4": "is too large to compare with the consent record"}
 
 
 def test_another_file_beside_a_record_stays(tmp_path: Path, avatar_of: Avatars) -> None:
     avatar_of(tmp_path / "ada.safetensors", ADA)
     record = Provenance(kind=Kind.COMPOSITE, inputs=(ADA,))
     for name in ("own.png", "exchanged.png", "gone.png"):
-        write_image(tmp_path / name, PICTURE, provenance=record)
-    exchanged = file(tmp_path / "exchanged.png", b"of somebody else")
+        write_image(tmp_path / name, IMAGE, provenance=record)
+    exchanged = file(tmp_path / "exchanged.png", b"of another person")
     (tmp_path / "gone.png").unlink()
     undated = sidecar_path(file(tmp_path / "undated.png"))
     undated.write_text(json.dumps({"provenance": record.to_dict()}))
@@ -184,13 +179,13 @@ def test_another_file_beside_a_record_stays(tmp_path: Path, avatar_of: Avatars) 
     assert traces.doubts == {exchanged: why, tmp_path / "undated.png": why}
 
 
-def test_names_that_are_no_text_are_removed_and_told(tmp_path: Path, avatar_of: Avatars) -> None:
+def test_names_that_are_no_text_are_removed_and_listed(tmp_path: Path, avatar_of: Avatars) -> None:
     root = tmp_path / "root"
     (root / "people\x1b[31m").mkdir(parents=True)
     names = (os.fsdecode(b"Jos\xe9.safetensors"), "Zoë.safetensors")
     for name in names:
         avatar_of(root / "people\x1b[31m" / name, ADA)
-    command: list[str | bytes] = [
+    command = [
         sys.executable,
         "-m",
         "th_jax.cli.main",
@@ -200,16 +195,15 @@ def test_names_that_are_no_text_are_removed_and_told(tmp_path: Path, avatar_of: 
         b"Jos\xe9",
         "--everywhere",
     ]
-    done = subprocess.run(
-        command, capture_output=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
-    )  # fmt: skip
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[3], env=ascii_only, check=True)
     assert not files(root)
     assert rb"people\x1b[31m/Jos\udce9.safetensors" in done.stdout
     assert rb"people\x1b[31m/Zo\xeb.safetensors" in done.stdout
     assert b"2 items removed" in done.stdout
 
 
-def test_what_is_about_to_go_is_told_before(
+def test_a_file_is_listed_before_it_is_removed(
     tmp_path: Path, avatar_of: Avatars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = avatar_of(tmp_path / "ada.safetensors", ADA)
@@ -226,7 +220,7 @@ def test_what_is_about_to_go_is_told_before(
     assert path.exists()
 
 
-def test_what_nobody_is_told_of_stays(
+def test_a_file_that_cannot_be_listed_stays(
     tmp_path: Path, avatar_of: Avatars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = avatar_of(tmp_path / "ada.safetensors", ADA)

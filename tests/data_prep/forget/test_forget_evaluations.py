@@ -1,4 +1,4 @@
-"""An evaluation loses the face, the features, the scores and the pictures of who is forgotten, and nobody else's."""
+"""Forgetting a person removes their images, features and scores from evaluations, and no other person's."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.traces import CHOSEN_FILE, STUDY_FOLDER, find_traces, remove_traces
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.consent import Basis, make_consent
 from th_jax.data.records import VideoRecords
@@ -32,7 +33,7 @@ def run(tmp_path: Path) -> Path:
         kept.write_faces(person, FaceMeasures(np.zeros((1, 68, 2), np.float32), np.zeros((1, 128), np.float32)))
         for group, shots in ((score_store.REAL, 0), ("ours", 1)):
             kept.write(group, shots, person, score_store.Cell({group: {"ssim": np.zeros(1)}}, {}))
-        kept.write_pictures(score_store.REAL, 0, person, FRAMES, RECORD)
+        kept.write_images(score_store.REAL, 0, person, FRAMES, RECORD)
         features = folder / judging.NETWORK_FOLDER / "vggface-0123" / "FT-1" / f"{person.name}.npz"
         features.parent.mkdir(parents=True, exist_ok=True)
         features.write_bytes(b"x")
@@ -42,19 +43,15 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-
-
 def of(person: str) -> set[str]:
-    picture = f"study/real/{person}"
+    image = f"study/real/{person}"
     return {
         f"faces/{person}.npz", f"cells/real/T00/{person}.json", f"cells/ours/T01/{person}.json",
-        f"networks/vggface-0123/FT-1/{person}.npz", *(f"{picture}/{name}" for name in pictures_of(person)),
+        f"networks/vggface-0123/FT-1/{person}.npz", *(f"{image}/{name}" for name in image_names(person)),
     }  # fmt: skip
 
 
-def pictures_of(person: str) -> tuple[str, str]:
+def image_names(person: str) -> tuple[str, str]:
     # The middle frame of a video of 4 or of 5.
     return "0002.png", "0002.png.provenance.json"
 
@@ -102,7 +99,7 @@ def test_a_consent_record_finds_them_by_their_rows(run: Path, tmp_path: Path) ->
     [{"name": "../../outside", "video_id": "ada", "identity": "ada"}], [{"name": "..", "video_id": "ada", "identity": "ada"}],
     [{"name": "", "video_id": "ada", "identity": "ada"}],
 ])  # fmt: skip
-def test_a_list_from_somebody_else_reaches_nothing_outside(run: Path, tmp_path: Path, people: list[object]) -> None:
+def test_a_hostile_list_reaches_nothing_outside(run: Path, tmp_path: Path, people: list[object]) -> None:
     outside = tmp_path / "outside.npz"
     outside.write_bytes(b"x")
     (run / CHOSEN_FILE).write_text(json.dumps({"people": people}))
@@ -114,7 +111,7 @@ def test_a_list_from_somebody_else_reaches_nothing_outside(run: Path, tmp_path: 
 @pytest.mark.parametrize(
     "text", ["", "[" * 100_000, "{}", '{"people": 3}', '{"people": [{"name": []}]}', "\0" * (2**24 + 1)]
 )
-def test_a_list_that_cannot_be_read_is_told(run: Path, text: str) -> None:
+def test_an_invalid_list_is_reported(run: Path, text: str) -> None:
     (run / CHOSEN_FILE).write_text(text)
     (run / "other" / CHOSEN_FILE).parent.mkdir()
     (run / "other" / CHOSEN_FILE).write_text(text)  # nothing of an evaluation beside it

@@ -1,4 +1,4 @@
-"""Of what a stopped preparation keeps, a person's is found by whole names and hashes, and nobody else's is."""
+"""A person's files in a stopped preparation are found by whole names and hashes, and no other person's."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from data_prep.build.drop_report import Drop
 from data_prep.build.quality import Reason
 from data_prep.build.staging import ASSEMBLY, Outcome, Staged, write_outcome
 from data_prep.forget.traces import find_staged
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.data.schema import serialise
 from th_jax.data.tfrecord import pack
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def found(folder: Path, *names: str, digests: tuple[str, ...] = ()) -> set[str]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [folder / path for path in files(folder)]
     return {path.relative_to(folder).as_posix() for path in find_staged(paths, names, digests)}
 
 
@@ -44,7 +45,7 @@ def test_a_person_or_a_video_is_found_whole(folder: Path) -> None:
         both = {f"videos/{person}/used", f"videos/{person}/unused"}
         assert found(folder, person) == both
         assert found(folder, f"{person}/unused") == {f"videos/{person}/unused"}
-        assert found(folder, "nobody", digests=(row_key(person),)) == {f"videos/{person}/used"}
+        assert found(folder, "unknown", digests=(row_key(person),)) == {f"videos/{person}/used"}
     assert found(folder, "id", "used", "CC0-1.0", "fingerprint", "1", "no_face") == set()
     assert found(folder) == set()
 

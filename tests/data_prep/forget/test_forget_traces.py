@@ -1,4 +1,4 @@
-"""Who is forgotten everywhere leaves nothing below the folder that names or hashes find, and everybody else stays."""
+"""Forgetting a person everywhere leaves no file below the folder that names or hashes find, and keeps all other people."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.command import main
 from data_prep.forget.rows import WORK_FOLDER, forget
 from data_prep.forget.traces import find_traces, remove_traces
+from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.avatars.file import save_avatar
 from th_jax.consent import Basis, ConsentFacts, make_consent, read_consent, with_consent, write_consent
@@ -23,13 +24,13 @@ from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.training.finetune import avatar_from_embedding
 
 NETWORKS = Networks(image_size=16, base_width=4)
-PICTURE = np.zeros((16, 16, 3), np.uint8)
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 ADA_SHOT, EVE_SHOT = "a" * 64, "e" * 64
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of Ada and of Eve: photos, records, avatars, pictures, previews, a report, a data set, staged videos."""
+    """A folder of Ada and of Eve: photos, records, avatars, images, previews, a report, a data set, staged videos."""
     root = tmp_path_factory.mktemp("made") / "root"
     avatar = avatar_from_embedding(NETWORKS, NETWORKS.init(jax.random.key(0)), jax.numpy.ones(NETWORKS.plan.embedding))
     lines = [json.dumps({"name": name, "status": "finished"}) for name in ("ada", "eve", "ada")]
@@ -43,12 +44,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = with_consent(Provenance(kind=Kind.GENERATED, inputs=(shot,)), ConsentFacts.of(consent))
         path, moved = root / "avatars" / f"{name}.safetensors", avatar._replace(adain=avatar.adain + number)
         digest = save_avatar(path, moved, networks=NETWORKS, provenance=record)
-        film = root / "films" / f"from {name}.png"
-        film.parent.mkdir(exist_ok=True)
-        write_image(film, PICTURE, provenance=Provenance(kind=Kind.GENERATED, avatar=digest))
+        video = root / "videos" / f"from {name}.png"
+        video.parent.mkdir(exist_ok=True)
+        write_image(video, IMAGE, provenance=Provenance(kind=Kind.GENERATED, avatar=digest))
         preview = root / "avatars" / "previews" / name / "000000.png"
         preview.parent.mkdir(parents=True)
-        write_image(preview, PICTURE, provenance=Provenance(kind=Kind.TRAINING_GRID))
+        write_image(preview, IMAGE, provenance=Provenance(kind=Kind.TRAINING_GRID))
         staged = root / ".people.staging" / "videos" / name[:2] / name
         staged.parent.mkdir(parents=True)
         staged.write_bytes(b"\x00record of " + name.encode())
@@ -73,10 +74,6 @@ def root(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-
-
 def videos(root: Path) -> list[str]:
     opened = VideoRecords(root / "people", "train")
     return [opened.read(number).video_id for number in range(len(opened))]
@@ -84,7 +81,7 @@ def videos(root: Path) -> list[str]:
 
 OF_ADA = {
     "photos/ada/0.jpg", "photos/ada/1.jpg", "x/copy.JPEG", "avatars/ada.safetensors", "x/7.safetensors",
-    "films/from ada.png", "films/from ada.png.provenance.json", "avatars/previews/ada/000000.png",
+    "videos/from ada.png", "videos/from ada.png.provenance.json", "avatars/previews/ada/000000.png",
     "avatars/previews/ada/000000.png.provenance.json",
 }  # fmt: skip
 
@@ -142,7 +139,7 @@ def test_nothing_outside_is_touched_and_links_are_not_followed(root: Path, tmp_p
         assert traces.doubts == {root / linked: "is a link: look at what it leads to"}
 
 
-def test_links_that_are_called_as_what_goes_are_told(root: Path, tmp_path: Path) -> None:
+def test_links_with_the_name_of_a_person_are_reported(root: Path, tmp_path: Path) -> None:
     links = {root / "x" / "ada.safetensors", root / "people" / "copy-of-a-shard", root / "ada"}
     (tmp_path / "ada.safetensors").write_bytes(b"x")
     for link in (*links, root / "x" / "eve.safetensors"):
@@ -197,7 +194,7 @@ def test_after_a_stop_anywhere_the_same_command_goes_on(
 
         def stopping(real, left=left):
             def call(path, *arguments, **options):
-                if os.path.lexists(path):  # whoever writes tidies up what is mostly not there
+                if os.path.lexists(path):  # writers remove temporary files that mostly do not exist
                     if left[0] == 0:
                         raise KeyboardInterrupt
                     left[0] -= 1

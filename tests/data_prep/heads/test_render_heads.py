@@ -18,6 +18,7 @@ from data_prep.heads.command import Split, main
 from data_prep.heads.people import render_person
 from data_prep.heads.records import HeadSettings, encode_frame, head_record, landmark_errors, source_sha256
 from data_prep.workers import Died
+from tests.data_prep.folders import command_of, contents
 from th_jax.data.records import FRAME_SIZE, TRAIN_FRAMES, VideoRecords, bundled_heads, read_videos
 from th_jax.data.video_list import load_video_list
 from th_jax.faces import detect
@@ -29,10 +30,6 @@ ROOT = Path(__file__).parents[3]
 def command(out: Path, work: Path, *more: str) -> list[str]:
     small = "--people 2 --first-seed 40 --frames 2 --heldout-people 1 --heldout-frames 2 --size 64 --render-size 192"
     return ["--out", str(out), "--work", str(work), *small.split(), *more]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,7 @@ def test_detected_landmarks_are_dlibs_and_know_no_pupils(made):
 
 def test_one_worker_makes_the_same_bytes_as_two(made, tmp_path):
     assert main(command(tmp_path / "out", tmp_path / "work", "--workers", "1")) == 0
-    assert content(tmp_path / "out") == content(made / "out")
+    assert contents(tmp_path / "out") == contents(made / "out")
 
 
 def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(made, tmp_path, capsys):
@@ -84,7 +81,7 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(made, tmp_path, cap
     (cut.parent / "head-100000.77").write_bytes(b"half of a person")
     before = kept.stat().st_mtime_ns
     assert main(command(tmp_path / "out", tmp_path / "work", "--workers", "1")) == 0
-    assert content(tmp_path / "out") == content(made / "out")
+    assert contents(tmp_path / "out") == contents(made / "out")
     assert kept.stat().st_mtime_ns == before, "it was rendered again"
     assert "3 people, 6 frames" in capsys.readouterr().out
 
@@ -105,27 +102,22 @@ def test_a_killed_run_leaves_no_worker_and_goes_on(made, tmp_path):
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.01)
-    workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    workers = [pid for pid in children if "isolation_child" in command_of(pid)]
+    assert workers
     run.send_signal(signal.SIGKILL)
     run.wait()
     time.sleep(5)
-    assert not [pid for pid in workers if "sandbox_child" in _command_of(pid)]
+    assert not [pid for pid in workers if "isolation_child" in command_of(pid)]
     assert not (tmp_path / "out").exists()
     assert main(arguments) == 0
-    assert content(tmp_path / "out") == content(made / "out")
-
-
-def _command_of(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except FileNotFoundError:
-        return ""
+    assert contents(tmp_path / "out") == contents(made / "out")
 
 
 def test_the_default_work_folder_goes_when_the_data_set_is_there(made, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(made / "work", tmp_path / "out.unfinished")
-    monkeypatch.setattr(render_pool, "run_in_processes", None)  # nobody is left to be rendered
+    monkeypatch.setattr(render_pool, "run_in_processes", None)  # no person is left to be rendered
     arguments = command(out, tmp_path)
     del arguments[2:4]
     assert main(arguments) == 0
@@ -151,7 +143,7 @@ def test_a_face_that_is_not_found_is_predicted_where_it_is_known_to_be(monkeypat
     assert head_record(40, SMALL).not_found == 2
 
 
-def test_points_outside_of_the_picture_are_unknown():
+def test_points_outside_of_the_image_are_unknown():
     points = np.array([[[0.0, 1.0], [0.5, 1.001], [-0.001, 0.5], [np.nan, np.nan]]], np.float32)
     inside = head_records._inside(points)
     np.testing.assert_array_equal(np.isnan(inside), [[[False] * 2, [True] * 2, [True] * 2, [True] * 2]])

@@ -10,7 +10,7 @@ from data_prep.heads.identity import check_seed, draw_identity
 from data_prep.heads.kernels import kernel
 from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import head_state
-from data_prep.heads.people import render_clip, render_person
+from data_prep.heads.people import Style, render_clip, render_person
 from data_prep.heads.person import prepare
 from data_prep.heads.render import render_head
 from data_prep.heads.shape import shaped_vertices
@@ -57,7 +57,7 @@ def test_landmarks_do_not_depend_on_the_size():
 def test_points_stand_in_the_ibug_order():
     points = landmarks(REST)
     x, y = points.T
-    assert (np.diff(x[:17]) > 0).all(), "the jaw runs from the picture's left to its right"
+    assert (np.diff(x[:17]) > 0).all(), "the jaw runs from the image's left to its right"
     assert (np.diff(x[17:27]) > 0).all()
     assert (np.diff(y[27:31]) > 0).all(), "the nose's bridge runs down"
     assert x[36] < x[39] < x[27] < x[42] < x[45]
@@ -102,10 +102,10 @@ def test_blink_closes_the_eye_landmarks():
     assert gap(shut) < 0.45 * gap(landmarks(REST))
 
 
-def test_one_sided_units_move_the_side_of_the_picture_opposite_to_their_name():
+def test_one_sided_units_move_the_side_of_the_image_opposite_to_their_name():
     wink = landmarks(head_state(expression={"eyeBlinkLeft": 1.0}))
     rest = landmarks(REST)
-    assert np.abs(wink[[43, 44]] - rest[[43, 44]]).max() > 0.005  # the person's left is the picture's right
+    assert np.abs(wink[[43, 44]] - rest[[43, 44]]).max() > 0.005  # the person's left is the image's right
     np.testing.assert_allclose(wink[[37, 38]], rest[[37, 38]], atol=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_heads_fill_the_frame_and_stay_inside_it():
         assert hair_top(rendering.frame) > 0.02
 
 
-def test_landmarks_stay_inside_the_picture_in_every_pose():
+def test_landmarks_stay_inside_the_image_in_every_pose():
     for seed, yaw, pitch in itertools.product(range(0, 60, 10), (-0.52, 0.52), (-0.23, 0.23)):
         points = landmarks(head_state(expression={"jawOpen": 1.0}, yaw=yaw, pitch=pitch), seed=seed)
         assert points.min() > 0.02
@@ -168,11 +168,12 @@ def test_reserved_seeds_are_refused(call):
     check_seed(900_000, allow_reserved=True)
 
 
-def test_reserved_seeds_are_refused_by_whoever_renders():
+@pytest.mark.parametrize("style", Style)
+def test_reserved_seeds_are_refused_in_every_style(style):
     with pytest.raises(ValueError, match="reserved"):
-        render_person(950_000, frames=1, size=32)
+        render_person(950_000, frames=1, size=32, style=style)
     with pytest.raises(ValueError, match="reserved"):
-        render_clip(950_000, seconds=1, fps=1, size=32)
+        render_clip(950_000, seconds=1, fps=1, size=32, style=style)
 
 
 def test_compiling_leaves_other_users_of_numba_alone():
@@ -182,7 +183,7 @@ def test_compiling_leaves_other_users_of_numba_alone():
     assert before == numba.config.CACHE_DIR
 
 
-def test_wrong_requests_name_what_came():
+def test_invalid_requests_name_the_value():
     with pytest.raises(ValueError, match="0 or more, got -1"):
         draw_identity(-1)
     with pytest.raises(ValueError, match=r"16 to 1024 px, but is 8"):

@@ -75,7 +75,7 @@ def test_a_clip_is_continuous():
     np.testing.assert_allclose(np.diff(clip.times), 0.04)
     steps = np.linalg.norm(np.diff(clip.landmarks[:, :36], axis=0), axis=-1)
     assert steps.max() < 0.06
-    assert steps.max() > 0.0005, "somebody talks"
+    assert steps.max() > 0.0005, "a person talks"
 
 
 @pytest.mark.parametrize(("seconds", "fps"), [(0, 25), (1, 0), (-1, 25)])

@@ -65,7 +65,7 @@ def test_the_sheet_is_written_with_its_provenance(data_set, tmp_path, capsys):
     assert sheet.shape[1] == 3 * (CELL + 6) + 6
     colors = {tuple(color) for color in sheet.reshape(-1, 3).tolist()}
     assert any(r < 20 and g > 235 and b > 235 for r, g, b in colors), "the right eye's cyan lines"
-    assert len(colors) > 1000, "and the pictures beneath them"
+    assert len(colors) > 1000, "and the images beneath them"
 
 
 def test_another_split_and_fewer_videos(data_set):
@@ -129,23 +129,23 @@ def test_the_page_holds_everything_and_loads_nothing(with_drops, tmp_path, capsy
     assert read.text.count("video v") == 6, "a few examples each"
 
 
-def test_the_pictures_of_the_page_are_the_frames(with_drops):
+def test_the_images_of_the_page_are_the_frames(with_drops):
     inspection = inspect_shards(with_drops / "set", source=with_drops / "source")
     sources = Reader(html_page(inspection, columns=3)).sources
-    pictures = [
+    images = [
         cv2.imdecode(np.frombuffer(base64.b64decode(s.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR_RGB)
         for s in sources
     ]
-    assert [picture.shape[:2] for picture in pictures] == [(CELL, CELL), *[(CELL, 3 * CELL + 12)] * 2]
+    assert [image.shape[:2] for image in images] == [(CELL, CELL), *[(CELL, 3 * CELL + 12)] * 2]
     wanted = cv2.resize(talk(3).frames[5], (CELL, CELL), interpolation=cv2.INTER_AREA)
-    assert np.abs(pictures[0].astype(float) - wanted).mean() < 5, "the dropped frame, at its time"
+    assert np.abs(images[0].astype(float) - wanted).mean() < 5, "the dropped frame, at its time"
 
 
 def test_without_a_source_or_outside_of_it_nothing_is_read(with_drops):
     for source in (None, with_drops / "source"):
         dropped = inspect_shards(with_drops / "set", source=source).dropped
-        ((_, picture),) = dropped.examples["no_face"]
-        assert picture is None
+        ((_, image),) = dropped.examples["no_face"]
+        assert image is None
         assert (dropped.examples["too_dark"][0][1] is None) == (source is None)
     assert len(dropped.examples["too_short"]) == 6
     assert dropped.counts["video", "too_short"] == 20

@@ -151,7 +151,7 @@ def test_commands_say_what_is_wrong(wheel, tmp_path, capsys):
     assert "give --out, --measure or both" in capsys.readouterr().err
 
 
-def test_nobody_whom_dlib_finds(monkeypatch, capsys):
+def test_no_person_is_found_by_dlib(monkeypatch, capsys):
     monkeypatch.setattr(fit_landmarks, "dlib_points", lambda frame: None)
     monkeypatch.setattr(fit_landmarks, "render_head", lambda *_, **__: SimpleNamespace(frame=np.zeros((8, 8, 3))))
     assert fit_landmarks.main(["--people", "1", "--measure"]) == 1

@@ -1,4 +1,4 @@
-"""Each threshold has pictures on both of its sides, and their numbers are those that preparation compares with it."""
+"""Each threshold has images on both of its sides, and their numbers are those that preparation compares with it."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from data_prep.build.sample_frames import look_at_photo
 from data_prep.tools.threshold_figures import examples, row
 
 REFUSED_BELOW = {"face", "sharpness", "brightness", "duplicate"}
-"""Faces that are small, soft or dark, and pictures that hardly differ; of all else there may be too much."""
+"""Faces that are small, soft or dark, and images that hardly differ; of all else there may be too much."""
 
 QUICK = ["face", "sharpness", "brightness", "points_outside", "duplicate"]
 LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("landmark_jump", "same_person")]
@@ -25,9 +25,9 @@ def test_both_sides_are_shown_in_order(name):
     limit = getattr(Thresholds(), name)
     for example in shown:
         assert example.kept == (example.value >= limit if name in REFUSED_BELOW else example.value <= limit)
-    picture = row(shown)
-    assert picture.shape == (154, 834, 3)
-    assert np.array_equal(picture[0, 0], (70, 150, 80) if shown[0].kept else (190, 50, 50))
+    image = row(shown)
+    assert image.shape == (154, 834, 3)
+    assert np.array_equal(image[0, 0], (70, 150, 80) if shown[0].kept else (190, 50, 50))
 
 
 def test_another_threshold_moves_the_border():

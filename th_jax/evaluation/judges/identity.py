@@ -37,10 +37,7 @@ def identity_features(
 ) -> Float[np.ndarray, "N D"]:
     """Compute features of unit length in float64; a row of NaN where the landmarks are NaN or identical.
 
-    Args:
-        network: network loaded by `load_identity_network`.
-        frames: RGB frames.
-        landmarks: landmarks of the face in each frame, in [0, 1], as detected by `measure_faces`.
+    Landmarks are in [0, 1], as detected by `measure_faces`.
 
     Raises:
         NetworkFileError: as `FeatureNetwork.features`.

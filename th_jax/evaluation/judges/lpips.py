@@ -45,10 +45,6 @@ class LpipsWeights(NamedTuple):
 def load_lpips(path: Path, *, sha256: str) -> LpipsWeights:
     """Load weights from a safetensors file with the authors' tensor names.
 
-    Args:
-        path: safetensors file.
-        sha256: expected SHA-256 digest of the file, in hexadecimal.
-
     Raises:
         NetworkFileError: if the file is missing, has another checksum, is not safetensors of the format
             "lpips-vgg/0.1", or lacks a tensor of the right shape.

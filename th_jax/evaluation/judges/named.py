@@ -10,9 +10,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 def named_files(given: Sequence[str], *, taken: Collection[str] = ()) -> dict[str, Path]:
     """Parse files by name.
 
-    Args:
-        given: arguments in the form NAME=FILE.
-        taken: reserved names.
+    Each is given in the form NAME=FILE; names in `taken` are reserved.
 
     Raises:
         ValueError: if an argument has another form, or a name is reserved or repeated.

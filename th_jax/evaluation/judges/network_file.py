@@ -33,12 +33,6 @@ class FeatureNetwork:
     def __init__(self, name: str, run: Run, *, digest: str, wants: NetworkInput) -> None:
         """Validate the network on one gray image.
 
-        Args:
-            name: name of its scores.
-            run: function that runs the network.
-            digest: SHA-256 digest of the file, in hexadecimal.
-            wants: input format of the network.
-
         Raises:
             NetworkFileError: if the network rejects such an image, or does not return one row of features.
         """
@@ -48,21 +42,21 @@ class FeatureNetwork:
         self.width = self.features(grey).shape[1]
         """Number of features."""
 
-    def features(self, pictures: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N D"]:
+    def features(self, images: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N D"]:
         """Compute a row of features for each RGB image, not normalized; images of other sizes are resized (bilinear).
 
         Raises:
             NetworkFileError: if the network rejects an image, or returns anything other than finite numbers [1, D].
         """
-        return np.stack([self._row(picture) for picture in pictures])
+        return np.stack([self._row(image) for image in images])
 
     @property
     def about(self) -> dict[str, Any]:
         """Describe what the features depend on, as JSON values."""
         return {"sha256": self.digest, "dimensions": self.width, "input": self.wants.about()}
 
-    def _row(self, picture: np.ndarray) -> np.ndarray:
-        wanted = self.wants.prepared(picture)
+    def _row(self, image: np.ndarray) -> np.ndarray:
+        wanted = self.wants.prepared(image)
         try:
             answer = np.asarray(self._run(wanted), np.float32)
         except (cv2.error, ValueError, RuntimeError) as error:
@@ -89,11 +83,8 @@ def load_network(
 ) -> FeatureNetwork:
     """Load a network from FILE.onnx or FILE.tflite, with the input format in FILE.onnx.json.
 
-    Args:
-        name: name of its scores.
-        path: network file.
-        default: input format without a JSON file; None if that file is required.
-        sha256: expected SHA-256 digest of the file, in hexadecimal; None accepts any.
+    `default` is the input format without a JSON file; if it is None, that file is required. `sha256` is the expected
+    digest in hexadecimal; None accepts any.
 
     Raises:
         NetworkFileError: if the file is missing, too large, of another type, damaged, has another checksum, or its
@@ -144,9 +135,9 @@ def _opencv(path: Path, content: bytes, wants: NetworkInput) -> Run:
     if wants.output and wants.output not in names:
         raise NetworkFileError(f"{path} has no output {wants.output!r}; it has {', '.join(names)}")
 
-    def run(picture: np.ndarray) -> np.ndarray:
+    def run(image: np.ndarray) -> np.ndarray:
         with _silence():
-            network.setInput(picture)
+            network.setInput(image)
             return np.asarray(network.forward(wants.output) if wants.output else network.forward())
 
     return run
@@ -164,10 +155,10 @@ def _litert(path: Path, content: bytes) -> Run:
     except (ValueError, RuntimeError) as error:
         raise NetworkFileError(f"{path} is not a TFLite file that LiteRT can read ({_first_line(error)})") from error
 
-    def run(picture: np.ndarray) -> np.ndarray:
+    def run(image: np.ndarray) -> np.ndarray:
         # Files for phones have a fixed batch size, sometimes two: the image fills the batch, and the first row is the
         # result.
-        network.set_tensor(given["index"], np.repeat(picture, int(given["shape"][0]), axis=0))
+        network.set_tensor(given["index"], np.repeat(image, int(given["shape"][0]), axis=0))
         network.invoke()
         return np.asarray(network.get_tensor(answer["index"]))[:1]
 

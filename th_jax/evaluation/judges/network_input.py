@@ -36,10 +36,10 @@ class NetworkInput(NamedTuple):
     output: str = ""
     """Name of the output with the features, if there are several."""
 
-    def prepared(self, picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "1 _ _ _"]:
+    def prepared(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "1 _ _ _"]:
         """Convert an RGB image to the network's input, in float32."""
-        values = picture.astype(np.float32)
-        if picture.shape[:2] != (self.size, self.size):
+        values = image.astype(np.float32)
+        if image.shape[:2] != (self.size, self.size):
             values = np.asarray(cv2.resize(values, (self.size, self.size), interpolation=cv2.INTER_LINEAR))
         scaled = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
         ordered = scaled if self.channels == "rgb" else scaled[..., ::-1]
@@ -61,9 +61,8 @@ def read_input(path: Path, *, default: NetworkInput | None) -> NetworkInput:
     {"size": 112, "mean": 127.5, "deviation": [128, 128, 128], "channels": "rgb", "layout": "nchw", "output":
     "features"}
 
-    Args:
-        path: network file.
-        default: values of missing fields; None if the JSON file is required and must give at least the size.
+    `default` gives the values of missing fields. If it is None, the JSON file is required and must give at least the
+    size.
 
     Raises:
         NetworkFileError: if the JSON file is required but missing, malformed, or has invalid values.

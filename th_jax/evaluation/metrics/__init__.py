@@ -7,7 +7,6 @@ inside jit. Faces and distributions are measured in float64 on the host.
 
 from th_jax.evaluation.metrics.distributions import KernelDistance, frechet_distance, kid, polynomial_mmd
 from th_jax.evaluation.metrics.faces import (
-    EXPRESSION_MEASURES,
     centred_cosine,
     expression_error,
     expression_measures,
@@ -18,12 +17,11 @@ from th_jax.evaluation.metrics.faces import (
     pose_error,
 )
 from th_jax.evaluation.metrics.failures import ScoreWithFailures, score_with_failures
+from th_jax.evaluation.metrics.images import box_l1, l1, perceptual_distance, psnr, temporal_flicker
 from th_jax.evaluation.metrics.lpips import lpips
-from th_jax.evaluation.metrics.pictures import box_l1, l1, perceptual_distance, psnr, temporal_flicker
 from th_jax.evaluation.metrics.similarity import MS_SSIM_SMALLEST, SSIM_SMALLEST, ms_ssim, ssim
 
 __all__ = [
-    "EXPRESSION_MEASURES",
     "MS_SSIM_SMALLEST",
     "SSIM_SMALLEST",
     "KernelDistance",

@@ -39,9 +39,6 @@ _MEAN_HEAD = np.array(
     ]
 )
 
-EXPRESSION_MEASURES = ("mouth opening", "mouth width", "left eye", "right eye", "left brow", "right brow")
-"""Columns of `expression_measures`; left and right are those of the image."""
-
 
 def identity_l2(descriptors_a: Descriptors, descriptors_b: Descriptors) -> PerFrame:
     """Compute the Euclidean distance of each pair of descriptors.
@@ -144,7 +141,7 @@ def pose_error(landmarks_a: Landmarks, landmarks_b: OtherLandmarks) -> PerFrame:
 
 
 def expression_measures(landmarks: Landmarks) -> Float[np.ndarray, "B 6"]:
-    """Compute six distances that expressions change, in interocular distances, in the order of `EXPRESSION_MEASURES`.
+    """Compute six distances that expressions change, in interocular distances: mouth opening and width, eyes, brows.
 
     Mouth opening is the distance of the centers of the inner lips (62, 66), and mouth width that of the outer corners
     (48, 54). An eye's opening is the mean of its two lid distances (37-41 and 38-40; 43-47 and 44-46). A brow's height

@@ -25,9 +25,7 @@ class ScoreWithFailures(NamedTuple):
 def score_with_failures(values: Float[AnyArray, "*frames"], *, failure_value: float) -> ScoreWithFailures:
     """Score values in which NaN means that no face was detected.
 
-    Args:
-        values: one value per frame, NaN for failures.
-        failure_value: value charged for a failure, as bad as the measure gets in practice.
+    `failure_value` is charged for a failure: as bad as the measure gets in practice.
 
     Raises:
         ValueError: if `failure_value` is not finite, or a value is infinite.

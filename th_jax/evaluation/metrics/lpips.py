@@ -19,12 +19,8 @@ def lpips(
     """Compute LPIPS of each pair: normalized features at every position, weighted squared differences, spatial mean, sum.
 
     The result is the published LPIPS only with the published network, image preprocessing and learned weights
-    (`th_jax.evaluation.judges.lpips`).
-
-    Args:
-        features_a: layers [B, H, W, C] of a network.
-        features_b: the same layers for the other images.
-        weights: one nonnegative weight per channel, for each layer.
+    (`th_jax.evaluation.judges.lpips`). The features are layers [B, H, W, C] of a network, with one nonnegative weight
+    per channel.
 
     Raises:
         TypeError, ValueError: if layers differ in number or shape, there are no layers, weights have another number of

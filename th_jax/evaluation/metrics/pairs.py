@@ -45,7 +45,7 @@ def comparable_images(one: Any, other: Any) -> tuple[ModuleType, Any, Any]:
         TypeError: if one is not floating point.
         ValueError: if the shapes differ, or are not those of image batches.
     """
-    xp, one, other = comparable(one, other, "pictures")
+    xp, one, other = comparable(one, other, "images")
     if one.ndim != 4:
         raise ValueError(f"images must be [B, H, W, C], got {list(one.shape)}")
     return xp, one, other

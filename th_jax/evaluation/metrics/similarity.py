@@ -80,12 +80,12 @@ def _terms(xp: ModuleType, a: Any, b: Any, data_range: float) -> tuple[Any, Any]
     return luminance, contrast
 
 
-def _windowed(pictures: Any) -> Any:
+def _windowed(images: Any) -> Any:
     """Compute Gaussian means over all windows inside. Sums of shifted images, whose rounding does not depend on the batch."""
     weights = np.exp(-0.5 * (np.arange(WINDOW) - WINDOW // 2) ** 2 / SIGMA**2)
     shares = [float(weight) for weight in weights / weights.sum()]
-    down, across = pictures.shape[1] - WINDOW + 1, pictures.shape[2] - WINDOW + 1
-    rows = sum(share * pictures[:, i : i + down] for i, share in enumerate(shares))
+    down, across = images.shape[1] - WINDOW + 1, images.shape[2] - WINDOW + 1
+    rows = sum(share * images[:, i : i + down] for i, share in enumerate(shares))
     return sum(share * rows[:, :, i : i + across] for i, share in enumerate(shares))
 
 
@@ -94,9 +94,9 @@ def _mean_of_channels(xp: ModuleType, values: Any) -> Any:
     return xp.mean(xp.reshape(xp.moveaxis(values, -1, 1), (batch, channels, -1)), axis=-1)
 
 
-def _halved(xp: ModuleType, pictures: Any) -> Any:
-    batch, height, width, channels = pictures.shape
-    even = pictures[:, : height // 2 * 2, : width // 2 * 2]
+def _halved(xp: ModuleType, images: Any) -> Any:
+    batch, height, width, channels = images.shape
+    even = images[:, : height // 2 * 2, : width // 2 * 2]
     return xp.mean(xp.reshape(even, (batch, height // 2, 2, width // 2, 2, channels)), axis=(2, 4))
 
 

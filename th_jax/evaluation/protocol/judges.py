@@ -8,14 +8,7 @@ from th_jax.evaluation.judges.identity import load_identity_network
 from th_jax.evaluation.judges.lpips import LpipsWeights, load_lpips
 from th_jax.evaluation.judges.named import named_files
 from th_jax.evaluation.judges.network_file import FeatureNetwork
-from th_jax.evaluation.judges.sets import (
-    INCEPTION,
-    VGG16,
-    SetNetwork,
-    inception_network,
-    set_network,
-    vgg16_network,
-)
+from th_jax.evaluation.judges.sets import INCEPTION, VGG16, SetNetwork, inception_network, set_network, vgg16_network
 
 DLIB = "dlib"
 LPIPS = "lpips"

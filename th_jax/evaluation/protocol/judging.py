@@ -23,14 +23,12 @@ from th_jax.evaluation.protocol.judges import LPIPS, Judges
 from th_jax.evaluation.protocol.measure import Faces, named_identity_table
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OUR_METHODS, Evaluation, Progress, Stopped
-from th_jax.evaluation.protocol.score_store import REAL, Table, baseline_shots
+from th_jax.evaluation.protocol.score_store import REAL, MethodAtShots, Table, baseline_shots
 from th_jax.provenance.record import pixel_digest
 from th_jax.storage.files import whole_file
 
 NETWORK_FOLDER = "networks"
 DRIVER = "driver"
-
-MethodAtShots = tuple[str, int]
 
 
 class Answers(NamedTuple):
@@ -57,11 +55,7 @@ class Shown(NamedTuple):
 def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, progress: Progress) -> Answers:
     """Apply every network to all images of a run whose cells are complete.
 
-    Args:
-        evaluation: finished run.
-        judges: networks.
-        faces: face measures of the real targets; required for identity.
-        progress: callbacks for progress and stopping.
+    Identity requires the face measures of the real targets.
 
     Raises:
         Stopped: if `progress.stop` returns True.
@@ -74,7 +68,7 @@ def ask_judges(evaluation: Evaluation, judges: Judges, faces: Faces | None, prog
     for person in evaluation.people:
         if progress.stop():
             raise Stopped
-        frames = evaluation.store.read_pictures(REAL, 0, person)
+        frames = evaluation.store.read_images(REAL, 0, person)
         shown = Shown(REAL, 0, person, frames, frames)
         for network in judges.identity:
             identities[network.name][person.name] = _identity_rows(evaluation, network, shown, faces)
@@ -110,22 +104,22 @@ def _all_shown(evaluation: Evaluation) -> Iterator[Shown]:
     baselines = {name: baseline_shots(folder, shots) for name, folder in evaluation.baselines.items()}
     by_name = {person.name: person for person in evaluation.people}
     for person in evaluation.people:
-        real = store.read_pictures(REAL, 0, person)
+        real = store.read_images(REAL, 0, person)
         if person.driver is None:
             yield Shown(REAL, 0, person, real, real)
         else:
-            yield Shown(DRIVER, 0, person, store.read_pictures(REAL, 0, by_name[person.driver]), real)
+            yield Shown(DRIVER, 0, person, store.read_images(REAL, 0, by_name[person.driver]), real)
         loaded = evaluation.load(person)
         for count in shots:
             for method in OUR_METHODS:
                 if method in COPIES:
                     frames = baseline_frames(loaded.held(count), method)[0]
                 else:
-                    frames = store.read_pictures(method, count, person)
+                    frames = store.read_images(method, count, person)
                 yield Shown(method, count, person, frames, real)
         for name, counts in baselines.items():
             for count in counts:
-                yield Shown(name, count, person, store.read_pictures(name, count, person), real)
+                yield Shown(name, count, person, store.read_images(name, count, person), real)
 
 
 def _identity_rows(evaluation: Evaluation, network: FeatureNetwork, shown: Shown, faces: Faces | None) -> np.ndarray:

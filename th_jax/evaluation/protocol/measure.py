@@ -106,13 +106,7 @@ def own_table(
     """Compute `heldout_table` for one person, with PSNR, multi-scale SSIM if frames are large enough, and flicker.
 
     Flicker is `temporal_flicker` between successive held-out frames, which are apart in the video. The first has none.
-
-    Args:
-        held: held-out frames of one person.
-        frames: frames in place of the targets.
-        person: name of the person in `faces`.
-        perceptual: frozen networks, each of which adds a measure.
-        faces: face measures of the real targets; None leaves out face measures.
+    `faces` are the measures of the real targets; None leaves out face measures. Each frozen network adds a measure.
 
     Raises:
         ValueError: if the frames have another shape.
@@ -145,14 +139,9 @@ def cross_table(
     """Measure frames of a person driven by another one: whether identity is kept and the motion is followed.
 
     There is no real frame to compare pixels with. Identity is compared with all real targets of the person and averaged
-    over them, pose and expression with the driver's frames, and landmarks with the requested ones.
-
-    Args:
-        frames: generated frames, or baselines.
-        landmarks: landmarks given to the generator, in [0, 1].
-        person: person whose face is expected, by the name in `faces`.
-        driver: person whose motion is expected.
-        faces: face measures of all people's real targets.
+    over them, pose and expression with the driver's frames, and landmarks with the requested ones. `person` is whose
+    face is expected and `driver` whose motion, by their names in `faces`, which has the measures of all people's real
+    targets.
     """
     made, theirs = measure_faces(frames), faces.of[driver]
     own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
@@ -174,11 +163,7 @@ def named_identity_table(
 ) -> Table:
     """Measure identity by a given network: distances to the person's real targets, frame by frame, or their mean if driven.
 
-    Args:
-        made: features of unit length; NaN where no face was detected.
-        real: features of all people's real targets, by name.
-        person: person whose face is expected.
-        network: name of the network.
+    `made` are features of unit length, NaN where no face was detected; `real` has those of all people's real targets.
     """
     known = [rows[np.isfinite(rows).all(-1)] for rows in real.values()]
     mean = np.mean([rows.mean(0) for rows in known if len(rows)], axis=0)

@@ -132,10 +132,7 @@ def load_person(records: VideoRecords, person: Person, *, image_size: int, landm
 def chosen_text(records: VideoRecords, people: Sequence[Person], about: Mapping[str, Any]) -> str:
     """Format chosen.json: the people and frames, for scoring another system on the same ones.
 
-    Args:
-        records: split that people were selected from.
-        people: result of `choose_people`.
-        about: protocol, seed, size, landmarks and shots, as JSON values.
+    `about` has the protocol, seed, size, landmarks and shots, as JSON values.
     """
     shots = [int(count) for count in about["shots"]]
     entries = [

@@ -16,31 +16,22 @@ from th_jax.evaluation.protocol.measure import TITLES, higher_is_better, title_o
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.results import (
     Scores,
-    cell_text,
     columns_of,
     distance_heads,
-    distance_text,
     rows_of,
     shown_measure,
+    table_rows,
 )
 from th_jax.evaluation.protocol.run import COPIES, OURS, Evaluation
 from th_jax.evaluation.protocol.score_store import REAL
-from th_jax.evaluation.report_page import (
-    Plot,
-    Point,
-    Row,
-    Section,
-    plots_drawing,
-    report_page,
-    stacked_pictures,
-)
-from th_jax.figures import picture_grid
+from th_jax.evaluation.report_page import Plot, Point, Row, Section, plots_drawing, report_page, stacked_images
+from th_jax.figures import image_grid
 from th_jax.provenance import Kind, Provenance, write_image
 from th_jax.provenance.write import write_page
 from th_jax.render import draw_stream
 from th_jax.storage.run_folder import write_whole
 
-_PICTURE = 96
+_IMAGE = 96
 """Minimum size in pixels to which images on the page are enlarged."""
 _TARGETS_SHOWN = 4
 _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "pose_error")
@@ -48,7 +39,7 @@ _BY_PERSON = ("vgg16_distance", "vgg19_distance", "l1/frame", "identity/l2", "po
 
 REPORT_FILE = "report.html"
 PLOTS_FILE = "plots.svg"
-PICTURES_FILE = "pictures.png"
+IMAGES_FILE = "pictures.png"
 
 
 def write_report(
@@ -62,13 +53,7 @@ def write_report(
 ) -> tuple[str, ...]:
     """Write report.html, with its plots and images as separate files for documents that cannot embed a page.
 
-    Args:
-        folder: folder of the run.
-        evaluation: finished run.
-        scores: scores of the run.
-        title: title of the page.
-        facts: sentences about the run and its weights.
-        expected: result of `expectations.judged`.
+    `facts` are sentences about the run and its weights; `expected` is the result of `expectations.judged`.
 
     Returns:
         The names of the files.
@@ -81,8 +66,8 @@ def write_report(
     write_page(folder / REPORT_FILE, report_page(title, sections), provenance=record)
     write_whole(str(folder / PLOTS_FILE), plots_drawing(sections).encode())
     people = dataclasses.replace(record, kind=Kind.COMPOSITE, notes="best, median and worst person of an evaluation")
-    write_image(folder / PICTURES_FILE, stacked_pictures(sections), provenance=people, signer=evaluation.store.signer)
-    return REPORT_FILE, PLOTS_FILE, PICTURES_FILE
+    write_image(folder / IMAGES_FILE, stacked_images(sections), provenance=people, signer=evaluation.store.signer)
+    return REPORT_FILE, PLOTS_FILE, IMAGES_FILE
 
 
 def _sections(
@@ -98,12 +83,12 @@ def _sections(
                 "scored as failures and counted.",
                 *([_DISTANCE_WORDS] if scores.distances else []),
             ],
-            table=_table(scores),
+            table=[row[:2] + row[4:] for row in table_rows(scores)],
         ),
         Section("Quality against T", plots=_against_shots(scores)),
         *_against_steps(evaluation),
         Section("By person", [_BY_PERSON_WORDS], plots=_by_person(scores)),
-        Section("Images", [_PICTURE_WORDS], rows=_rows(evaluation, scores)),
+        Section("Images", [_IMAGE_WORDS], rows=_rows(evaluation, scores)),
     ]
 
 
@@ -120,20 +105,10 @@ _DISTANCE_WORDS = (
     "distances with equal N. A kernel distance can be negative."
 )
 _BY_PERSON_WORDS = "Each mark is a person, sorted by the mean over their fine-tuned frames, separately for each plot."
-_PICTURE_WORDS = (
+_IMAGE_WORDS = (
     "The best, the median and the worst person by the mean over fine-tuned frames at the largest T, in the named "
     "metric. Each row is a held-out frame."
 )
-
-
-def _table(scores: Scores) -> list[list[str]]:
-    columns, distances = columns_of(scores), distance_heads(scores)
-    rows = [["T", "frames of", *(title_of(name) for name in columns), *distances.values()]]
-    for cell in rows_of(scores):
-        estimates = scores.estimates[cell]
-        texts = [cell_text(estimates[shown_measure(name)]) if name in estimates else "–" for name in columns]
-        rows.append([str(cell[1] or "–"), cell[0], *texts, *(distance_text(scores, cell, name) for name in distances)])
-    return rows
 
 
 def _against_shots(scores: Scores) -> list[Plot]:
@@ -235,14 +210,14 @@ def _rows(evaluation: Evaluation, scores: Scores) -> list[Row]:
     rows = []
     for place, name in sorted(named.items()):
         person = evaluation.people[int(order[place])]
-        captions, picture = _pictures(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
+        captions, image = _images(evaluation, person, most, [m for m, c in rows_of(scores) if c == most])
         words = TITLES[measure.removesuffix("/with_failures")]
         title = f"{name}: {person.name}, {words} {means[order[place]]:.3f}, T = {most}"
-        rows.append(Row(title, captions, picture))
+        rows.append(Row(title, captions, image))
     return rows
 
 
-def _pictures(
+def _images(
     evaluation: Evaluation, person: Person, count: int, methods: Sequence[str]
 ) -> tuple[list[str], UInt8[np.ndarray, "H W 3"]]:
     """Draw a row for each of a few targets: a shot, the driving landmarks, their source frame, and every method's frame."""
@@ -250,11 +225,11 @@ def _pictures(
     real = loaded.frames
     if person.driver is not None:
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
-        real = evaluation.store.read_pictures(REAL, 0, driver)
+        real = evaluation.store.read_images(REAL, 0, driver)
     frames_by_method = {
         method: baseline_frames(loaded.held(count), method)[0]
         if method in COPIES
-        else evaluation.store.read_pictures(method, count, person)
+        else evaluation.store.read_images(method, count, person)
         for method in methods
     }
     networks = evaluation.meta.networks
@@ -265,10 +240,10 @@ def _pictures(
         [_enlarged(x) for x in (shot, drawn[t], real[t], *(frames_by_method[m][t] for m in methods))] for t in chosen
     ]
     whose = "real" if person.driver is None else "driver, real"
-    return ["shot", "landmarks", whose, *methods], picture_grid(grid)
+    return ["shot", "landmarks", whose, *methods], image_grid(grid)
 
 
 def _enlarged(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "Y X 3"]:
-    factor = -(-_PICTURE // frame.shape[0])
+    factor = -(-_IMAGE // frame.shape[0])
     size = frame.shape[1] * factor, frame.shape[0] * factor
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)) if factor > 1 else frame

@@ -14,7 +14,7 @@ from th_jax.evaluation.judges.sets import SetDistance
 from th_jax.evaluation.protocol.measure import FLICKER, TITLES, charge_of, title_of, without_network
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.run import COPIES, OURS
-from th_jax.evaluation.protocol.score_store import REAL, ScoreStore
+from th_jax.evaluation.protocol.score_store import REAL, MethodAtShots, ScoreStore
 from th_jax.storage.run_folder import write_whole
 
 RESULTS_FILE = "results.json"
@@ -22,7 +22,6 @@ TABLE_FILE = "table.md"
 RESULTS_SCHEMA = 1
 CHARGED = "/with_failures"
 
-MethodAtShots = tuple[str, int]
 Tables = dict[MethodAtShots, dict[str, Float[np.ndarray, "I S"]]]
 """Measures of each frame, by method and T; NaN where there is no value. Real frames have T = 0."""
 
@@ -67,15 +66,9 @@ def gather(
 ) -> Scores:
     """Read all cells and compute all estimates.
 
-    Args:
-        store: files of the run.
-        people: people in order.
-        shots: all T.
-        systems: names of other systems, and the T that each has now (`baseline_shots`). Cells of other T are of earlier
-            frames.
-        more: measures of each frame that are not stored in cells, by method and T.
-        distances: distances of a method's frames from the real ones, by method and T.
-        seed: random seed of the intervals.
+    `systems` names other systems, with the T that each has now (`baseline_shots`): cells of other T are of earlier
+    frames. `more` has measures of each frame that are not stored in cells; `distances` are of a method's frames from
+    the real ones.
 
     Raises:
         ValueError: if a cell is missing, which means that the run is not finished.
@@ -118,10 +111,7 @@ def failures(scores: Scores, cell: MethodAtShots, measure: str) -> int:
 def results_document(scores: Scores, about: Mapping[str, Any], expected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Convert all results to JSON values; unknown numbers are null.
 
-    Args:
-        scores: scores of the run.
-        about: description of the run: protocol, weights, data, settings.
-        expected: result of `expectations`.
+    `about` describes the run: protocol, weights, data, settings. `expected` is the result of `expectations.judged`.
     """
     cells = [
         {
@@ -202,22 +192,26 @@ def _rounded(value: float, *, like: float | None = None) -> str:
 def table_markdown(scores: Scores, facts: Sequence[str]) -> str:
     """Format a row for each T and method: means with their 95 % intervals over people, failures charged and counted.
 
-    Args:
-        scores: scores of the run.
-        facts: sentences above the table.
+    `facts` are sentences above the table.
     """
-    columns = columns_of(scores)
-    distances = distance_heads(scores)
-    heads = ["T", "frames of", "people", "frames", *(title_of(name) for name in columns), *distances.values()]
+    heads, *rows = table_rows(scores)
     lines = [*facts, "", f"| {' | '.join(heads)} |", f"|---:|---|{'---:|' * (len(heads) - 2)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def table_rows(scores: Scores) -> list[list[str]]:
+    """Return the rows of the table, its heads first: T, method, people and frames, then measures and distances."""
+    columns, distances = columns_of(scores), distance_heads(scores)
+    rows = [["T", "frames of", "people", "frames", *(title_of(name) for name in columns), *distances.values()]]
+    people = str(len(set(scores.groups.tolist())))
     for cell in rows_of(scores):
-        estimates = scores.estimates[cell]
-        values = [estimates[name] if (name := shown_measure(column)) in estimates else None for column in columns]
-        texts = ["–" if value is None else cell_text(value) for value in values]
+        estimates, frames = scores.estimates[cell], next(iter(scores.tables[cell].values())).size
+        texts = [
+            cell_text(estimates[name]) if (name := shown_measure(column)) in estimates else "–" for column in columns
+        ]
         texts += [distance_text(scores, cell, name) for name in distances]
-        people, frames = len(set(scores.groups.tolist())), next(iter(scores.tables[cell].values())).size
-        lines.append(f"| {cell[1] or '–'} | {cell[0]} | {people} | {frames} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([str(cell[1] or "–"), cell[0], people, str(frames), *texts])
+    return rows
 
 
 def _without_nan(value: Any) -> Any:

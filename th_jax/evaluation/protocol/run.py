@@ -130,7 +130,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
         found = evaluation.store.read_faces(person)
         if (evaluation.faces and found is None) or evaluation.store.read(REAL, 0, person) is None:
             frames = evaluation.load(person).frames
-            evaluation.store.write_pictures(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
+            evaluation.store.write_images(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
             if evaluation.faces and found is None:
                 found = measure_faces(frames)
                 evaluation.store.write_faces(person, found)
@@ -198,8 +198,8 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         start = _start(networks, meta.weights, fit_shots(networks, shots))
         frames = {"FF": redrawn(start, loaded), "FT": redrawn(done.avatar, loaded)}
         record = Provenance(kind=Kind.GENERATED, weights=evaluation.weights).of(shots)
-        for method, pictures in frames.items():
-            evaluation.store.write_pictures(method, count, person, pictures, record)
+        for method, images in frames.items():
+            evaluation.store.write_images(method, count, person, images, record)
         frames |= {kind: baseline_frames(held, kind)[0] for kind in COPIES}
         if evaluation.curve and person.driver is None:
             curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
@@ -242,7 +242,7 @@ def _score_baseline(name: str, folder: Path, evaluation: Evaluation, faces: Face
                     record = Provenance(
                         kind=Kind.GENERATED, software=name, version="unknown", inputs=(about["pixels"],), notes=notes
                     )
-                    evaluation.store.write_pictures(name, count, person, frames, record)
+                    evaluation.store.write_images(name, count, person, frames, record)
                     held = evaluation.load(person).held(count)
                     cell = Cell({name: _table(evaluation, person, held, frames, faces)}, about)
                     evaluation.store.write(name, count, person, cell)

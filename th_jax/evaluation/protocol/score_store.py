@@ -23,6 +23,7 @@ FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
 CELL_SCHEMA = 2
 """Version of the measures in a cell; cells of another version are ignored."""
+MethodAtShots = tuple[str, int]
 REAL = "real"
 """The method of real frames, and their folder; its T is 0."""
 
@@ -49,10 +50,7 @@ class ScoreStore:
     def read(self, group: str, shots: int, person: Person) -> Cell | None:
         """Read a cell; None if it is missing or damaged.
 
-        Args:
-            group: group of methods: "ours", "real", or the name of another system.
-            shots: T, 0 for real frames.
-            person: person whose cell is read.
+        The group is "ours", "real", or the name of another system; real frames have T = 0.
         """
         path = self._cell(group, shots, person)
         if not path.is_file():
@@ -108,11 +106,11 @@ class ScoreStore:
         with whole_file(path) as file:
             np.savez(file, landmarks=faces.landmarks, descriptors=faces.descriptors)
 
-    def picture_folder(self, method: str, shots: int, person: Person) -> Path:
+    def image_folder(self, method: str, shots: int, person: Person) -> Path:
         """Return the folder of the person's images by a method."""
         return self.folder / STUDY_FOLDER / (method if method == REAL else f"{method}-{shots}") / person.name
 
-    def write_pictures(
+    def write_images(
         self, method: str, shots: int, person: Person, frames: UInt8[np.ndarray, "S H W 3"], record: Provenance
     ) -> None:
         """Write an image for each target, with its provenance.
@@ -120,19 +118,19 @@ class ScoreStore:
         Raises:
             OSError: if a file cannot be written.
         """
-        folder = self.picture_folder(method, shots, person)
+        folder = self.image_folder(method, shots, person)
         folder.mkdir(parents=True, exist_ok=True)
         numbers = person.targets if method == REAL else person.driving
         for number, frame in zip(numbers, frames, strict=True):
             write_image(folder / frame_name(number), frame, provenance=record, signer=self.signer)
 
-    def read_pictures(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
-        """Read the images that `write_pictures` wrote.
+    def read_images(self, method: str, shots: int, person: Person) -> UInt8[np.ndarray, "S H W 3"]:
+        """Read the images that `write_images` wrote.
 
         Raises:
             MediaError: a ValueError, if one is missing or damaged.
         """
-        folder = self.picture_folder(method, shots, person)
+        folder = self.image_folder(method, shots, person)
         numbers = person.targets if method == REAL else person.driving
         return np.stack([read_image(folder / frame_name(number)) for number in numbers])
 
@@ -151,11 +149,7 @@ def baseline_shots(folder: Path, shots: Sequence[int]) -> tuple[int, ...]:
 def read_baseline(folder: Path, shots: int, person: Person, *, size: int) -> UInt8[np.ndarray, "S H W 3"] | None:
     """Read another system's images of a person: FOLDER/T8/PERSON/0008.png and so on; None if it lacks this T.
 
-    Args:
-        folder: folder of the system.
-        shots: T.
-        person: person, by the name in chosen.json.
-        size: side of the images, in pixels.
+    `size` is the side of the images, in pixels.
 
     Raises:
         FileNotFoundError: if the T exists, but the person or one of the images does not.

@@ -24,13 +24,7 @@ def write_study(
 ) -> bool:
     """Write OUT/study/study_frames.json.
 
-    Args:
-        store: files of the run, including all images.
-        people: people of the run. A person with several videos is one person in the study.
-        cells: methods and T whose images raters may see.
-        name: name of the run, shown in the study's report.
-        size: side of the images, in pixels.
-        weights: digests of weights by name.
+    `cells` are the methods and T whose images raters may see. A person with several videos is one person in the study.
 
     Returns:
         False if nothing was written, because people are crossed or have too few real frames for triplets.

@@ -1,11 +1,9 @@
 """Digests of all weights that generate or measure frames: two evaluations are only comparable if these are equal."""
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 
 from th_jax.faces import detect
+from th_jax.storage.files import file_sha256
 from th_jax.storage.tensors import tensors_digest
 from th_jax.weights import MetaModel
 
@@ -13,9 +11,7 @@ from th_jax.weights import MetaModel
 def weight_digests(meta: MetaModel, *, faces: bool) -> dict[str, str]:
     """Compute SHA-256 digests in hexadecimal by name: the meta weights, each frozen network, and dlib's two models.
 
-    Args:
-        meta: meta weights that people are learned with.
-        faces: whether dlib measures faces.
+    dlib's models are included if `faces`, that is, if it measures faces.
 
     Raises:
         FileNotFoundError: if dlib's models are needed and not installed.
@@ -25,11 +21,6 @@ def weight_digests(meta: MetaModel, *, faces: bool) -> dict[str, str]:
         tensors = {f"{layer}/{part}": np.asarray(x) for layer, parts in layers.items() for part, x in parts.items()}
         digests[network] = tensors_digest(tensors)
     if faces:
-        digests["dlib_landmarks"] = _file_digest(Path(detect._landmark_model_path(None)))
-        digests["dlib_identity"] = _file_digest(Path(detect._model_path(detect._IDENTITY_FILE)))
+        digests["dlib_landmarks"] = file_sha256(detect._landmark_model_path(None))
+        digests["dlib_identity"] = file_sha256(detect._model_path(detect._IDENTITY_FILE))
     return digests
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

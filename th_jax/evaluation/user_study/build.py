@@ -25,7 +25,7 @@ from th_jax.version import __version__
 TRIPLETS = 30
 CHECKS = 3
 
-PICTURE_FOLDER = "pictures"
+IMAGE_FOLDER = "pictures"
 PAGE_FILES = ("index.html", "study.css", "study.js")
 DATA_FILE = "triplets.js"
 
@@ -123,11 +123,7 @@ def build_study(
 def triplet_strip(source: StudyFrames, triplet: Triplet, *, seed: int, study: str) -> UInt8[np.ndarray, "S 3*S 3"]:
     """Render the three images side by side, all with the grain of a watermark; an attention check's fake is scrambled.
 
-    Args:
-        source: frames of the study.
-        triplet: triplet to render.
-        seed: random seed of the tiles.
-        study: random number of the study, for the grain of images without a watermark.
+    `seed` is that of the tiles; `study`, the random number of the study, gives the grain of images without a watermark.
 
     Raises:
         ValueError: if an image has another size than the index says.
@@ -154,12 +150,12 @@ def _write_page(
     question: str,
     consent: str,
 ) -> None:
-    pictures = page / PICTURE_FOLDER
-    pictures.mkdir(parents=True)
+    images = page / IMAGE_FOLDER
+    images.mkdir(parents=True)
     for number, (name, triplet) in enumerate(key.triplets.items()):
         # Raters get these records too: they are the same for all images, and contain no digests of the frames.
         strip = triplet_strip(source, triplet, seed=number, study=key.study)
-        write_image(pictures / f"{name}.png", strip, provenance=record, signer=signer)
+        write_image(images / f"{name}.png", strip, provenance=record, signer=signer)
     for file in PAGE_FILES:
         text = resources.files("th_jax.evaluation.user_study").joinpath("page", file).read_text(encoding="utf-8")
         (page / file).write_text(text, encoding="utf-8")

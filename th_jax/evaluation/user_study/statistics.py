@@ -42,8 +42,7 @@ def wilson_share(found: int, of: int, *, confidence: float = 0.95) -> Share | No
 def pairwise_agreement(units: Sequence[Sequence[int]]) -> float | None:
     """Compute the share of pairs of raters of the same unit with equal choices; None if no unit has two raters.
 
-    Args:
-        units: choices for each triplet, one per rater.
+    `units` are the choices for each triplet, one per rater.
     """
     pairs = sum(len(choices) * (len(choices) - 1) for choices in units)
     if not pairs:
@@ -55,10 +54,7 @@ def krippendorff_alpha(units: Sequence[Sequence[int]]) -> float | None:
     """Compute Krippendorff's alpha for nominal data: 1 for perfect agreement, 0 for chance, negative for less.
 
     Units may have any number of raters; those with fewer than two are ignored. None if there are no others, or if all
-    choices are equal, where chance would agree as well.
-
-    Args:
-        units: choices for each triplet, one per rater.
+    choices are equal, where chance would agree as well. `units` are the choices for each triplet, one per rater.
     """
     paired = [choices for choices in units if len(choices) > 1]
     total = sum(map(len, paired))

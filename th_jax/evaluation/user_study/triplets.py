@@ -36,13 +36,8 @@ def draw_triplets(frames: StudyFrames, *, triplets: int, checks: int, seed: int)
 
     People, generated and real frames that were shown less often are preferred. The two real frames come from two
     videos, other than that of the redrawn frame, wherever a person has enough. For each method and T, each side shows
-    the fake equally often. No generated frame is shown twice.
-
-    Args:
-        frames: frames of the study.
-        triplets: total number of triplets with generated images, over all methods and T.
-        checks: number of attention checks.
-        seed: random seed; equal seeds and frames give equal triplets.
+    the fake equally often. No generated frame is shown twice. `triplets` counts those with generated images, over all
+    methods and T. Equal seeds and frames give equal triplets.
 
     Raises:
         ValueError: if a number is too small, or a method has too few frames for it.

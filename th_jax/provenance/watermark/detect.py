@@ -89,7 +89,7 @@ _SHARES = 1 + len(_STAGES)
 """The chance of a false detection is divided equally between the stages and the reading of the image as one mark."""
 
 
-def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
+def detect(image: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
     """Detect all marks in a UInt8 `[H, W, 3]` RGB image of any size.
 
     First the whole image is read as one mark. Then the sizes at which marks are made, their common resizes, and sizes
@@ -97,43 +97,39 @@ def detect(picture: Any, *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_
     the image and enough of it has survived, but not if it was rotated, mirrored or distorted.
 
     Args:
-        picture: image to search.
+        image: image to search.
         key: key with which the marks were made.
         false_finds: upper bound on the chance of any detection in an unmarked image.
 
     Raises:
         ValueError: if the type or shape is wrong, or the chance is outside (0, 1).
     """
-    view = view_of([picture])
+    if not 0.0 < false_finds < 1.0:
+        raise ValueError(f"false_finds must be a probability between 0 and 1, got {false_finds}")
+    view = view_of([image])
     assert view is not None
-    return _search(view, key, _log_chance(false_finds))
+    return _search(view, key, math.log(false_finds))
 
 
-def detect_video(frames: Iterable[Any], *, key: bytes = PUBLIC_KEY, false_finds: float = FALSE_FINDS) -> Findings:
+def detect_video(frames: Iterable[Any]) -> Findings:
     """Detect the marks of a video, pooled over 25 frames, and if there are none, over the next 25, 50, and so on up to 400.
 
     Frames are consumed one by one, and no more than needed; memory does not grow with their number. A video without
     frames has no marks.
 
     Raises:
-        ValueError: if frames are not UInt8 `[H, W, 3]`, or have different sizes; or if the chance is outside (0, 1).
+        ValueError: if frames are not UInt8 `[H, W, 3]`, or have different sizes.
     """
-    log_chance, complete, rest = _log_chance(false_finds), True, iter(frames)
+    complete, rest = True, iter(frames)
     for look in range(LOOKS):
         view = view_of(itertools.islice(rest, WINDOW * 2 ** max(0, look - 1)), sizes=_followed)
         if view is None:
             return Findings((), complete)
-        findings = _search(view, key, log_chance, log_looks=math.log(LOOKS))
+        findings = _search(view, PUBLIC_KEY, math.log(FALSE_FINDS), log_looks=math.log(LOOKS))
         complete &= findings.complete
         if findings.marks:
             return findings
     return Findings((), complete and next(rest, None) is None)
-
-
-def _log_chance(false_finds: float) -> float:
-    if not 0.0 < false_finds < 1.0:
-        raise ValueError(f"false_finds must be a probability between 0 and 1, got {false_finds}")
-    return math.log(false_finds)
 
 
 def _followed(shape: tuple[int, int]) -> list[Size]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, UInt16
 
-Kind = Literal["still", "film"]
+Kind = Literal["still", "video"]
 
 BLOCK_BITS = 16
 """Bits per block; a block is decoded against all of its 65,536 words at once."""
@@ -43,8 +43,8 @@ class Layout(NamedTuple):
 SMALL = Layout(chips=28, sync=312, blocks=1)
 MEDIUM = Layout(chips=64, sync=1024, blocks=1)
 STILL = Layout(chips=64, sync=1024, blocks=2)
-FILM = Layout(chips=64, sync=1024, blocks=3)
-LAYOUTS = (SMALL, MEDIUM, STILL, FILM)
+VIDEO = Layout(chips=64, sync=1024, blocks=3)
+LAYOUTS = (SMALL, MEDIUM, STILL, VIDEO)
 
 SMALLEST = 64
 """Side of the smallest frame that can be marked, in pixels."""
@@ -75,7 +75,7 @@ def layout_of(size: int, kind: Kind) -> Layout:
         return SMALL
     if size < _LARGE:
         return MEDIUM
-    return STILL if kind == "still" else FILM
+    return STILL if kind == "still" else VIDEO
 
 
 def hexadecimal(message: int, *, bits: int) -> str:

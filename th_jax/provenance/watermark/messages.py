@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from th_jax.provenance.watermark.embed import Mark, embed, make_mark
-from th_jax.provenance.watermark.layout import PUBLIC_KEY, SMALLEST, Kind, hexadecimal, layout_of
+from th_jax.provenance.watermark.layout import SMALLEST, Kind, hexadecimal, layout_of
 
 _TOGETHER = 8
 """Number of frames marked at once in a stream."""
@@ -26,9 +26,7 @@ class Marking(NamedTuple):
 def message_of(digest: str, *, bits: int) -> int:
     """Return the first bits of a digest as an integer.
 
-    Args:
-        digest: digest in hexadecimal, with at least as many bits.
-        bits: number of bits, a multiple of 4.
+    The number of bits is a multiple of 4.
 
     Raises:
         ValueError: if the digest is too short or not hexadecimal.
@@ -38,7 +36,7 @@ def message_of(digest: str, *, bits: int) -> int:
     return int(digest[: bits // 4], 16)
 
 
-def marking_of(digest: str, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY) -> Marking | None:
+def marking_of(digest: str, *, size: int, kind: Kind) -> Marking | None:
     """Make the mark of a digest for frames of `size` x `size` pixels; None below 64 px, where no mark fits.
 
     Raises:
@@ -48,15 +46,13 @@ def marking_of(digest: str, *, size: int, kind: Kind, key: bytes = PUBLIC_KEY) -
         return None
     bits = layout_of(size, kind).bits
     message = message_of(digest, bits=bits)
-    return Marking(make_mark(message, size=size, kind=kind, key=key), hexadecimal(message, bits=bits))
+    return Marking(make_mark(message, size=size, kind=kind), hexadecimal(message, bits=bits))
 
 
 def mark_frames(frames: Iterable[UInt8[np.ndarray, "H W 3"]], mark: Mark) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Mark a stream of frames in their central square, for frames that were not marked when they were generated.
 
-    Args:
-        frames: frames of one size, whose shorter side is the size that the mark was made for.
-        mark: mark, embedded in a chunk of frames at once.
+    They have one size, whose shorter side is the size that the mark was made for, and are marked in chunks.
     """
     waiting = iter(frames)
     some = list(itertools.islice(waiting, _TOGETHER))

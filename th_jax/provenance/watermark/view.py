@@ -38,9 +38,8 @@ def view_of(
 ) -> View | None:
     """Average UInt8 `[H, W, 3]` RGB frames; None if there are none.
 
-    Args:
-        frames: frames of one size; they are not kept.
-        sizes: function from the view's height and width to the sizes for which charts of single frames are computed.
+    The frames are not kept. `sizes` returns the sizes for which charts of single frames are computed, from the view's
+    height and width.
 
     Raises:
         ValueError: if frames have another type or shape, or different sizes.

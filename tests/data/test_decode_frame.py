@@ -65,7 +65,7 @@ def test_mirrored_landmarks_agree_with_the_mirrored_image(make_jpeg):
     for one, other in PARTNERS:
         partners[[one, other]] = other, one
     np.testing.assert_allclose(colors_at(mirrored, mirror_landmarks(landmarks)), colors[partners], atol=40)
-    assert np.abs(colors_at(mirrored, landmarks) - colors).mean() > 60, "the picture has no symmetry of its own"
+    assert np.abs(colors_at(mirrored, landmarks) - colors).mean() > 60, "the image has no symmetry of its own"
 
 
 def test_jitter_of_ones_changes_nothing(make_jpeg):

@@ -35,11 +35,7 @@ def box_l1(
 ) -> Values:
     """Compute `l1` over the pixels whose centers lie in the box around each image's known landmarks.
 
-    Args:
-        images_a: batch of images.
-        images_b: batch of images to compare with.
-        landmarks: x then y in [0, 1]; NaN where unknown.
-        margin: margin on every side, as a share of the box's width and height.
+    The box has `margin` on every side, as a share of its width and height. Landmarks are in [0, 1], NaN where unknown.
 
     Returns:
         One value per image; NaN if it has no known landmarks, or no pixels in the box.

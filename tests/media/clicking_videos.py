@@ -23,14 +23,14 @@ def clicks(seconds: float, *, every: float = 0.5, rate: int = RATE) -> np.ndarra
     return wave
 
 
-def film(
-    path: Path, pieces: Pieces, *, codec: str, pictures: int = 50, rate: int = RATE, layout: str = "mono",
+def clicking_video(
+    path: Path, pieces: Pieces, *, codec: str, images: int = 50, rate: int = RATE, layout: str = "mono",
     damaged: Callable[[int], bool] = lambda _: False,
 ) -> Path:  # fmt: skip
     """Black frames at 25 frames/s, with clicks at the given times in seconds; packets can be damaged by number."""
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("mpeg4", rate=25)
-        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        image = container.add_stream("mpeg4", rate=25)
+        image.width, image.height, image.pix_fmt = 32, 32, "yuv420p"
         track = container.add_stream(codec, rate=rate, layout=layout)
         packets = []
         resampler = av.AudioResampler(format=track.codec_context.format, layout=layout, rate=rate, frame_size=1024)
@@ -42,11 +42,11 @@ def film(
         for piece in resampler.resample(None):
             packets += track.encode(piece)
         packets += track.encode(None)
-        for index in range(pictures):
+        for index in range(images):
             frame = av.VideoFrame.from_ndarray(BLACK, format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
+            container.mux(image.encode(frame))
+        container.mux(image.encode(None))
         for number, packet in enumerate(packets):
             if damaged(number):
                 memoryview(packet)[:] = bytes(packet.size)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from base_clip import base_pictures
+from base_clip import base_images
 from PIL import Image, ImageCms
 
 from th_jax.media import read_image
@@ -62,7 +62,7 @@ def srgb_light(signal: np.ndarray) -> np.ndarray:
 
 
 def colorful() -> np.ndarray:
-    face = cv2.resize(base_pictures()["closed"], (64, 48), interpolation=cv2.INTER_AREA).astype(float)
+    face = cv2.resize(base_images()["closed"], (64, 48), interpolation=cv2.INTER_AREA).astype(float)
     gray = face.mean(-1, keepdims=True)
     return np.clip(np.round(gray + 1.5 * (face - gray)), 0, 255)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.golden.make_metrics_golden import FILE, RANGES, picture_pairs
+from tests.golden.make_metrics_golden import FILE, RANGES, image_pairs
 from th_jax.evaluation import metrics
 from th_jax.evaluation.metrics import box_l1, l1, ms_ssim, perceptual_distance, psnr, ssim, temporal_flicker
 
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32 - 1)
 PAIRWISE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 
 
-def pictures(seed: int, *, count: int = 3, size: int = 16, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
+def images(seed: int, *, count: int = 3, size: int = 16, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     a = rng.random((count, size, size + 3, 3))
     return a.astype(dtype), np.clip(a + rng.normal(scale=0.2, size=a.shape), 0, 1).astype(dtype)
@@ -27,14 +27,14 @@ def corners(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 @pytest.mark.parametrize("name", RANGES)
 def test_equal_to_scikit_image(name: str) -> None:
-    a, b = picture_pairs(name, (5, 28, 36, 3), scale=RANGES[name])
+    a, b = image_pairs(name, (5, 28, 36, 3), scale=RANGES[name])
     with np.load(FILE) as golden:
         np.testing.assert_allclose(ssim(a, b, data_range=RANGES[name]), golden[f"ssim/{name}"], rtol=0, atol=1e-9)
         np.testing.assert_allclose(psnr(a, b, data_range=RANGES[name]), golden[f"psnr/{name}"], rtol=1e-12)
 
 
 def test_multi_scale_equal_to_pytorch() -> None:
-    a, b = picture_pairs("ms_ssim", (3, 176, 188, 3), scale=1.0)
+    a, b = image_pairs("ms_ssim", (3, 176, 188, 3), scale=1.0)
     with np.load(FILE) as golden:
         np.testing.assert_allclose(ms_ssim(a, b), golden["ms_ssim"], rtol=0, atol=1e-9)
     np.testing.assert_array_equal(ms_ssim(a[:1], a[:1]), [1.0])
@@ -43,7 +43,7 @@ def test_multi_scale_equal_to_pytorch() -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds)
 def test_identity_symmetry_and_bounds(seed: int) -> None:
-    a, b = pictures(seed)
+    a, b = images(seed)
     for measure in PAIRWISE.values():
         np.testing.assert_allclose(measure(a, b), measure(b, a), rtol=1e-12)
     assert np.all(l1(a, a) == 0)
@@ -57,7 +57,7 @@ def test_identity_symmetry_and_bounds(seed: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.permutations(range(4)))
 def test_every_image_is_measured_by_itself(seed: int, order: list[int]) -> None:
-    a, b = pictures(seed, count=4)
+    a, b = images(seed, count=4)
     landmarks = np.random.default_rng(seed).uniform(0.1, 0.9, (4, 5, 2))
     for name, measure in PAIRWISE.items():
         together = measure(a, b)
@@ -70,7 +70,7 @@ def test_every_image_is_measured_by_itself(seed: int, order: list[int]) -> None:
 
 
 def test_the_batch_changes_no_scale_and_no_layer() -> None:
-    a, b = pictures(8, count=2, size=176)
+    a, b = images(8, count=2, size=176)
     np.testing.assert_array_equal(ms_ssim(a[::-1], b[::-1]), ms_ssim(a, b)[::-1])
     np.testing.assert_array_equal(ms_ssim(a[1:], b[1:]), ms_ssim(a, b)[1:])
     alone = perceptual_distance([a[1:], a[1:, ::2]], [b[1:], b[1:, ::2]])
@@ -78,7 +78,7 @@ def test_the_batch_changes_no_scale_and_no_layer() -> None:
 
 
 def test_on_the_device_and_inside_of_jit() -> None:
-    a, b = pictures(1, dtype=np.float32)
+    a, b = images(1, dtype=np.float32)
     landmarks = np.random.default_rng(1).uniform(0.1, 0.9, (3, 5, 2)).astype(np.float32)
     landmarks[0, 0], landmarks[1] = np.nan, np.nan
     for name, measure in PAIRWISE.items():
@@ -95,7 +95,7 @@ def test_on_the_device_and_inside_of_jit() -> None:
 
 
 def test_float32_is_measured_in_float64_on_the_host() -> None:
-    a, b = pictures(2, dtype=np.float32)
+    a, b = images(2, dtype=np.float32)
     np.testing.assert_array_equal(ssim(a, b), ssim(a.astype(np.float64), b.astype(np.float64)))
 
 
@@ -124,7 +124,7 @@ def test_the_box_holds_the_pixels_whose_centres_lie_in_it() -> None:
 
 
 def test_a_box_without_pixels_or_points_is_nan() -> None:
-    a, b = pictures(3, count=1)
+    a, b = images(3, count=1)
     landmarks = corners(0.4, 0.2, 0.8, 0.5)
     partly = np.concatenate([landmarks, np.full((1, 3, 2), np.nan, np.float32)], axis=1)
     np.testing.assert_array_equal(box_l1(a, b, partly), box_l1(a, b, landmarks))
@@ -153,7 +153,7 @@ def test_flicker_of_constructed_sequences() -> None:
 
 
 def test_incomparable_inputs_are_rejected() -> None:
-    a, b = pictures(6)
+    a, b = images(6)
     with pytest.raises(ValueError, match=r"same shape, got \[3, 16, 19, 3\] and \[2, 16, "):
         l1.__wrapped__(a, b[:2])
     with pytest.raises(ValueError, match=r"ssim .* 11 px per side, got 16 x 8 px"):
@@ -174,7 +174,7 @@ def test_incomparable_inputs_are_rejected() -> None:
 
 
 def test_shapes_are_checked_without_type_checking() -> None:
-    a, _ = pictures(7)
+    a, _ = images(7)
     with pytest.raises(TypeError, match=r"floating point, got uint8; divide"):
         l1.__wrapped__(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\[B, H, W, C\], got \[16, 19, 3\]"):
