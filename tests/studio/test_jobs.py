@@ -136,6 +136,12 @@ def test_the_time_left_follows_from_the_stages_progress() -> None:
         job.advance(3, 12)
         assert job.progress().seconds_left == pytest.approx(18.0)
         assert job.progress().words == "running: rendering, 3 of 12, about 18 s left"
+        job.stage("fine-tuning", done=10)  # reported after its first ten steps
+        job.advance(10, 40)
+        assert job.progress().seconds_left is None
+        now[0] = 110.0
+        job.advance(20, 40)
+        assert job.progress().seconds_left == pytest.approx(8.0)
         job.show(losses=(2.0, 1.0), preview=Path("a.png"))
         job.show()
         assert (job.progress().losses, job.progress().preview) == ((2.0, 1.0), Path("a.png"))

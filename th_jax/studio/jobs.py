@@ -78,19 +78,25 @@ class Job:
         self._keep = False
         self._state, self._stage = State.WAITING, ""
         self._done, self._total, self._started = 0, 0, 0.0
+        self._first = 0
         self._losses: tuple[float, ...] = ()
         self._preview: Path | None = None
         self._result: Path | None = None
 
-    def stage(self, text: str) -> None:
+    def stage(self, text: str, *, done: int = 0) -> None:
         """Begin a stage.
+
+        Args:
+            text: what is being done.
+            done: number of units that were done before it was reported.
 
         Raises:
             Cancelled: if the job was canceled.
         """
         self._go_on()
         with self._lock:
-            self._stage, self._done, self._total, self._started = text, 0, 0, self._clock()
+            self._stage, self._done, self._total, self._started = text, done, 0, self._clock()
+            self._first = done
 
     def advance(self, done: int, total: int) -> None:
         """Report progress within the stage; waits while the job is paused.
@@ -159,8 +165,9 @@ class Job:
         """Return the job as it is now."""
         with self._lock:
             left = None
-            if self._state is State.RUNNING and 0 < self._done < self._total:
-                left = (self._clock() - self._started) / self._done * (self._total - self._done)
+            if self._state is State.RUNNING and self._first < self._done < self._total:
+                each = (self._clock() - self._started) / (self._done - self._first)
+                left = each * (self._total - self._done)
             return Progress(
                 self.number, self.title, self._state, self._stage, self._done, self._total, left,
                 self._losses, self._preview, self._result,

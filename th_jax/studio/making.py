@@ -125,7 +125,7 @@ def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, weight
 
     def on_chunk(step: int, steps: int, losses: np.ndarray) -> bool:
         if job.progress().stage != "fine-tuning":
-            job.stage("fine-tuning")
+            job.stage("fine-tuning", done=step)
         job.show(preview=folder.previews(person.name)[-1], losses=tuple(float(loss) for loss in losses))
         job.advance(step, steps)
         return job.keep_requested
