@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test accelerator-programs accelerator-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -164,6 +164,17 @@ $(CHROMIUM):
 
 browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless Chromium (fetches it; needs npm)
 	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) $(BIN)/python -m pytest -m browser
+
+# Gradio's many packages have an environment of their own.
+.venv-studio/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-studio
+	.venv-studio/bin/pip install --quiet --upgrade pip
+	.venv-studio/bin/pip install --quiet -c constraints.txt -e '.[dev,studio,browser]'
+	touch $@
+
+studio-test: .venv-studio/.installed $(CHROMIUM)  ## the studio from dropped pictures to a verified video, in a headless Chromium
+	.venv-studio/bin/python -m pytest tests/studio
+	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) .venv-studio/bin/python -m pytest -m studio
 
 benchmark: $(VENV)/.oracle  ## networks, the steps of both trainings, beside PyTorch (about half an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks.networks

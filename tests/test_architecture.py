@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training", "th_jax.web"},
     "th_jax.avatars": LEARNED | INPUT | {"th_jax.consent", "th_jax.evaluation", "th_jax.figures", "th_jax.training"},
     "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent"},
+    "th_jax.studio": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.driving", "th_jax.training"},
     "data_prep": set(),
     "data_prep.workers": {"th_jax.media"},
     "data_prep.build": INPUT | {"data_prep.workers", "th_jax.provenance"},
@@ -77,6 +78,8 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "fsspec": ("th_jax/storage/files.py",),
     "torch": ("benchmarks",),
     "matplotlib": ("th_jax/evaluation",),
+    "fastapi": ("th_jax/studio/api.py",),
+    "gradio": ("th_jax/studio/page.py",),
     "numba": ("data_prep/heads/kernels.py",),
     "apache_beam": ("data_prep/build",),
 }

@@ -6,12 +6,24 @@ from types import ModuleType
 EXTRA_HINT = "pip install 'th_jax[video]'"
 
 
-def load_backend(module: str, purpose: str) -> ModuleType:
+def missing_extra(module: str, purpose: str, *, extra: str = "video") -> ImportError:
+    """Return the error for a missing optional package.
+
+    Args:
+        module: name of the module.
+        purpose: what the package is needed for.
+        extra: the extra that installs it.
+    """
+    return ImportError(f"{purpose} requires the module {module!r}: pip install 'th_jax[{extra}]'")
+
+
+def load_backend(module: str, purpose: str, *, extra: str = "video") -> ModuleType:
     """Import the module of an optional package.
 
     Args:
         module: name of the module.
         purpose: what the package is needed for, for the error message.
+        extra: the extra that installs it.
 
     Raises:
         ImportError: naming the extra that installs the package.
@@ -19,7 +31,7 @@ def load_backend(module: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{purpose} requires the module {module!r}: {EXTRA_HINT}") from error
+        raise missing_extra(module, purpose, extra=extra) from error
 
 
 def pillow() -> ModuleType:

@@ -53,6 +53,20 @@ def test_one_equals_one_of_many_and_failures_are_isolated(tmp_path: Path) -> Non
     assert len(loaded.provenance.inputs) == 3
 
 
+def test_a_callback_hears_of_every_chunk_and_may_end_the_fine_tuning(tmp_path: Path) -> None:
+    heard: list[tuple[int, int, int]] = []
+
+    def on_chunk(step: int, steps: int, losses: np.ndarray) -> bool:
+        heard.append((step, steps, len(losses)))
+        return len(heard) == 3
+
+    done = enroll(
+        meta(), people("ada", "bob"), Saving(tmp_path), finetuning=HOW, report=Report(tmp_path), on_chunk=on_chunk
+    )
+    assert [(outcome.name, outcome.steps) for outcome in done] == [("ada", 3), ("bob", 2)]
+    assert heard == [(2, 3, 2), (3, 3, 3), (2, 3, 2)]
+
+
 def test_each_person_is_bound_to_their_own_consent(tmp_path: Path) -> None:
     """From record to avatar; an extra image fails only that person, a missing record is stated, and revocation is noticed."""
     for name in ("ada", "eve"):

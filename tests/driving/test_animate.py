@@ -262,3 +262,21 @@ def test_layouts() -> None:
     assert parse_layout("driver, landmarks,avatar") == ("driver", "landmarks", "avatar")
     with pytest.raises(ValueError, match="no panel twice"):
         parse_layout("avatar,avatar")
+
+
+def test_a_callback_hears_of_every_frame_and_its_error_leaves_no_file(
+    folder: Path, loaded: LoadedAvatar, tmp_path: Path
+) -> None:
+    heard: list[tuple[int, int]] = []
+    animate(loaded, folder / "landmarks.npz", tmp_path / "a.mp4", on_frame=lambda *frames: heard.append(frames))
+    assert heard == [(done, heard[0][1]) for done in range(heard[0][1] + 1)]
+    assert heard[0][1] > 3
+
+    def cancel(done: int, total: int) -> None:
+        if done == 2:
+            raise InterruptedError("canceled")
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InterruptedError):
+        animate(loaded, folder / "landmarks.npz", tmp_path / "empty" / "a.mp4", on_frame=cancel)
+    assert is_empty(tmp_path / "empty")

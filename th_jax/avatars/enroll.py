@@ -30,7 +30,7 @@ from th_jax.losses import LossWeights
 from th_jax.media import MediaError
 from th_jax.models.networks import Networks
 from th_jax.provenance import Ingredient
-from th_jax.training.finetune import feed_forward
+from th_jax.training.finetune import feed_forward, steps_of
 from th_jax.training.finetune_people import finetune_many, fit_shots
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import AnyArray, Avatar, MetaWeights, Shots
@@ -57,6 +57,11 @@ class Finetuning(NamedTuple):
     stopping: StoppingSettings | None = None
 
 
+OnChunk = Callable[[int, int, Float[np.ndarray, " S"]], bool]
+"""Called after each chunk with the steps done, the maximum number of steps, and the generator's loss of each step so far;
+returning True ends the fine-tuning and keeps the avatar."""
+
+
 class _Person(NamedTuple):
     """A person whose shots have been read."""
 
@@ -78,6 +83,7 @@ def enroll(
     report: Report,
     stop: Callable[[], bool] = lambda: False,
     on_message: Callable[[str], None] = lambda text: None,
+    on_chunk: OnChunk = lambda step, steps, losses: False,
 ) -> Iterator[Outcome]:
     """Make the avatars of all people, and yield each outcome as soon as it is on disk.
 
@@ -90,6 +96,7 @@ def enroll(
         report: report that receives one line per person.
         stop: callback without arguments, called between chunks of steps; returning True requests a stop.
         on_message: callback that receives progress messages.
+        on_chunk: callback after each chunk of steps of a person (`OnChunk`).
 
     Yields:
         One outcome per person, successful or failed.
@@ -109,7 +116,7 @@ def enroll(
     made = (
         _feed_forward(meta, reader)
         if finetuning is None
-        else _finetuned(meta, reader, finetuning, saving, stop, on_message)
+        else _finetuned(meta, reader, finetuning, saving, stop, on_message, on_chunk)
     )
     for name, avatar, steps in made:
         yield from _failed(reader, report)
@@ -215,7 +222,10 @@ def _finetuned(
     saving: Saving,
     stop: Callable[[], bool],
     on_message: Callable[[str], None],
+    on_chunk: OnChunk,
 ) -> Iterator[tuple[str, Avatar, int]]:
+    most: dict[str, int] = {}
+
     def preview(name: str, step: int, avatar: Avatar) -> None:
         person = reader.read[name]
         write_preview(
@@ -230,11 +240,13 @@ def _finetuned(
         on_message(f"{name}: step {step}, loss {metrics['loss/generator'][-1]:.3g}")
         if saving.preview:
             preview(name, step, avatar)
-        return person.stopper is not None and person.stopper.look(avatar, step)
+        ended = on_chunk(step, most[name], metrics["loss/generator"])
+        return (person.stopper is not None and person.stopper.look(avatar, step)) or ended
 
     def people() -> Iterator[tuple[str, Shots]]:
         for name, shots in reader:
             person = reader.read[name]
+            most[name] = steps_of(int(np.asarray(shots.mask).sum()), epochs=finetuning.epochs)
             if person.stopper is not None or saving.preview:
                 start = _start(meta, fit_shots(meta.networks, shots))
                 if person.stopper is not None:

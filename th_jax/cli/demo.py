@@ -10,18 +10,16 @@ import dataclasses
 import shlex
 import shutil
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from th_jax.avatars.examples import FPS, SHOTS, consent_of, write_driver, write_shots
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.cli import finetune
-from th_jax.cli.consent import Basis, Use, make_consent, write_consent
 from th_jax.cli.options import DONE, new_parser
-from th_jax.data.episodes import decode_frame
-from th_jax.data.records import FRAME_SIZE, VideoRecords, bundled_heads
+from th_jax.consent import write_consent
 from th_jax.data.shots import load_shots
 from th_jax.driving.driver import track_driver
 from th_jax.driving.panels import driver_crops
@@ -30,42 +28,27 @@ from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.figures import image_grid, landmark_images
 from th_jax.landmarks.smooth import OneEuro
-from th_jax.provenance import Kind, Provenance, Signer, write_image, write_video
+from th_jax.provenance import Kind, Signer, write_image, write_video
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.provenance.watermark.messages import Marking, mark_frames, marking_of
 from th_jax.render import FEW, render
 
-PORTRAIT = Path(__file__).parent.parent / "assets" / "portrait" / "astronaut.jpg"
-HEAD, DRIVER = 3, 8
-"""Indices of two held-out people: the one who is fine-tuned, and the one who drives."""
-
 HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
-SHOTS, COLUMNS, FPS, SCALE = 8, 8, Fraction(25), 3
+COLUMNS, SCALE = 8, 3
 
 
 def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
     """Write the shots, their consent records, the people file and the driving video; returns both."""
-    records = VideoRecords(bundled_heads(), "heldout")
-    head = folder / "head"
-    head.mkdir(parents=True)
-    for index in np.linspace(0, 63, SHOTS).round().astype(int):
-        (head / f"{index:02}.jpg").write_bytes(bytes(records.read(HEAD).frames[index]))
-    shutil.copy(PORTRAIT, folder / "astronaut.jpg")
+    folder.mkdir(parents=True)
+    rows = []
+    for name, record in (("head", HEAD_CONSENT), ("astronaut", ASTRONAUT_CONSENT)):
+        shots = write_shots(name, folder)
+        write_consent(folder / record, consent_of(name, shots))
+        rows.append([name, shots.name, record])
     with (folder / "people.csv").open("w", newline="") as file:
-        rows = [["head", "head", HEAD_CONSENT], ["astronaut", "astronaut.jpg", ASTRONAUT_CONSENT]]
         csv.writer(file).writerows([["name", "shots", "consent"], *rows])
-    public_uses = (Use.EDUCATION, Use.PUBLICATION)
-    consent = make_consent(head, subject="a rendered head", basis=Basis.SYNTHETIC, uses=public_uses)
-    write_consent(folder / HEAD_CONSENT, consent)
-    collins = make_consent(
-        folder / "astronaut.jpg", subject="Eileen Collins", basis=Basis.PUBLIC_DOMAIN, uses=public_uses,
-        scope="NASA's portrait, to show what this software does; she was not asked",
-    )  # fmt: skip
-    write_consent(folder / ASTRONAUT_CONSENT, collins)
     video = folder / "driver.mp4"
-    frames = (decode_frame(jpeg, size=FRAME_SIZE) for jpeg in records.read(DRIVER).frames)
-    record = Provenance(kind=Kind.SYNTHETIC_RENDER, notes="a bundled head")
-    write_video(video, frames, fps=FPS, provenance=record, crf=12, signer=signer)
+    write_driver(video, signer=signer)
     return folder / "people.csv", video
 
 

@@ -19,10 +19,11 @@ from typing import Any
 from tqdm import tqdm
 
 from th_jax.avatars.early_stopping import StoppingSettings, check_stopping
-from th_jax.avatars.enroll import Finetuning, Interrupted, enroll
+from th_jax.avatars.enroll import Interrupted, enroll
 from th_jax.avatars.merge import merge_reports, merge_summary
 from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
+from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
 from th_jax.avatars.shards import (
     MAX_SHARDS,
     Shard,
@@ -41,11 +42,8 @@ from th_jax.models.checks import check_setting_names
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.signals import StopRequest
 from th_jax.storage.files import check_place
-from th_jax.training.presets import check_settings, finetune_arguments, finetune_preset, preset_of
-from th_jax.weights import MetaModel, load_meta
-
-OWN_SECTIONS = ("name", "early_stopping")
-"""Sections of a config that belong to this command only."""
+from th_jax.training.presets import check_settings, finetune_preset, preset_of
+from th_jax.weights import load_meta
 
 _MOST_SHOTS = SHOT_COUNTS[-1]
 
@@ -255,18 +253,6 @@ def requested(options: argparse.Namespace) -> list[PersonRequest]:
     return [person]
 
 
-def finetuning_of(config: dict[str, Any], meta: MetaModel) -> Finetuning:
-    """Convert a config to the arguments of fine-tuning."""
-    stopping = StoppingSettings(**config["early_stopping"]) if config["early_stopping"]["from_shots"] else None
-    arguments = finetune_arguments(settings_of(config), meta.perceptual)
-    return Finetuning(**arguments, seed=config["seed"], stopping=stopping)
-
-
-def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config without this command's own sections."""
-    return {name: value for name, value in config.items() if name not in OWN_SECTIONS}
-
-
 def check_config(config: dict[str, Any]) -> None:
     """Check that a config is a complete one of fine-tuning with values in range.
 
@@ -283,13 +269,3 @@ def check_config(config: dict[str, Any]) -> None:
     if config["early_stopping"]["from_shots"]:
         check_stopping(StoppingSettings(**config["early_stopping"]))
     check_settings(settings_of(config))
-
-
-def default_config(preset: str) -> dict[str, Any]:
-    """Return a preset with this command's own sections, as configs/finetune.py has them.
-
-    Args:
-        preset: "paper", or the name of meta weights that have their own preset.
-    """
-    name = "finetune" if preset == "paper" else f"finetune_{preset}"
-    return finetune_preset(preset) | {"name": name, "early_stopping": StoppingSettings()._asdict()}

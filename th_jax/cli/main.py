@@ -30,6 +30,7 @@ COMMANDS = {
     "finetune": Command("th_jax.cli.finetune", "make an avatar from 1 to 32 images of a person", True),
     "animate": Command("th_jax.cli.animate", "drive an avatar with a video, landmarks or a camera", True),
     "landmarks": Command("th_jax.cli.landmarks", "place the landmarks of one photo by hand on a local page"),
+    "studio": Command("th_jax.cli.studio", "open a local page: from photos to a talking avatar", True),
     "track": Command("th_jax.cli.track", "write the motion of a face in a video as ARKit coefficients", True),
     "export": Command("th_jax.cli.export", "write an avatar's generator as StableHLO or ONNX", True),
     "compress": Command("th_jax.cli.compress", "store an avatar in a tenth of its size", True),

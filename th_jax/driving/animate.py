@@ -6,7 +6,7 @@ grow with the driver's length.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
@@ -98,6 +98,7 @@ def animate(
     signer: Signer | None = None,
     unmarked_for_research: bool = False,
     progress: bool = False,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> Animation:
     """Write a video, GIF or still of the avatar with the driver's motion, with its provenance.
 
@@ -129,6 +130,8 @@ def animate(
         unmarked_for_research: if True, write neither watermark nor manifest; the file name must say so
             (`th_jax.provenance.unmarked_path`).
         progress: whether to show a progress bar on a terminal.
+        on_frame: callback that receives the number of frames done, first 0, and their total; an error that it raises ends
+            the work without a file.
 
     Returns:
         The output path, frame counts and rate, and what was found in the driver.
@@ -201,8 +204,8 @@ def animate(
         record = record_of_driving(loaded, driver, layout=layout, marking=marking, retargeting=choice)
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
             write_frames(
-                out, iter(counted), fps=rate, provenance=record, audio_from=driving.video if kept else None,
-                signer=signer, unmarked_for_research=unmarked_for_research,
+                out, _reported(counted, len(shown) - first, on_frame), fps=rate, provenance=record, signer=signer,
+                audio_from=driving.video if kept else None, unmarked_for_research=unmarked_for_research,
             )  # fmt: skip
         return Animation(
             path=out,
@@ -216,6 +219,16 @@ def animate(
             missing_sound=missing,
             out_of_range=strange,
         )
+
+
+def _reported(frames: Iterable[np.ndarray], total: int, on_frame: Callable[[int, int], None]) -> Frames:
+    """Yield the frames, and report before each one, and at the end, how many are done."""
+    done = 0
+    for frame in frames:
+        on_frame(done, total)
+        yield frame
+        done += 1
+    on_frame(done, total)
 
 
 def _check(

@@ -36,6 +36,18 @@ _GAZES = {"look-right": math.degrees(LOOK_SIDEWAYS), "look-up": math.degrees(LOO
 CONTROLS: tuple[str, ...] = (*_SHAPES, *_ANGLES, *_GAZES)
 
 
+def control_range(name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a control.
+
+    Raises:
+        KeyError: if there is no such control.
+    """
+    if name in _SHAPES:
+        return 0.0, 1.0
+    most = {**_ANGLES, **_GAZES}[name]
+    return -most, most
+
+
 def parse_edit(text: str) -> Motion:
     """Parse controls to a motion of one frame.
 
@@ -53,8 +65,7 @@ def parse_edit(text: str) -> Motion:
             raise ValueError(f"an edit is NAME=VALUE with {', '.join(CONTROLS)}, but {part.strip()!r} was given")
         if name in values:
             raise ValueError(f"the edit gives {name} twice")
-        most = _ANGLES.get(name) or _GAZES.get(name) or 1.0
-        least = 0.0 if name in _SHAPES else -most
+        least, most = control_range(name)
         try:
             values[name] = float(value)
         except ValueError:

@@ -64,14 +64,13 @@ def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[
 @pytest.fixture(scope="module", autouse=True)
 def images(quickly_compiled: None) -> Iterator[None]:
     """Noise images, no dlib, and the programs of `HOW` cached between enrollments, with little optimization."""
-    compiled: dict[Any, Any] = {}
+    compiled: dict[str, Any] = {}
     original = many._programs
 
-    def kept(networks: Networks, chunk: Any, optimizers: Optimizers, mesh: Any, width: int, **key: str) -> Any:
-        assert (networks, optimizers, width) == (meta().networks, HOW.optimizers, HOW.vmap_width)
-        if not compiled:
-            compiled["HOW"] = original(networks, chunk, optimizers, mesh, width, **key)
-        return compiled["HOW"]
+    def kept(begin: Any, chunk: Any, mesh: Any, width: int, *, key: str, like: Any) -> Any:
+        if key not in compiled:  # networks, losses and settings
+            compiled[key] = original(begin, chunk, mesh, width, key=key, like=like)
+        return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(person_files, "shots_and_outcomes", noise)

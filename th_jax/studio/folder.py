@@ -1,0 +1,228 @@
+"""The studio's folder: avatars with their cards, images, consent records, drafts and results."""
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from th_jax.avatars.file import AvatarError, read_description, read_tensors
+from th_jax.avatars.preview import PREVIEWS
+from th_jax.avatars.requests import check_name
+from th_jax.consent import ConsentError, check_valid, facts_of, read_consent
+from th_jax.consent.record import RECORD_SUFFIX
+from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from th_jax.provenance import sidecar_path
+
+DRAFT_SECONDS = 24 * 3600.0
+"""Age in seconds from which on drafts are deleted."""
+
+MAX_FILES = 200
+"""Maximum number of images of a draft."""
+
+
+class Card(NamedTuple):
+    """What the gallery shows of an avatar."""
+
+    name: str
+    path: Path
+    preview: Path | None
+    shots: int
+    steps: int
+    scores: tuple[float, ...]
+    """Scores of early stopping, relative to the feed-forward avatar's 1; the first is that of step 0."""
+    digest: str
+    subject: str
+    consent: str
+    """Basis, end and state of the consent."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The card in lines of text."""
+        best = f", best held-out score {min(self.scores):.3g} (feed-forward: 1)" if self.scores else ""
+        return (
+            f"{self.name}: {self.subject}",
+            f"{self.shots} shots, {self.steps} fine-tuning steps{best}",
+            f"consent: {self.consent}",
+            f"sha256 {self.digest}",
+        )
+
+
+class StudioFolder:
+    """Paths within the studio's folder; only one studio uses a folder at a time."""
+
+    def __init__(self, root: Path) -> None:
+        """Create the folder, lock it, and delete old drafts and uploads.
+
+        Raises:
+            OSError: if the folder cannot be created.
+            ValueError: if another studio uses it.
+        """
+        self.root = root.absolute()
+        self.avatars, self.shots, self.consents = (self.root / name for name in ("avatars", "shots", "consents"))
+        self.drafts, self.results, self.drivers = (self.root / name for name in ("drafts", "results", "drivers"))
+        self.uploads = self.root / "uploads"
+        for folder in (
+            self.avatars, self.shots, self.consents, self.drafts, self.results, self.drivers, self.uploads
+        ):  # fmt: skip
+            folder.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        self._lock = FileLock(self.root / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"another studio uses {self.root}: close it, or choose another --folder") from None
+        self._digests: dict[tuple[str, int], str] = {}
+        for old in [*self.drafts.iterdir(), *self.uploads.iterdir()]:
+            if time.time() - old.stat().st_mtime > DRAFT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        self._lock.release()
+
+    def avatar(self, name: str) -> Path:
+        """Path of an avatar.
+
+        Raises:
+            ValueError: if the name is not a valid one.
+        """
+        return self.avatars / f"{check_name(name)}.safetensors"
+
+    def consent(self, name: str) -> Path:
+        """Path of a consent record.
+
+        Raises:
+            ValueError: if the name is not a valid one.
+        """
+        return self.consents / f"{check_name(name)}{RECORD_SUFFIX}"
+
+    def known(self, name: str) -> Path:
+        """Path of an avatar that exists.
+
+        Raises:
+            ValueError: if there is none of this name.
+        """
+        path = self.avatar(name)
+        if not path.is_file():
+            raise ValueError(f"there is no avatar {name!r}: choose one of the gallery")
+        return path
+
+    def previews(self, name: str) -> list[Path]:
+        """Previews of an avatar, in order of their steps."""
+        return sorted((self.avatars / PREVIEWS / check_name(name)).glob("*.png"))
+
+    def result(self, avatar: str, suffix: str) -> Path:
+        """Path of a new result."""
+        stem = f"{check_name(avatar)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for number in range(1, 10_000):
+            path = self.results / f"{stem}-{number:02}{suffix}"
+            if not path.exists() and not sidecar_path(path).exists():
+                return path
+        raise ValueError(f"{self.results} has too many results: delete some")
+
+    def names(self) -> list[str]:
+        """Names of the avatars."""
+        return sorted(path.stem for path in self.avatars.glob("*.safetensors") if path.name[0] != ".")
+
+    def cards(self) -> list[Card]:
+        """Cards of the avatars; unreadable files are left out."""
+        cards = []
+        for name in self.names():
+            try:
+                cards.append(self.card(name))
+            except (AvatarError, OSError):
+                continue
+        return cards
+
+    def card(self, name: str) -> Card:
+        """Card of one avatar.
+
+        Raises:
+            AvatarError: if the file cannot be read.
+        """
+        path = self.avatar(name)
+        described = read_description(path)
+        previews = self.previews(name)
+        subject, consent = self._consent_of(name, described)
+        scores = tuple(float(score) for score in described.get("held_out_scores", ()))
+        return Card(
+            name, path, previews[-1] if previews else None, int(described.get("shots", 0)),
+            int(described.get("steps", 0)), scores, self._digest(path), subject, consent,
+        )  # fmt: skip
+
+    def _digest(self, path: Path) -> str:
+        key = (path.name, path.stat().st_mtime_ns)
+        if key not in self._digests:
+            self._digests[key] = read_tensors(path)[2]
+        return self._digests[key]
+
+    def _consent_of(self, name: str, described: dict[str, Any]) -> tuple[str, str]:
+        """Return the subject and the state of an avatar's consent."""
+        try:
+            facts = facts_of(described)
+            record = read_consent(self.consent(name))
+        except ConsentError as error:
+            return "", f"not usable: {error}"
+        if facts is None or facts.digest != record.digest:
+            return "", "not usable: the record does not belong to this avatar"
+        until = f"until {record.expires}" if record.expires else "without an end"
+        try:
+            check_valid(record)
+        except ConsentError as error:
+            return record.subject, str(error)
+        return record.subject, f"{record.basis}, {until}" + (f", {record.scope}" if record.scope else "")
+
+    def forget(self, name: str) -> None:
+        """Delete an avatar with its previews, images, consent record and results.
+
+        Raises:
+            ValueError: if the name is not a valid one.
+            OSError: if a file cannot be deleted.
+        """
+        check_name(name)
+        for result in self.results.iterdir():
+            if re.fullmatch(re.escape(name) + r"-\d{8}-\d{6}-\d\d+\..*", result.name):
+                result.unlink()
+        for folder in (self.avatars / PREVIEWS / name, self.shots / name):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.avatar(name).unlink(missing_ok=True)
+        self.consent(name).unlink(missing_ok=True)
+
+
+def stored_name(number: int, given: str) -> str:
+    """Name under which an uploaded file is stored: without folders and special characters, unique by its number."""
+    plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", given.replace("\\", "/").rsplit("/", 1)[-1])[-80:]
+    return f"{number:03}_{plain.lstrip('.-') or 'file'}"
+
+
+def store_shots(files: Sequence[Path], folder: Path) -> Path:
+    """Copy uploaded photos or a video into a folder, and return the path of the shots: the folder, or the video.
+
+    Raises:
+        ValueError: if there are no files, too many, several videos, videos among photos, or other types of file.
+        OSError: if a file cannot be copied.
+    """
+    if not 1 <= len(files) <= MAX_FILES:
+        raise ValueError(f"give 1 to {MAX_FILES} photos, or one video, got {len(files)} files")
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    if videos and len(files) > 1:
+        raise ValueError("give either photos or a single video")
+    for file in files:
+        if not videos and file.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(
+                f"{file.name[:100]!a} is neither a photo ({', '.join(IMAGE_SUFFIXES)}) nor a video "
+                f"({', '.join(VIDEO_SUFFIXES)})"
+            )
+    folder.mkdir(parents=True)
+    stored = [Path(shutil.copyfile(file, folder / stored_name(n, file.name))) for n, file in enumerate(files, 1)]
+    return stored[0] if videos else folder
+
+
+def shots_in(folder: Path) -> Path:
+    """Return the path of the shots that `store_shots` left in a folder."""
+    files = sorted(folder.iterdir())
+    return files[0] if len(files) == 1 and files[0].suffix.lower() in VIDEO_SUFFIXES else folder

@@ -1,0 +1,470 @@
+"""The studio's page in Gradio, and its server: each handler calls one operation of `th_jax.studio.session`."""
+
+import functools
+import html
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from th_jax.avatars.examples import PEOPLE
+from th_jax.consent.record import Use
+from th_jax.driving.driver import STILLS, SUFFIXES
+from th_jax.driving.edit import CONTROLS, control_range
+from th_jax.driving.same_person import RETARGETING
+from th_jax.landmarks.transfer import Gains
+from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from th_jax.optional import load_backend
+from th_jax.studio.api import add_api
+from th_jax.studio.drives import DRIVER_SUFFIXES, DRIVERS, DriveSettings, provenance_lines
+from th_jax.studio.folder import Card
+from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, is_loopback, login
+from th_jax.studio.jobs import Job, Progress
+from th_jax.studio.making import BASES, ConsentForm
+from th_jax.studio.session import BOTH, Studio, table_of
+
+LAYOUTS = ("avatar", "driver,avatar", "driver,landmarks,avatar", "landmarks,avatar")
+
+_EXPECTED = (ValueError, TypeError, OSError, ImportError, KeyError)
+
+_SECONDS = 1.0
+"""Time between two looks at the jobs."""
+
+_CSS = """
+.gradio-container table {width: 100%; border-collapse: collapse}
+.gradio-container td, .gradio-container th {padding: .25rem .5rem; text-align: left}
+.gradio-container pre {white-space: pre-wrap; overflow-wrap: anywhere}
+"""
+
+
+def gradio_of(uploads: Path) -> Any:
+    """Import Gradio with its uploads in a folder and without requests to other servers.
+
+    Raises:
+        ImportError: if the extra `studio` is not installed.
+    """
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return load_backend("gradio", "the studio's page", extra="studio")
+
+
+def told(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Convert the errors of a handler, which may be a generator, to messages of the page."""
+
+    def message(error: Exception) -> Any:
+        if isinstance(error, _EXPECTED):
+            return gradio.Error(html.escape(str(error)), print_exception=False)
+        logging.getLogger(__name__).error("the page's %s failed", function, exc_info=error)
+        return gradio.Error("internal error: the studio's terminal shows it", print_exception=False)
+
+    if inspect.isgeneratorfunction(function):
+
+        def generator(*arguments: Any) -> Iterator[Any]:
+            try:
+                yield from function(*arguments)
+            except Exception as error:
+                raise message(error) from error
+
+        return generator
+
+    def plain(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise message(error) from error
+
+    return plain
+
+
+def card_html(card: Card) -> str:
+    """Return an avatar's card as HTML, with everything escaped."""
+    first, *rest = (html.escape(line) for line in card.lines)
+    return f"<h4>{first}</h4><p>" + "<br>".join(rest) + "</p>"
+
+
+def pre(lines: list[str] | tuple[str, ...]) -> str:
+    """Return lines of text as HTML, escaped."""
+    return "<pre>" + html.escape("\n".join(lines)) + "</pre>"
+
+
+class Page:
+    """Builds the page; its methods are the handlers."""
+
+    def __init__(self, studio: Studio) -> None:
+        """Prepare the page.
+
+        Raises:
+            ImportError: if the extra `studio` is not installed.
+        """
+        self.studio = studio
+        self.gr = gradio_of(studio.folder.uploads)
+
+    def examine(self, files: list[str] | None, old: str) -> Iterator[tuple[str, list[Any], str]]:
+        """Store dropped images as a draft, and show each with its landmarks or the reason why it is left out."""
+        self.studio.discard(old)
+        if not files:
+            yield "", [], ""
+            return
+        token, found = self.studio.draft(files)
+        shown: list[tuple[Any, str]] = []
+        usable = 0
+        for tile in found:
+            shown.append((tile.picture, tile.caption if not tile.usable else f"✓ {tile.caption}"))
+            usable += tile.usable
+            yield token, shown, f"{usable} of {len(shown)} images so far can be used"
+        yield token, shown, f"{usable} of {len(shown)} images can be used"
+
+    def create(
+        self, token: str, name: str, subject: str, basis: str | None, uses: list[str], scope: str, expires: str
+    ) -> tuple[int, str]:
+        """Record the consent and begin fine-tuning; returns the job's number and the command line."""
+        form = ConsentForm(subject or "", basis or "", tuple(uses or ()), scope or "", expires or "")
+        return self._begun(self.studio.create(token, name or "", form))
+
+    def example_avatar(self, name: str) -> tuple[int, str]:
+        """Begin the avatar of a bundled person."""
+        return self._begun(self.studio.example(name))
+
+    def drive(self, avatar: str | None, upload: str | None, example: str | None, *options: Any) -> tuple[int, str, str]:
+        """Begin a drive; returns the job's number, the command line and the settings as JSON."""
+        settings = settings_of(*options)
+        job = self.studio.drive(avatar or "", settings, upload=upload, example=None if upload else example)
+        return (*self._begun(job), settings.to_json())
+
+    def one_click(self) -> tuple[int, str]:
+        """Begin the bundled avatar and its video."""
+        return self._begun(self.studio.one_click())
+
+    def _begun(self, job: Job) -> tuple[int, str]:
+        return job.number, self.studio.commands[job.number]
+
+    def reuse(self, text: str) -> tuple[Any, ...]:
+        """Return the controls' values for saved settings."""
+        s = DriveSettings.from_json(text)
+        smoothing = -1.0 if s.smoothing is None else s.smoothing
+        return (s.layout, s.retargeting, *s.gains, smoothing, s.seconds, s.at, s.fps, s.gaze, s.sound, s.suffix)
+
+    def edit(self, avatar: str | None, *values: float) -> tuple[str, str]:
+        """Render a still for the sliders."""
+        path, command = self.studio.edit(avatar or "", dict(zip(CONTROLS, values, strict=True)))
+        return str(path), command
+
+    def live(self, frame: str | None, avatar: str | None, mirror: bool) -> tuple[Any, str]:
+        """Drive an avatar with a frame of the webcam."""
+        if frame is None or not avatar:
+            return self.gr.skip(), "choose an avatar"
+        view = self.studio.live(avatar, frame, mirror=mirror)
+        return self.gr.skip() if view.picture is None else view.picture, view.words
+
+    def verify(self, file: str | None) -> str:
+        """Say what is known of a file's origin."""
+        if file is None:
+            return ""
+        found = self.studio.verify(file)
+        return f"<h3>{html.escape(found.verdict)}</h3><p>{html.escape(found.words)}</p>" + pre(found.reasons)
+
+    def forget(self, name: str | None) -> str:
+        """Delete an avatar."""
+        return self.studio.forget(name or "")
+
+    def revoke(self, name: str | None) -> str:
+        """Revoke an avatar's consent."""
+        return self.studio.revoke(name or "")
+
+    def act(self, number: int, *, kind: str, action: str) -> None:
+        """Pause, resume, stop or cancel a job; after a reload, the newest one of this kind."""
+        found = self.latest(kind, number)
+        if found is None:
+            raise ValueError("there is no job yet")
+        job = self.studio.jobs.get(found.number)
+        {"pause": job.pause, "resume": job.resume, "keep": job.stop_and_keep, "cancel": job.cancel}[action]()
+
+    def jobs(self) -> str:
+        """Return the table of jobs."""
+        return table_of([(one.number, one.title, one.words) for one in self.studio.jobs.progress()])
+
+    def latest(self, kind: str, number: int) -> Progress | None:
+        """Return the job of this number, or after a reload the newest one of this kind."""
+        jobs = [one for one in self.studio.jobs.progress() if one.title.startswith((kind, BOTH))]
+        return next((one for one in jobs if one.number == number), jobs[0] if jobs else None)
+
+    def look_at_avatar(self, number: int, seen: str) -> tuple[Any, ...]:
+        """Return number, signature, words, preview and losses of an avatar's job, or skip what is unchanged."""
+        job = self.latest("avatar", number)
+        now = "" if job is None else repr((job.number, job.words.split(", about")[0], job.preview))
+        if job is None or now == seen:
+            return (self.gr.skip(),) * 4
+        losses = self.gr.skip()
+        if job.losses:
+            import pandas
+
+            losses = pandas.DataFrame({"step": range(1, len(job.losses) + 1), "loss": job.losses})
+        return now, job.words, None if job.preview is None else str(job.preview), losses
+
+    def look_at_video(self, number: int, seen: str) -> tuple[Any, ...]:
+        """Return signature, words, result, still, driver, files and provenance of a drive's job, or skip what is unchanged."""
+        job = self.latest("video", number)
+        now = "" if job is None else repr((job.number, job.words.split(", about")[0]))
+        if job is None or now == seen:
+            return (self.gr.skip(),) * 7
+        if job.result is None:
+            return now, job.words, None, None, None, None, ""
+        driver = self.studio.drivers.get(job.number)
+        shown = str(driver) if driver is not None and driver.suffix in VIDEO_SUFFIXES else None
+        still = job.result.suffix in (*STILLS, ".gif")
+        files = [str(job.result), str(job.result) + ".provenance.json"]
+        text = pre(provenance_lines(job.result))
+        result = str(job.result)
+        return now, job.words, None if still else result, result if still else None, shown, files, text
+
+    def look_at_gallery(self, seen: str) -> tuple[Any, ...]:
+        """Return signature, previews, cards and the choices of all lists of avatars, or skip what is unchanged."""
+        cards = self.studio.folder.cards()
+        now = repr([(card.lines, card.preview) for card in cards])
+        if now == seen:
+            return (self.gr.skip(),) * 7
+        pictures = [(str(card.preview), card.name) for card in cards if card.preview is not None]
+        text = "".join(map(card_html, cards)) or "<p>No avatars yet.</p>"
+        names = [card.name for card in cards]
+        choices = self.gr.update(choices=names)
+        return now, pictures, text, choices, choices, choices, choices
+
+    def build(self) -> Any:
+        """Return the page as Gradio's `Blocks`."""
+        gr = self.gr
+        with gr.Blocks(title="th_jax studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+            gr.Markdown(
+                "# th_jax studio\nEverything stays on this machine. What is made here is watermarked and signed as generated. "
+                "Use it for yourself, for people who agreed, or for people who do not exist."
+            )
+            with gr.Tab("New avatar"):
+                made = self._new_avatar()
+            with gr.Tab("Gallery"):
+                gallery = self._gallery()
+            with gr.Tab("Drive"):
+                driven, drive_avatar = self._drive()
+            with gr.Tab("Live"):
+                live_avatar = self._live()
+            with gr.Tab("Edit"):
+                edit_avatar = self._edit()
+            with gr.Tab("Verify"):
+                self._verify()
+            gr.Markdown("## Jobs")
+            table = gr.HTML(self.jobs(), elem_id="jobs")
+            timer = gr.Timer(_SECONDS)
+            quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+            for event in (timer.tick, page.load):
+                event(self.jobs, None, table, **quiet)
+                event(told(gr, self.look_at_avatar), made[:2], made[1:], **quiet)
+                event(told(gr, self.look_at_video), driven[:2], driven[1:], **quiet)
+                lists = [gallery[-1], drive_avatar, live_avatar, edit_avatar]
+                event(told(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
+        return page
+
+    def _buttons(self, number: Any, kind: str, actions: dict[str, str]) -> None:
+        with self.gr.Row():
+            for action, label in actions.items():
+                button = self.gr.Button(label)
+                act = told(self.gr, functools.partial(self.act, kind=kind, action=action))
+                button.click(act, number, None, api_visibility="private")
+
+    def _new_avatar(self) -> list[Any]:
+        gr = self.gr
+        token, number, seen = gr.State(""), gr.State(0), gr.State("")
+        with gr.Row():
+            with gr.Column():
+                files = gr.File(
+                    label="1. Photos of one person, or a video", file_count="multiple", type="filepath",
+                    file_types=[*IMAGE_SUFFIXES, *VIDEO_SUFFIXES], elem_id="shots",
+                )  # fmt: skip
+                count = gr.Textbox(label="Found", interactive=False, elem_id="found")
+                tiles = gr.Gallery(label="Faces", columns=4, format="png", interactive=False, elem_id="tiles")
+            with gr.Column():
+                name = gr.Textbox(label="2. Name of the avatar", info="letters, digits, _, - and .", elem_id="name")
+                subject = gr.Textbox(label="3. Consent: who is shown?", info="a name or pseudonym", elem_id="subject")
+                basis = gr.Radio(list(BASES), label="Why may the images be used?", elem_id="basis")
+                uses = gr.CheckboxGroup([str(use) for use in Use], value=["private"], label="What for?")
+                scope = gr.Textbox(label="What was agreed to?", info="in your own words; may be empty")
+                expires = gr.Textbox(label="Until when?", info="a date such as 2027-01-31; empty: without an end")
+                create = gr.Button("Record consent and make the avatar", variant="primary", elem_id="create")
+        with gr.Row():
+            preview = gr.Image(
+                label="Preview: shots, landmarks, avatar", interactive=False, type="filepath", elem_id="preview"
+            )  # fmt: skip
+            losses = gr.LinePlot(x="step", y="loss", label="Loss of the generator", height=250)
+        words = gr.Textbox(label="Progress", interactive=False, elem_id="making")
+        labels = {"pause": "Pause", "resume": "Resume", "keep": "Stop and keep", "cancel": "Cancel"}
+        self._buttons(number, "avatar", labels)
+        command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False)
+        with gr.Row():
+            for person, example in PEOPLE.items():
+                button = gr.Button(f"Bundled person: {example.subject}")
+                made = told(gr, functools.partial(self.example_avatar, person))
+                button.click(made, None, [number, command], api_visibility="private")
+        files.change(told(gr, self.examine), [files, token], [token, tiles, count], api_name="examine")
+        form = [token, name, subject, basis, uses, scope, expires]
+        create.click(told(gr, self.create), form, [number, command], api_name="create")
+        return [number, seen, words, preview, losses]
+
+    def _gallery(self) -> list[Any]:
+        gr = self.gr
+        seen = gr.State("")
+        pictures = gr.Gallery(label="Avatars", columns=4, interactive=False, elem_id="gallery")
+        cards = gr.HTML("", elem_id="cards")
+        with gr.Row():
+            avatar = gr.Dropdown([], label="Avatar", interactive=True)
+            revoke, forget = gr.Button("Revoke its consent"), gr.Button("Delete it with all its files", variant="stop")
+        answer = gr.Textbox(label="Done", interactive=False)
+        revoke.click(told(gr, self.revoke), avatar, answer, api_visibility="private")
+        forget.click(told(gr, self.forget), avatar, answer, api_visibility="private")
+        return [seen, pictures, cards, avatar]
+
+    def _drive(self) -> tuple[list[Any], Any]:
+        gr = self.gr
+        number, seen = gr.State(0), gr.State("")
+        with gr.Row():
+            with gr.Column():
+                avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="drive-avatar")
+                upload = gr.File(
+                    label="Driver: a video, a photo, or a file of motion or landmarks", type="filepath",
+                    file_types=list(DRIVER_SUFFIXES), elem_id="driver",
+                )  # fmt: skip
+                example = gr.Radio(list(DRIVERS), label="or a bundled driver", elem_id="example-driver")
+                with gr.Accordion("Options", open=False):
+                    usual = DriveSettings()
+                    options = [
+                        gr.Dropdown(list(LAYOUTS), value=usual.layout, label="Layout"),
+                        gr.Dropdown(list(RETARGETING), value=usual.retargeting, label="Retargeting"),
+                        *(gr.Slider(0, 2, 1.0, step=0.05, label=f"Gain: {name}") for name in Gains._fields),
+                        gr.Slider(-1, 10, -1, step=0.5, label="Smoothing in Hz (0: off, -1: the default)"),
+                        gr.Number(None, label="Only so many seconds"),
+                        gr.Number(0, label="Time of a still in seconds"),
+                        gr.Number(None, label="Frame rate of a landmark file"),
+                        gr.Dropdown(["auto", "on", "off"], value=usual.gaze, label="Gaze"),
+                        gr.Checkbox(usual.sound, label="Keep the driver's sound"),
+                        gr.Dropdown(list(SUFFIXES), value=usual.suffix, label="Format"),
+                    ]
+                    saved = gr.Textbox(label="Settings, to keep or to paste", lines=4, buttons=["copy"])
+                    reuse = gr.Button("Use these settings")
+                start = gr.Button("Drive", variant="primary", elem_id="drive")
+                click = gr.Button("Show me: a bundled person with a bundled driver", elem_id="one-click")
+            with gr.Column():
+                words = gr.Textbox(label="Progress", interactive=False, elem_id="driving")
+                self._buttons(number, "video", {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"})
+                with gr.Row():
+                    shown = gr.Video(label="Driver", interactive=False, elem_id="shown-driver")
+                    result = gr.Video(label="Result (generated)", interactive=False, elem_id="result")
+                still = gr.Image(label="Result as a picture (generated)", interactive=False, type="filepath")
+                files = gr.File(label="Download, with its provenance record", interactive=False, elem_id="download")
+                origin = gr.HTML("", elem_id="provenance")
+                command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
+        given = [avatar, upload, example, *options]
+        start.click(told(gr, self.drive), given, [number, command, saved], api_name="drive")
+        click.click(told(gr, self.one_click), None, [number, command], api_visibility="private")
+        reuse.click(told(gr, self.reuse), saved, options, api_visibility="private")
+        return [number, seen, words, result, still, shown, files, origin], avatar
+
+    def _live(self) -> Any:
+        gr = self.gr
+        with gr.Row():
+            with gr.Column():
+                avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="live-avatar")
+                mirror = gr.Checkbox(False, label="Mirror")
+                neutral = gr.Button("Calibrate: my face is neutral now")
+                camera = gr.Image(
+                    label="Webcam", sources=["webcam"], streaming=True, type="filepath", elem_id="camera", image_mode=None
+                )  # fmt: skip
+            with gr.Column():
+                picture = gr.Image(
+                    label="Live avatar (generated)", interactive=False, streaming=True, format="png", elem_id="live"
+                )  # fmt: skip
+                words = gr.Textbox(label="State", interactive=False, elem_id="live-state")
+        camera.stream(
+            told(gr, self.live), [camera, avatar, mirror], [picture, words], stream_every=0.1, time_limit=600,
+            concurrency_limit=1, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+        neutral.click(told(gr, self.studio.stop_live), None, None, api_visibility="private")
+        return avatar
+
+    def _edit(self) -> Any:
+        gr = self.gr
+        with gr.Row():
+            with gr.Column():
+                avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="edit-avatar")
+                sliders = []
+                for name in CONTROLS:
+                    least, most = control_range(name)
+                    step = 0.05 if most == 1.0 else 1.0
+                    sliders.append(gr.Slider(least, most, 0, step=step, label=name, elem_id=f"edit-{name}"))
+                reset = gr.Button("Reset")
+            with gr.Column():
+                still = gr.Image(label="Still (generated)", interactive=False, type="filepath", elem_id="still")
+                command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
+        gr.on(
+            [one.change for one in (avatar, *sliders)], told(gr, self.edit), [avatar, *sliders], [still, command],
+            trigger_mode="always_last", show_progress="minimal", api_name="edit",
+        )  # fmt: skip
+        reset.click(lambda: (0,) * len(CONTROLS), None, sliders, api_visibility="private")
+        return avatar
+
+    def _verify(self) -> None:
+        gr = self.gr
+        file = gr.File(label="Any picture or video", type="filepath", elem_id="suspect")
+        answer = gr.HTML("", elem_id="verdict")
+        file.change(told(gr, self.verify), file, answer, api_name="verify")
+
+
+def settings_of(*options: Any) -> DriveSettings:
+    """Convert the values of the page's controls to settings.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    layout, retargeting, pose, brows, eyes, gaze_gain, mouth, smoothing, seconds, at, fps, gaze, sound, suffix = options
+    gains = Gains(*(float(value) for value in (pose, brows, eyes, gaze_gain, mouth)))
+    return DriveSettings(
+        layout=layout, retargeting=retargeting, gains=gains, smoothing=None if smoothing < 0 else float(smoothing),
+        fps=float(fps) if fps else None, seconds=float(seconds) if seconds else None, at=float(at or 0.0), gaze=gaze,
+        sound=bool(sound), suffix=suffix,
+    ).checked()  # fmt: skip
+
+
+def application(studio: Studio, *, host: str, password: str | None) -> Any:
+    """Return the studio as an ASGI application.
+
+    Raises:
+        ImportError: if the extra `studio` is not installed.
+    """
+    page = Page(studio)
+    fastapi = load_backend("fastapi", "the studio's server", extra="studio")
+    folder = studio.folder
+    served = [folder.results, folder.avatars / "previews", folder.drivers]
+    # Without fonts and scripts of other servers.
+    font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
+    # The pages of the documentation would load scripts of other servers.
+    app = fastapi.FastAPI(title="th_jax studio", docs_url=None, redoc_url=None)
+    add_api(app, studio, password=password)
+    blocks = page.build()
+    blocks.queue(default_concurrency_limit=4, max_size=200)
+    page.gr.mount_gradio_app(
+        app, blocks, path="/", auth=None if password is None else login(password), footer_links=[], run_history=False,
+        allowed_paths=[str(path) for path in served], show_error=True, max_file_size=MAX_UPLOAD_BYTES, ssr_mode=False,
+        enable_monitoring=False, pwa=False, mcp_server=False, css=_CSS,
+        theme=page.gr.themes.Default(font=font, font_mono=mono),
+    )  # fmt: skip
+    return Guard(app, local=is_loopback(host))
+
+
+def serve(studio: Studio, *, host: str, port: int, password: str | None) -> None:
+    """Serve the page until the process is interrupted.
+
+    Raises:
+        ImportError: if the extra `studio` is not installed.
+        OSError: if the port is taken.
+    """
+    app = application(studio, host=host, password=password)
+    uvicorn = load_backend("uvicorn", "the studio's server", extra="studio")
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
