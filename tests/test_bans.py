@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("th_jax", "data_prep", "configs", "benchmarks")
+FOLDERS = ("th_jax", "data_prep", "configs", "benchmarks", "docs")
 CODE = sorted([*(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")), *ROOT.glob("*.py")])
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
 
