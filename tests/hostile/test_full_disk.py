@@ -55,7 +55,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
         "drops.jsonl",
         lambda f: write_drop_report(f / "drops.jsonl", [Drop("clip", "ada", "ada/1.mp4", Reason.UNDECODABLE)] * 9), None,
     ),
-    "batch": ("batch.npz", lambda f: save_batch(f / "batch.npz", BATCH), None),
+    "batch": ("batch.npz", lambda f: save_batch(str(f / "batch.npz"), BATCH), None),
 }  # fmt: skip
 
 
