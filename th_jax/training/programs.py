@@ -140,7 +140,7 @@ class MetaPrograms:
         )
         set_rows = jax.jit(
             set_rows_to_embeddings,
-            in_shardings=(self.layout.table, whole, whole),
+            in_shardings=(self.layout.table, data, whole),
             out_shardings=self.layout.table,
             donate_argnums=0,
         )
