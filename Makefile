@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
+.PHONY: help demo warm test slow-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,13 @@ slow-test: $(VENV)/.dev  ## the long proofs
 
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
+
+kill-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
+kill-test: $(VENV)/.dev  ## kill training, fine-tuning, evaluation and preparation 100 times each; continues from runs/kill-test/report.jsonl
+	$(BIN)/python -m tests.reliability.kill_test --out runs/kill-test
+
+soak: $(VENV)/.dev  ## two hours of training and two of driving: does memory, do handles or threads grow? runs/soak/*.svg
+	$(BIN)/python -m benchmarks.soak --out runs/soak
 
 # A bug at a time in a copy of the project, with the tests that should notice it: an hour or more. `make mutants BUGS="L1 T3"` takes some.
 mutants: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false

@@ -19,20 +19,21 @@ from th_jax.storage.checkpoints import Checkpoints
 from th_jax.training.profile import StepProfiler
 from th_jax.training.programs import MetaPrograms
 from th_jax.training.run import (
+    RunSaver,
     StepClock,
     begin_or_resume,
+    check_hosts_agree,
     find_start,
     one_epoch,
     steps_of_epochs,
-    stop_for_replay,
 )
 from th_jax.training.run_log import RunLog, write_config
 from th_jax.training.sharding import put_batch
 from th_jax.training.views import with_loss_networks
 
 
-def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
-    """Run meta-learning from the first step, or from the last saved step, to the end.
+def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> bool:
+    """Run meta-learning from the first step, or from the last saved step, to the end; return whether it came to the end.
 
     Args:
         config: settings that `th_jax.training.presets.check_meta_settings` accepts; configs/defaults.py lists them.
@@ -40,7 +41,8 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
         profile_steps: number of steps to trace with `jax.profiler`.
 
     Raises:
-        ValueError: if the settings, data and saved states do not fit together, or too many steps in a row are not finite.
+        ValueError: if the settings, data and saved states do not fit together, or too many steps in a row are not finite
+            and no earlier state is left to return to.
     """
     networks = Networks.from_settings(config.networks)
     records = VideoRecords(data_folder(config.data.folder), config.data.split, on_damage=config.data.on_damage)
@@ -54,16 +56,18 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
     )
     videos = len(records.videos.entries(config.data.split))
     video_list = records.videos.digest(split=config.data.split)
+    check_hosts_agree(config.to_dict(), video_list)
     programs = MetaPrograms.from_settings(config, videos=videos)
     perceptual = with_loss_networks(load_perceptual(config.perceptual), programs.loss_weights)
     heldout = heldout_people(config, networks) if jax.process_index() == 0 else None
     total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)
-    description = {"config": config.to_dict(), "video_list": video_list}
+    description = {"config": config.to_dict(), "video_list": video_list, "videos": videos}
     folder = f"{workdir}/checkpoints"
     resumes, released = find_start(
         programs, folder, start_from=config.start_from, growing=config.start_growing, seed=config.seed
     )
-    with StopRequest() as stop, Checkpoints(folder, keep=config.keep_checkpoints) as checkpoints:
+    retention = {"keep": config.keep_checkpoints, "keep_hours": config.keep_hours, "keep_best": bool(config.keep_best)}
+    with StopRequest() as stop, Checkpoints(folder, **retention) as checkpoints:
         begun = begin_or_resume(
             programs, checkpoints, episodes, seed=config.seed, video_list=video_list, start=released
         )
@@ -80,6 +84,10 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
                 log.message(f"start_from is not used: the run continues from step {step:,}")
             begun.report(log)
             log.message(f"step {step:,} of {total:,}; {videos:,} videos; {programs.mesh.devices.size} devices")
+            saver = RunSaver(
+                workdir, programs, checkpoints, log,
+                description=description, keep_best=config.keep_best, rollbacks=begun.rollbacks,
+            )  # fmt: skip
 
             reader = episodes.iterate(start_step=step, **config.reading)
             clock = StepClock()
@@ -101,16 +109,18 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> None:
                 if step % config.log_every == 0 or step == total:
                     log.metrics(step, metrics | {"skipped": state.skipped} | clock.lap())
                     if int(state.skipped_in_a_row) >= config.max_consecutive_nonfinite_steps:
-                        stop_for_replay(workdir, checkpoints, state, batch, step=step, description=description)
+                        state = saver.roll_back(state, batch, metrics, step=step, most=config.max_rollbacks)
+                scores = None
                 if step % config.evaluate_every == 0 or step == total:
                     averaged = programs.averaged(state)  # computed by all processes together
                     if heldout is not None:
-                        heldout.evaluate(log, step, networks, jax.device_get(averaged), perceptual)
+                        scores = heldout.evaluate(log, step, networks, jax.device_get(averaged), perceptual)
                 if step % config.checkpoint_every == 0:
-                    checkpoints.save(step, state, description=description)
-            checkpoints.save(step, state, description=description)
+                    saver.save(step, state, scores=scores)
+            saver.save(step, state, last=True)
         ended = "finished with" if step == total else f"stopped by {stop.signal or 'the cluster'} at"
     print(f"{ended} step {step:,} of {total:,}; all is saved")
+    return step == total
 
 
 def heldout_people(config: ConfigDict, networks: Networks) -> HeldOutWatch:

@@ -79,7 +79,15 @@ def get_config() -> ConfigDict:
             "evaluate_faces": True,
             "checkpoint_every": 2500,
             "keep_checkpoints": 3,
+            # In addition, one checkpoint of every so many hours (0 for none), and the one with the lowest held-out number
+            # among those of evaluated steps ("" for none; "-heldout/ssim" keeps the highest).
+            "keep_hours": 0.0,
+            "keep_best": "heldout/l1/box",
+            # th_jax.training.guard.GuardSettings
+            "guard": {"sigma": 6.0, "decay": 0.99, "warm_up": 100},
+            # Skipped steps in a row, not finite or outliers, after which the run returns to an earlier checkpoint.
             "max_consecutive_nonfinite_steps": 20,
+            "max_rollbacks": 3,
             # Released weights or a run's workdir to start from, with fresh moments; "" for fresh weights.
             "start_from": "",
             # Whether start_from may be weights for smaller frames (th_jax.models.grow).

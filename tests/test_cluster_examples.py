@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from th_jax.avatars.shards import shard_of_environment
-from th_jax.cli import finetune
+from th_jax.cli import finetune, train
 from th_jax.cli.options import FAILED, INTERRUPTED, USAGE
 
 yaml = pytest.importorskip("yaml")
@@ -42,6 +42,23 @@ JOB = {
         "completionMode": {"NonIndexed", "Indexed"}, "completions": int, "maxFailedIndexes": int, "parallelism": int,
         "podFailurePolicy": {"rules": [RULE]}, "podReplacementPolicy": {"TerminatingOrFailed", "Failed"},
         "suspend": bool, "template": {"spec": POD}, "ttlSecondsAfterFinished": int,
+    },
+}  # fmt: skip
+TRAINER = CONTAINER | {"workingDir": str, "ports": [{"containerPort": int, "name": str, "protocol": {"TCP"}}]}
+JOBSET = {
+    "apiVersion": {"jobset.x-k8s.io/v1alpha2"},
+    "kind": {"JobSet"},
+    "metadata": JOB["metadata"],
+    "spec": {
+        "network": {"enableDNSHostnames": bool, "subdomain": str, "publishNotReadyAddresses": bool},
+        "failurePolicy": {"maxRestarts": int}, "successPolicy": {"operator": {"All", "Any"}},
+        "suspend": bool, "ttlSecondsAfterFinished": int,
+        "replicatedJobs": [
+            {
+                "name": str, "replicas": int,
+                "template": {"spec": JOB["spec"] | {"template": {"spec": POD | {"containers": [TRAINER]}}}},
+            }
+        ],
     },
 }  # fmt: skip
 RESOURCES = {
@@ -187,3 +204,73 @@ def test_skypilot() -> None:
     assert all(path.startswith(f"{mount}/") for path in (options.meta, options.people_file, options.out))
     for text in (task["run"], pool["setup"]):
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def train_options(text: str, **variables: str) -> Any:
+    """The parsed options of the one train.py command in shell text, with the values of its variables."""
+    text = text.replace("\\\n", " ")
+    for name, value in variables.items():
+        text = text.replace(f'"${name}"', value).replace(f"${name}", value)
+    (line,) = [line for line in text.splitlines() if "train.py" in line]
+    return train.parse(shlex.split(line[line.index("train.py") + len("train.py") :].rstrip('"')))
+
+
+def test_jobset() -> None:
+    jobset = load("jobset.yaml")
+    assert faults(jobset, JOBSET) == []
+    (replicated,) = jobset["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    options = train_options(container["args"][0], JOB_COMPLETION_INDEX="3")
+    assert (options.processes, options.process) == (job["completions"], 3)
+    assert job["parallelism"] == job["completions"], "all of them at once, or none"
+    assert (job["completionMode"], job["backoffLimit"], pod["restartPolicy"]) == ("Indexed", 0, "Never")
+    name = jobset["metadata"]["name"]
+    assert options.coordinator == f"{name}-{replicated['name']}-0-0.{name}:{container['ports'][0]['containerPort']}"
+    assert jobset["spec"]["network"]["enableDNSHostnames"]
+    assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
+    (mount,) = container["volumeMounts"]
+    assert options.workdir.startswith(f"{mount['mountPath']}/")
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"),
+    [(0, "", False), (2, "", False), (75, "", True), (134, "", True), (1, "99", True), (75, "100", False)],
+)
+def test_the_slurm_script_of_training_runs(code: int, restarts: str, requeued: bool, tmp_path: Path) -> None:
+    for name, ends in (("srun", code), ("scontrol", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/bash\necho "{name} $*"\nexit {ends}\n')
+        program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    environment |= {"SLURM_RESTART_COUNT": restarts} if restarts else {}
+    script = FOLDER / "slurm-train.sh"
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (code, "")
+    assert lines[1:] == (["scontrol requeue 7"] if requeued else [])
+    options = train_options(lines[0])
+    assert (options.distributed, options.workdir) == (True, "/shared/runs/voxceleb2")
+    asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", script.read_text(), re.M))
+    assert (asked["ntasks-per-node"], asked["signal"]) == ("1", "TERM@120")
+
+
+@pytest.mark.parametrize(("codes", "ends"), [([0], 0), ([2], 2), ([75, 134, 0], 0)])
+def test_the_script_of_a_tpu_pod_runs(codes: list[int], ends: int, tmp_path: Path) -> None:
+    """With a program in place of gcloud that ends with one code after the other."""
+    (tmp_path / "codes").write_text("\n".join(map(str, codes)) + "\n")
+    program = tmp_path / "gcloud"
+    program.write_text(
+        f'#!/bin/bash\necho "gcloud $*" | tr -d "\\n"; echo\ncode=$(head -1 {tmp_path}/codes)\n'
+        f"sed -i 1d {tmp_path}/codes\nexit $code\n"
+    )
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "NAME": "slice", "ZONE": "z", "BUCKET": "b", "PAUSE": "0"}
+    script = FOLDER / "tpu-pod.sh"
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    called = [line for line in done.stdout.splitlines() if line.startswith("gcloud")]
+    assert (done.returncode, len(called), done.stderr) == (ends, len(codes), "")
+    assert called[0].startswith("gcloud compute tpus tpu-vm ssh slice --zone=z --worker=all --command=cd th_jax && ")
+    options = train_options(called[0])
+    assert (options.distributed, options.workdir) == (True, "gs://b/runs/voxceleb2")

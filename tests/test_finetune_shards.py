@@ -234,7 +234,10 @@ def test_one_person_is_no_shard(folder: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "7")
     one = ["--meta", "heads", "--shots", str(folder / "photos" / "ada"), "--out", str(tmp_path)]
-    assert finetune.requested_shard(finetune.parse(one)) is None
+    seen: list[str] = []
+    monkeypatch.setattr(finetune, "_finetune", lambda options, config, people, report: seen.append(report) or 0)
+    assert finetune.finetune(finetune.parse([*one, "--consent", "none"]), None) == 0
+    assert seen == [REPORT_FILE]
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
-"""A signal is noted once; the second acts as it always does."""
+"""A signal is noted once; the second ends the process at once."""
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,8 +19,22 @@ def test_a_signal_is_recorded_and_handlers_are_restored(number: signal.Signals) 
         os.kill(os.getpid(), number)
         assert stop.agreed(1)
         assert stop.signal == number.name
-        assert {n: signal.getsignal(n) for n in before} == before, "a second one is not held back"
     assert {n: signal.getsignal(n) for n in before} == before
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_at_once(second: signal.Signals) -> None:
+    """Whatever it is doing: neither `finally` nor anything after it runs."""
+    program = (
+        "import os, signal, sys; from th_jax.signals import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    try: print(stop.signal, flush=True); os.kill(os.getpid(), {int(second)}); print('still here')\n"
+        "    finally: print('tidying up')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (75, "SIGTERM\n")
+    assert done.stderr == "ended at once by a second signal; run the same command again to continue\n"
 
 
 def test_without_a_signal_nothing_changes() -> None:

@@ -82,7 +82,7 @@ def test_whatever_changes_the_program_is_traced_again(
 ) -> None:
     run()
     if change == "source":
-        monkeypatch.setattr(program_cache, "_source_digest", lambda: "another")
+        monkeypatch.setattr(program_cache, "source_digest", lambda: "another")
     if change == "version":
         version = importlib.metadata.version
         monkeypatch.setattr(

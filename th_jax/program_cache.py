@@ -123,7 +123,8 @@ def _register(kind: Any) -> None:
 
 
 @functools.cache
-def _source_digest() -> str:
+def source_digest() -> str:
+    """Return a SHA-256 digest of this package's source."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
@@ -133,4 +134,4 @@ def _source_digest() -> str:
 def _environment() -> str:
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
     settings = [getattr(jax.config, f"jax_{name}") for name in ("default_matmul_precision", "enable_x64")]
-    return f"{_source_digest()} {versions} {jax.default_backend()} {settings}"
+    return f"{source_digest()} {versions} {jax.default_backend()} {settings}"

@@ -313,3 +313,25 @@ def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert cells[method, 8]["faces/undetected"]["value"] < 0.5
         mine, mean = (cells[name, 8]["landmark_error/with_failures"]["value"] for name in (method, "mean_frame"))
         assert mine < mean, "the head follows"
+
+
+def test_shards_make_what_one_process_makes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each person is measured once, by the shard that the split says; the command without a shard joins them."""
+    monkeypatch.setattr(running, "finetune_many", quick_finetune)
+    assert evaluate(arguments(folder, "alone")) == 0
+    monkeypatch.setenv("SKYPILOT_JOB_RANK", "0")
+    monkeypatch.setenv("SKYPILOT_NUM_JOBS", "2")
+    assert evaluate(arguments(folder, "shared")) == 0
+    monkeypatch.delenv("SKYPILOT_JOB_RANK")
+    said = capsys.readouterr().out
+    assert "shard 1 of 2 (from SKYPILOT_JOB_RANK and SKYPILOT_NUM_JOBS): 2 of 4 people" in said
+    assert not (folder / "shared" / "results.json").exists()
+    first = {path.stem for path in (folder / "shared").glob("cells/*/*/*.json")}
+    assert len(first) == 2
+    assert evaluate(arguments(folder, "shared", "--shard", "2/2")) == 0
+    cells = {path: path.stat().st_mtime_ns for path in (folder / "shared").glob("cells/**/*.json")}
+    assert evaluate(arguments(folder, "shared", "--shard", "1/1")) == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "shared").glob("cells/**/*.json")} == cells
+    assert read(folder / "shared" / "results.json") == read(folder / "alone" / "results.json")

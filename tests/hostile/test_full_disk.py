@@ -2,14 +2,13 @@
 
 import errno
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_limit import files_of_at_most
 
 from data_prep.build.drop_report import Drop, write_drop_report
 from data_prep.build.quality import Reason
@@ -55,19 +54,8 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]
         "drops.jsonl",
         lambda f: write_drop_report(f / "drops.jsonl", [Drop("clip", "ada", "ada/1.mp4", Reason.UNDECODABLE)] * 9), None,
     ),
-    "batch": ("batch.npz", lambda f: save_batch(f / "batch.npz", BATCH), None),
+    "batch": ("batch.npz", lambda f: save_batch(str(f / "batch.npz"), BATCH), None),
 }  # fmt: skip
-
-
-@contextmanager
-def files_of_at_most(limit: int) -> Iterator[None]:
-    """The system's own limit, which stops every library's writing where it stands, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,27 +1,14 @@
 """A save that fails is reported once, deletes nothing that is good, and does not stand in the way of the next one."""
 
 import os
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from checkpoint_states import ABOUT, assert_same_bits, shapes_of, state_of
+from file_limit import files_of_at_most
 
 from th_jax.storage.checkpoints import CheckpointError, Checkpoints
-
-
-@contextmanager
-def files_of_at_most(limit: int) -> Iterator[None]:
-    """The system's own limit, which stops every library's writing where it stands, as a full disk or a quota does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _save_and_wait(checkpoints: Checkpoints, step: int) -> None:

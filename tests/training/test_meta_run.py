@@ -15,7 +15,7 @@ released_rows = meta_run.released_rows.__wrapped__
 
 @pytest.mark.parametrize("saved", [{"video_list": "ab" * 32}, {}])
 def test_a_run_does_not_go_on_with_other_videos(saved: dict[str, str]) -> None:
-    def resume(shapes: Any, *, check: Any = None) -> Any:
+    def resume(shapes: Any, *, check: Any = None, added: str = "") -> Any:
         if check is not None:
             check(saved)
         return "the state", {"step": 3}, {}

@@ -12,7 +12,8 @@ from th_jax.training.run import load_batch, save_batch
 def test_a_batch_comes_back(tmp_path: Path) -> None:
     batch = tiny_batch(episodes=2)
     batch.target_landmarks[0, 0] = np.nan
-    path = save_batch(tmp_path / "replay" / "000007.npz", batch)
+    path = tmp_path / "replay" / "000007.npz"
+    save_batch(str(path), batch)
     assert equal_bits(load_batch(path), batch)
     assert [file.name for file in path.parent.iterdir()] == ["000007.npz"]
 
@@ -29,7 +30,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", frames=np.zeros(3))
     with pytest.raises(ValueError, match=r"other\.npz is not a saved batch .* it lacks an array of source_frames, "):
         load_batch(tmp_path / "other.npz")
-    path = save_batch(tmp_path / "whole.npz", tiny_batch(episodes=2))
+    path = tmp_path / "whole.npz"
+    save_batch(str(path), tiny_batch(episodes=2))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"whole\.npz is not a saved batch"):
         load_batch(path)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import resource
 import struct
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import fsspec
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from file_limit import files_of_at_most
 from tensorboardX.proto.event_pb2 import Event
 
 from th_jax.media import read_image
@@ -231,13 +231,9 @@ def test_a_full_disk_does_not_end_a_run(
     """What could not be written is written later, if there is room again."""
     with RunLog(tmp_path, total_steps=9, start_step=0, tensorboard=False) as log:
         log.metrics(1, {"loss/generator": 1.0})
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "metrics.jsonl").stat().st_size, before[1]))
-        try:
+        with files_of_at_most((tmp_path / "metrics.jsonl").stat().st_size):
             log.metrics(2, {"loss/generator": 2.0})
             assert log.picture(2, "samples", np.zeros((600, 600, 3), np.uint8)) is None
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
         log.metrics(3, {"loss/generator": 3.0})
         assert log.picture(3, "samples", np.zeros((6, 6, 3), np.uint8)) is not None
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]

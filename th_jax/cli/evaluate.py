@@ -3,7 +3,8 @@
 th-jax evaluate --meta heads --data bundled --protocol heads --out runs/evaluation
 th-jax evaluate --meta runs/voxceleb2 --data data/voxceleb2 --protocol zakharov19 --out runs/zakharov19
 
-The same command goes on where it was stopped. docs/evaluation.md says what each number means.
+The same command goes on where it was stopped. --shard I/N measures a part of the people; when all parts are done, the command
+without it joins them. docs/evaluation.md says what each number means.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from th_jax.avatars.shards import split
 from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser, print_hint
+from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.data.records import VideoRecords, data_folder
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.generated_gaze import gaze_report, measure_generated, tuned_avatars
@@ -79,7 +82,15 @@ def run(options: argparse.Namespace) -> int:
     if options.meta is None or options.data is None:
         raise UsageError(f"the protocol {options.protocol} needs --meta and --data")
     judges = judges_of(options)
+    shard = requested_shard(options)
     evaluation, about = begin(options)
+    if shard is not None:
+        assigned = split({person.name: 1 for person in evaluation.people}, shard.total)
+        evaluation = evaluation._replace(
+            only=frozenset(name for name, number in assigned.items() if number == shard.number)
+        )
+        own = f"{len(evaluation.measured)} of {len(assigned)} people"
+        print(f"shard {shard.number} of {shard.total} (from {shard.source}): {own}", flush=True)
     with (
         StopRequest() as stop,
         tqdm(total=cell_count(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,
@@ -87,6 +98,9 @@ def run(options: argparse.Namespace) -> int:
         progress = Progress(on_cell=bar.update, on_message=bar.set_postfix_str, stop=lambda: bool(stop.signal))
         try:
             faces = measure_all(evaluation, progress)
+            if shard is not None:
+                bar.write(f"{options.out}: done; when all shards are, --shard 1/1 writes {RESULTS_FILE}")
+                return DONE
             answers = ask_judges(evaluation, judges, faces, progress)
         except Stopped:
             bar.write(f"stopped by {stop.signal}; finished results are kept; run the same command again to continue")
@@ -108,6 +122,8 @@ def measure_retargeting(options: argparse.Namespace) -> int:
     """
     if options.data is not None:
         raise UsageError("the protocol retarget renders its own people: omit --data")
+    if options.shard is not None or options.shard_count is not None:
+        raise UsageError("the protocol retarget takes a minute and has no shards: omit --shard and --shard-count")
     _check_out_and_seed(options)
     shots = options.shots or [RETARGET_SHOTS]
     if len(shots) != 1:
@@ -340,6 +356,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--curve", action="store_true", help="measure images between chunks of fine-tuning, for a plot")
     made.add_argument("--no-faces", action="store_true", help="measure pixels and features alone, without dlib")
     made.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_shard_options(made, what="measure the people")
     add_signing_options(made)
     add_options(made)
     return made

@@ -11,7 +11,6 @@ shards.
 
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,10 @@ from th_jax.avatars.merge import merge_reports, merge_summary
 from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
-from th_jax.avatars.shards import (
-    MAX_SHARDS,
-    Shard,
-    ShardError,
-    ShardInUseError,
-    only_writer,
-    parse_shard,
-    people_of_shard,
-    shard_of_environment,
-)
+from th_jax.avatars.shards import ShardInUseError, only_writer, people_of_shard
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
+from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.models.checks import check_setting_names
@@ -56,16 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--name", help="name of the person; default: name of the folder or file")
     made.add_argument("--landmarks", help="file with 68 points for a single photo in which no face is detected")
     made.add_argument("--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
-    made.add_argument(
-        "--shard",
-        metavar="I/N",
-        type=_shard,
-        help="make the people of shard I of N only, I from 1 to N; default: from "
-        "the variables of a Kubernetes, Slurm, Cloud Run, AWS Batch or SkyPilot array",
-    )
-    made.add_argument(
-        "--shard-count", metavar="N", type=_shard_count, help="number of shards, if the scheduler gives only the index"
-    )
+    add_shard_options(made, what="make the people")
     made.add_argument(
         "--merge", metavar="OUT", help="make nothing: join the reports of the shards in OUT, and name who is missing"
     )
@@ -97,19 +79,6 @@ def _shots(written: str) -> int:
     return int(written)
 
 
-def _shard(written: str) -> Shard:
-    try:
-        return parse_shard(written)
-    except ShardError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _shard_count(written: str) -> int:
-    if not (written.isascii() and written.isdecimal() and len(written) < 10 and 1 <= int(written) <= MAX_SHARDS):
-        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_SHARDS}, but is {written[:100]}")
-    return int(written)
-
-
 def run(options: argparse.Namespace) -> int:
     """Make the avatars; return 0 if all were made, 1 if a person failed, 75 if it was interrupted."""
     check_combinations(options)
@@ -138,8 +107,6 @@ def check_combinations(options: argparse.Namespace) -> None:
         raise UsageError(f"give {' and '.join(missing)}")
     if options.people_file is None and (options.shard is not None or options.shard_count is not None):
         raise UsageError("--shard and --shard-count are parts of a people file: give --people-file")
-    if options.shard is not None and options.shard_count is not None:
-        raise UsageError("give either --shard I/N or --shard-count N: a shard has its count already")
     if (options.shots is None) == (options.people_file is None):
         raise UsageError("give either --shots, for one person, or --people-file, for many people")
     if options.people_file is not None and (options.name is not None or options.landmarks is not None):
@@ -167,7 +134,7 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
         options: as `parser` reads them.
         config: the preset for the meta weights, with the options' changes, by default.
     """
-    shard = requested_shard(options)
+    shard = None if options.people_file is None else requested_shard(options)
     check_place(options.out, folder=True)
     people = requested(options)
     if shard is None:
@@ -183,20 +150,6 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
         if not locked:
             print(f"{options.out} has no file locks: run each shard in one process at a time", file=sys.stderr)
         return _finetune(options, config, chosen, shard.report_file) if chosen else DONE
-
-
-def requested_shard(options: argparse.Namespace) -> Shard | None:
-    """Return the shard of the options or of the scheduler's variables; None if all people are requested.
-
-    Raises:
-        UsageError: if a scheduler's variables are malformed or not sufficient.
-    """
-    if options.people_file is None or options.shard is not None:
-        return None if options.shard is None or options.shard.total == 1 else options.shard
-    try:
-        return shard_of_environment(os.environ, count=options.shard_count)
-    except ShardError as error:
-        raise UsageError(str(error)) from error
 
 
 def _finetune(

@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
         "landmarks",
         "Serves a page to this machine, on which the 68 landmarks of one photo are placed by hand, for paintings, statues "
         "and drawings in which no face is detected.",
-        example="th-jax landmarks statue.jpg --out statue.json; th-jax finetune --shots statue.jpg --landmarks statue.json --consent none",
+        example="th-jax landmarks statue.jpg --out statue.json",
     )
     made.add_argument("image", type=Path, help="photo of one face")
     made.add_argument("--out", type=Path, help="JSON file to write or correct; default: the photo's name with .json")

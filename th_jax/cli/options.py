@@ -3,8 +3,10 @@
 import argparse
 import sys
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes; 75 is EX_TEMPFAIL of sysexits.h: the same command continues an interrupted run."""
+from th_jax.signals import INTERRUPTED as INTERRUPTED
+
+DONE, FAILED, USAGE = 0, 1, 2
+"""Exit codes, with INTERRUPTED, 75: the same command continues an interrupted run."""
 
 
 def print_hint(text: str) -> None:

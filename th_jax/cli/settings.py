@@ -16,18 +16,15 @@ from th_jax.storage.strict_json import read_json
 Settings = dict[str, Any]
 
 
-def add_setting_options(parser: argparse.ArgumentParser, *, file: str, change: str, required: bool = False) -> None:
+def add_setting_options(parser: argparse.ArgumentParser, *, file: str, change: str) -> None:
     """Add the options --config FILE and --set KEY=VALUE.
 
     Args:
         parser: parser of a command.
         file: example of a file with settings.
         change: examples of changes.
-        required: whether the command has no settings without a file.
     """
-    parser.add_argument(
-        "--config", type=Path, required=required, metavar="FILE", help=f"settings: a file such as {file}, or JSON"
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"settings: a file such as {file}, or JSON")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help=f"change a setting, such as {change}; may be given several times",

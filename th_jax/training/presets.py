@@ -14,6 +14,7 @@ from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.storage.setting_names import current_names
 from th_jax.storage.strict_json import read_json
 from th_jax.training.finetune_people import default_losses
+from th_jax.training.guard import GuardSettings
 from th_jax.training.optimizers import AdversarySchedule, Optimizers
 
 Settings = dict[str, Any]
@@ -104,6 +105,7 @@ _MINIMUM = {
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
     "max_consecutive_nonfinite_steps": 1,
+    "max_rollbacks": 0,
 }
 """Minimum values of the step-interval settings of meta-learning."""
 
@@ -125,7 +127,7 @@ def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]
     for section in (name for name, value in known.items() if isinstance(value, dict)):
         if not isinstance(settings[section], dict):
             raise ValueError(f"{section} is a section of settings in configs/defaults.py, but is {settings[section]!r}")
-    for section in ("data", "episodes", "reading", "heldout"):
+    for section in ("data", "episodes", "reading", "heldout", "guard"):
         if missing := [name for name in known[section] if name not in settings[section]]:
             raise ValueError(f"the section {section} lacks {', '.join(missing)}; configs/defaults.py has every setting")
         check_setting_names(f"the section {section}", known[section], settings[section])
@@ -138,6 +140,9 @@ def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]
     for name, (value, least) in counts.items():
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be at least {least}, but is {value!r}")
+    GuardSettings(**settings["guard"]).checked()
+    if not isinstance(settings["keep_hours"], int | float) or not 0 <= settings["keep_hours"] < math.inf:
+        raise ValueError(f"keep_hours must be 0 or more, but is {settings['keep_hours']!r}")
     epochs = settings["epochs"]
     if not settings["steps"] and not (isinstance(epochs, int | float) and 0 < epochs < math.inf):
         raise ValueError(f"a run needs steps or epochs above 0, but steps is 0 and epochs is {epochs!r}")

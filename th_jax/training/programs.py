@@ -1,18 +1,20 @@
 """Compiled programs of a meta-learning run: its step for each set of players, its diagnostics, and the reset of W."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from th_jax.losses import LossWeights, loss_preset
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
+from th_jax.training.guard import GuardSettings, judge
 from th_jax.training.health import make_health
 from th_jax.training.meta_step import Metrics, batch_parts, make_meta_train_step
-from th_jax.training.optimizers import DISCRIMINATOR, AdversarySchedule, Optimizers
+from th_jax.training.optimizers import DISCRIMINATOR, SYNTHESIS, AdversarySchedule, Optimizers
 from th_jax.training.sharding import BATCH_SPEC, AnyMesh, compile_step, make_mesh, put_state, state_layout, step_axis
 from th_jax.training.state import (
     TrainState,
@@ -21,6 +23,8 @@ from th_jax.training.state import (
     make_embed_batch,
     refreshed,
     reset_table_to_embeddings,
+    restored_unless,
+    rows_of_batch,
     set_rows_to_embeddings,
     start_from,
     state_shapes,
@@ -41,6 +45,7 @@ class MetaPrograms:
         videos: int,
         schedule: AdversarySchedule | None = None,
         step: Mapping[str, Any] | None = None,
+        guard: GuardSettings | None = None,
     ) -> None:
         """Prepare the programs without compiling them.
 
@@ -52,6 +57,7 @@ class MetaPrograms:
             videos: number of training videos, the rows of W before padding.
             schedule: stages of the run; by default both players train from the first step.
             step: further settings of `make_meta_train_step`.
+            guard: settings of the guard against single bad steps; by default without a guard.
 
         Raises:
             ValueError: if the step settings are invalid, or the state does not divide over the devices.
@@ -64,6 +70,7 @@ class MetaPrograms:
         self.loss_weights = loss_weights
         self._optimizers, self._videos = optimizers, videos
         self._step_settings = dict(step or {})
+        self._guard = (guard or GuardSettings(sigma=0)).checked()
         self._traceable_step(self.schedule.players(0))  # raises for invalid step settings now
 
     @classmethod
@@ -86,6 +93,7 @@ class MetaPrograms:
             videos=videos,
             schedule=AdversarySchedule.from_settings(config["adversary"]),
             step=config["step"],
+            guard=GuardSettings(**config.get("guard", {"sigma": 0})),
         )
         programs.check_batch(config["episodes"]["batch_size"])
         return programs
@@ -149,7 +157,7 @@ class MetaPrograms:
         )
         set_rows = jax.jit(
             set_rows_to_embeddings,
-            in_shardings=(self.layout.table, whole, whole),
+            in_shardings=(self.layout.table, data, whole),
             out_shardings=self.layout.table,
             donate_argnums=0,
         )
@@ -169,7 +177,7 @@ class MetaPrograms:
         return self._compiled_step(self.schedule.players(step)).lower(self.shapes, perceptual, batch)  # type: ignore[attr-defined]
 
     def _traceable_step(self, players: tuple[str, ...]) -> Callable[..., Any]:
-        return make_meta_train_step(
+        step = make_meta_train_step(
             self.networks,
             self._optimizers,
             self.loss_weights,
@@ -178,6 +186,7 @@ class MetaPrograms:
             axis_name=step_axis(self.mesh),
             **self._step_settings,
         )
+        return guarded(step, self._guard, players=players)
 
     @functools.cached_property
     def _refreshed(self) -> Callable[[NetworkState], NetworkState]:
@@ -194,3 +203,38 @@ class MetaPrograms:
         return jax.jit(
             health, in_shardings=(self.layout, whole, NamedSharding(self.mesh, BATCH_SPEC)), out_shardings=whole
         )
+
+
+def guarded(step: Callable[..., Any], settings: GuardSettings, *, players: Collection[str]) -> Callable[..., Any]:
+    """Wrap a step so that an outlier changes only counters and statistics.
+
+    Args:
+        step: pure function (state, perceptual, batch) -> (state, metrics), which skips non-finite steps itself.
+        settings: of the guard.
+        players: who trains.
+    """
+    if not settings.sigma:
+        return step
+    stage = (SYNTHESIS in players) + 2 * (DISCRIMINATOR in players)
+
+    def guarded_step(state: Any, perceptual: Any, batch: Any) -> tuple[Any, Metrics]:
+        index = jnp.asarray(batch.video_index)
+        before = rows_of_batch(state.table, index)
+        new, metrics = step(state, perceptual, batch)
+        passed, above, statistics = judge(state.guard, metrics, settings, stage=stage)
+        passed = jax.lax.optimization_barrier(passed)
+        table = restored_unless(passed, new.table, before, index)
+        nothing = VideoTable(*(jnp.zeros(()) for _ in table))
+        kept = jax.tree.map(
+            lambda a, b: jnp.where(passed, a, b), new._replace(table=nothing), state._replace(table=nothing)
+        )
+        missed = (~passed) & (new.skipped_in_a_row == 0)  # a step that is not finite is counted already
+        return kept._replace(
+            table=table,
+            guard=statistics,
+            step=new.step,
+            skipped=new.skipped + missed,
+            skipped_in_a_row=jnp.where(passed, new.skipped_in_a_row, state.skipped_in_a_row + 1),
+        ), metrics | {"guard/deviation": above}
+
+    return guarded_step

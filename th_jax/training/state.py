@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from th_jax.models.init import SHARED
 from th_jax.models.networks import Networks
 from th_jax.models.spectral import power_iterate
+from th_jax.training.guard import GuardStatistics, no_statistics
 from th_jax.training.objectives import draw_sources, embed_sources
 from th_jax.training.optimizers import Optimizers
 from th_jax.types import EpisodeBatch, MetaWeights, NetworkState
@@ -201,8 +202,10 @@ class TrainState(NamedTuple):
     synthesis_moments: Any
     discriminator_moments: Any
     skipped: Int[Array, ""]
-    """Total number of steps that changed nothing because a value was not finite."""
+    """Total number of steps that changed nothing because a value was not finite, or an outlier."""
     skipped_in_a_row: Int[Array, ""]
+    guard: GuardStatistics
+    """Statistics by which outliers are found."""
 
 
 def init_table(networks: Networks, key: PRNGKeyArray, *, videos: int) -> VideoTable:
@@ -226,6 +229,7 @@ def start_from(optimizers: Optimizers, weights: MetaWeights, table: VideoTable) 
         discriminator_moments=optimizers.discriminator.optimizer().init(weights.discriminator.params),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
+        guard=no_statistics(),
     )
 
 

@@ -59,6 +59,13 @@ class Evaluation(NamedTuple):
     """Whether images are measured between chunks of fine-tuning."""
     baselines: Mapping[str, Path] = {}
     weights: Mapping[str, str] = {}
+    only: frozenset[str] | None = None
+    """Names of the people whom this process measures; None for all."""
+
+    @property
+    def measured(self) -> tuple[Person, ...]:
+        """The people whom this process measures."""
+        return tuple(person for person in self.people if self.only is None or person.name in self.only)
 
     def load(self, person: Person) -> Loaded:
         """Load the person's frames, and the driving landmarks: of their own targets, or of the driver's."""
@@ -90,7 +97,7 @@ class Progress(NamedTuple):
 def cell_count(evaluation: Evaluation) -> int:
     """Return the maximum number of cells of a run: real frames, ours, and those of other systems."""
     systems = 1 + len(evaluation.baselines)
-    return len(evaluation.people) * (1 + systems * len(evaluation.protocol.shots))
+    return len(evaluation.measured) * (1 + systems * len(evaluation.protocol.shots))
 
 
 def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
@@ -107,7 +114,7 @@ def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
     for name, folder in evaluation.baselines.items():
         _check_baseline(name, folder, evaluation)
     faces = _real(evaluation, progress)
-    for person in evaluation.people:
+    for person in evaluation.measured:
         _score_real(evaluation, person, faces)
         progress.on_cell()
     _score_ours(evaluation, faces, progress)
@@ -130,7 +137,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
     """Write the real targets as images, and measure their faces."""
     kind = Kind.SYNTHETIC_RENDER if evaluation.records.videos.true_landmarks else Kind.REAL_CROP
     measured = {}
-    for person in evaluation.people:
+    for person in evaluation.people:  # identities are measured relative to the mean of all of them
         if progress.stop():
             raise Stopped
         progress.on_message(f"{person.name}: real frames")
@@ -176,7 +183,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
 
     def pending() -> Iterator[tuple[str, Shots]]:
         for count in evaluation.protocol.shots:
-            for person in evaluation.people:
+            for person in evaluation.measured:
                 if evaluation.store.read(OURS, count, person) is not None:
                     progress.on_cell()
                     continue
@@ -243,7 +250,7 @@ def _check_baseline(name: str, folder: Path, evaluation: Evaluation) -> None:
 
 def _score_baseline(name: str, folder: Path, evaluation: Evaluation, faces: Faces | None, progress: Progress) -> None:
     for count in evaluation.protocol.shots:
-        for person in evaluation.people:
+        for person in evaluation.measured:
             if progress.stop():
                 raise Stopped
             progress.on_message(f"{name}, T = {count}, {person.name}")

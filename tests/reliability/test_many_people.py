@@ -1,0 +1,71 @@
+"""Ten thousand people in one command: it starts soon, its memory stays, and what it says can be read."""
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import command
+from tiny_people import write_tiny_weights
+
+from th_jax.avatars import enroll
+from th_jax.data.shots import Pictures
+from th_jax.types import Shots
+
+PEOPLE = 10_000
+MISSING = 40
+"""People in whose photos no face is found."""
+
+
+def megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.slow
+def test_ten_thousand_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_weights(tmp_path / "tiny.safetensors")
+    with (tmp_path / "people.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["name", "shots"])
+        for number in range(PEOPLE):
+            shots = tmp_path / "photos" / f"person{number:05d}"
+            shots.mkdir(parents=True)
+            (shots / "1.jpg").write_bytes(number.to_bytes(2, "big"))
+            lines.writerow([shots.name, f"photos/{shots.name}"])
+    seen: list[tuple[float, float]] = []
+
+    def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
+        seen.append((time.monotonic(), megabytes()))
+        number = int(path.name[-5:])
+        if number % (PEOPLE // MISSING) == 0:
+            raise ValueError(f"no face was found in {path}")
+        rng = np.random.default_rng(number)
+        frames = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        return Shots(frames, rng.uniform(0.2, 0.8, (1, 68, 2)).astype(np.float32), np.ones(1, np.float32)), Pictures(1)
+
+    monkeypatch.setattr(enroll, "read_shots", noise)
+    monkeypatch.setattr(enroll, "check_face_models", lambda: None)
+    chosen = ["--people-file", str(tmp_path / "people.csv"), "--consent", "none"]
+    begun = time.monotonic()
+    out = ["--meta", str(tmp_path / "tiny.safetensors"), "--out", str(tmp_path / "out"), "--feed-forward"]
+    assert command("finetune")([*out, *chosen]) == 1
+    assert seen[0][0] - begun < 10
+    assert len(seen) == PEOPLE
+    early, late = (np.mean([megabytes for _, megabytes in part]) for part in (seen[1000:2000], seen[-1000:]))
+    assert late - early < 30, "a few kilobytes for each person's line of the report"
+    said = capsys.readouterr().out
+    assert said.startswith(f"{PEOPLE - MISSING} finished, {MISSING} failed")
+    assert len(said.splitlines()) < 30
+    assert command("finetune")(["--merge", str(tmp_path / "out"), "--people-file", str(tmp_path / "people.csv")]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(f"{PEOPLE - MISSING} finished, {MISSING} failed\n")
+    assert len(said.splitlines()) == 22
+    assert "and 20 more: see report.jsonl" in said
+    names = [json.loads(line)["name"] for line in (tmp_path / "out" / "report.jsonl").read_text().splitlines()]
+    assert names == [f"person{number:05d}" for number in range(PEOPLE)]
