@@ -154,7 +154,7 @@ def _changes(results: list[dict[str, Any]]) -> str:
         return ""
     lines = ["## What changed", ""]
     lines += [
-        "The meta step before exchanges were written out and TPUs got their own resampling, and after, where that was compiled:",
+        "The meta step before exchanges were written out and TPUs got their own resampling, and after, if compiled:",
         "",
     ]
     lines += [
