@@ -154,7 +154,7 @@ def _changes(results: list[dict[str, Any]]) -> str:
         return ""
     lines = ["## What changed", ""]
     lines += [
-        "The meta step before the devices' exchanges were written out and TPUs got their own forms of resampling, and after:",
+        "The meta step before exchanges were written out and TPUs got their own resampling, and after, if compiled:",
         "",
     ]
     lines += [

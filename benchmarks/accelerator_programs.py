@@ -153,7 +153,11 @@ def flop_by_dtype(jaxpr: Any, platform: str, *, turns: int = 1, shared: int = 1)
     import jax.extend
 
     total: dict[str, float] = {}
-    for equation in jaxpr.eqns:
+    live = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if not any(id(variable) in live for variable in equation.outvars):
+            continue  # nobody needs it, and no compiler keeps it
+        live |= {id(variable) for variable in equation.invars}
         name, parameters = equation.primitive.name, equation.params
         found: dict[str, float] = {}
         if name == "conv_general_dilated":

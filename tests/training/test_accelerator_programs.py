@@ -90,6 +90,7 @@ def test_the_count_is_that_of_xlas_own_analysis() -> None:
 def test_arithmetic_is_counted_by_type_and_platform() -> None:
     def function(x: Any, y: Any) -> Any:
         def one(carry: Any, _: None) -> tuple[Any, None]:
+            carry.T @ carry
             return carry @ y, None
 
         looped = jax.lax.scan(one, x, length=5)[0]
