@@ -69,7 +69,7 @@ _META_TEXTS = {
     "keep_checkpoints": "number of checkpoints that are kept",
     "keep_hours": "hours between checkpoints that are kept in addition; 0 for none",
     "keep_best": "held-out measure by which the best checkpoint is kept in addition; empty for none",
-    "guard.sigma": "standard deviations above the running mean of a loss or gradient from which a step is skipped; 0 for no guard",
+    "guard.sigma": "standard deviations above the running mean of a loss or gradient at which a step is skipped; 0 for none",
     "guard.decay": "weight of the past in the running mean and variance",
     "guard.warm_up": "steps of a stage that only feed the statistics",
     "max_rollbacks": "returns to an earlier checkpoint after a series of skipped steps, before the run stops",
