@@ -118,7 +118,8 @@ def test_from_dropped_pictures_to_a_verified_video(page: Any, folder: Path, tmp_
     bad = tmp_path / "no face.png"
     cv2.imwrite(str(bad), np.full((300, 300, 3), 90, np.uint8))
     page.locator("#shots input[type=file]").first.set_input_files([str(photo) for photo in [*photos, bad]])
-    becomes(field(page, "found"), "^3 of 4 images can be used$")
+    found = becomes(field(page, "found"), "^3 of 4 images can be used")
+    assert "no_face.png: left out: no face was found in it" in found
     sync_api.expect(page.locator("#tiles img")).to_have_count(4)
     shot(page, "new-avatar-faces")
 

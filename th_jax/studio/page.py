@@ -110,12 +110,13 @@ class Page:
             return
         token, found = self.studio.draft(files)
         shown: list[tuple[Any, str]] = []
-        usable = 0
+        usable, left_out = 0, ""  # the gallery cuts long captions
         for tile in found:
             shown.append((tile.picture, tile.caption if not tile.usable else f"✓ {tile.caption}"))
             usable += tile.usable
-            yield token, shown, f"{usable} of {len(shown)} images so far can be used"
-        yield token, shown, f"{usable} of {len(shown)} images can be used"
+            left_out += "" if tile.usable else f"\n{tile.caption}"
+            yield token, shown, f"{usable} of {len(shown)} images so far can be used{left_out}"
+        yield token, shown, f"{usable} of {len(shown)} images can be used{left_out}"
 
     def create(
         self, token: str, name: str, subject: str, basis: str | None, uses: list[str], scope: str, expires: str
