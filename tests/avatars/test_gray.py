@@ -68,7 +68,7 @@ def test_a_watermark_adds_no_color() -> None:
     avatar = jax.jit(feed_forward, static_argnums=0)(
         gray, weights, Shots(np.full((1, 64, 64, 3), 90, np.uint8), points[:1], np.ones(1, np.float32))
     )
-    marking = marking_of("0" * 64, size=64, kind="film")
+    marking = marking_of("0" * 64, size=64, kind="video")
     assert marking is not None
     marked = render(gray, avatar, points, chunk=2, mark=marking.mark)
     assert (marked != render(gray, avatar, points, chunk=2)).any()

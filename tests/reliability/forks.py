@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,14 +251,15 @@ def _noise_as_shots() -> None:
     import numpy as np
 
     from th_jax.avatars import enroll
-    from th_jax.data.shots import Pictures
+    from th_jax.avatars.person_files import PersonFiles
+    from th_jax.data.shots import ImageOutcomes
     from th_jax.types import Shots
 
-    def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
+    def noise(path: Path, *, size: int, **_: Any) -> PersonFiles:
         rng = np.random.default_rng(list(path.name.encode()))
         frames = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
         points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
-        return Shots(frames, points, np.ones(8, np.float32)), Pictures(8)
+        return PersonFiles(Shots(frames, points, np.ones(8, np.float32)), ImageOutcomes(8), {})
 
     enroll.read_shots = noise
     enroll.check_face_models = lambda: None
@@ -303,6 +305,7 @@ def _stand_in_programs() -> None:
     from jax import Array
 
     import train
+    from th_jax.losses import LossWeights
     from th_jax.training import sharding
     from th_jax.training.optimizers import AdversarySchedule
 
@@ -324,7 +327,7 @@ def _stand_in_programs() -> None:
     shapes, mesh = jax.eval_shape(functools.partial(begin, 0)), sharding.make_mesh()
     programs = SimpleNamespace(
         mesh=mesh, schedule=AdversarySchedule(), shapes=shapes, layout=sharding.state_layout(mesh, shapes), begin=begin,
-        step_at=lambda _: step, averaged=lambda state: state.values,
+        step_at=lambda _: step, averaged=lambda state: state.values, loss_weights=LossWeights({}),
     )  # fmt: skip
 
     class Watch:
@@ -355,7 +358,10 @@ def main() -> None:
         if pid == 0:
             try:
                 _child(job)
+            except BaseException:
+                traceback.print_exc()  # into the log: `os._exit` would say nothing
             finally:
+                sys.stderr.flush()
                 os._exit(71)
         _, status = os.waitpid(pid, 0)
         answer = {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begun}

@@ -12,7 +12,8 @@ from commands import command
 from tiny_people import write_tiny_weights
 
 from th_jax.avatars import enroll
-from th_jax.data.shots import Pictures
+from th_jax.avatars.person_files import PersonFiles
+from th_jax.data.shots import ImageOutcomes
 from th_jax.types import Shots
 
 PEOPLE = 10_000
@@ -40,14 +41,15 @@ def test_ten_thousand_people(
             lines.writerow([shots.name, f"photos/{shots.name}"])
     seen: list[tuple[float, float]] = []
 
-    def noise(path: Path, *, size: int, shots: int | None, landmarks: Path | None) -> tuple[Shots, Pictures]:
+    def noise(path: Path, *, size: int, **_: Any) -> PersonFiles:
         seen.append((time.monotonic(), megabytes()))
         number = int(path.name[-5:])
         if number % (PEOPLE // MISSING) == 0:
             raise ValueError(f"no face was found in {path}")
         rng = np.random.default_rng(number)
         frames = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-        return Shots(frames, rng.uniform(0.2, 0.8, (1, 68, 2)).astype(np.float32), np.ones(1, np.float32)), Pictures(1)
+        points = rng.uniform(0.2, 0.8, (1, 68, 2)).astype(np.float32)
+        return PersonFiles(Shots(frames, points, np.ones(1, np.float32)), ImageOutcomes(1), {})
 
     monkeypatch.setattr(enroll, "read_shots", noise)
     monkeypatch.setattr(enroll, "check_face_models", lambda: None)

@@ -134,8 +134,8 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     found = driven.progress()
     assert found.result is not None, found.words
     assert (found.state, found.stage.split(";")[0]) == (State.FINISHED, "3 frames at 10 frames/s, without sound")
-    record, unmarked = read_sidecar(found.result)
-    assert (record.avatar, record.consent, unmarked) == (card.digest, load_avatar(card.path).provenance.consent, False)
+    record, untouched = read_sidecar(found.result)
+    assert (record.avatar, record.consent, untouched) == (card.digest, load_avatar(card.path).provenance.consent, True)
     assert f"avatar {card.digest}" in provenance_lines(found.result)
 
     still, words = studio.edit("ada", dict.fromkeys(CONTROLS, 0.0) | {"yaw": 10.0})

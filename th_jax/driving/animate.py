@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -221,7 +221,7 @@ def animate(
         )
 
 
-def _reported(frames: Iterable[np.ndarray], total: int, on_frame: Callable[[int, int], None]) -> Frames:
+def _reported(frames: Iterable[Any], total: int, on_frame: Callable[[int, int], None]) -> Iterator[Any]:
     """Yield the frames, and report before each one, and at the end, how many are done."""
     done = 0
     for frame in frames:
