@@ -36,7 +36,7 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 
 # Most of the tests' time is compiling programs that run for a second: LLVM need not optimise those. `pytest` by hand does.
 # A third of the time of compiling with XLA's own; tests/quick_programs.py says the same.
-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
+test kill-test mutants: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -46,7 +46,6 @@ slow-test: $(VENV)/.dev  ## the long proofs
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
 
-kill-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
 kill-test: $(VENV)/.dev  ## kill training, fine-tuning, evaluation and preparation 100 times each; continues from runs/kill-test/report.jsonl
 	$(BIN)/python -m tests.reliability.kill_test --out runs/kill-test
 
@@ -54,7 +53,6 @@ soak: $(VENV)/.dev  ## two hours of training and two of driving: does memory, do
 	$(BIN)/python -m benchmarks.soak --out runs/soak
 
 # A bug at a time in a copy of the project, with the tests that should notice it: an hour or more. `make mutants BUGS="L1 T3"` takes some.
-mutants: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
 mutants: $(VENV)/.dev  ## put small bugs in, one at a time: which ones do the tests notice?
 	$(BIN)/python -m tests.mutants $(BUGS)
 

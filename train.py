@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from th_jax.cli.main import main
 from th_jax.data import Episodes, VideoRecords
-from th_jax.data.records import data_folder
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import load_perceptual
@@ -45,7 +44,7 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> bool:
             and no earlier state is left to return to.
     """
     networks = Networks.from_settings(config.networks)
-    records = VideoRecords(data_folder(config.data.folder), config.data.split, on_damage=config.data.on_damage)
+    records = VideoRecords(config.data.folder, config.data.split, on_damage=config.data.on_damage)
     episodes = Episodes(
         records,
         image_size=networks.image_size,
@@ -127,7 +126,7 @@ def heldout_people(config: ConfigDict, networks: Networks) -> HeldOutWatch:
     """Load the people who are held out from training and on whom the run is evaluated."""
     settings = config.heldout.to_dict()
     folder = settings.pop("folder") or config.data.folder
-    records = VideoRecords(data_folder(folder), settings.pop("split"))
+    records = VideoRecords(folder, settings.pop("split"))
     return HeldOutWatch(records, faces=config.evaluate_faces, image_size=networks.image_size, **settings)
 
 

@@ -156,7 +156,7 @@ def flop_by_dtype(jaxpr: Any, platform: str, *, turns: int = 1, shared: int = 1)
     live = {id(variable) for variable in jaxpr.outvars}
     for equation in reversed(jaxpr.eqns):
         if not any(id(variable) in live for variable in equation.outvars):
-            continue  # nobody needs it, and no compiler keeps it
+            continue  # its result is unused, and every compiler removes it
         live |= {id(variable) for variable in equation.invars}
         name, parameters = equation.primitive.name, equation.params
         found: dict[str, float] = {}

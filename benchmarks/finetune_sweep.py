@@ -27,7 +27,6 @@ from ml_collections import ConfigDict
 import th_jax
 from configs import finetune_heads
 from th_jax.data import VideoRecords
-from th_jax.data.records import data_folder
 from th_jax.evaluation.heldout import baseline_frames, sample_grid
 from th_jax.evaluation.people import LANDMARKS, HeldOut, load_heldout
 from th_jax.evaluation.scores import heldout_scores, real_faces
@@ -92,7 +91,7 @@ def run(options: argparse.Namespace, name: str, changes: list[str], meta: "th_ja
         return
     config = changed(changes)
     config.name = name
-    records = VideoRecords(data_folder(options.data), options.split)
+    records = VideoRecords(options.data, options.split)
     size = meta.networks.image_size
     held = load_heldout(
         records, image_size=size, people=options.people, sources=options.shots, targets=_TARGETS,

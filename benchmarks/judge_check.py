@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from th_jax.console import forgiving_output
 from th_jax.data.episodes import decode_frame
-from th_jax.data.records import VideoRecords, data_folder
+from th_jax.data.records import VideoRecords
 from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.judges.identity import identity_features, load_identity_network
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         networks = [
             load_identity_network(*item) for item in named_files(options.identity_network, taken={DLIB}).items()
         ]
-        records = VideoRecords(data_folder(options.data), options.split)
+        records = VideoRecords(options.data, options.split)
         frames, people = _frames(records, options.frames, options.size)
         faces = measure_faces(frames)
         rows = {DLIB: faces.descriptors.astype(np.float64)}

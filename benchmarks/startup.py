@@ -18,7 +18,6 @@ import numpy as np
 
 from th_jax.cli.compile_cache import VARIABLE
 from th_jax.data import VideoRecords
-from th_jax.data.records import data_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAIT = ROOT / "th_jax/assets/portrait/astronaut.jpg"
@@ -53,7 +52,7 @@ def run(arguments: list[str], *, cache: Path, count: bool = False) -> Run:
 def commands(folder: Path) -> dict[str, list[str]]:
     """The measured commands by name; the second and third drive the avatar of the first."""
     landmarks = folder / "driver.npz"
-    video = VideoRecords(data_folder("bundled"), "heldout").read(0)
+    video = VideoRecords("bundled", "heldout").read(0)
     np.savez(landmarks, landmarks=np.asarray(video.landmarks, np.float32))
     consent, avatars = folder / "a.consent.json", folder / "avatars"
     made = ["consent", "make", "--subject", "astronaut", "--basis", "public_domain"]

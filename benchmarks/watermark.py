@@ -109,7 +109,7 @@ def code_digest() -> str:
 
 
 def measured(video: Video, sizes: Iterable[int], steps: Iterable[float], kept: Path) -> dict[Key, Outcome]:
-    """A video at all sizes up to its own and at these steps from the default strength, from its file or anew.
+    """Measure a video at all sizes up to its own and at these steps from the default strength, or read what was measured.
 
     Raises:
         OSError: if the disk refuses.

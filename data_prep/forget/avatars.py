@@ -12,7 +12,7 @@ from th_jax.consent import ConsentRecord, consent_digest
 from th_jax.provenance import Provenance
 from th_jax.provenance.record import SIDECAR_SUFFIX
 from th_jax.storage.files import file_sha256, whole_file
-from th_jax.storage.strict_json import parse_json
+from th_jax.storage.strict_json import parse_json, read_json
 
 # Names that th_jax.avatars and th_jax.driving give; importing them would bring the whole of training.
 REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
@@ -149,10 +149,8 @@ def find_images(
 
 def _provenance(beside: Path) -> tuple[Provenance | None, object]:
     """Read the provenance beside an image, and the digest of the image; None if it is not a provenance record."""
-    with beside.open("rb") as file:
-        text = file.read(_MOST_SIDECAR_BYTES + 1)
     try:
-        record = parse_json(text, max_bytes=_MOST_SIDECAR_BYTES)
+        record = read_json(beside, max_bytes=_MOST_SIDECAR_BYTES)
         return Provenance.from_dict(record["provenance"]), record.get("sha256")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, None

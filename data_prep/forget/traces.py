@@ -35,7 +35,7 @@ from th_jax.data.schema import parse
 from th_jax.data.tfrecord import scan
 from th_jax.data.video_list import load_video_list
 from th_jax.media.limits import DEFAULT_LIMITS
-from th_jax.storage.strict_json import parse_json
+from th_jax.storage.strict_json import parse_json, read_json
 
 _KEPT = ("settings.json", "lock")
 """Files of the staging folder itself, without which a continued run would reject the others."""
@@ -158,10 +158,8 @@ def find_evaluated(tree: Tree, names: Collection[str]) -> Evaluated:
 
 def _evaluated_names(path: Path, names: Collection[str]) -> frozenset[str] | None:
     """Return the names of these people's files in an evaluation; None if its list cannot be read."""
-    with path.open("rb") as file:
-        text = file.read(_MOST_BYTES + 1)
     try:
-        people = parse_json(text, max_bytes=_MOST_BYTES)["people"]
+        people = read_json(path, max_bytes=_MOST_BYTES)["people"]
         return frozenset(
             str(person["name"])
             for person in people

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep.heads.identity import draw_identity
-from data_prep.heads.motion import SAMPLING_RATE, SPACING, HeadState, choose_spread, head_state, talk
+from data_prep.heads.motion import HeadState, head_state, varied_states
 from data_prep.heads.person import prepare
 from data_prep.heads.render import render_head
 from data_prep.heads.retarget_truth import points_of_states
@@ -36,8 +36,7 @@ def make_gaze_truth(
     parts = []
     for seed in range(first_seed, first_seed + people):
         identity = draw_identity(seed)
-        motion = talk(seed, seconds=2.5 * SPACING * shots + 2.0, fps=SAMPLING_RATE)
-        known = [motion.state(int(moment)) for moment in choose_spread(motion, count=shots)]
+        known = varied_states(seed, count=shots)
         driving = gaze_states(seed, frames=frames)
         rendered = [
             np.stack([render_head(identity, state, size=size).frame for state in states]) for states in (known, driving)

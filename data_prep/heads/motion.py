@@ -291,3 +291,9 @@ def choose_spread(motion: Motion, *, count: int) -> Int[np.ndarray, " N"]:
             )
         chosen.append(int(np.where(near, -1.0, distance).argmax()))
     return np.sort(np.array(chosen))
+
+
+def varied_states(seed: int, *, count: int) -> list[HeadState]:
+    """Return moments of a person's talk that differ as much as possible, by `choose_spread`."""
+    motion = talk(seed, seconds=2.5 * SPACING * count + 2.0, fps=SAMPLING_RATE)
+    return [motion.state(int(moment)) for moment in choose_spread(motion, count=count)]

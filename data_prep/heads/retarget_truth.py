@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from data_prep.heads.identity import draw_identity
 from data_prep.heads.mesh import load_mesh
-from data_prep.heads.motion import SAMPLING_RATE, SPACING, WIDEST_GAZE, HeadState, Motion, choose_spread, talk
+from data_prep.heads.motion import WIDEST_GAZE, HeadState, Motion, talk, varied_states
 from data_prep.heads.person import Person, prepare
 from data_prep.heads.render import pose, project, true_landmarks
 from th_jax.landmarks.truth import RetargetTruth
@@ -42,10 +42,7 @@ def make_truth(*, people: int = 24, first_seed: int = 100_000, frames: int = 8, 
     own_shots, clips, truth, eyes, radius = [], [], [], [], []
     for seed in seeds:
         person = prepare(draw_identity(seed))
-        motion = talk(seed, seconds=2.5 * SPACING * shots + 2.0, fps=SAMPLING_RATE)
-        own_shots.append(
-            points_of_states(person, [motion.state(int(i)) for i in choose_spread(motion, count=shots)]).landmarks
-        )
+        own_shots.append(points_of_states(person, varied_states(seed, count=shots)).landmarks)
         clip = talk(seed, seconds=CLIP_SECONDS, fps=CLIP_FRAMES / CLIP_SECONDS, take=1)
         clips.append(points_of_states(person, [clip.state(moment) for moment in range(len(clip.times))]).landmarks)
         moved = [points_of_states(person, others) for others in states]

@@ -91,7 +91,6 @@ def seen(job: dict[str, Any]) -> int:
 
     from tests.reliability.killed_experiment import get_config
     from th_jax.data import Episodes, VideoRecords
-    from th_jax.data.records import data_folder
     from th_jax.storage.checkpoints import Checkpoints
 
     workdir, out = map(Path, job["arguments"])
@@ -103,7 +102,7 @@ def seen(job: dict[str, Any]) -> int:
         for name, leaf in leaves.items()
     }
     config = get_config()
-    records = VideoRecords(data_folder(config.data.folder), config.data.split)
+    records = VideoRecords(config.data.folder, config.data.split)
     episodes = Episodes(records, image_size=config.networks.image_size, seed=config.seed, **config.episodes)
     batch = episodes.batch(int(leaves["step"]))
     following = hashlib.sha256(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in batch)).hexdigest()

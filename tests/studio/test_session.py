@@ -255,7 +255,7 @@ def test_an_origin_is_in_plain_words(tmp_path: Path) -> None:
     file = tmp_path / "x" / "notes.txt"
     file.parent.mkdir()
     file.write_text("no picture")
-    found = origin_of(file, name="notes.txt", run=lambda function, path, **_: function(path, **_without_limits(_)))
+    found = origin_of(file, run=lambda function, path, **_: function(path, **_without_limits(_)))
     assert found.verdict is Verdict.UNREADABLE
     assert "could not be checked" in found.words
     assert str(tmp_path) not in json.dumps(found.reasons), "paths of the server are not shown"

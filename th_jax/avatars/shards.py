@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent.checks import image_files
-from th_jax.data.shots import SHOT_COUNTS
-from th_jax.media import VIDEO_SUFFIXES
+from th_jax.data.shots import SHOT_COUNTS, is_video
 
 MAX_SHARDS = 100_000
 
@@ -136,7 +135,7 @@ def count_shots(person: PersonRequest, *, max_shots: int | None = None) -> int:
     An unreadable folder counts as one.
     """
     most = SHOT_COUNTS[-1] if max_shots is None else max_shots
-    if person.shots.suffix.lower() in VIDEO_SUFFIXES and not person.shots.is_dir():
+    if is_video(person.shots):
         return most
     try:
         return max(1, min(most, len(image_files(person.shots))))

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ from jaxtyping import Float
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser
 from th_jax.consent import check_driving
-from th_jax.driving.animate import Animation, animate
+from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
-from th_jax.driving.driver import STILLS, is_landmark_file
-from th_jax.driving.edit import CONTROLS, parse_edit
-from th_jax.driving.motion import write_motion
+from th_jax.driving.driver import STILLS
+from th_jax.driving.edit import CONTROLS, edit_driver
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.poses import target_of, wants_pupils
@@ -103,25 +101,21 @@ def _drive(chosen: argparse.Namespace) -> str:
         return _driven(chosen)
     if chosen.out is None or chosen.out.suffix.lower() not in STILLS:
         raise UsageError(f"--edit makes a still: --out must end in {', '.join(STILLS)}")
-    motion = parse_edit(chosen.edit)
-    with tempfile.TemporaryDirectory() as folder:
-        chosen.driver = str(Path(folder) / "edit.csv")
-        write_motion(Path(chosen.driver), motion)
+    with edit_driver(chosen.edit) as driver:
+        chosen.driver = str(driver)
         return _driven(chosen)
 
 
 def _driven(chosen: argparse.Namespace) -> str:
     number = camera_number(chosen.driver)
-    from_file = is_landmark_file(chosen.driver)
-    cutoff = chosen.smoothing if chosen.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
-    smoothing = OneEuro(cutoff, chosen.smoothing_beta) if cutoff else None
+    smoothing = smoothing_of(chosen.driver, chosen.smoothing, beta=chosen.smoothing_beta)
     if smoothing is not None:
         LandmarkFilter(smoothing)  # raises for invalid settings
     gains = parse_gains(chosen.gains) if chosen.gains is not None else UNCHANGED
     if chosen.retargeting != "auto":
         check_method(chosen.retargeting, gains=gains)
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
-    gaze = {"auto": None, "on": True, "off": False}[chosen.gaze]
+    gaze = GAZE[chosen.gaze]
     if number is None and chosen.out is None:
         raise ValueError("--out is missing: the file to write")
     if number is not None and chosen.neutral is not None:

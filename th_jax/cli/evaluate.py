@@ -21,7 +21,7 @@ from th_jax.avatars.shards import split
 from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser, print_hint
 from th_jax.cli.shard_options import add_shard_options, requested_shard
-from th_jax.data.records import VideoRecords, data_folder
+from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
 from th_jax.evaluation.generated_gaze import gaze_report, measure_generated, tuned_avatars
 from th_jax.evaluation.people import LANDMARKS
@@ -146,7 +146,7 @@ def measure_retargeting(options: argparse.Namespace) -> int:
 
 def _generated_gaze(meta: MetaModel, options: argparse.Namespace, *, people: int, shots: int) -> str:
     """Fine-tune avatars of rendered people and measure the gaze in their frames."""
-    settings = _settings(options, meta)
+    settings = _named_settings(options) or finetune_preset(preset_of(meta.description))
     jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
     size = meta.networks.image_size
     truth = from_checkout("data_prep.heads.gaze_truth").make_gaze_truth(size=size, people=people, shots=shots)
@@ -157,14 +157,14 @@ def _generated_gaze(meta: MetaModel, options: argparse.Namespace, *, people: int
     return gaze + "\n" + resting_report(still)
 
 
-def _settings(options: argparse.Namespace, meta: MetaModel) -> Settings:
-    """Return the settings of fine-tuning, named or the preset of the weights.
+def _named_settings(options: argparse.Namespace) -> Settings | None:
+    """Return the settings of fine-tuning that `--settings` names, or None.
 
     Raises:
-        ValueError: if the named settings are invalid.
+        ValueError: if they are invalid.
     """
     if options.settings is None:
-        return finetune_preset(preset_of(meta.description))
+        return None
     named = read_settings(options.settings, on_message=print_hint)
     check_settings(named)
     return named
@@ -190,10 +190,8 @@ def begin(options: argparse.Namespace) -> tuple[Evaluation, dict[str, Any]]:
     baselines = _baselines(options.baseline)
     if protocol.crossed and options.no_faces:
         raise ValueError("the protocol cross measures only faces: omit --no-faces")
-    named = None if options.settings is None else read_settings(options.settings, on_message=print_hint)
-    if named is not None:
-        check_settings(named)
-    records = VideoRecords(data_folder(str(options.data)), options.split)
+    named = _named_settings(options)
+    records = VideoRecords(str(options.data), options.split)
     people = choose_people(records, protocol, seed=options.seed)
     landmarks = options.landmarks or ("true" if records.videos.true_landmarks else "detected")
     if landmarks == "true" and not records.videos.true_landmarks:

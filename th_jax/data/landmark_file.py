@@ -82,12 +82,19 @@ def _json(text: str) -> list[tuple[float, float]]:
         content = content.get("landmarks")
     if not isinstance(content, list):
         raise ValueError('expected a list of [x, y] at its top level or under "landmarks"')
-    points: list[tuple[float, float]] = []
-    for number, point in enumerate(content):
-        if not (isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)):
-            raise ValueError(f"point {number}: expected [x, y], got {str(point)[:40]}")
-        points.append((float(point[0]), float(point[1])))
-    return points
+    return [parse_point(str(number), point) for number, point in enumerate(content)]
+
+
+def parse_point(name: str, point: object) -> tuple[float, float]:
+    """Parse the [x, y] of a point in JSON.
+
+    Raises:
+        ValueError: if it is not a list of two numbers; the message names the point.
+        OverflowError: if a number is too large.
+    """
+    if not (isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)):
+        raise ValueError(f"point {name}: expected [x, y], got {str(point)[:40]}")
+    return float(point[0]), float(point[1])
 
 
 def _pts(text: str) -> list[tuple[float, float]]:

@@ -221,6 +221,17 @@ def animate(
         )
 
 
+GAZE: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
+"""Names of the values of the argument `gaze`."""
+
+
+def smoothing_of(driver: str | Path, cutoff: float | None, *, beta: float = OneEuro().beta) -> OneEuro | None:
+    """Return the filter of a cutoff in Hz, 0 for none; by default none for drivers without images."""
+    if cutoff is None:
+        cutoff = 0.0 if is_landmark_file(driver) else OneEuro().min_cutoff
+    return OneEuro(cutoff, beta) if cutoff else None
+
+
 def _reported(frames: Iterable[Any], total: int, on_frame: Callable[[int, int], None]) -> Iterator[Any]:
     """Yield the frames, and report before each one, and at the end, how many are done."""
     done = 0

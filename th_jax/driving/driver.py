@@ -249,9 +249,12 @@ class _Archive(io.BufferedReader):
         return content
 
 
+LANDMARK_SUFFIXES = (".npz", ".npy", ".csv", ".json")
+
+
 def is_landmark_file(path: str | Path) -> bool:
     """Return whether a driver has no images: landmarks (its name ends in .npz or .npy) or motion (.csv or .json)."""
-    return str(path).lower().endswith((".npz", ".npy", ".csv", ".json"))
+    return str(path).lower().endswith(LANDMARK_SUFFIXES)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

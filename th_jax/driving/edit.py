@@ -1,11 +1,15 @@
 """Named controls of a still, such as "smile=0.3,yaw=10": expression, head pose and gaze of the avatar's own face."""
 
+import contextlib
 import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from th_jax.driving.motion import POSE, Motion
+from th_jax.driving.motion import POSE, Motion, write_motion
 from th_jax.landmarks.arkit import LOOK_SIDEWAYS, LOOK_UP_OR_DOWN, NAMES, look_coefficients
 
 _SHAPES: dict[str, tuple[str, ...]] = {
@@ -80,3 +84,17 @@ def parse_edit(text: str) -> Motion:
             coefficients[place] = max(coefficients[place], values.get(name, 0.0))
     pose = [values.get(name, 1.0 if name == "size" else 0.0) for name in POSE]
     return Motion(np.zeros(1), np.array([pose]), np.clip(coefficients, 0, 1)[None])
+
+
+@contextlib.contextmanager
+def edit_driver(text: str) -> Iterator[Path]:
+    """Write the motion of named controls to a temporary file, which is a driver.
+
+    Raises:
+        ValueError: as `parse_edit`.
+    """
+    motion = parse_edit(text)
+    with tempfile.TemporaryDirectory() as folder:
+        driver = Path(folder) / "edit.csv"
+        write_motion(driver, motion)
+        yield driver

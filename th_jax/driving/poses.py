@@ -54,8 +54,7 @@ def driving_poses(
         else make_retargeter(target, driver_sample(driving), neutral=_neutral_frames(driving, neutral))
     )
     follow = Follower(adapt, smoothing)
-    first = np.array(driving.landmarks[np.flatnonzero(driving.segment >= 0)[0]], np.float32)
-    pose = first if adapt is None else adapt(first[None])[0]
+    pose: Float[np.ndarray, "P 2"] | None = None
     segment = -1
     for tick, index in enumerate(shown.tolist()):
         number = int(driving.segment[index])
@@ -64,6 +63,9 @@ def driving_poses(
                 follow.reset()
             segment = number
             pose = follow(np.array(driving.landmarks[index], np.float32), time=tick / float(fps))
+        elif pose is None:  # only for frames before the first face: adapting it alone compiles a program
+            first = np.array(driving.landmarks[np.flatnonzero(driving.segment >= 0)[0]], np.float32)
+            pose = first if adapt is None else adapt(first[None])[0]
         yield pose
 
 

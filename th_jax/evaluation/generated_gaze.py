@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.evaluation.bootstrap import Estimate, bootstrap_mean
-from th_jax.evaluation.retargeting import gaze_directions
+from th_jax.evaluation.bootstrap import bootstrap_mean
+from th_jax.evaluation.retargeting import angle_between, gaze_directions
 from th_jax.faces.pupils import eye_opening, find_pupils
 from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.landmarks.truth import GazeTruth
@@ -45,7 +45,7 @@ def shown_gaze(frames: UInt8[np.ndarray, "P F S S 3"], truth: GazeTruth) -> Show
             outline = truth.driving[person, number, :IBUG_POINTS] * size
             found[person, number, IBUG_POINTS:] = find_pupils(frames[person, number], outline) / size
     shown, known = gaze_directions(found, truth.driving, eyes=truth.eyes, radius=truth.radius)
-    angle = np.degrees(np.arccos(np.clip((shown * known).sum(-1), -1, 1)))
+    angle = angle_between(shown, known)
     turns = np.stack([_turns(shown), _turns(known)])
     with np.errstate(invalid="ignore"):
         seen = np.isfinite(angle)
@@ -128,9 +128,8 @@ def gaze_report(measured: dict[str, ShownGaze], *, size: int, radius: float, see
     heads = ["error, °", "pupils found, %", "follows yaw", "follows pitch", "lids and yaw", "lids and pitch"]
     lines = [f"| gaze in frames of {size} px | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, shown in measured.items():
-        error: Estimate = bootstrap_mean(shown.error, seed=seed)
-        numbers = [follows(shown, axis=0), follows(shown, axis=1), lid_correlation(shown, axis=0)]
-        numbers.append(lid_correlation(shown, axis=1))
+        error = bootstrap_mean(shown.error, seed=seed)
+        numbers = [measure(shown, axis=axis) for measure in (follows, lid_correlation) for axis in (0, 1)]
         cells = [
             f"{error.value:.1f} ({error.low:.1f}-{error.high:.1f})",
             f"{100 * np.isfinite(shown.error).mean():.0f}",

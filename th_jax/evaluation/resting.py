@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from th_jax.evaluation.metrics import temporal_flicker
 from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.models.networks import Networks
@@ -42,8 +43,7 @@ def flicker(frames: UInt8[np.ndarray, "S H W 3"], where: Bool[np.ndarray, "H W"]
     """Compute the mean absolute change between consecutive frames in some pixels, of 255; NaN without such pixels."""
     if not where.any():
         return float("nan")
-    seen = frames[:, where].astype(np.float64)
-    return float(np.abs(np.diff(seen, axis=0)).mean())
+    return float(temporal_flicker(frames[:, None, where].astype(np.float64)).mean())
 
 
 def resting_flicker(

@@ -66,7 +66,14 @@ def gaze_error(
     placed on the true eyeball. `eyes` and `radius` are the true centers and radii of the eyeballs in the image.
     """
     shown, known = gaze_directions(points, truth, eyes=eyes, radius=radius)
-    return np.degrees(np.arccos(np.clip((shown * known).sum(-1), -1, 1))).mean(-1)
+    return angle_between(shown, known).mean(-1)
+
+
+def angle_between(
+    first: Float[np.ndarray, "*batch 3"], second: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch"]:
+    """Compute the angle between unit vectors in degrees."""
+    return np.asarray(np.degrees(np.arccos(np.clip((first * second).sum(-1), -1, 1))))
 
 
 def gaze_directions(
@@ -211,7 +218,7 @@ def fit_errors(pairs: RetargetTruth) -> dict[str, Estimate]:
         frames = fit_frames(pairs.driving[number], face.person)
         true = pairs.angles[number]
         shown = np.stack([_direction(angles) for angles in (np.asarray(frames.gaze), true[:, 3:])])
-        angle = np.degrees(np.arccos(np.clip((shown[0] * shown[1]).sum(-1), -1, 1)))
+        angle = angle_between(shown[0], shown[1])
         gaze.append(_where(pairs.units[number][:, [8, 9]].max(-1) < 0.5, angle))
         yaw.append(np.degrees(np.abs(np.asarray(frames.angles)[:, 0] - true[:, 0])))
         expression = frames.expression - face.neutral.expression[None]

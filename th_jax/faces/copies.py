@@ -90,7 +90,7 @@ def find_on_copies(frame: UInt8[np.ndarray, "H W 3"]) -> CopyFace | None:
         if kind.startswith("contrast-stretched"):
             stretched = stretch_contrast(frame) if stretched is None else stretched
             image = stretched
-        hits = _distinct(_hits(image, kind, COPY_SCORE))
+        hits = _distinct(_hits(image, kind))
         confirmed = [found for hit in hits if (found := _confirmed(image, hit, COPY_SCORE))]
         if confirmed:
             _, rivals = most_prominent([_face(found) for found in confirmed])
@@ -129,15 +129,15 @@ def face_roll(landmarks: Float[np.ndarray, "P 2"]) -> float:
     return float(np.degrees(np.arctan2(across[1] - down[0], across[0] + down[1])))
 
 
-def _hits(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+def _hits(image: np.ndarray, kind: str) -> Iterator[_Hit]:
     if kind.endswith("enlarged"):
-        return _in_parts(image, kind, min_score)
+        return _in_parts(image, kind)
     if kind.endswith("turned"):
-        return _in_turned(image, kind, min_score)
-    return (_Hit(face, 0.0, kind) for face in detect_faces(image, min_score=min_score))
+        return _in_turned(image, kind)
+    return (_Hit(face, 0.0, kind) for face in detect_faces(image, min_score=COPY_SCORE))
 
 
-def _in_parts(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+def _in_parts(image: np.ndarray, kind: str) -> Iterator[_Hit]:
     height, width = image.shape[:2]
     searched = _plain_scale(max(height, width))
     for parts in PARTS:
@@ -151,7 +151,7 @@ def _in_parts(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
             for left in np.linspace(0, width - across, parts).round().astype(int):
                 part = _scaled(image[top : top + down, left : left + across], scale)
                 to_part = _scaling(part.shape, (down, across)) @ _shift(-float(left), -float(top))
-                for face in detect_faces(part, min_score=min_score):
+                for face in detect_faces(part, min_score=COPY_SCORE):
                     yield _Hit(_moved(face, np.linalg.inv(to_part)), 0.0, f"{kind} {scale:.1f} times")
 
 
@@ -161,7 +161,7 @@ def _plain_scale(longer: int) -> float:
     return max([min(1.0, SEARCH_SIDE / longer), *enlarged])
 
 
-def _in_turned(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]:
+def _in_turned(image: np.ndarray, kind: str) -> Iterator[_Hit]:
     height, width = image.shape[:2]
     reduced = _scaled(image, min(1.0, SEARCH_SIDE / max(height, width)))
     to_reduced = _scaling(reduced.shape, (height, width))
@@ -171,7 +171,7 @@ def _in_turned(image: np.ndarray, kind: str, min_score: float) -> Iterator[_Hit]
         size = (round(columns * cosine + rows * sine), round(columns * sine + rows * cosine))
         to_copy = _shift(size[0] / 2, size[1] / 2) @ _turning(turn) @ _shift(-columns / 2, -rows / 2)
         copy = _warped(reduced, to_copy, size)
-        for face in detect_faces(copy, min_score=min_score):
+        for face in detect_faces(copy, min_score=COPY_SCORE):
             yield _Hit(_moved(face, np.linalg.inv(to_copy @ to_reduced)), turn, f"{kind} by {turn:.0f}°")
 
 

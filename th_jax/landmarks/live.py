@@ -4,7 +4,6 @@ The first frames of a driver may show a smile. The neutral expression is therefo
 whose expression energy is near the lowest so far, a level that rises slowly so that a changed camera or mood is followed.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -86,11 +85,10 @@ class LiveRetargeter:
 
     def move(self, points: Float[np.ndarray, "70 2"], frame: Frames) -> Float[np.ndarray, "70 2"]:
         """Move a fitted frame to the target; pupils are NaN where the driver's are."""
-        moved = transfer_one(self._model, jnp.asarray(points), frame, self.driver, self._target, self._gains)
-        return np.where(np.isfinite(points), moved, np.nan)
+        return np.asarray(transfer_one(self._model, jnp.asarray(points), frame, self.driver, self._target, self._gains))
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def live_fit(model: LandmarkModel, state: LiveState, points: Float[Array, "70 2"]) -> LiveState:
     """Fit one frame from the one before, and update the neutral expression.
 

@@ -131,7 +131,7 @@ class ModelRetargeter:
 
     def __init__(self, driver: Face, target: Face, *, gains: Gains = UNCHANGED) -> None:
         """Prepare the adaptation."""
-        self.driver, self._target, self._gains = driver, target, gains
+        self.driver, self._target, self._gains = driver, target, Gains(*map(float, gains))
 
     def __call__(self, frames: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S P 2"]:
         """Adapt frames of the driver."""
@@ -144,9 +144,9 @@ class ModelRetargeter:
 
     def move(self, points: Float[np.ndarray, "70 2"], frame: Frames) -> Float[np.ndarray, "70 2"]:
         """Move a fitted frame to the target; pupils are NaN where the driver's are."""
-        gains = Gains(*map(float, self._gains))
-        moved = transfer_one(load_model(), jnp.asarray(points), frame, self.driver, self._target, gains)
-        return np.where(np.isfinite(points), moved, np.nan)
+        return np.asarray(
+            transfer_one(load_model(), jnp.asarray(points), frame, self.driver, self._target, self._gains)
+        )
 
 
 class Follower:

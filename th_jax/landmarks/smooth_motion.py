@@ -5,7 +5,6 @@ for motion, which would raise the filter's cutoff. Coefficients are scaled to th
 image, so that the settings mean the same as for points. What the model does not explain is filtered point by point, and more.
 """
 
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -79,7 +78,7 @@ class MotionFilter:
         return points.astype(np.float32), still
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def predicted(model: LandmarkModel, person: Person, frame: Frames) -> Float[Array, "70 2"]:
     """Compute `predict` as one compiled program."""
     return predict(model, person, frame)

@@ -10,7 +10,6 @@
 5. Lids and lips touch exactly when the driver's do, and pupils stay between the lids if the driver's are.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -200,7 +199,7 @@ def transfer(
     return result[:, : landmarks.shape[1]].astype(landmarks.dtype)
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _transfer_all(
     model: LandmarkModel,
     points: Float[Array, "S 70 2"],
@@ -239,12 +238,12 @@ def transfer_frame(
     return jnp.concatenate([moved[:IBUG_POINTS], pupils])
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def transfer_one(
     model: LandmarkModel, points: Float[Array, "70 2"], frame: Frames, driver: Face, target: Face, gains: Gains
 ) -> Float[Array, "70 2"]:
-    """Compute `transfer_frame` as one compiled program."""
-    return transfer_frame(model, points, frame, driver, target, gains)
+    """Compute `transfer_frame` as one compiled program; pupils are NaN where the driver's are."""
+    return jnp.where(jnp.isfinite(points), transfer_frame(model, points, frame, driver, target, gains), jnp.nan)
 
 
 def _target_frame(frame: Frames, driver: Face, target: Face, gains: Gains) -> Frames:

@@ -12,22 +12,20 @@ import numpy as np
 from th_jax.avatars.examples import DRIVER, FPS, write_driver
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.data.shots import load_shots
-from th_jax.driving.animate import Animation, animate
-from th_jax.driving.driver import STILLS, SUFFIXES, is_landmark_file
-from th_jax.driving.edit import parse_edit
+from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
+from th_jax.driving.driver import LANDMARK_SUFFIXES, STILLS, SUFFIXES
+from th_jax.driving.edit import edit_driver
 from th_jax.driving.motion import POSE, Motion, write_motion
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.same_person import RETARGETING
 from th_jax.landmarks.arkit import NAMES
-from th_jax.landmarks.smooth import OneEuro
-from th_jax.landmarks.transfer import UNCHANGED, Gains, parse_gains
+from th_jax.landmarks.transfer import UNCHANGED, Gains, check_gains
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaError
 from th_jax.media.isolation import run_limited
 from th_jax.provenance import read_sidecar
 from th_jax.storage.files import whole_file
 from th_jax.studio.jobs import Job
 
-LANDMARK_SUFFIXES = (".npz", ".npy", ".csv", ".json")
 DRIVER_SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *LANDMARK_SUFFIXES)
 
 OTHER_DRIVER = 5
@@ -59,10 +57,10 @@ class DriveSettings(NamedTuple):
             ValueError: if one is out of range; the message names it.
         """
         parse_layout(self.layout)
-        parse_gains(_gains_text(self.gains))
+        check_gains(self.gains)
         if self.retargeting not in RETARGETING:
             raise ValueError(f"retargeting must be one of {', '.join(RETARGETING)}, got {self.retargeting!r}")
-        if self.gaze not in ("auto", "on", "off"):
+        if self.gaze not in tuple(GAZE):
             raise ValueError(f"gaze must be auto, on or off, got {self.gaze!r}")
         if self.suffix not in SUFFIXES:
             raise ValueError(f"the format must be one of {', '.join(SUFFIXES)}, got {self.suffix!r}")
@@ -101,17 +99,15 @@ def _number(value: float) -> str:
 
 def animate_arguments(settings: DriveSettings, driver: Path) -> dict[str, Any]:
     """Convert settings to arguments of `th_jax.animate`."""
-    from_file = is_landmark_file(driver)
-    cutoff = settings.smoothing if settings.smoothing is not None else 0.0 if from_file else OneEuro().min_cutoff
     return {
         "layout": parse_layout(settings.layout),
         "retargeting": settings.retargeting,
         "gains": settings.gains,
-        "smoothing": OneEuro(cutoff) if cutoff else None,
+        "smoothing": smoothing_of(driver, settings.smoothing),
         "fps": settings.fps,
         "seconds": settings.seconds,
         "at": settings.at if settings.suffix in STILLS else 0.0,
-        "gaze": {"auto": None, "on": True, "off": False}[settings.gaze],
+        "gaze": GAZE[settings.gaze],
         "sound": settings.sound,
     }
 
@@ -248,15 +244,15 @@ def edit_text(values: Mapping[str, float]) -> str:
     return moved or "yaw=0"
 
 
-def edit(loaded: LoadedAvatar, text: str, out: Path, *, scratch: Path, consents: Path) -> Path:
+def edit(loaded: LoadedAvatar, text: str, out: Path, *, consents: Path) -> Path:
     """Write a still of an avatar with named controls (`th-jax animate --edit`).
 
     Raises:
         ValueError: if a control is unknown or out of range.
         ConsentError: if the avatar's consent has expired or was revoked.
     """
-    write_motion(scratch, parse_edit(text))
-    return animate(loaded, scratch, out, consents=consents).path
+    with edit_driver(text) as driver:
+        return animate(loaded, driver, out, consents=consents).path
 
 
 def edit_command(avatar: Path, text: str, out: Path, *, consents: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from th_jax.avatars.file import AvatarError, read_description, read_tensors
+from th_jax.avatars.file import AvatarError, read_tensors
 from th_jax.avatars.preview import PREVIEWS
 from th_jax.avatars.requests import check_name
 from th_jax.consent import ConsentError, check_valid, facts_of, read_consent
@@ -75,7 +75,7 @@ class StudioFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(f"another studio uses {self.root}: close it, or choose another --folder") from None
-        self._digests: dict[tuple[str, int], str] = {}
+        self._contents_of: dict[str, tuple[int, dict[str, Any], str]] = {}
         for old in [*self.drafts.iterdir(), *self.uploads.iterdir()]:
             if time.time() - old.stat().st_mtime > DRAFT_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
@@ -142,23 +142,25 @@ class StudioFolder:
         """Card of one avatar.
 
         Raises:
-            AvatarError: if the file cannot be read.
+            AvatarError, OSError: if the file cannot be read.
         """
         path = self.avatar(name)
-        described = read_description(path)
+        described, digest = self._contents(path)
         previews = self.previews(name)
         subject, consent = self._consent_of(name, described)
         scores = tuple(float(score) for score in described.get("held_out_scores", ()))
         return Card(
             name, path, previews[-1] if previews else None, int(described.get("shots", 0)),
-            int(described.get("steps", 0)), scores, self._digest(path), subject, consent,
+            int(described.get("steps", 0)), scores, digest, subject, consent,
         )  # fmt: skip
 
-    def _digest(self, path: Path) -> str:
-        key = (path.name, path.stat().st_mtime_ns)
-        if key not in self._digests:
-            self._digests[key] = read_tensors(path)[2]
-        return self._digests[key]
+    def _contents(self, path: Path) -> tuple[dict[str, Any], str]:
+        """Return an avatar's description and digest, read once for each version of the file."""
+        changed, kept = path.stat().st_mtime_ns, self._contents_of.get(path.name)
+        if kept is None or kept[0] != changed:
+            _, described, digest = read_tensors(path)
+            kept = self._contents_of[path.name] = changed, described, digest
+        return kept[1], kept[2]
 
     def _consent_of(self, name: str, described: dict[str, Any]) -> tuple[str, str]:
         """Return the subject and the state of an avatar's consent."""

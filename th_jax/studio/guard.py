@@ -37,7 +37,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_access(host: str, password: str | None) -> None:
-    """Check that nobody else reaches the studio without a password.
+    """Check that other machines cannot reach the studio without a password.
 
     Raises:
         ValueError: if another host than this machine is given without a password, or the password is too short.
@@ -58,16 +58,13 @@ def login(password: str) -> Callable[[str, str], bool]:
     return check
 
 
-def rejection(
-    method: str, headers: Message, *, local: bool, most: int = MAX_UPLOAD_BYTES
-) -> tuple[int, str] | None:  # fmt: skip
+def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] | None:
     """Return status and reason if a request must not be answered, or None.
 
     Args:
         method: HTTP method.
         headers: headers with lower-case names.
         local: whether the studio is for this machine only; other host names are then those of an attack by DNS.
-        most: maximum size of the body, in bytes.
     """
     host = str(headers.get("host", ""))
     if local and (urlsplit(f"//{host}").hostname or "") not in LOCAL_NAMES:
@@ -76,8 +73,8 @@ def rejection(
     if origin is not None and method not in ("GET", "HEAD", "OPTIONS") and urlsplit(origin).netloc != host:
         return 403, "requests from other sites are not answered"
     length = str(headers.get("content-length", "0"))
-    if not length.isdecimal() or int(length) > most:
-        return 413, f"a request may have at most {most} bytes"
+    if not length.isdecimal() or int(length) > MAX_UPLOAD_BYTES:
+        return 413, f"a request may have at most {MAX_UPLOAD_BYTES} bytes"
     return None
 
 

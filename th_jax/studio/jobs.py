@@ -265,6 +265,5 @@ class JobQueue:
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
-            if not job.progress().state.ended:
-                job.cancel()
+            job.cancel()
         self._thread.shutdown()

@@ -29,16 +29,17 @@ class Origin(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def origin_of(path: Path, *, name: str, run: Callable[..., Any] = run_limited) -> Origin:
+def origin_of(path: Path, *, run: Callable[..., Any] = run_limited) -> Origin:
     """Look for marks in a file.
 
     Args:
         path: any file.
-        name: name to show for it.
         run: function that runs another one in an isolated process.
 
     Raises:
         ImportError: if the extra `video` is not installed.
     """
     report = verify_file(path, run=run)
-    return Origin(report.verdict, WORDS[report.verdict], tuple(line.replace(str(path), name) for line in report.lines))
+    return Origin(
+        report.verdict, WORDS[report.verdict], tuple(line.replace(str(path), path.name) for line in report.lines)
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from th_jax.avatars.examples import PEOPLE
+from th_jax.avatars.preview import PREVIEWS
 from th_jax.consent.record import Use
 from th_jax.driving.driver import STILLS, SUFFIXES
 from th_jax.driving.edit import CONTROLS, control_range
@@ -17,6 +18,7 @@ from th_jax.driving.same_person import RETARGETING
 from th_jax.landmarks.transfer import Gains
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.optional import load_backend
+from th_jax.provenance import sidecar_path
 from th_jax.studio.api import add_api
 from th_jax.studio.drives import DRIVER_SUFFIXES, DRIVERS, DriveSettings, provenance_lines
 from th_jax.studio.folder import Card
@@ -195,7 +197,7 @@ class Page:
     def look_at_avatar(self, number: int, seen: str) -> tuple[Any, ...]:
         """Return number, signature, words, preview and losses of an avatar's job, or skip what is unchanged."""
         job = self.latest("avatar", number)
-        now = "" if job is None else repr((job.number, job.words.split(", about")[0], job.preview))
+        now = "" if job is None else repr((job.number, job._replace(seconds_left=None).words, job.preview))
         if job is None or now == seen:
             return (self.gr.skip(),) * 4
         losses = self.gr.skip()
@@ -208,7 +210,7 @@ class Page:
     def look_at_video(self, number: int, seen: str) -> tuple[Any, ...]:
         """Return signature, words, result, still, driver, files and provenance of a drive's job, or skip what is unchanged."""
         job = self.latest("video", number)
-        now = "" if job is None else repr((job.number, job.words.split(", about")[0]))
+        now = "" if job is None else repr((job.number, job._replace(seconds_left=None).words))
         if job is None or now == seen:
             return (self.gr.skip(),) * 7
         if job.result is None:
@@ -216,7 +218,7 @@ class Page:
         driver = self.studio.drivers.get(job.number)
         shown = str(driver) if driver is not None and driver.suffix in VIDEO_SUFFIXES else None
         still = job.result.suffix in (*STILLS, ".gif")
-        files = [str(job.result), str(job.result) + ".provenance.json"]
+        files = [str(job.result), str(sidecar_path(job.result))]
         text = pre(provenance_lines(job.result))
         result = str(job.result)
         return now, job.words, None if still else result, result if still else None, shown, files, text
@@ -442,7 +444,7 @@ def application(studio: Studio, *, host: str, password: str | None) -> Any:
     page = Page(studio)
     fastapi = load_backend("fastapi", "the studio's server", extra="studio")
     folder = studio.folder
-    served = [folder.results, folder.avatars / "previews", folder.drivers]
+    served = [folder.results, folder.avatars / PREVIEWS, folder.drivers]
     # Without fonts and scripts of other servers.
     font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     # The pages of the documentation would load scripts of other servers.

@@ -54,7 +54,7 @@ class Studio:
         self.meta_name = meta
         self.jobs = JobQueue()
         self._sandbox, self._camera = Sandbox(), Sandbox()
-        self._live: tuple[str, Live] | None = None
+        self._live: tuple[tuple[str, int], Live] | None = None
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._meta: MetaModel | None = None
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
@@ -228,11 +228,7 @@ class Studio:
         """
         text = edit_text(values)
         loaded, out = self.avatar(avatar), self.folder.result(avatar, ".png")
-        scratch = self.folder.drafts / f"{secrets.token_hex(8)}.csv"
-        try:
-            made = edit(loaded, text, out, scratch=scratch, consents=self.folder.consents)
-        finally:
-            scratch.unlink(missing_ok=True)
+        made = edit(loaded, text, out, consents=self.folder.consents)
         command = edit_command(self.folder.avatar(avatar), text, out, consents=self.folder.consents)
         return made, command
 
@@ -254,19 +250,21 @@ class Studio:
         finally:
             if frame.resolve().is_relative_to(self.folder.uploads):
                 frame.unlink(missing_ok=True)
-        loaded = self.avatar(avatar)
+        # By its file and not its contents: `avatar` keeps one, which another tab may have replaced.
+        key = avatar, self.folder.known(avatar).stat().st_mtime_ns
         with self._lock:
-            if self._live is None or self._live[0] != loaded.digest or self._live[1].ended:
+            if self._live is None or self._live[0] != key or self._live[1].ended:
+                loaded = self.avatar(avatar)
                 check_driving(loaded.description, consents=self.folder.consents)
                 if self._live is not None:
                     self._live[1].close()
-                self._live = loaded.digest, Live(driven_frames(loaded))
+                self._live = key, Live(driven_frames(loaded))
             running = self._live[1]
         running.put(np.ascontiguousarray(pixels[:, ::-1] if mirror else pixels))
         return running.view()
 
     def stop_live(self) -> None:
-        """End the live avatar; the next frame begins anew, with a new neutral expression."""
+        """End the live avatar; the next frame starts over, with a new neutral expression."""
         with self._lock:
             if self._live is not None:
                 self._live[1].close()
@@ -274,7 +272,7 @@ class Studio:
 
     def verify(self, file: str | Path) -> Origin:
         """Look for marks in any file."""
-        return origin_of(Path(file), name=Path(file).name, run=self._sandbox.run)
+        return origin_of(Path(file), run=self._sandbox.run)
 
     def forget(self, name: str) -> str:
         """Delete an avatar with everything that belongs to it.

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.data.shots import inspect_shots
-from th_jax.media import VIDEO_SUFFIXES, MediaError, read_image
+from th_jax.data.shots import inspect_shots, is_video
+from th_jax.media import MediaError, read_image
 from th_jax.media.isolation import run_limited
 from th_jax.text import escape_control_chars
 
@@ -97,7 +97,7 @@ def tiles(shots: Path, *, run: Callable[..., Any] = run_limited) -> Iterator[Til
     Raises:
         MediaError, ValueError: if a video cannot be used.
     """
-    if shots.suffix.lower() in VIDEO_SUFFIXES and not shots.is_dir():
+    if is_video(shots):
         frames, points, summary = run(examine, str(shots))
         for number, (frame, landmarks) in enumerate(zip(frames, points, strict=True), 1):
             yield Tile(with_landmarks(frame, landmarks), f"frame {number} of {len(frames)}; {summary}", True)

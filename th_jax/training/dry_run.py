@@ -11,11 +11,12 @@ from th_jax.data.records import data_folder
 from th_jax.data.video_list import load_video_list
 from th_jax.landmarks.scheme import PUPIL_POINTS
 from th_jax.models.summary import parameter_counts
-from th_jax.perceptual.frozen import FACE_MOBILENET, kernel_shapes
+from th_jax.perceptual.frozen import kernel_shapes
 from th_jax.storage.tensors import leaf_name
 from th_jax.training.programs import MetaPrograms
 from th_jax.training.run import steps_of_epochs
 from th_jax.training.sharding import bytes_on_a_device
+from th_jax.training.views import identity_networks
 from th_jax.types import EpisodeBatch
 
 
@@ -111,8 +112,7 @@ def describe_run(programs: MetaPrograms, batch: EpisodeBatch, *, perceptual: tup
     Returns:
         Devices, parameters, layout, bytes per device and FLOP per step, as lines of text.
     """
-    identity = (FACE_MOBILENET,) if programs.loss_weights.identity else ()
-    frozen = perceptual_shapes((*perceptual, *identity))
+    frozen = perceptual_shapes((*perceptual, *identity_networks(programs.loss_weights)))
     devices = programs.mesh.devices
     lines = [f"devices     {devices.size} x {devices.flat[0].device_kind}, {jax.process_count()} processes", ""]
     counts = parameter_counts(programs.networks)

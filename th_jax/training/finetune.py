@@ -20,7 +20,7 @@ from th_jax.models.networks import Networks, group
 from th_jax.models.spectral import power_iterate
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.finetune_objectives import Frames, generator_terms_of_person, hinge_of_person
-from th_jax.training.optimizers import Optimizers
+from th_jax.training.optimizers import Optimizers, averaging_decay
 from th_jax.types import Avatar, MetaWeights, NetworkState, Params, Shots
 
 BATCH = 8
@@ -251,7 +251,7 @@ def make_finetune_step(
         params, adain = optax.apply_updates(trained, changes)
         averaged = state.averaged
         if averaged is not None:
-            averaged = _moved_towards(averaged, params, adain, decay=_decay(averaging, state.step))
+            averaged = _moved_towards(averaged, params, adain, decay=averaging_decay(averaging, state.step))
         metrics |= {"loss/generator": loss, **{f"loss/{name}": value for name, value in plain.items()}}
         new = FinetuneState(
             step=state.step + 1,
@@ -321,11 +321,6 @@ def make_finetune_chunk(
         return jax.lax.scan(one, state, length=steps)
 
     return chunk
-
-
-def _decay(averaging: float, step: Int[Array, ""]) -> Float[Array, ""]:
-    n = step.astype(jnp.float32)
-    return jnp.minimum(jnp.float32(averaging), (1.0 + n) / (10.0 + n))
 
 
 def _moved_towards(averaged: Avatar, params: Params, adain: Float[Array, " A"], *, decay: Float[Array, ""]) -> Avatar:

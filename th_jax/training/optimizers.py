@@ -77,6 +77,12 @@ class AdversarySchedule:
         return bool(self.content_steps) and step == self.content_steps
 
 
+def averaging_decay(averaging: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Compute min(averaging, (1 + n) / (10 + n)), the decay of averaged parameters at step n."""
+    n = step.astype(jnp.float32)
+    return jnp.minimum(jnp.float32(averaging), (1.0 + n) / (10.0 + n))
+
+
 REFERENCE_BATCH = 8
 """Global batches up to this size use the configured rates unchanged."""
 
@@ -200,8 +206,7 @@ class Optimizers:
 
         It is small at first, so that the random initial weights are forgotten quickly.
         """
-        n = step.astype(jnp.float32)
-        return jnp.minimum(jnp.float32(self.averaging), (1.0 + n) / (10.0 + n))
+        return averaging_decay(self.averaging, step)
 
     def for_batch(self, batch_size: int, *, rule: str) -> "Optimizers":
         """Scale these optimizers to another global batch size (docs/training.md).

@@ -34,15 +34,19 @@ class Views(NamedTuple):
     """None if the loss has no identity term."""
 
 
+def identity_networks(loss_weights: LossWeights) -> tuple[str, ...]:
+    """Return the names of the frozen networks that the loss needs beside those of the content loss."""
+    return (FACE_MOBILENET,) if loss_weights.identity else ()
+
+
 def with_loss_networks(perceptual: PerceptualWeights, loss_weights: LossWeights) -> PerceptualWeights:
     """Add the weights of the identity network, if the loss has an identity term and they are not included yet.
 
     Raises:
         WeightsError: if they are not installed; the message has the command that installs them.
     """
-    if not loss_weights.identity or FACE_MOBILENET in perceptual:
-        return perceptual
-    return {**perceptual, **load_perceptual([FACE_MOBILENET])}
+    missing = [network for network in identity_networks(loss_weights) if network not in perceptual]
+    return {**perceptual, **load_perceptual(missing)} if missing else perceptual
 
 
 def face_squares(points: Float[Array, "B P 2"]) -> Float[Array, "B 3"]:

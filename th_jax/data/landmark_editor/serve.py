@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from flask import Flask, Response, request, send_from_directory
 from jaxtyping import Float, UInt8
 
 from th_jax.data.landmark_editor.proposal import average_face, propose
-from th_jax.data.landmark_file import check_landmarks, read_landmark_file
+from th_jax.data.landmark_file import check_landmarks, parse_point, read_landmark_file
 from th_jax.landmarks.scheme import CONTOURS, IBUG_POINTS
 from th_jax.storage.files import whole_file
 from th_jax.storage.strict_json import parse_json
@@ -84,7 +83,6 @@ def make_app(image: UInt8[np.ndarray, "H W 3"], out: Path, *, found: Points | No
         contours = [{"points": contour.points, "closed": contour.closed} for contour in CONTOURS]
         return {
             "width": width, "height": height, "points": start.tolist(), "placed": placed, "contours": contours,
-            "file": out.name,
         }  # fmt: skip
 
     @app.post("/propose")
@@ -148,9 +146,7 @@ def _landmarks(body: bytes) -> Points:
 
 
 def _point(name: str, point: object) -> tuple[float, float]:
-    if not (isinstance(point, Sequence) and len(point) == 2 and all(type(value) in (int, float) for value in point)):
-        raise ValueError(f"point {name}: expected [x, y], got {str(point)[:40]}")
-    x, y = float(point[0]), float(point[1])
+    x, y = parse_point(name, point)
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"point {name} is not finite")
     return x, y

@@ -143,7 +143,7 @@ def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
         progress.on_message(f"{person.name}: real frames")
         found = evaluation.store.read_faces(person)
         if (evaluation.faces and found is None) or evaluation.store.read(REAL, 0, person) is None:
-            frames = evaluation.load(person).frames
+            frames = evaluation.load_own(person).frames
             evaluation.store.write_images(REAL, 0, person, frames, Provenance(kind=kind, notes="held-out frame"))
             if evaluation.faces and found is None:
                 found = measure_faces(frames)
@@ -162,7 +162,7 @@ def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> 
         frames = loaded.frames
     else:
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
-        frames = evaluation.load(driver).frames
+        frames = evaluation.load_own(driver).frames
     method = REAL if person.driver is None else "driver"
     table = _table(evaluation, person, loaded.held(1), frames, faces)
     evaluation.store.write(REAL, 0, person, Cell({method: table}, {}))
