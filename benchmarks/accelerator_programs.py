@@ -24,6 +24,14 @@ from benchmarks.program_text import Program, grouped
 SHOTS = 8
 
 
+def summed_bytes(weights: Any, *, discriminator_updates: int = 2) -> int:
+    """Return the bytes of gradients that the devices sum in a step."""
+    import jax
+
+    synthesis, discriminator = (sum(4 * leaf.size for leaf in jax.tree.leaves(state.params)) for state in weights)
+    return synthesis + discriminator_updates * discriminator
+
+
 def lowered(
     program: str, mesh: Any, *, episodes: int, dtype: str, image_size: int, base_width: int
 ) -> tuple[Any, Any, int]:
@@ -68,13 +76,11 @@ def lowered(
         step=config.step,
     )
     batch = batch_shapes(episodes=batch_size, sources=config.episodes.sources, size=image_size, points=70)
-    weights = programs.shapes.weights
-    synthesis, discriminator = (sum(4 * leaf.size for leaf in jax.tree.leaves(state.params)) for state in weights)
     jaxpr = jax.make_jaxpr(programs.step_at(0))(programs.shapes, perceptual, batch).jaxpr
     return (
         programs.lowered_step(0, perceptual, batch),
         jaxpr,
-        synthesis + config.step.discriminator_updates * discriminator,
+        summed_bytes(programs.shapes.weights, discriminator_updates=config.step.discriminator_updates),
     )
 
 

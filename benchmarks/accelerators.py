@@ -25,8 +25,8 @@ VIDEOS = 145_569
 """VoxCeleb2's training videos (paper, section 4)."""
 
 MOST_LOOKUPS = 8
-"""A step gathers the episodes' rows once, and for each update of D looks rows up and gathers their gradients; the generator's
-objective looks them up once more."""
+"""A step gathers the episodes' row numbers once, and for each update of D looks rows up and gathers their gradients; the
+generator's objective looks them up once more."""
 
 
 class Accelerator(NamedTuple):

@@ -242,15 +242,6 @@ class Program:
         """Number of copies, slices and other instructions that only move numbers."""
         return sum(times for _, one, times in self.running() if self.category(one) == "copies")
 
-    def traffic_by_scope(self, *, depth: int = 3) -> dict[str, int]:
-        """Bytes by the first names of the traced function that the instruction comes from."""
-        total: Counter[str] = Counter()
-        for computation, one, times in self.running():
-            name = re.search(r'op_name="([^"]*)"', one.rest)
-            scope = "/".join((name[1] if name else "unnamed").split("/")[:depth])
-            total[scope] += times * self._moved(computation, one)
-        return {kind: moved for kind, moved in total.most_common() if moved}
-
 
 def grouped(collectives: list[Collective]) -> dict[str, dict[str, int]]:
     """Number and payload of collectives by kind and element types: "all-reduce f32": {"count": 4, "bytes": 1000}."""

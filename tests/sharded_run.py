@@ -27,6 +27,7 @@ def run() -> dict[str, Any]:
     import jax
     from tiny_runs import VIDEOS, losses, networks, optimizers, tiny_batch
 
+    from benchmarks.accelerator_programs import summed_bytes
     from benchmarks.program_text import Program, grouped
     from th_jax.perceptual import vgg
     from th_jax.storage.checkpoint_format import fingerprints, named_leaves
@@ -60,8 +61,7 @@ def run() -> dict[str, Any]:
     rows = state.table.rows
     shapes = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, whole))
     text = step.lower(state, perceptual, put_batch(mesh, EpisodeBatch(*(x[part] for x in whole)))).compile().as_text()
-    program, weights = Program(text), state.weights
-    synthesis, discriminator = (sum(4 * leaf.size for leaf in jax.tree.leaves(one.params)) for one in weights)
+    program = Program(text)
     return {
         "devices": len(jax.devices()),
         "metrics": seen,
@@ -69,7 +69,7 @@ def run() -> dict[str, Any]:
         "shard_rows": rows.addressable_shards[0].data.shape[0],
         "gathers_of_rows": sum(f"{rows.shape[0]},{rows.shape[1]}]" in line for line in _gathers(text)),
         "collectives": grouped(program.collectives()),
-        "gradient_bytes": synthesis + 2 * discriminator,
+        "gradient_bytes": summed_bytes(state.weights),
         "arithmetic": describe_run(programs, shapes, perceptual=("vgg16",), steps=1).splitlines()[-1],
         "donated": program.aliased / len(jax.tree.leaves(state)),
         "fingerprints": fingerprints(named_leaves(state)),

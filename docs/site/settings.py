@@ -73,7 +73,7 @@ _META_TEXTS = {
     "guard.decay": "weight of the past in the running mean and variance",
     "guard.warm_up": "steps of a stage that only feed the statistics",
     "max_rollbacks": "returns to an earlier checkpoint after a series of skipped steps, before the run stops",
-    "max_consecutive_nonfinite_steps": "skipped steps in a row after which the run stops",
+    "max_consecutive_nonfinite_steps": "skipped steps in a row after which the run returns to an earlier checkpoint",
     "start_from": "released weights, or the folder of a run, to start from with fresh moments; empty for fresh weights",
     "start_growing": "whether `start_from` may be weights for smaller frames",
     "expected_videos": "number of videos that `--dry-run` assumes where the data are missing",

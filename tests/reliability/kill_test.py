@@ -9,7 +9,6 @@ continues from it. Every moment is drawn from the seed, the scenario, and the nu
 import argparse
 import collections
 import csv
-import hashlib
 import json
 import random
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability.forks import ROOT, Forks
+from th_jax.storage.files import file_sha256
 
 ATTEMPTS = 12
 """Killed attempts of a run, after which it may finish."""
@@ -147,7 +147,7 @@ class Finetuning(Scenario):
             if line["status"] == "finished"
         )
         return {
-            "bytes": {path.name: _sha256(path) for path in sorted(out.glob("*.safetensors"))},
+            "bytes": {path.name: file_sha256(path) for path in sorted(out.glob("*.safetensors"))},
             "lines": dict(sorted(reported.items())),
         }
 
@@ -176,7 +176,10 @@ class Evaluating(Scenario):
         pictures = sorted(
             str(path.relative_to(out)) for path in out.glob("study/**/*") if not path.name.startswith(".")
         )
-        return {"files": {str(path.relative_to(out)): _sha256(path) for path in sorted(files)}, "pictures": pictures}
+        return {
+            "files": {str(path.relative_to(out)): file_sha256(path) for path in sorted(files)},
+            "pictures": pictures,
+        }
 
 
 class Preparing(Scenario):
@@ -210,7 +213,7 @@ class Preparing(Scenario):
         return {"after": chance.uniform(0.2, 1.1) * self.whole_seconds}
 
     def result(self, out: Path) -> Any:
-        return {path.name: _sha256(path) for path in sorted(out.iterdir())}
+        return {path.name: file_sha256(path) for path in sorted(out.iterdir())}
 
 
 SCENARIOS: dict[str, type[Scenario]] = {kind.name: kind for kind in (Training, Finetuning, Evaluating, Preparing)}
@@ -272,10 +275,6 @@ def kill_until_done(scenario: Scenario, report: Path, *, seed: int, kills: int) 
         shutil.rmtree(out)
         yield f"{scenario.name}: run {number} was killed {killed} of {kills} times in all, and its result is equal"
         number += 1
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:

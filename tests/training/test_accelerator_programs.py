@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.accelerator_page import PAGE, bound, page, records
-from benchmarks.accelerator_programs import exchange_faults, flop_by_dtype, text_record, unmet
+from benchmarks.accelerator_programs import exchange_faults, flop_by_dtype, summed_bytes, text_record, unmet
 from benchmarks.accelerators import TARGETS, simulated_devices
 from benchmarks.program_text import ArrayType, Program, grouped
 
@@ -179,9 +179,7 @@ def test_a_tiny_step_by_the_compiler_of_tpus() -> None:
         os.environ.update(before)
     programs = MetaPrograms(networks("bfloat16"), optimizers("adam"), losses(), mesh, videos=600)
     batch = batch_shapes(episodes=8, sources=2, size=16, points=70)
-    weights = programs.shapes.weights
-    synthesis, discriminator = (sum(4 * leaf.size for leaf in jax.tree.leaves(state.params)) for state in weights)
     compiled = programs.lowered_step(0, perceptual_shapes(("vgg16",)), batch).compile()
-    record = text_record(compiled, gradient_bytes=synthesis + 2 * discriminator)
+    record = text_record(compiled, gradient_bytes=summed_bytes(programs.shapes.weights))
     assert exchange_faults(record["collectives"], devices=4, gradient_bytes=record["gradient_bytes"]) == []
     assert Program(compiled.as_text()).aliased == len(jax.tree.leaves(programs.shapes))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from th_jax.training.guard import WATCHED, GuardSettings, GuardStatistics, judge, no_statistics
+from th_jax.training.meta_step import of_all_devices
 from th_jax.training.programs import guarded
 from th_jax.training.state import VideoTable
 
@@ -159,3 +160,39 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 def test_without_a_guard_the_step_is_the_step() -> None:
     assert guarded(step, GuardSettings(sigma=0), players=("synthesis",)) is step
+
+
+def test_on_several_devices_an_outlier_restores_the_rows_of_each() -> None:
+    """Each device has its own part of the table, and its own episodes with the numbers of all rows."""
+    devices, rows = 2, 4
+
+    def step(state: Any, perceptual: Any, batch: Any) -> Any:
+        index = of_all_devices(batch.video_index, "data")
+        own = index - jax.lax.axis_index("data") * rows
+        at = jnp.where((own >= 0) & (own < rows), own, rows)
+        table = VideoTable(*(leaf.at[at].add(batch.loss[0].astype(leaf.dtype)) for leaf in state.table))
+        new = state._replace(step=state.step + 1, weights=state.weights + batch.loss[0], table=table)
+        return new, {"loss/generator": batch.loss[0]}
+
+    guarded_step = jax.jit(
+        jax.vmap(
+            guarded(step, SETTINGS._replace(warm_up=5), players=("synthesis",), axis_name="data"),
+            in_axes=(0, None, 0), axis_name="data",
+        )
+    )  # fmt: skip
+    zero = jnp.zeros((), jnp.int32)
+    table = VideoTable(jnp.zeros((rows, 2)), jnp.zeros((rows, 2)), jnp.zeros(rows, jnp.int32))
+    one = State(zero, zero, zero, jnp.zeros(3), table, no_statistics())
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), one)
+
+    def batch(loss: float) -> Batch:  # the first device visits a row of the second, and the other way around
+        return Batch(jnp.asarray([[5], [1]], jnp.int32), jnp.full((devices, 1), loss, jnp.float32))
+
+    for number in range(20):
+        state, _ = guarded_step(state, None, batch(2 + 0.1 * (number % 7)))
+    assert np.count_nonzero(state.table.rows[..., 0]) == 2
+    after_it, metrics = guarded_step(state, None, batch(1e5))
+    assert (np.asarray(metrics["guard/deviation"]) > 6).all()
+    for name in ("weights", "table"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after_it, name), getattr(state, name))
+    assert [int(leaf[0]) for leaf in (after_it.step, after_it.skipped, after_it.skipped_in_a_row)] == [21, 1, 1]

@@ -44,7 +44,7 @@ def grow(smaller: Networks, weights: MetaWeights, larger: Networks, key: PRNGKey
 
     Raises:
         ValueError: if the networks differ in the meaning of a parameter, so that copied values would be useless, or `larger`
-            has a smaller image size.
+            has a smaller image size; for an outer block, if `smaller` has another one or P has spectral norm.
     """
     for name in ("base_width", "pool", "pool_order", "projection_spectral_norm", "spectral_norm"):
         old, new = getattr(smaller, name), getattr(larger, name)

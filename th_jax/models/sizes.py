@@ -48,8 +48,8 @@ class Plan(NamedTuple):
 def plan(*, image_size: int, base_width: int, max_width: int = 0) -> Plan:
     """Return the plan for images of `image_size` pixels with `base_width` channels at the first level.
 
-    The last down block of E and D always has 8 x base width channels, the width of the embedding; from 64 px on, the formula
-    of the levels gives the same number.
+    The last down block of E and D has as many channels as the embedding has numbers; from 64 px on, the formula of the levels
+    gives the same number.
 
     Args:
         image_size: side of the square frames in pixels.

@@ -88,11 +88,9 @@ def _convolve_depthwise(
     x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, dtype: Any
 ) -> Float[Array, "B _ _ C"]:
     def shifted(x: Array, kernel: Array) -> Array:
-        sides = [(n, -(-n // stride)) for n in x.shape[1:3]]
-        spans = [((n - 1) * stride + 3 - size, (n - 1) * stride + 1) for size, n in sides]
-        pads = [(max(total, 0) // 2, max(total, 0) - max(total, 0) // 2) for total, _ in spans]
+        pads = jax.lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), "SAME")
         padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        (_, rows), (_, columns) = spans
+        rows, columns = (side - 2 for side in padded.shape[1:3])
         taps = [
             padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j][None, None]
             for i in range(3)

@@ -157,7 +157,6 @@ class Checkpoints:
         if Path(self.folder).is_file():
             raise CheckpointError(f"expected a folder for checkpoints, but {self.folder} is a file")
         self._asynchronous = asynchronous
-        self._read_only = read_only
         self._writing: int | None = None
         self._scores: dict[int, float] | None = {} if keep_best and not read_only else None
         options: dict[str, Any] = {"read_only": True, "save_interval_steps": 0, "create": False}

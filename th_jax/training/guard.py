@@ -2,7 +2,7 @@
 
 All of it happens on the device within the step's program, so that no step waits for the host. Values are compared as
 sign(x) log(1 + |x|), because gradient norms vary by factors. An outlier is clipped at the limit before it enters the
-statistics, so that a lasting change, such as a new stage of the run, is accepted after a few steps.
+statistics, so that a lasting change is accepted after a few steps.
 """
 
 from collections.abc import Mapping

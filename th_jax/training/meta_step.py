@@ -150,7 +150,7 @@ def make_meta_train_step(
             )
         metrics: Metrics = {}
         stats = state.weights.synthesis.spectral_stats
-        index = _of_all_devices(jnp.asarray(batch.video_index), axis_name)
+        index = of_all_devices(jnp.asarray(batch.video_index), axis_name)
         before = rows_of_batch(state.table, index, axis_name=axis_name)
         targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
 
@@ -227,12 +227,12 @@ def make_meta_train_step(
         metrics |= _mean_metrics(means, axis_name)
         # The barrier keeps XLA from repeating the whole test in the selection of every parameter.
         finite = jax.lax.optimization_barrier(jnp.all(jnp.isfinite(jnp.stack(list(metrics.values())))))
-        return _count(_keep_if(finite, new, state, before, index, axis_name), state, finite), metrics
+        return count(keep_if(finite, new, state, before, index, axis_name), state, finite), metrics
 
     return step
 
 
-def _of_all_devices(x: Array, axis_name: str | None) -> Array:
+def of_all_devices(x: Array, axis_name: str | None) -> Array:
     """Return the rows of all devices, in order."""
     if axis_name is None:
         return x
@@ -288,7 +288,7 @@ def _update_discriminator(
 
     (means, of_params), of_rows = accumulate(gradients, (targets, synthesis, rows), slices=slices)
     of_params = _mean_over_devices(of_params, axis_name)
-    of_rows = _of_all_devices(of_rows * (len(of_rows) / len(index)), axis_name)  # gradient of a mean over all devices
+    of_rows = of_all_devices(of_rows * (len(of_rows) / len(index)), axis_name)  # gradient of a mean over all devices
     adam = optimizers.discriminator
     changes, moments = adam.optimizer().update(of_params, state.discriminator_moments, discriminator.params)
     params = optax.apply_updates(discriminator.params, changes)
@@ -338,28 +338,30 @@ def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any)
     return new, optax.tree.norm(gradients)
 
 
-def _keep_if(
-    finite: Bool[Array, ""],
-    new: TrainState,
-    old: TrainState,
-    rows: VideoTable,
-    index: Int[Array, " B"],
-    axis_name: str | None,
-) -> TrainState:
-    """Return the new state if it is finite, otherwise the old one bit for bit.
+def keep_if(
+    passed: Bool[Array, ""], new: Any, old: Any, rows: VideoTable, index: Int[Array, " B"], axis_name: str | None
+) -> Any:
+    """Return the new state if it passed, otherwise the old one bit for bit.
 
     Only the batch's rows of the video table are examined.
+
+    Args:
+        passed: whether the new state is kept.
+        new: state after the step.
+        old: state before it.
+        rows: entries of `old` for the rows that the batch visits.
+        index: the batch's videos, of all devices.
+        axis_name: as in `make_meta_train_step`.
     """
-    table = restored_unless(finite, new.table, rows, index, axis_name=axis_name)
+    table = restored_unless(passed, new.table, rows, index, axis_name=axis_name)
     nothing = VideoTable(*(jnp.zeros(()) for _ in table))
-    kept: TrainState = jax.tree.map(
-        lambda a, b: jnp.where(finite, a, b), new._replace(table=nothing), old._replace(table=nothing)
-    )
+    kept = jax.tree.map(lambda a, b: jnp.where(passed, a, b), new._replace(table=nothing), old._replace(table=nothing))
     return kept._replace(table=table)
 
 
-def _count(state: TrainState, old: TrainState, finite: Bool[Array, ""]) -> TrainState:
-    missed = jnp.where(finite, 0, 1).astype(jnp.int32)
+def count(state: Any, old: Any, passed: Bool[Array, ""]) -> Any:
+    """Return a state whose counters are those of `old` after one more step, which passed or was skipped."""
+    missed = jnp.where(passed, 0, 1).astype(jnp.int32)
     return state._replace(
         step=old.step + 1, skipped=old.skipped + missed, skipped_in_a_row=(old.skipped_in_a_row + 1) * missed
     )

@@ -13,7 +13,7 @@ from th_jax.models.networks import Networks
 from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.guard import GuardSettings, judge
 from th_jax.training.health import make_health
-from th_jax.training.meta_step import Metrics, batch_parts, make_meta_train_step
+from th_jax.training.meta_step import Metrics, batch_parts, count, keep_if, make_meta_train_step, of_all_devices
 from th_jax.training.optimizers import DISCRIMINATOR, SYNTHESIS, AdversarySchedule, Optimizers
 from th_jax.training.sharding import BATCH_SPEC, AnyMesh, compile_step, make_mesh, put_state, state_layout, step_axis
 from th_jax.training.state import (
@@ -23,7 +23,6 @@ from th_jax.training.state import (
     make_embed_batch,
     refreshed,
     reset_table_to_embeddings,
-    restored_unless,
     rows_of_batch,
     set_rows_to_embeddings,
     start_from,
@@ -186,7 +185,7 @@ class MetaPrograms:
             axis_name=step_axis(self.mesh),
             **self._step_settings,
         )
-        return guarded(step, self._guard, players=players)
+        return guarded(step, self._guard, players=players, axis_name=step_axis(self.mesh))
 
     @functools.cached_property
     def _refreshed(self) -> Callable[[NetworkState], NetworkState]:
@@ -205,36 +204,29 @@ class MetaPrograms:
         )
 
 
-def guarded(step: Callable[..., Any], settings: GuardSettings, *, players: Collection[str]) -> Callable[..., Any]:
+def guarded(
+    step: Callable[..., Any], settings: GuardSettings, *, players: Collection[str], axis_name: str | None = None
+) -> Callable[..., Any]:
     """Wrap a step so that an outlier changes only counters and statistics.
 
     Args:
         step: pure function (state, perceptual, batch) -> (state, metrics), which skips non-finite steps itself.
         settings: of the guard.
         players: who trains.
+        axis_name: as in `make_meta_train_step`.
     """
     if not settings.sigma:
         return step
     stage = (SYNTHESIS in players) + 2 * (DISCRIMINATOR in players)
 
     def guarded_step(state: Any, perceptual: Any, batch: Any) -> tuple[Any, Metrics]:
-        index = jnp.asarray(batch.video_index)
-        before = rows_of_batch(state.table, index)
+        index = of_all_devices(jnp.asarray(batch.video_index), axis_name)
+        before = rows_of_batch(state.table, index, axis_name=axis_name)
         new, metrics = step(state, perceptual, batch)
         passed, above, statistics = judge(state.guard, metrics, settings, stage=stage)
         passed = jax.lax.optimization_barrier(passed)
-        table = restored_unless(passed, new.table, before, index)
-        nothing = VideoTable(*(jnp.zeros(()) for _ in table))
-        kept = jax.tree.map(
-            lambda a, b: jnp.where(passed, a, b), new._replace(table=nothing), state._replace(table=nothing)
-        )
-        missed = (~passed) & (new.skipped_in_a_row == 0)  # a step that is not finite is counted already
-        return kept._replace(
-            table=table,
-            guard=statistics,
-            step=new.step,
-            skipped=new.skipped + missed,
-            skipped_in_a_row=jnp.where(passed, new.skipped_in_a_row, state.skipped_in_a_row + 1),
-        ), metrics | {"guard/deviation": above}
+        kept = keep_if(passed, new, state, before, index, axis_name)._replace(guard=statistics)
+        finite = new.skipped_in_a_row == 0
+        return count(kept, state, passed & finite), metrics | {"guard/deviation": above}
 
     return guarded_step

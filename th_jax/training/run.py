@@ -416,10 +416,9 @@ def save_bundle(
     numbers = {name: float(value).hex() for name, value in jax.device_get(metrics).items()}
     # The step counter belongs to what the step depends on: rates and weights follow it.
     before = state._replace(step=state.step - 1)
+    save_batch(f"{folder}/{_batch_file(jax.process_index())}", batch)  # first: after a kill, a run comes here again
     with Checkpoints(f"{folder}/state", keep=1, asynchronous=False) as checkpoints:
-        if not checkpoints.save(step - 1, before, description={**description, _METRICS: numbers}):
-            return folder  # a run that was killed has come here again
-    save_batch(f"{folder}/{_batch_file(jax.process_index())}", batch)
+        checkpoints.save(step - 1, before, description={**description, _METRICS: numbers})
     return folder
 
 
