@@ -43,17 +43,8 @@ def use_compile_cache() -> Path | None:
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     folder = cache_folder()
-    if folder is None:
+    if folder is None or not private_folder(folder):
         return None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
-    except OSError:
-        return None
-    if not os.access(folder, os.W_OK) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
-        return None
-    if about.st_mode & 0o077:
-        folder.chmod(0o700)  # otherwise other users could replace programs that run as this user
     import jax
 
     from th_jax.program_cache import use_program_cache
@@ -64,3 +55,17 @@ def use_compile_cache() -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def private_folder(folder: Path) -> bool:
+    """Make a folder that only this user can read and write, or find it; False if it cannot be had."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError:
+        return False
+    if not os.access(folder, os.W_OK) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+        return False
+    if about.st_mode & 0o077:
+        folder.chmod(0o700)  # otherwise other users could replace programs that run as this user
+    return True

@@ -41,6 +41,7 @@ COMMANDS = {
     "release": Command("th_jax.cli.release", "write a run's averaged weights as one file", True),
     "curves": Command("th_jax.cli.curves", "plot the metrics of training runs"),
     "summary": Command("th_jax.cli.summary", "list the layers of the networks, their parameters and FLOP"),
+    "kernels": Command("th_jax.cli.kernels", "compile fast convolutions for this machine's processor"),
     "doctor": Command("th_jax.cli.doctor", "check the installation, devices, weights and folders", True),
     "prepare": Command("th_jax.cli.prepare", "prepare data sets (from a checkout)"),
     "train": Command("th_jax.cli.train", "meta-train (from a checkout)", True),
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, rest: list[str]) -> int:
     from th_jax.cli.compile_cache import use_compile_cache
+    from th_jax.cli.kernels import use_kernels
     from th_jax.signals import interrupting, is_out_of_memory
 
     command, options = load(name), None
@@ -117,6 +119,7 @@ def _run(name: str, rest: list[str]) -> int:
         options = command.parse(rest) if hasattr(command, "parse") else command.parser().parse_args(rest)
         if COMMANDS[name].computes:
             use_compile_cache()
+            use_kernels()
         with interrupting():
             return int(command.run(options))
     except UsageError as error:

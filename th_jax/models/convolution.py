@@ -7,7 +7,8 @@ a 2x2 box), zero padding included; the results are equal up to rounding. On two 
 time, forward and backward, if the batch has at least four times as many positions as the kernel has channels.
 
 If JAX may round products of float32 numbers to bfloat16 (`jax_default_matmul_precision="bfloat16"`), a CPU with a bfloat16
-matrix unit (AMX) computes wide convolutions from such products, accumulated in float32.
+matrix unit (AMX) computes wide convolutions from such products, accumulated in float32; with the library of
+`th_jax.models.onednn`, all of them.
 """
 
 import functools
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from th_jax.models import onednn
 from th_jax.processor import processor_has
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -29,7 +31,7 @@ def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], *, out
 
     On CPUs, and only there, 3x3 convolutions are rewritten where this is faster (`_rewritten`).
     """
-    rewritten = _rewritten(x, kernel)
+    rewritten = _rewritten(x, kernel, out)
     if rewritten is None:
         return _convolve(x, kernel, (1, 1), "SAME", out)
     return jax.lax.platform_dependent(
@@ -52,11 +54,13 @@ def convolve_then_pool(
     def fused(x: Array, kernel: Array) -> Array:
         return _convolve(x, _sum_with_shifts(kernel) * 0.25, (2, 2), ((1, 1), (1, 1)), out)
 
-    if not _pays_in_bfloat16(x.shape, kernel, narrowest=256):
+    if _by_onednn(x, kernel, out):
+        forms = {"cpu": lambda x, kernel: onednn.convolve(x, _sum_with_shifts(kernel) * 0.25, 2, 1)}
+    elif _pays_in_bfloat16(x.shape, kernel, narrowest=256):
+        forms = {"cpu": lambda x, kernel: average_pool(_as_winograd(x, kernel, out))}
+    else:
         return fused(x, kernel)
-    return jax.lax.platform_dependent(
-        x, kernel, cpu=lambda x, kernel: average_pool(_as_winograd(x, kernel, out)), default=fused
-    )
+    return jax.lax.platform_dependent(x, kernel, **forms, default=fused)
 
 
 def upsample_then_convolve(
@@ -69,7 +73,9 @@ def upsample_then_convolve(
     if not _worth_fusing(4 * batch * height * width, kernel):
         return convolve(upsample(x), kernel, out=out)
     forms = {"tpu": lambda x, kernel: _convolve_dilated(x, kernel, out)}
-    if _pays_in_bfloat16((batch, 2 * height, 2 * width, kernel.shape[2]), kernel, narrowest=128):
+    if _by_onednn(x, kernel, out):
+        forms["cpu"] = lambda x, kernel: _from_phases(x, onednn.convolve(x, _phases(kernel), 1, 1))
+    elif _pays_in_bfloat16((batch, 2 * height, 2 * width, kernel.shape[2]), kernel, narrowest=128):
         forms["cpu"] = lambda x, kernel: _as_winograd(upsample(x), kernel, out)
     return jax.lax.platform_dependent(x, kernel, **forms, default=lambda x, kernel: _convolve_phases(x, kernel, out))
 
@@ -93,13 +99,20 @@ def _convolve_dilated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"
 
 def _convolve_phases(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Array:
     """Compute all four phases of the upsampled result by one convolution at the low resolution."""
-    batch, height, width, _ = x.shape
-    inputs, features = kernel.shape[2:]
-    # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
-    taps_and_phases = _sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
-    phases = taps_and_phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, inputs, 4 * features)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = _convolve(padded, phases, (1, 1), "VALID", out)
+    return _from_phases(x, _convolve(padded, _phases(kernel), (1, 1), "VALID", out))
+
+
+def _phases(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "2 2 C 4*F"]:
+    # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
+    inputs, features = kernel.shape[2:]
+    taps_and_phases = _sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
+    return taps_and_phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, inputs, 4 * features)
+
+
+def _from_phases(x: Float[Array, "B H W C"], windows: Float[Array, "B H+1 W+1 G"]) -> Float[Array, "B 2*H 2*W _"]:
+    batch, height, width, _ = x.shape
+    features = windows.shape[3] // 4
     windows = windows.reshape(batch, height + 1, width + 1, 2, 2, features)
     rows = [jnp.stack([windows[:, r : r + height, c : c + width, r, c] for c in range(2)], axis=3) for r in range(2)]
     return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, features)
@@ -188,6 +201,16 @@ def _padding_of(padding: Any, kernel: Array) -> list[tuple[int, int]]:
     return [(0, 0), (0, 0)] if padding == "VALID" else list(padding)
 
 
+def _as_onednn(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], out: Any) -> Float[Array, "B H W F"]:
+    return onednn.convolve(x, kernel, 1, kernel.shape[0] // 2)
+
+
+def _as_pointwise_product(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "1 1 C F"], out: Any
+) -> Float[Array, "B H W F"]:
+    return _product(x.reshape(-1, x.shape[3]), kernel[0, 0], out).reshape(*x.shape[:3], -1)
+
+
 def _as_product(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Float[Array, "B H W F"]:
     """Compute the convolution as one matrix product whose rows are the 3x3 neighborhoods of all positions."""
     batch, height, width, channels = x.shape
@@ -273,6 +296,11 @@ def _multiplies_bfloat16() -> bool:
     return processor_has("amx_bf16")
 
 
+def _by_onednn(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], out: Any) -> bool:
+    """Return whether oneDNN's library should compute a convolution."""
+    return _bfloat16_products() and onednn.in_use() and x.dtype == kernel.dtype == out == jnp.float32
+
+
 def _pays_in_bfloat16(shape: tuple[int, ...], kernel: Float[Array, "3 3 C F"], *, narrowest: int) -> bool:
     """Return whether Winograd's form with bfloat16 products is the fastest for this input shape; measured on two cores."""
     even = shape[1] % 2 == shape[2] % 2 == 0
@@ -291,20 +319,23 @@ def _winograd_output(m: list[Array]) -> list[Array]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
-def _rewritten(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"]) -> Callable[..., Array] | None:
-    """Return the function by which a CPU should compute a 3x3 convolution; None for XLA's. Bounds were measured on two cores.
+def _rewritten(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], out: Any) -> Callable[..., Array] | None:
+    """Return the function by which a CPU should compute a convolution; None for XLA's. Bounds were measured on two cores.
 
+    - In bfloat16 with oneDNN's library: its convolution, and a product for 1x1 kernels.
     - Few features: XLA's gradient of a kernel from 64 channels to 3 at 256x256 takes 190 ms on one core, as a product 9 ms.
     - Few positions: XLA's input gradient transposes the kernel, which for 512 channels at 8x8 takes four times as long as the
       arithmetic.
     - 128 channels or more, in bfloat16: Winograd's form takes 0.4 to 0.6 of the time of the best float32 form at 8x8 and
-    above. - 64 channels or more, with 1024 positions or more, while the transformed tiles stay in the cache: Winograd's form
-    takes 0.5 to
-      0.7 of XLA's time. Below that it gains little, and every such layer adds compile time.
+      above.
+    - 64 channels or more, with 1024 positions or more, while the transformed tiles stay in the cache: Winograd's form takes
+      0.5 to 0.7 of XLA's time. Below that it gains little, and every such layer adds compile time.
     """
     batch, height, width, inputs = x.shape
     features, positions = kernel.shape[3], batch * height * width
     narrow, wide = min(inputs, features), max(inputs, features)
+    if _by_onednn(x, kernel, out):
+        return _as_pointwise_product if kernel.shape[0] == 1 else _as_onednn
     if kernel.shape[0] != 3:
         return None
     if 9 * features <= inputs:

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from th_jax.images import to_byte_scale
+from th_jax.models.convolution import convolve
 
 FaceNetWeights = Mapping[str, Mapping[str, Array]]
 """Maps `conv1`, `conv_dw_{n}` and `conv_pw_{n}` to their `kernel` and `bias`, with batch norms folded in."""
@@ -81,7 +82,9 @@ def _activations(weights: FaceNetWeights, faces: Float[Array, "B H W 3"], dtype:
 def _convolve(
     x: Float[Array, "B H W C"], layer: Mapping[str, Array], *, stride: int, dtype: Any
 ) -> Float[Array, "B _ _ F"]:
-    return _biased(_convolution(x, layer["kernel"].astype(dtype), stride), layer, dtype)
+    kernel = layer["kernel"].astype(dtype)
+    y = convolve(x, kernel, out=dtype) if stride == 1 else _convolution(x, kernel, stride)
+    return _biased(y, layer, dtype)
 
 
 def _convolve_depthwise(
