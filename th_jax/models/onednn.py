@@ -61,7 +61,7 @@ def compile_library(path: Path) -> None:
     command = [compiler, "-O3", "-march=x86-64-v4", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-w", str(SOURCE)]
     command += [f"-I{headers}", f"-I{jax.ffi.include_dir()}", f"-L{libraries}", "-ldnnl", f"-Wl,-rpath,{libraries}"]
     try:
-        subprocess.run([*command, "-o", str(written)], check=True, capture_output=True, text=True)  # noqa: S603 - no shell
+        subprocess.run([*command, "-o", str(written)], check=True, capture_output=True, text=True)  # noqa: S603 -- no shell, fixed arguments
         written.replace(path)
     except subprocess.CalledProcessError as error:
         raise KernelsError(f"{compiler} failed: {error.stderr.strip()[-2000:]}") from None
