@@ -4,12 +4,14 @@
 // convolution itself, its gradient by the input, or its gradient by the kernel.
 
 #include <dnnl.hpp>
+#include <omp.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 #include <string>
 #include <tuple>
 
@@ -31,7 +33,7 @@ dnnl::engine& Engine() {
 }
 
 dnnl::stream& Stream() {
-  static dnnl::stream stream(Engine());
+  thread_local dnnl::stream stream(Engine());
   return stream;
 }
 
@@ -39,6 +41,7 @@ dnnl::stream& Stream() {
 struct Plan {
   dnnl::primitive primitive;
   Desc image, kernel, result;                       // as the primitive wants them
+  Desc scratch;                                     // the primitive's own working memory
   Desc given_image, given_kernel, given_result;     // as XLA has them
 };
 
@@ -63,37 +66,43 @@ Plan MakePlan(int64_t kind, const Dims& x, const Dims& w, const Dims& y, int64_t
   const Desc image16{image, Type::bf16, Tag::nhwc}, image32{image, Type::f32, Tag::nhwc};
   const Desc kernel16{kernel, Type::bf16, Tag::any}, kernel32{kernel, Type::f32, Tag::any};
   const Desc result16{result, Type::bf16, Tag::nhwc}, result32{result, Type::f32, Tag::nhwc};
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const auto method = dnnl::algorithm::convolution_direct;
   const dnnl::convolution_forward::primitive_desc forward(
       Engine(), dnnl::prop_kind::forward_training, method, image16, kernel16, kind == kForward ? result32 : result16,
-      strides, before, after);
+      strides, before, after, attributes);
   if (kind == kForward) {
-    plan.primitive = dnnl::convolution_forward(forward);
+    plan.primitive = dnnl::convolution_forward(forward), plan.scratch = forward.scratchpad_desc();
     plan.image = forward.src_desc(), plan.kernel = forward.weights_desc(), plan.result = forward.dst_desc();
   } else if (kind == kInputGradient) {
     const dnnl::convolution_backward_data::primitive_desc of_input(Engine(), method, image32, kernel16, result16,
-                                                                   strides, before, after, forward);
-    plan.primitive = dnnl::convolution_backward_data(of_input);
+                                                                   strides, before, after, forward, attributes);
+    plan.primitive = dnnl::convolution_backward_data(of_input), plan.scratch = of_input.scratchpad_desc();
     plan.image = of_input.diff_src_desc(), plan.kernel = of_input.weights_desc();
     plan.result = of_input.diff_dst_desc();
   } else {
     const dnnl::convolution_backward_weights::primitive_desc of_kernel(Engine(), method, image16, kernel32, result16,
-                                                                       strides, before, after, forward);
-    plan.primitive = dnnl::convolution_backward_weights(of_kernel);
+                                                                       strides, before, after, forward, attributes);
+    plan.primitive = dnnl::convolution_backward_weights(of_kernel), plan.scratch = of_kernel.scratchpad_desc();
     plan.image = of_kernel.src_desc(), plan.kernel = of_kernel.diff_weights_desc();
     plan.result = of_kernel.diff_dst_desc();
   }
   return plan;
 }
 
-// Memory that grows as needed and is used again by later calls.
+// Memory of this thread that grows as needed and is used again by later calls.
 void* Scratch(int slot, size_t bytes) {
-  static struct { void* data = nullptr; size_t size = 0; } slots[3];
+  thread_local struct { void* data = nullptr; size_t size = 0; } slots[4];
   auto& found = slots[slot];
   if (bytes > found.size) {
     std::free(found.data);
     found.size = (bytes + 4095) / 4096 * 4096;
     found.data = std::aligned_alloc(4096, found.size);
+    if (!found.data) {
+      found.size = 0;
+      throw std::bad_alloc();
+    }
   }
   return found.data;
 }
@@ -125,7 +134,6 @@ bool PackKernel(const Desc& want, const Desc& given, const float* w, void* packe
   auto* out = static_cast<uint32_t*>(packed);  // two numbers each
   const int64_t feature_block = by_inputs ? width : 32, input_block = by_inputs ? 32 : width;
   const int64_t taps = rows * columns;
-#pragma omp parallel for collapse(2) schedule(static)
   for (int64_t tap = 0; tap < taps; ++tap) {
     for (int64_t i = 0; i < inputs / input_block; ++i) {
       for (int64_t f = 0; f < features / feature_block; ++f) {
@@ -164,9 +172,9 @@ dnnl::memory Result(const Desc& want, const Desc& given, const ffi::AnyBuffer& b
 
 ffi::Error Convolve(int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer first, ffi::AnyBuffer second,
                     ffi::Result<ffi::AnyBuffer> made) {
-  // XLA may call from several threads; each convolution uses all cores, and two teams of threads would wait for each other.
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  // One thread a convolution: XLA runs independent ones, such as both gradients of a layer, side by side on its own threads.
+  // Teams of threads would wait for each other at every barrier as soon as another process needs a core.
+  omp_set_num_threads(1);
   const ffi::AnyBuffer x = kind == kInputGradient ? *made : first;
   const ffi::AnyBuffer w = kind == kKernelGradient ? *made : kind == kInputGradient ? first : second;
   const ffi::AnyBuffer y = kind == kForward ? *made : second;
@@ -174,14 +182,22 @@ ffi::Error Convolve(int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer fi
     using Key = std::tuple<int64_t, Dims, Dims, Dims, int64_t, int64_t, Type, Type, Type>;
     static std::map<Key, Plan> plans;
     const Key key{kind, DimsOf(x), DimsOf(w), DimsOf(y), stride, pad, TypeOf(x), TypeOf(w), TypeOf(y)};
-    auto found = plans.find(key);
-    if (found == plans.end()) found = plans.emplace(key, std::apply(MakePlan, key)).first;
-    Plan& plan = found->second;
+    static std::mutex making;
+    Plan* known;
+    {
+      const std::lock_guard<std::mutex> lock(making);
+      auto found = plans.find(key);
+      if (found == plans.end()) found = plans.emplace(key, std::apply(MakePlan, key)).first;
+      known = &found->second;
+    }
+    Plan& plan = *known;
     const bool makes_image = kind == kInputGradient, makes_kernel = kind == kKernelGradient;
     dnnl::memory image = (makes_image ? Result : Operand)(plan.image, plan.given_image, x, 0);
     dnnl::memory kernel = (makes_kernel ? Result : Operand)(plan.kernel, plan.given_kernel, w, 1);
     dnnl::memory result = (kind == kForward ? Result : Operand)(plan.result, plan.given_result, y, 2);
-    plan.primitive.execute(Stream(), {{makes_image ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, image},
+    dnnl::memory scratch(plan.scratch, Engine(), Scratch(3, plan.scratch.get_size()));
+    plan.primitive.execute(Stream(), {{DNNL_ARG_SCRATCHPAD, scratch},
+                                      {makes_image ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, image},
                                       {makes_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, kernel},
                                       {kind == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, result}});
     dnnl::memory& computed = makes_image ? image : makes_kernel ? kernel : result;
@@ -193,6 +209,8 @@ ffi::Error Convolve(int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer fi
     Stream().wait();
   } catch (const dnnl::error& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory: no working memory for a convolution");
   }
   return ffi::Error::Success();
 }

@@ -87,7 +87,6 @@ def use_library(path: Path | None) -> None:
 @functools.cache
 def _load(path: Path) -> str:
     """Load a library and return the name by which XLA's programs call it."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of OpenMP that spin take the cores from XLA's
     library = ctypes.CDLL(str(path))
     target = f"th_jax_convolve_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"  # JAX never forgets a name
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ThJaxConvolve), platform="cpu")
