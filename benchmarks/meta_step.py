@@ -5,8 +5,10 @@ random weights), float32, both sides with all cores and the same noise. `benchma
 is; tests/training/test_torch_step.py holds both against each other. GFLOP/s are nominal: arithmetic as the paper writes its
 layers, over th_jax's time.
 
-    python -m benchmarks.meta_step [--image_sizes 64,256] [--rounds N] [--memory]
+    python -m benchmarks.meta_step [--image_sizes 64,256] [--rounds N] [--memory] [--bfloat16]
 
+--bfloat16 lets both sides round the operands of products to bfloat16: matmul_precision="bfloat16", with the kernels of
+`th-jax kernels` if they were compiled, beside PyTorch's autocast.
 --memory measures instead, in a process of its own for each side, the most memory that is resident during a step.
 """
 
@@ -26,7 +28,9 @@ from benchmarks.compiled_step import CompiledStep
 from benchmarks.networks import content_flop
 from benchmarks.torch_meta_step import TorchBatch, TorchMetaStep, torch_batch
 from data_prep.workers import Died, InvalidAnswer, run_in_processes
+from th_jax.cli.kernels import use_kernels
 from th_jax.losses import LossWeights
+from th_jax.models import onednn
 from th_jax.models.networks import Networks
 from th_jax.models.summary import flop_counts
 from th_jax.training.optimizers import Optimizers
@@ -50,13 +54,13 @@ def torch_side(ours: CompiledStep) -> TorchMetaStep:
     return TorchMetaStep(ours.state, ours.perceptual, loss_weights=LossWeights(), optimizers=Optimizers())
 
 
-def compare_at(image_size: int, *, base_width: int, sources: int, episodes: int, rounds: int) -> None:
+def compare_at(image_size: int, *, base_width: int, sources: int, episodes: int, rounds: int, bfloat16: bool) -> None:
     """Print a line of the table."""
     networks = Networks(image_size=image_size, base_width=base_width)
     ours = CompiledStep(networks, episodes=episodes, sources=sources)
     theirs, batch = torch_side(ours), torch_batch(networks, ours.batch)
     ours.program  # noqa: B018 - compiled now, apart from the runs
-    comparison = compare(ours, lambda: _run(theirs, batch), rounds=rounds)
+    comparison = compare(ours, lambda: _run(theirs, batch, bfloat16=bfloat16), rounds=rounds)
     comparison = comparison._replace(compile_seconds=ours.compile_seconds)
     flop = episodes * step_flop(networks, sources=sources)
     name = f"{image_size} px, width {base_width}, K {sources}, batch {episodes}"
@@ -82,8 +86,9 @@ def print_memory(image_size: int, *, base_width: int, sources: int, episodes: in
         )
 
 
-def _run(step: TorchMetaStep, batch: TorchBatch) -> None:
-    step(batch)
+def _run(step: TorchMetaStep, batch: TorchBatch, *, bfloat16: bool = False) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        step(batch)
 
 
 def measure_memory(task: tuple[str, int, int, int, int]) -> tuple[int, int, int]:
@@ -122,6 +127,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=8)
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true", help="products of bfloat16 on both sides")
     parser.add_argument("--cached", action="store_true", help="programs may come from the cache: no compile time then")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
@@ -132,9 +138,15 @@ def main() -> None:
         for size in sizes:
             print_memory(size, **shape)
         return
-    print(f"{os.cpu_count()} cores, jax {jax.__version__}, torch {torch.__version__}\n{HEADER}")
+    kernels = "XLA's convolutions"
+    if options.bfloat16:
+        jax.config.update("jax_default_matmul_precision", "bfloat16")
+        use_kernels()
+        kernels = f"bfloat16, {'the compiled kernels' if onednn.in_use() else kernels}"
+    print(f"{os.cpu_count()} cores, jax {jax.__version__}, torch {torch.__version__}, {kernels}\n{HEADER}")
     for size in sizes:
-        compare_at(size, rounds=options.rounds or (3 if size > 128 else 5), **shape)
+        rounds = options.rounds or (3 if size > 128 else 5)
+        compare_at(size, rounds=rounds, bfloat16=options.bfloat16, **shape)
 
 
 if __name__ == "__main__":
