@@ -57,7 +57,9 @@ ALLOWED: dict[str, set[str]] = {
     "data_prep.forget": INPUT | {"data_prep.build", "th_jax.avatars", "th_jax.consent", "th_jax.provenance"},
     "data_prep.heads": INPUT | {"data_prep.build", "data_prep.workers"},
     "data_prep.convert": STORED | {"th_jax.perceptual"},
-    "data_prep.tools": INPUT | {f"data_prep.{part}" for part in ("build", "heads", "inspect")} | {"th_jax.provenance"},
+    "data_prep.tools": INPUT
+    | {f"data_prep.{part}" for part in ("build", "heads", "inspect")}
+    | {"th_jax.evaluation", "th_jax.provenance"},
 }
 
 # A heavy package, and the only places that may import it.
