@@ -6,10 +6,14 @@
 #include <dnnl.hpp>
 #include <omp.h>
 
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <string>
@@ -42,11 +46,12 @@ struct Plan {
   dnnl::primitive primitive;
   Desc image, kernel, result;                       // as the primitive wants them
   Desc scratch;                                     // the primitive's own working memory
-  Desc given_image, given_kernel, given_result;     // as XLA has them
+  Desc given_kernel;                                // as XLA has it; images and results are the same for both
 };
 
-Type TypeOf(const ffi::AnyBuffer& buffer) {
-  return buffer.element_type() == ffi::DataType::BF16 ? Type::bf16 : Type::f32;
+// Kernels and what is computed are float32; the other images are bfloat16.
+bool HasType(const ffi::AnyBuffer& buffer, bool float32) {
+  return buffer.element_type() == (float32 ? ffi::DataType::F32 : ffi::DataType::BF16);
 }
 
 Dims DimsOf(const ffi::AnyBuffer& buffer) {
@@ -54,13 +59,10 @@ Dims DimsOf(const ffi::AnyBuffer& buffer) {
   return Dims(dims.begin(), dims.end());
 }
 
-Plan MakePlan(int64_t kind, const Dims& x, const Dims& w, const Dims& y, int64_t stride, int64_t pad, Type x_type,
-              Type w_type, Type y_type) {
+Plan MakePlan(int64_t kind, const Dims& x, const Dims& w, const Dims& y, int64_t stride, int64_t pad) {
   Plan plan;
   const Dims image{x[0], x[3], x[1], x[2]}, kernel{w[3], w[2], w[0], w[1]}, result{y[0], y[3], y[1], y[2]};
-  plan.given_image = {image, x_type, Tag::nhwc};
-  plan.given_kernel = {kernel, w_type, Tag::hwio};
-  plan.given_result = {result, y_type, Tag::nhwc};
+  plan.given_kernel = {kernel, Type::f32, Tag::hwio};
   const Dims strides{stride, stride}, before{pad, pad};
   const Dims after{(y[1] - 1) * stride + w[0] - x[1] - pad, (y[2] - 1) * stride + w[1] - x[2] - pad};
   const Desc image16{image, Type::bf16, Tag::nhwc}, image32{image, Type::f32, Tag::nhwc};
@@ -93,7 +95,7 @@ Plan MakePlan(int64_t kind, const Dims& x, const Dims& w, const Dims& y, int64_t
 
 // Memory of this thread that grows as needed and is used again by later calls.
 void* Scratch(int slot, size_t bytes) {
-  thread_local struct { void* data = nullptr; size_t size = 0; } slots[4];
+  thread_local struct { void* data = nullptr; size_t size = 0; } slots[2];
   auto& found = slots[slot];
   if (bytes > found.size) {
     std::free(found.data);
@@ -121,10 +123,10 @@ inline uint32_t Rounded(float value) {
 
 inline uint32_t Pair(float low, float high) { return (Rounded(low) >> 16) | (Rounded(high) & 0xffff0000u); }
 
-// Packs a float32 kernel into the blocked bfloat16 layouts of the matrix unit; false for any other layout. oneDNN's general
+// Packs a kernel into the blocked bfloat16 layouts of the matrix unit; false for any other layout. oneDNN's general
 // reorder takes four times as long, which for wide layers is longer than the convolution.
-bool PackKernel(const Desc& want, const Desc& given, const float* w, void* packed) {
-  if (want.get_inner_nblks() != 3 || want.get_data_type() != Type::bf16 || given.get_data_type() != Type::f32) return false;
+bool PackKernel(const Desc& want, const float* w, void* packed) {
+  if (want.get_inner_nblks() != 3 || want.get_data_type() != Type::bf16) return false;
   const Dims blocks = want.get_inner_blks(), order = want.get_inner_idxs(), stride = want.get_strides();
   const int64_t features = want.get_dims()[0], inputs = want.get_dims()[1];
   const int64_t rows = want.get_dims()[2], columns = want.get_dims()[3], width = blocks[1];
@@ -156,57 +158,120 @@ bool PackKernel(const Desc& want, const Desc& given, const float* w, void* packe
   return true;
 }
 
-dnnl::memory Operand(const Desc& want, const Desc& given, const ffi::AnyBuffer& buffer, int slot) {
-  dnnl::memory as_given(given, Engine(), buffer.untyped_data());
-  if (want == given) return as_given;
-  dnnl::memory converted(want, Engine(), Scratch(slot, want.get_size()));
+// The kernel as the primitive wants it.
+dnnl::memory KernelOperand(const Plan& plan, const ffi::AnyBuffer& buffer) {
+  dnnl::memory given(plan.given_kernel, Engine(), buffer.untyped_data());
+  if (plan.kernel == plan.given_kernel) return given;
+  dnnl::memory packed(plan.kernel, Engine(), Scratch(0, plan.kernel.get_size()));
   const auto* values = static_cast<const float*>(buffer.untyped_data());
-  if (slot != 1 || !PackKernel(want, given, values, converted.get_data_handle()))
-    dnnl::reorder(as_given, converted).execute(Stream(), as_given, converted);
-  return converted;
+  if (!PackKernel(plan.kernel, values, packed.get_data_handle()))
+    dnnl::reorder(given, packed).execute(Stream(), given, packed);
+  return packed;
 }
 
-dnnl::memory Result(const Desc& want, const Desc& given, const ffi::AnyBuffer& buffer, int slot) {
-  return {want, Engine(), want == given ? buffer.untyped_data() : Scratch(slot, want.get_size())};
-}
-
-ffi::Error Convolve(int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer first, ffi::AnyBuffer second,
-                    ffi::Result<ffi::AnyBuffer> made) {
-  // One thread a convolution: XLA runs independent ones, such as both gradients of a layer, side by side on its own threads.
-  // Teams of threads would wait for each other at every barrier as soon as another process needs a core.
+void Execute(const Plan& plan, int64_t kind, dnnl::memory& image, dnnl::memory& kernel, dnnl::memory& result) {
+  // One thread a primitive: teams of threads would wait for each other at every barrier as soon as another process needs a
+  // core. XLA runs independent convolutions side by side, and `InParts` divides the others.
   omp_set_num_threads(1);
+  dnnl::memory scratch(plan.scratch, Engine(), Scratch(1, plan.scratch.get_size()));
+  plan.primitive.execute(Stream(), {{DNNL_ARG_SCRATCHPAD, scratch},
+                                    {kind == kInputGradient ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, image},
+                                    {kind == kKernelGradient ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, kernel},
+                                    {kind == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, result}});
+  Stream().wait();
+}
+
+// Parts of a batch, each claimed by the thread that computes it: the caller, or a thread of XLA's pool that is free. Whoever
+// comes late finds nothing left, so that nobody waits for a part that has not begun.
+struct Parts {
+  explicit Parts(int64_t count) : count(count) {}
+  const int64_t count;
+  std::atomic<int64_t> claimed{0};
+  std::mutex mutex;
+  std::condition_variable changed;
+  int64_t finished = 0;
+  std::string error;
+
+  template <typename F>
+  void Work(const F& compute) {
+    for (int64_t part; (part = claimed.fetch_add(1)) < count;) {
+      std::string failed;
+      try {
+        compute(part);
+      } catch (const dnnl::error& error) {
+        failed = std::string("oneDNN: ") + error.what();
+      } catch (const std::bad_alloc&) {
+        failed = "out of memory: no working memory for a convolution";
+      }
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!failed.empty()) error = failed;
+      if (++finished == count) changed.notify_all();
+    }
+  }
+};
+
+template <typename F>
+std::string InParts(int64_t count, ffi::ThreadPool& pool, F compute) {
+  auto parts = std::make_shared<Parts>(count);
+  for (int64_t i = 1; i < count; ++i) pool.Schedule([parts, compute] { parts->Work(compute); });
+  parts->Work(compute);
+  std::unique_lock<std::mutex> lock(parts->mutex);
+  parts->changed.wait(lock, [&] { return parts->finished == count; });
+  return parts->error;
+}
+
+// Number of equal parts of a batch that are worth a thread each.
+int64_t PartsOf(const Dims& w, const Dims& y, int64_t threads) {
+  const double products = double(w[0] * w[1] * w[2] * w[3]) * double(y[0] * y[1] * y[2]);
+  int64_t parts = std::min({threads, y[0], int64_t(products / 5e7) + 1});
+  while (y[0] % parts) --parts;
+  return parts;
+}
+
+ffi::Error Convolve(ffi::ThreadPool pool, int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer first,
+                    ffi::AnyBuffer second, ffi::Result<ffi::AnyBuffer> made) {
   const ffi::AnyBuffer x = kind == kInputGradient ? *made : first;
   const ffi::AnyBuffer w = kind == kKernelGradient ? *made : kind == kInputGradient ? first : second;
   const ffi::AnyBuffer y = kind == kForward ? *made : second;
+  if (!HasType(x, kind == kInputGradient) || !HasType(w, true) || !HasType(y, kind == kForward))
+    return ffi::Error::InvalidArgument("expected bfloat16 operands, float32 kernels and a float32 result");
+  Dims image_dims = DimsOf(x), kernel_dims = DimsOf(w), result_dims = DimsOf(y);
+  const int64_t parts = kind == kKernelGradient ? 1 : PartsOf(kernel_dims, result_dims, pool.num_threads());
+  image_dims[0] /= parts, result_dims[0] /= parts;
   try {
-    using Key = std::tuple<int64_t, Dims, Dims, Dims, int64_t, int64_t, Type, Type, Type>;
+    using Key = std::tuple<int64_t, Dims, Dims, Dims, int64_t, int64_t>;
     static std::map<Key, Plan> plans;
-    const Key key{kind, DimsOf(x), DimsOf(w), DimsOf(y), stride, pad, TypeOf(x), TypeOf(w), TypeOf(y)};
-    static std::mutex making;
-    Plan* known;
+    static std::mutex planning;
+    const Plan* plan;
     {
-      const std::lock_guard<std::mutex> lock(making);
+      const Key key{kind, image_dims, kernel_dims, result_dims, stride, pad};
+      const std::lock_guard<std::mutex> lock(planning);
+      omp_set_num_threads(1);  // the primitive is made for as many
       auto found = plans.find(key);
       if (found == plans.end()) found = plans.emplace(key, std::apply(MakePlan, key)).first;
-      known = &found->second;
+      plan = &found->second;
     }
-    Plan& plan = *known;
-    const bool makes_image = kind == kInputGradient, makes_kernel = kind == kKernelGradient;
-    dnnl::memory image = (makes_image ? Result : Operand)(plan.image, plan.given_image, x, 0);
-    dnnl::memory kernel = (makes_kernel ? Result : Operand)(plan.kernel, plan.given_kernel, w, 1);
-    dnnl::memory result = (kind == kForward ? Result : Operand)(plan.result, plan.given_result, y, 2);
-    dnnl::memory scratch(plan.scratch, Engine(), Scratch(3, plan.scratch.get_size()));
-    plan.primitive.execute(Stream(), {{DNNL_ARG_SCRATCHPAD, scratch},
-                                      {makes_image ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, image},
-                                      {makes_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, kernel},
-                                      {kind == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, result}});
-    dnnl::memory& computed = makes_image ? image : makes_kernel ? kernel : result;
-    const Desc& given = makes_image ? plan.given_image : makes_kernel ? plan.given_kernel : plan.given_result;
-    if (computed.get_desc() != given) {
-      dnnl::memory out(given, Engine(), made->untyped_data());
-      dnnl::reorder(computed, out).execute(Stream(), computed, out);
+    auto* image_data = static_cast<char*>(x.untyped_data());
+    auto* result_data = static_cast<char*>(y.untyped_data());
+    const size_t image_bytes = x.size_bytes() / parts, result_bytes = y.size_bytes() / parts;
+    if (kind != kKernelGradient) {
+      const dnnl::memory packed = KernelOperand(*plan, w);
+      const std::string error = InParts(parts, pool, [=](int64_t part) {
+        dnnl::memory image(plan->image, Engine(), image_data + part * image_bytes), kernel = packed;
+        dnnl::memory result(plan->result, Engine(), result_data + part * result_bytes);
+        Execute(*plan, kind, image, kernel, result);
+      });
+      return error.empty() ? ffi::Error::Success() : ffi::Error::Internal(error);
     }
-    Stream().wait();
+    dnnl::memory image(plan->image, Engine(), image_data), result(plan->result, Engine(), result_data);
+    dnnl::memory out(plan->given_kernel, Engine(), w.untyped_data());
+    dnnl::memory kernel(plan->kernel, Engine(),
+                        plan->kernel == plan->given_kernel ? w.untyped_data() : Scratch(0, plan->kernel.get_size()));
+    Execute(*plan, kind, image, kernel, result);
+    if (plan->kernel != plan->given_kernel) {
+      dnnl::reorder(kernel, out).execute(Stream(), kernel, out);
+      Stream().wait();
+    }
   } catch (const dnnl::error& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
   } catch (const std::bad_alloc&) {
@@ -219,6 +284,7 @@ ffi::Error Convolve(int64_t kind, int64_t stride, int64_t pad, ffi::AnyBuffer fi
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ThJaxConvolve, Convolve,
                               ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
                                   .Attr<int64_t>("kind")
                                   .Attr<int64_t>("stride")
                                   .Attr<int64_t>("pad")
