@@ -14,7 +14,7 @@ HEADER = """\
 # Programs for accelerators
 
 What the accelerators' own compilers say of the programs, and what is counted in the compiled text. No device was there, so
-nothing was run: there are no measured times here. `make accelerator-programs` compiles (into [accelerators](accelerators))
+nothing was run: there are no measured times here. `make accelerator-programs` compiles (into `docs/accelerators`)
 and makes this page; combinations that were not compiled are listed at the end as not run.
 
 The paper's networks at {image_size} px, width {base_width}, K = 8, content losses of VGG19 and VGGFace, {videos:,} rows of W,

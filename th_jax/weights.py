@@ -23,7 +23,11 @@ from th_jax.models.networks import Networks
 from th_jax.models.spectral import normalized_kernel, power_iterate
 from th_jax.perceptual.frozen import NETWORKS, PerceptualWeights, load_perceptual
 from th_jax.storage.checkpoints import CheckpointError, Checkpoints
+from th_jax.storage.download import downloaded, is_web_address, parse_address
+from th_jax.storage.files import user_cache_folder
+from th_jax.storage.hub_folder import hub_weights
 from th_jax.storage.tensors import (
+    MAX_FILE_BYTES,
     AlteredError,
     TensorFileError,
     leaves_by_name,
@@ -149,16 +153,21 @@ def load_meta(
     """Load weights from a released file, or the averaged weights from a run's folder.
 
     Args:
-        path: a file that `save_meta` wrote, a run's workdir (which may be an address such as gs://...), or, if neither exists,
-            the name of bundled weights.
+        path: a file that `save_meta` wrote; a hub folder, or a model's folder in a hub's local cache
+            (`th_jax.storage.hub_folder`); a run's workdir (which may be an address such as gs://...); the name of bundled
+            weights, if none of these exists; or https://HOST/FILE#sha256=HEX, which is downloaded into the user's cache if
+            it is not there yet. Nothing else is ever downloaded.
         perceptual: folder of converted perceptual weights (`load_perceptual`).
         step: step of a run's checkpoints, by default the newest.
         only_generate: skip the frozen networks, which are needed only for training, not for driving an avatar.
 
     Raises:
         PretrainedError: if the weights are missing, truncated, altered, or do not match the networks they state.
+        DownloadError, HubFolderError: if an address or a hub folder cannot be used.
         WeightsError: if weights of a perceptual network are missing.
     """
+    file = _download(str(path)) if is_web_address(str(path)) else hub_weights(Path(path))
+    path = path if file is None else file
     if str(path).endswith(".safetensors") or Path(path).is_file():
         if step is not None:
             raise PretrainedError(f"{path} is a single file: only a run folder has steps to choose from")
@@ -226,6 +235,13 @@ def save_meta(
 def bundled_names() -> list[str]:
     """List the names of the bundled weights."""
     return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))
+
+
+def _download(address: str) -> Path:
+    cache = user_cache_folder()
+    if cache is None:
+        raise PretrainedError(f"there is no cache folder to download {address} to: download it, and give its path")
+    return downloaded(parse_address(address), cache / "weights", suffix=".safetensors", most=MAX_FILE_BYTES)
 
 
 def _load_file(path: Path) -> MetaModel:

@@ -179,6 +179,7 @@ class _Reader:
             size=self._meta.networks.image_size,
             shots=self._max_shots,
             landmarks=request.landmarks,
+            face=request.face,
             consent=record,
         )
         return _Person(

@@ -25,6 +25,7 @@ def finetune(
     shots: Shots | str | Path,
     *,
     consent: str | Path | None = None,
+    face: int | None = None,
     train: bool = True,
     key: PRNGKeyArray | None = None,
     **settings: Any,
@@ -40,6 +41,7 @@ def finetune(
             video.
         consent: path of the person's consent record; requires `shots` to be a path, so that the files can be compared.
             Without a record, the avatar and its outputs state that no consent was recorded.
+        face: number of the face if `shots` is the path of a photo or video of several people (`inspect_shots`).
         train: if False, skip training and use the embedder's AdaIN parameters from one forward pass.
         key: random key for the order of the shots.
         settings: overrides of the preset: arguments of `make_finetune`, such as `epochs`.
@@ -57,9 +59,10 @@ def finetune(
     if not isinstance(shots, Shots):
         record = None if consent is None else valid_consent(consent)
         facts = None if record is None else ConsentFacts.of(record)
-        shots, _, _, ingredients = read_shots(Path(shots), size=meta.networks.image_size, consent=record)
-    elif consent is not None:
-        raise ValueError("a consent record covers files: pass the path of the images as `shots`")
+        shots, _, _, ingredients = read_shots(Path(shots), size=meta.networks.image_size, face=face, consent=record)
+    elif consent is not None or face is not None:
+        what = "a consent record covers files" if consent is not None else "a face is chosen in a file"
+        raise ValueError(f"{what}: pass the path of the images as `shots`")
     shots = fit_shots(meta.networks, shots)
     if train:
         run = make_finetune(meta.networks, **(finetune_settings(meta) | settings))

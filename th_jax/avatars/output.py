@@ -209,7 +209,8 @@ def input_fingerprint(
     Returns:
         JSON values.
     """
-    return {
+    chosen = {} if person.face is None else {"face": person.face}
+    return chosen | {
         "pictures": person_digest(person.shots, known),
         "landmarks": None if person.landmarks is None else bytes_or_name(person.landmarks),
         "max_shots": SHOT_COUNTS[-1] if max_shots is None else max_shots,

@@ -33,12 +33,13 @@ def read_shots(
     size: int,
     shots: int | None = None,
     landmarks: Path | None = None,
+    face: int | None = None,
     consent: ConsentRecord | None = None,
 ) -> PersonFiles:
     """Read a person's shots in isolated processes, so that a malicious or broken image cannot end the run.
 
     A file that the consent record does not cover is not decoded. `landmarks` is a file of hand-marked landmarks for a
-    single photo.
+    single photo, `face` the number of the face in a photo or video of several people.
 
     Raises:
         ValueError, MediaError, ImportError, OSError: as `inspect_shots`, or if a process limit was exceeded.
@@ -64,9 +65,9 @@ def read_shots(
     if is_video(path):
         digests[path] = search.look(path) or file_digest(path)
         check_consent()
-        read, images = run_limited(shots_and_outcomes, str(path), size=size, shots=shots, landmarks=marked)
+        read, images = run_limited(shots_and_outcomes, str(path), size=size, shots=shots, landmarks=marked, face=face)
     else:
-        read, images = shots_and_outcomes(path, size=size, shots=shots, landmarks=marked, look=look)
+        read, images = shots_and_outcomes(path, size=size, shots=shots, landmarks=marked, face=face, look=look)
         check_consent()
     looked_at, spare, left_out = images
     outcomes = ImageOutcomes(looked_at, spare, tuple(LeftOut(*left) for left in left_out))

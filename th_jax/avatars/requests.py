@@ -11,9 +11,9 @@ from typing import NamedTuple
 from th_jax.consent import NO_CONSENT
 from th_jax.text import read_text
 
-PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "consent")
-"""`landmarks` is optional: a file of 68 hand-marked points for a single photo. `consent` is the path of a consent
-record, or "none"."""
+PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "face", "consent")
+"""`landmarks` is optional: a file of 68 hand-marked points for a single photo. So is `face`: the number of the face in a photo
+or video of several people. `consent` is the path of a consent record, or "none"."""
 
 MAX_PEOPLE_FILE_BYTES = 64 * 2**20
 
@@ -34,6 +34,8 @@ class PersonRequest(NamedTuple):
     """68 hand-marked points, for a single photo."""
     consent: Path | None = None
     """Path of the consent record. None is an explicit choice, which the avatar and its outputs then state."""
+    face: int | None = None
+    """Number of the face in a photo or video of several people (`th_jax.data.people`)."""
 
 
 def check_name(name: str) -> str:
@@ -52,7 +54,12 @@ def check_name(name: str) -> str:
 
 
 def one_person(
-    shots: Path, *, name: str | None = None, landmarks: Path | None = None, consent: Path | None = None
+    shots: Path,
+    *,
+    name: str | None = None,
+    landmarks: Path | None = None,
+    consent: Path | None = None,
+    face: int | None = None,
 ) -> PersonRequest:
     """Make the request for one person, named after their folder or file by default.
 
@@ -70,11 +77,11 @@ def one_person(
                 f"{called[:100]!r} is not a valid avatar name: choose one of up to 100 letters A to Z, digits, _, "
                 "- and . with --name"
             )
-    return PersonRequest(check_name(name), shots, landmarks, consent)
+    return PersonRequest(check_name(name), shots, landmarks, consent, face)
 
 
 def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequest]:
-    """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks and consent.
+    """Read a CSV file of people, with a header and the columns name, shots, and optionally landmarks, face and consent.
 
     Paths are relative to the file's folder and may not leave it, so that a file from another source can only read the
     data that it was distributed with. Images and consent records are checked later, person by person. With
@@ -100,8 +107,8 @@ def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequ
     header = [column.strip() for column in rows[0]] if rows else []
     if not {"name", "shots"} <= set(header) <= set(PEOPLE_FILE_COLUMNS) or len(set(header)) < len(header):
         raise ValueError(
-            f"{path} must start with a header of the columns name and shots (optionally also landmarks and "
-            f"consent), but starts with {','.join(header)[:100]!r}"
+            f"{path} must start with a header of the columns name and shots (optionally also landmarks, "
+            f"face and consent), but starts with {','.join(header)[:100]!r}"
         )
     people: list[PersonRequest] = []
     lines: dict[str, int] = {}
@@ -131,7 +138,10 @@ def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], un
                 "for everyone"
             )
         consent = _inside(path.parent, recorded) if recorded not in ("", NO_CONSENT) else None
-        return PersonRequest(name, shots, landmarks, consent)
+        face = cells.get("face") or None
+        if face is not None and not re.fullmatch("[1-9][0-9]{0,2}", face):
+            raise ValueError(f"face must be a number from 1 to 999, but is {face[:20]!r}")
+        return PersonRequest(name, shots, landmarks, consent, None if face is None else int(face))
     except ValueError as error:
         raise ValueError(f"{path}, line {line}: {error}") from error
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
-from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser
+from th_jax.cli.options import DONE, FACE_HELP, INTERRUPTED, UsageError, face_number, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
@@ -67,11 +67,16 @@ def parser() -> argparse.ArgumentParser:
         default="face",
         help="crop that moves with the face, or one fixed crop per segment",
     )
+    made.add_argument("--face", type=face_number, metavar="N", help=FACE_HELP)
     made.add_argument("--strict", action="store_true", help="treat frames outside the training range as an error")
     made.add_argument("--gaze", choices=("auto", "on", "off"), default="auto", help="detect the driver's pupils")
     made.add_argument("--fps", type=float, help="frame rate of landmarks.npz")
     made.add_argument("--seconds", type=float, help="use only this many seconds from the driver's start")
     made.add_argument("--at", type=float, default=0.0, help="time of the frame in seconds, for a still image")
+    made.add_argument(
+        "--paste-back", type=Path, metavar="IMAGES",
+        help="put the face into the driver's whole frames; IMAGES are the avatar's own, to check that this is the same person",
+    )  # fmt: skip
     made.add_argument("--mute", action="store_true", help="omit the driver's sound")
     made.add_argument("--require-audio", action="store_true", help="fail if the driver's sound cannot be kept")
     made.add_argument("--consents", type=Path, help="consent record, or a folder of records, to check for revocation")
@@ -120,6 +125,10 @@ def _driven(chosen: argparse.Namespace) -> str:
         raise ValueError("--out is missing: the file to write")
     if number is not None and chosen.neutral is not None:
         raise ValueError("a camera's neutral expression is a running estimate: omit --neutral")
+    if number is not None and chosen.face is not None:
+        raise ValueError("a camera follows the most prominent face: omit --face")
+    if number is not None and chosen.paste_back is not None:
+        raise ValueError("--paste-back needs a recorded driver, but this is a camera: omit --paste-back")
     if number is not None and chosen.strict:
         raise ValueError("--strict needs a recorded driver, but this is a camera: omit --strict")
     if number is not None and chosen.out is not None:
@@ -146,10 +155,11 @@ def _driven(chosen: argparse.Namespace) -> str:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
     done = animate(
         loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
-        gains=gains, neutral=chosen.neutral,
+        gains=gains, neutral=chosen.neutral, face=chosen.face,
         follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
-        sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk, consents=chosen.consents,
-        signer=signer, progress=True, unmarked_for_research=chosen.unmarked_output_for_research,
+        paste_back=chosen.paste_back, sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk,
+        consents=chosen.consents, signer=signer, progress=True,
+        unmarked_for_research=chosen.unmarked_output_for_research,
     )  # fmt: skip
     return _summary(done)
 
@@ -178,6 +188,9 @@ def _summary(done: Animation) -> str:
     )
     notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
     notes += [f"{done.segments} segments, each with its own squares"] if done.segments > 1 else []
+    if done.rivals:
+        where = "in 1 searched frame" if done.rivals == 1 else f"in {done.rivals} searched frames"
+        notes.append(f"another face is as prominent {where}: choose one with --face (th-jax faces)")
     notes += [str(done.out_of_range)] if done.out_of_range.frames else []
     notes += [str(done.retargeting)] if done.retargeting.reason else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []

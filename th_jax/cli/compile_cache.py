@@ -4,8 +4,9 @@ It is in the user's cache folder, readable only by the user, and keeps the most 
 """
 
 import os
-import sys
 from pathlib import Path
+
+from th_jax.storage.files import user_cache_folder
 
 VARIABLE = "TH_JAX_COMPILE_CACHE"
 """Environment variable with another folder, or "off"."""
@@ -21,18 +22,8 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return None if chosen.lower() in ("", "off", "0", "no", "false") else Path(chosen)
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = None
-    if sys.platform == "darwin":
-        base = None if home is None else home / "Library" / "Caches"
-    elif os.name == "nt":
-        base = Path(os.environ["LOCALAPPDATA"]) if os.environ.get("LOCALAPPDATA") else None
-    else:
-        written = os.environ.get("XDG_CACHE_HOME")
-        base = Path(written) if written else None if home is None else home / ".cache"
-    return None if base is None else base / "th_jax" / "compiled"
+    base = user_cache_folder()
+    return None if base is None else base / "compiled"
 
 
 def use_compile_cache() -> Path | None:

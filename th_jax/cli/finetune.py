@@ -24,7 +24,7 @@ from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, s
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
 from th_jax.avatars.shards import ShardInUseError, only_writer, people_of_shard
-from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
+from th_jax.cli.options import DONE, FACE_HELP, FAILED, INTERRUPTED, UsageError, face_number, new_parser
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
@@ -46,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shots", help="one person: folder of photos, a photo or a video")
     made.add_argument("--name", help="name of the person; default: name of the folder or file")
     made.add_argument("--landmarks", help="file with 68 points for a single photo in which no face is detected")
-    made.add_argument("--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks)")
+    made.add_argument("--face", type=face_number, metavar="N", help=FACE_HELP)
+    made.add_argument(
+        "--people-file", help="many people: a CSV file with the columns name,shots,consent(,landmarks,face)"
+    )
     add_shard_options(made, what="make the people")
     made.add_argument(
         "--merge", metavar="OUT", help="make nothing: join the reports of the shards in OUT, and name who is missing"
@@ -109,8 +112,11 @@ def check_combinations(options: argparse.Namespace) -> None:
         raise UsageError("--shard and --shard-count are parts of a people file: give --people-file")
     if (options.shots is None) == (options.people_file is None):
         raise UsageError("give either --shots, for one person, or --people-file, for many people")
-    if options.people_file is not None and (options.name is not None or options.landmarks is not None):
-        raise UsageError("--name and --landmarks are for one person: a people file has columns for them")
+    own = ("name", "landmarks", "face")
+    if options.people_file is not None and any(getattr(options, name) is not None for name in own):
+        raise UsageError("--name, --landmarks and --face are for one person: a people file has columns for them")
+    if options.landmarks is not None and options.face is not None:
+        raise UsageError("--landmarks are those of one face: omit --face")
     if options.people_file is not None and options.consent not in (None, NO_CONSENT):
         raise UsageError("--consent FILE is for one person: a people file has a column consent")
     if options.feed_forward and options.compact is not None:
@@ -195,7 +201,7 @@ def requested(options: argparse.Namespace) -> list[PersonRequest]:
     if options.name is not None:
         check_name(options.name)
     consent = None if options.consent in (None, NO_CONSENT) else Path(options.consent)
-    person = one_person(Path(options.shots), name=options.name, landmarks=landmarks, consent=consent)
+    person = one_person(Path(options.shots), name=options.name, landmarks=landmarks, consent=consent, face=options.face)
     if options.consent is None:
         raise ConsentError(
             f"the person shown in {options.shots} must have consented: give the consent record (th-jax consent make) with "

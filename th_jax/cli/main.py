@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": Command("th_jax.cli.demo", "fine-tune two people and drive them, from bundled data alone", True),
     "finetune": Command("th_jax.cli.finetune", "make an avatar from 1 to 32 images of a person", True),
     "animate": Command("th_jax.cli.animate", "drive an avatar with a video, landmarks or a camera", True),
+    "faces": Command("th_jax.cli.faces", "number the people in a photo or video, for --face"),
     "landmarks": Command("th_jax.cli.landmarks", "place the landmarks of one photo by hand on a local page"),
     "studio": Command("th_jax.cli.studio", "open a local page: from photos to a talking avatar", True),
     "track": Command("th_jax.cli.track", "write the motion of a face in a video as ARKit coefficients", True),

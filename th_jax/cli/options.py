@@ -1,12 +1,23 @@
 """Shared by all commands: exit codes, creation of parsers, and the error for invalid combinations of options."""
 
 import argparse
+import re
 import sys
 
 from th_jax.signals import INTERRUPTED as INTERRUPTED
 
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with INTERRUPTED, 75: the same command continues an interrupted run."""
+
+
+FACE_HELP = "of several people in a photo or video, the one that th-jax faces numbers N; 1 is the most prominent"
+
+
+def face_number(written: str) -> int:
+    """Parse the number of a face, for argparse."""
+    if not re.fullmatch("[1-9][0-9]{0,2}", written):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 999, but is {written}")
+    return int(written)
 
 
 def print_hint(text: str) -> None:

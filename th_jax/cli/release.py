@@ -1,4 +1,4 @@
-"""`th-jax release`: writes a run's averaged weights as one file (docs/training.md)."""
+"""`th-jax release`: writes a run's averaged weights as one file, or as a folder for a model hub (docs/training.md)."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
         example="th-jax release runs/heads_128 --name heads --license CC0-1.0 --out heads.safetensors",
     )
     made.add_argument("workdir", help="folder of a run")
-    made.add_argument("--out", type=Path, required=True, help="output file, ending in .safetensors")
+    made.add_argument("--out", type=Path, required=True, help="output file, ending in .safetensors; or a new folder")
     made.add_argument("--name", required=True, help="name of the weights")
     made.add_argument(
         "--license",
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--mean-pooling", action="store_true", help="convert sum pooling to mean pooling; see docs/learning.md"
     )
+    made.add_argument(
+        "--hub",
+        action="store_true",
+        help="write a folder for model hubs: weights, config, model card, checksums",
+    )
     return made
 
 
@@ -38,10 +43,11 @@ def run(options: argparse.Namespace) -> int:
     """Read the checkpoint, on the CPU, and write the file."""
     import jax
 
-    from th_jax.training.released import release
+    from th_jax.storage.hub_folder import WEIGHTS
+    from th_jax.training.released import release, release_folder
 
     jax.config.update("jax_platforms", "cpu")
-    digest = release(
+    digest = (release_folder if options.hub else release)(
         options.workdir,
         options.out,
         name=options.name,
@@ -50,5 +56,6 @@ def run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         mean_pooling=options.mean_pooling,
     )
-    print(f"{options.out}  sha256 {digest}  {options.out.stat().st_size / 2**20:.1f} MiB")
+    file = options.out / WEIGHTS if options.hub else options.out
+    print(f"{options.out}  sha256 {digest}  {file.stat().st_size / 2**20:.1f} MiB")
     return DONE

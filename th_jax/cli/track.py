@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from th_jax.cli.options import DONE, new_parser
+from th_jax.cli.options import DONE, FACE_HELP, face_number, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("video", type=Path, help="a video of a face")
     made.add_argument("--out", type=Path, required=True, help="the file to write, ending in .csv or .json")
     made.add_argument("--seconds", type=float, help="of the video to use, from its start")
+    made.add_argument("--face", type=face_number, metavar="N", help=FACE_HELP)
     return made
 
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     check_place(options.out)
     if options.seconds is not None and not 0 < options.seconds < float("inf"):
         raise ValueError(f"--seconds must be above 0 and finite, but is {options.seconds}")
-    with track_driver(options.video, pupils=True, seconds=options.seconds) as driving:
+    with track_driver(options.video, pupils=True, seconds=options.seconds, face=options.face) as driving:
         face = fit_face(driver_sample(driving))
         motion = motion_of(np.array(driving.landmarks), driving.times, face=face)
     write_motion(options.out, motion)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from th_jax.data.landmark_file import MIN_FACE, read_landmark_file
+from th_jax.data.people import check_number, people_of, video_samples
 from th_jax.faces import (
     Square,
     crop_segment,
@@ -26,6 +27,7 @@ from th_jax.faces import (
     track_faces,
 )
 from th_jax.faces.copies import COPY_SCORE, DOUBTFUL, CopyFace, face_roll, find_on_copies, second_look
+from th_jax.faces.people import SAME_PERSON, PersonChooser, people_in
 from th_jax.media import (
     DEFAULT_LIMITS,
     IMAGE_SUFFIXES,
@@ -119,6 +121,7 @@ def look_at_photo(
     context: float = 1.0,
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
+    face: int | None = None,
     content: UInt8[np.ndarray, " bytes"] | None = None,
 ) -> Look:
     """Examine one photo, and crop it if it is usable.
@@ -133,15 +136,19 @@ def look_at_photo(
         context: scale of the square (`segment_square`).
         limits: limits on the photo.
         landmarks: file of hand-marked landmarks (`read_landmark_file`); no face is detected then.
+        face: number of the face, from 1 on (`th_jax.data.people.people_of`); copies are not searched then.
         content: the file's bytes, if they have been read already.
 
     Raises:
         MediaError: if the photo cannot be read.
-        ValueError: as `read_landmark_file`.
+        ValueError: as `read_landmark_file`, or if there is no face of this number.
         ImportError: if the extra `video` is not installed.
     """
     frame = read_image(photo, limits=Limits(*limits), file=None if content is None else io.BytesIO(content.data))
-    found = _face_of(frame, copies=copies) if landmarks is None else _marked(frame, Path(landmarks))
+    if landmarks is not None:
+        found = _marked(frame, Path(landmarks))
+    else:
+        found = _face_of(frame, copies=copies) if face is None else _numbered(frame, face, photo)
     if found.landmarks is None:
         return Look(found.verdict, found.detail)
     height, width = frame.shape[:2]
@@ -269,6 +276,16 @@ def _on_copy(found: CopyFace) -> _Found:
     )
 
 
+def _numbered(frame: UInt8[np.ndarray, "H W 3"], number: int, photo: str | Path) -> _Found:
+    people = people_in([frame])
+    check_number(number, people=len(people), path=photo)
+    landmarks = people[number - 1].landmarks
+    side = float(face_size(landmarks))
+    if side < MIN_FACE:
+        return _too_small(side)
+    return _Found(Verdict.USED, f"face {number} of {len(people)}, {side:.0f} px", landmarks)
+
+
 def _several(rivals: int) -> _Found:
     return _Found(Verdict.SEVERAL_FACES, f"{rivals + 1} faces of similar score and size: crop it to one person")
 
@@ -282,30 +299,34 @@ SAMPLES_A_SECOND = 5.0
 MAX_SAMPLES = 300
 """Number of frames of a video examined per second, and the maximum in total, evenly spaced."""
 
-SAME_PERSON = 0.6
-"""Maximum L2 distance of two face descriptors of the same person."""
 
-
-def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[list[Source], list[Candidate]]:
-    """Find shot candidates in a video.
+def candidates_of_video(
+    path: Path, *, context: float, limits: Limits, face: int | None = None
+) -> tuple[list[Source], list[Candidate]]:
+    """Find shot candidates in a video, of the most prominent face or of the numbered one.
 
     Returns:
         All frames examined, and the usable ones.
 
     Raises:
         MediaError: if the video cannot be read.
-        ValueError: if the context is not positive.
+        ValueError: if the context is not positive, or if there is no face of this number.
         ImportError: if the extra `video` is not installed.
     """
     times: list[float] = []
 
     def frames(video: Video) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        for time, frame in _samples(video):
+        for time, frame in video_samples(video, a_second=SAMPLES_A_SECOND, most=MAX_SAMPLES):
             times.append(time)
             yield frame
 
+    choose = None
+    if face is not None:
+        people = people_of(path, limits=limits)
+        check_number(face, people=len(people), path=path)
+        choose = PersonChooser(people, face)
     with open_video(path, limits=limits) as video:
-        track = track_faces(frames(video), detect_every=1)
+        track = track_faces(frames(video), detect_every=1, choose=choose)
         sources = [Source(path, time, Verdict.NO_FACE) for time in times]
         stretches, (width, height) = segments(track), video.size
         others = _other_people(video, stretches, track.landmarks, times)
@@ -322,22 +343,6 @@ def candidates_of_video(path: Path, *, context: float, limits: Limits) -> tuple[
             if verdict is Verdict.USED:
                 candidates.append(Candidate(i, track.landmarks[i], square=square))
     return sources, candidates
-
-
-def _samples(video: Video) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-    """Yield frames spread over the video, each once."""
-    if video.duration is None:
-        pairs = video.frames()
-        step = 1 / SAMPLES_A_SECOND
-    else:
-        count = int(np.clip(video.duration * SAMPLES_A_SECOND, 1, MAX_SAMPLES))
-        pairs = video.frames_at(np.arange(count) * (video.duration / count))
-        step = 0.0
-    last = -np.inf
-    for time, frame in pairs:
-        if time > last and time >= last + step:
-            last = time
-            yield time, frame
 
 
 def _other_people(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from th_jax.data.people import is_video
 from th_jax.data.shot_selection import (
     MIN_FACE,
     Candidate,
@@ -24,7 +25,7 @@ from th_jax.data.shot_selection import (
     look_at_photo,
 )
 from th_jax.faces import NEEDED_IN_VIDEO, crop_segment, face_size
-from th_jax.media import DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, open_video
+from th_jax.media import DEFAULT_LIMITS, Limits, open_video
 from th_jax.text import escape_control_chars
 from th_jax.types import Shots
 
@@ -36,6 +37,7 @@ __all__ = [
     "Source",
     "Verdict",
     "inspect_shots",
+    "is_video",
     "load_shots",
     "shots_and_outcomes",
     "varied_poses",
@@ -51,6 +53,12 @@ _NAMED = 10
 _BY_HAND = (
     "mark the 68 points of one photo by hand and pass --landmarks FILE (landmarks= in Python): a text file with "
     'one line "x y" in pixels per point, JSON or .pts; docs/shots.md shows their order'
+)
+
+
+_CHOOSE = (
+    "; or choose one of the faces with --face N (face= in Python), where th-jax faces FILE --out faces.png draws them with "
+    "their numbers"
 )
 
 
@@ -88,6 +96,7 @@ def load_shots(
     context: float = 1.0,
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
+    face: int | None = None,
 ) -> Shots:
     """Load the images of one person from a photo, a folder of photos or a video.
 
@@ -98,6 +107,7 @@ def load_shots(
         context: scale of the square around the head (`segment_square`).
         limits: limits on the files.
         landmarks: file of hand-marked landmarks for a single photo.
+        face: number of the face in a photo or video of several people, as for `inspect_shots`.
 
     Returns:
         The shots of `inspect_shots`.
@@ -105,7 +115,9 @@ def load_shots(
     Raises:
         ValueError, MediaError, ImportError: as `inspect_shots`.
     """
-    return inspect_shots(path, size=size, shots=shots, context=context, limits=limits, landmarks=landmarks).shots
+    return inspect_shots(
+        path, size=size, shots=shots, context=context, limits=limits, landmarks=landmarks, face=face
+    ).shots
 
 
 def inspect_shots(
@@ -116,6 +128,7 @@ def inspect_shots(
     context: float = 1.0,
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
+    face: int | None = None,
     look: Callable[..., Look] = look_at_photo,
 ) -> ShotsReport:
     """Load the shots of one person, and report the outcome for each image.
@@ -135,6 +148,9 @@ def inspect_shots(
         limits: limits on the files.
         landmarks: file of hand-marked landmarks for a single photo (`th_jax.data.landmark_file`), for paintings and
             statues in which no face is detected. Detection is skipped then, and dlib is not needed.
+        face: number of the face in a single photo or a video, from 1 on, the most prominent person first
+            (`th-jax faces` draws them); by default, a video's most prominent face, and an error for a photo in which
+            another face is as prominent.
         look: function that examines and crops a photo, with the arguments of
             `th_jax.data.shot_selection.look_at_photo`.
 
@@ -143,7 +159,8 @@ def inspect_shots(
 
     Raises:
         ValueError: if `size` is outside 16 to 4096 or `shots` outside 1 to 32, if a folder has no images, if landmarks
-            are invalid or given with a folder or a video, or if no image is usable; the message gives the reasons.
+            are invalid or given with a folder or a video, if `face` is given with a folder or landmarks or there is no
+            such face, or if no image is usable; the message gives the reasons.
         MediaError: if a single photo or a video cannot be read.
         ImportError: if the extra `video` is not installed.
     """
@@ -158,9 +175,12 @@ def inspect_shots(
             ("a folder", "give the photo itself") if path.is_dir() else ("a video", "save one of its frames")
         )
         raise ValueError(f"hand-marked landmarks are for a single photo, but {path} is {kind}: {instead}")
-    look = functools.partial(look, size=size, context=context, limits=limits, landmarks=landmarks)
+    if face is not None and (path.is_dir() or landmarks is not None):
+        with_what = "hand-marked landmarks" if landmarks is not None else f"the folder {path}"
+        raise ValueError(f"a face is chosen in one photo or video, not with {with_what}: name a file, or omit face")
+    look = functools.partial(look, size=size, context=context, limits=limits, landmarks=landmarks, face=face)
     if is_video(path):
-        sources, candidates = candidates_of_video(path, context=context, limits=limits)
+        sources, candidates = candidates_of_video(path, context=context, limits=limits, face=face)
     else:
         sources, candidates = candidates_of_photos(path, look=look, wanted=wanted)
     if not candidates:
@@ -178,11 +198,6 @@ def inspect_shots(
             for i, c in zip(indices, chosen, strict=True)
         ]
     return ShotsReport(_padded(crops), tuple(sources))
-
-
-def is_video(path: Path) -> bool:
-    """Return whether shots are taken from the path as a video, by its suffix."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
 
 
 def shots_and_outcomes(path: str | Path, **options: Any) -> tuple[Shots, ImageOutcomes]:
@@ -264,4 +279,5 @@ def _nothing_usable(path: Path, sources: list[Source]) -> str:
         left = _left_out(sources)
         details = [f"{file}: {why}" for file, why in left[:_NAMED]]
         details += [f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else []
+    needed += _CHOOSE if not path.is_dir() and set(counts) == {Verdict.SEVERAL_FACES} else ""
     return f"no usable image in {path} ({'; '.join([reasons, *filter(None, details)])}): {_ADVICE} {needed}"

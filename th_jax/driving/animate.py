@@ -33,6 +33,7 @@ from th_jax.driving.driver import (
 from th_jax.driving.motion import is_motion_file, motion_driving, read_motion
 from th_jax.driving.output import record_of_driving, write_frames
 from th_jax.driving.panels import Panel, driver_crops, parse_layout, side_by_side
+from th_jax.driving.paste_back import check_same_person, mark_places, own_descriptors, pasted_frames
 from th_jax.driving.placement import Follow, OutOfRange, check_range
 from th_jax.driving.poses import driver_sample, driving_poses, target_of, wants_pupils
 from th_jax.driving.rates import frames_on_screen
@@ -71,6 +72,8 @@ class Animation(NamedTuple):
     """Number of frames whose landmarks lie outside the range of the training data."""
     retargeting: Choice
     """Method of retargeting, and why it was chosen."""
+    rivals: int = 0
+    """Number of searched frames in which another face was as prominent as the tracked one."""
     missing_sound: str | None = None
     """Reason why requested sound is missing, such as "is silent throughout"."""
 
@@ -86,11 +89,13 @@ def animate(
     gains: Gains = UNCHANGED,
     neutral: float | None = None,
     follow: Follow = "face",
+    face: int | None = None,
     strict: bool = False,
     gaze: bool | None = None,
     fps: float | None = None,
     seconds: float | None = None,
     at: float = 0.0,
+    paste_back: str | Path | None = None,
     sound: bool = True,
     require_audio: bool = False,
     chunk: int = CHUNK,
@@ -115,12 +120,15 @@ def animate(
         gains: factors of the motion by region, for the method "model".
         neutral: time in seconds at which the driver's expression is neutral, for the method "model".
         follow: "face" for squares that follow the driver's face, "segment" for one fixed square per segment.
+        face: number of the person in a video of several people (`track_driver`).
         strict: if True, frames outside the range of the training data are an error, raised before anything is
             generated.
         gaze: whether to detect the driver's pupils; by default if the avatar's shots have pupils.
         fps: frame rate of a landmark file, in frames per second.
         seconds: duration of the driver to use, from its start; all of it by default.
         at: time of a still within the driver, in seconds.
+        paste_back: the avatar's own images (photo, folder of photos or video): the generated face is put back into the whole
+            frames of the driver, which must show the avatar's person (`th_jax.driving.paste_back`).
         sound: whether a video keeps the driver's sound, if it is audible.
         require_audio: if True, a driver whose sound cannot be kept is an error, raised before any work.
         chunk: number of frames generated together.
@@ -137,8 +145,8 @@ def animate(
         The output path, frame counts and rate, and what was found in the driver.
 
     Raises:
-        ValueError, MediaError: if the driver cannot be read or shows no face, or if options are incompatible; no
-            partial file is left behind.
+        ValueError, MediaError: if the driver cannot be read or shows no face, if a face would be pasted into a video of
+            another person, or if options are incompatible; no partial file is left behind.
         ConsentError: if the avatar's consent has expired or was revoked; the driver is not opened in that case.
         ImportError: if the extra `video` is not installed.
         OSError: if a file cannot be read or written.
@@ -151,7 +159,10 @@ def animate(
     if neutral is not None and (choice is None or choice.method != "model" or not 0 <= neutral < math.inf):
         raise ValueError('neutral is a time in seconds, at least 0, for the retargeting "model"')
     still = out.suffix.lower() in STILLS
-    _check(driver, out, layout, at=at, seconds=seconds, fps=fps, unmarked=unmarked_for_research)
+    _check(driver, out, layout, at=at, seconds=seconds, fps=fps, face=face, unmarked=unmarked_for_research)
+    if paste_back is not None:
+        _check_paste(driver, choice, layout, unmarked=unmarked_for_research)
+        own = own_descriptors(loaded, Path(paste_back))
     target = None if choice is None else target_of(loaded, choice.method, gains=gains)
     rest = placement_of(loaded.landmarks)
     motion = None
@@ -170,8 +181,10 @@ def animate(
             limit = at + _STILL_SECONDS if still else seconds
             pupils = wants_pupils(loaded, gaze)
             driving = resources.enter_context(
-                track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest)
+                track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest, face=face)
             )
+        if paste_back is not None:
+            check_same_person(loaded, own, driving)
         if choice is None:
             assert loaded.landmarks is not None
             choice = compare_faces(loaded.landmarks, driver_sample(driving))
@@ -190,18 +203,30 @@ def animate(
 
         strange = check_range(poses(), strict=strict)
         size = loaded.networks.image_size
-        marking = (
-            None if unmarked_for_research else marking_of(loaded.digest, size=size, kind="still" if still else "video")
-        )
+        places = None if paste_back is None else mark_places(driving)
+        marked_side = size if places is None else places.side
+        marking = in_generator = None
+        if not unmarked_for_research:
+            marking = marking_of(loaded.digest, size=marked_side, kind="still" if still else "video")
+        if marking is not None and places is None:
+            in_generator = marking.mark
         makers: dict[str, Callable[[], Frames]] = {
             "driver": lambda: resources.enter_context(closing(driver_crops(driving, shown[first:], size=size))),
             "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),
             "avatar": lambda: render_stream(
-                loaded.networks, loaded.avatar, poses(), chunk=chunk, mark=marking and marking.mark
+                loaded.networks,
+                loaded.avatar,
+                poses(),
+                chunk=chunk,
+                mark=in_generator,
             ),
         }
         frames = side_by_side([makers[panel]() for panel in layout])
-        record = record_of_driving(loaded, driver, layout=layout, marking=marking, retargeting=choice)
+        if places is not None and marking is not None:
+            frames = pasted_frames(driving, shown[first:], frames, poses(), places=places, mark=marking.mark)
+        record = record_of_driving(
+            loaded, driver, layout=layout, marking=marking, retargeting=choice, pasted=places is not None
+        )
         with tqdm(frames, total=len(shown) - first, unit="frame", disable=None if progress else True) as counted:
             write_frames(
                 out, _reported(counted, len(shown) - first, on_frame), fps=rate, provenance=record, signer=signer,
@@ -217,6 +242,7 @@ def animate(
             sound=kept,
             retargeting=choice,
             missing_sound=missing,
+            rivals=driving.rivals,
             out_of_range=strange,
         )
 
@@ -250,6 +276,7 @@ def _check(
     at: float,
     seconds: float | None,
     fps: float | None,
+    face: int | None,
     unmarked: bool,
 ) -> None:
     """Check the options before decoding, to raise errors that would otherwise come after it."""
@@ -262,10 +289,28 @@ def _check(
         raise ValueError("a landmark file has no images: remove the driver from the layout")
     if fps is not None and not points:
         raise ValueError("fps is only for landmark files: a video has its own frame rate")
+    if face is not None and points:
+        raise ValueError("a landmark file is of one face: omit face")
     if not 0 <= at < math.inf or (seconds is not None and not 0 < seconds < math.inf):
         raise ValueError(f"at must be at least 0 s and seconds above 0, both finite, got {at} and {seconds}")
     if at and out.suffix.lower() not in STILLS:
         raise ValueError(f"at selects the time of a still image, but {out} is a video")
+
+
+def _check_paste(driver: Path, choice: Choice | None, layout: tuple[Panel, ...], *, unmarked: bool) -> None:
+    """Check the options of pasting before decoding.
+
+    Raises:
+        ValueError: naming the option that does not fit.
+    """
+    if is_landmark_file(driver):
+        raise ValueError(f"{driver} has no frames into which a face could be pasted: give a video")
+    if choice is not None and choice.method != "none":
+        raise ValueError("a pasted face must stay where the driver's is: omit retargeting, gains and neutral")
+    if layout != ("avatar",):
+        raise ValueError("a pasted face fills the driver's frames: omit the layout")
+    if unmarked:
+        raise ValueError("frames with a pasted face are always marked: omit the output without marks")
 
 
 def _motion_driving(loaded: LoadedAvatar, driver: Path, retargeting: Method, *, fps: float | None) -> Driving:

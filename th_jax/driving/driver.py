@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
 
+from th_jax.data.people import check_number, people_of
 from th_jax.driving.placement import Follow, check_follow, place_segments
 from th_jax.driving.rates import output_rate
 from th_jax.faces import (
@@ -29,6 +30,7 @@ from th_jax.faces import (
     in_squares,
     usable_faces,
 )
+from th_jax.faces.people import PersonChooser
 from th_jax.faces.pupils import with_pupils
 from th_jax.faces.track import FLASH_SECONDS
 from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS, check_point_count
@@ -74,6 +76,10 @@ class Driving(NamedTuple):
     video: Path | None
     has_audio: bool
     damaged_frames: int
+    rivals: int = 0
+    """Number of searched frames in which another face was as prominent as the tracked one."""
+    frame_size: tuple[int, int] | None = None
+    """Height and width of a video's frames, in pixels; None if segments differ, and for a landmark file."""
 
 
 @contextlib.contextmanager
@@ -85,6 +91,7 @@ def track_driver(
     follow: Follow = "face",
     rest: Placement = TRAINING_PLACEMENT,
     context: float = 1.0,
+    face: int | None = None,
 ) -> Iterator[Driving]:
     """Track the face of a video; a context manager, within which the landmarks are available.
 
@@ -96,16 +103,18 @@ def track_driver(
             (`place_segments`).
         rest: placement of a resting head in a following square: `placement_of` the avatar's shots.
         context: scale of the square; values above 1 show more around the head.
+        face: number of the person in a video of several people (`th_jax.data.people.people_of`); by default, the most
+            prominent face of each segment is tracked.
 
     Raises:
         MediaError: if the video cannot be read.
-        ValueError: if no face was detected.
+        ValueError: if no face was detected, or if there is no person of this number.
         ImportError: if the extra `video` is not installed.
     """
     check_follow(follow)
     points = PUPIL_POINTS if pupils else IBUG_POINTS
     with tempfile.NamedTemporaryFile() as file:
-        video = _followed_apart(Path(path), file.name, points, math.inf if seconds is None else seconds)
+        video = _followed_apart(Path(path), file.name, points, math.inf if seconds is None else seconds, face)
         times, segment = video.times, video.segment
         landmarks = np.zeros((0, points, 2), np.float32)
         if len(times):
@@ -117,7 +126,11 @@ def track_driver(
                 f"no face was found in {path}: a driver must show one roughly frontal face, {NEEDED_IN_VIDEO}"
             )
         rate = output_rate(times, declared=Fraction(*video.fps))
-        yield Driving(landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames)
+        every = set(sizes.values())
+        yield Driving(
+            landmarks, times, numbers, rate, squares, Path(path), video.has_audio, video.damaged_frames, video.rivals,
+            every.pop() if len(every) == 1 else None,
+        )  # fmt: skip
 
 
 def read_landmarks(
@@ -179,15 +192,23 @@ class _Followed(NamedTuple):
     fps: tuple[int, int]
     has_audio: bool
     damaged_frames: int
+    rivals: int = 0
 
 
-def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Followed:
+def follow_driver(path: str, out: str, *, points: int, seconds: float, face: int | None = None) -> _Followed:
     """Track the face of a video, and write the landmarks of each frame to a file; `track_driver` runs it in another process.
 
     Raises:
         MediaError: if the video cannot be read.
+        ValueError: if there is no face of this number.
         ImportError: if the extra `video` is not installed.
     """
+    choose = None
+    if face is not None:
+        people = people_of(path, seconds=seconds)
+        check_number(face, people=len(people), path=path)
+        choose = PersonChooser(people, face)
+    rivals = 0
     times, segment = array("d"), array("q")
     sizes: dict[int, tuple[int, int]] = {}
     current: list[UInt8[np.ndarray, "H W 3"]] = []
@@ -202,7 +223,8 @@ def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Follo
                 yield frame
 
         every, flash = 1 if video.fps <= _SLOW else 8, round(FLASH_SECONDS * video.fps)
-        for tracked in follow_face(frames(), detect_every=every, max_flash=flash):
+        for tracked in follow_face(frames(), detect_every=every, max_flash=flash, choose=choose):
+            rivals += tracked.rivals > 0
             landmarks = np.full((points, 2), np.nan, np.float32)
             if tracked.segment >= 0:
                 found = tracked.landmarks if points == IBUG_POINTS else with_pupils(current[0], tracked.landmarks)
@@ -213,13 +235,15 @@ def follow_driver(path: str, out: str, *, points: int, seconds: float) -> _Follo
         listed = [(number, height, width) for number, (height, width) in sizes.items()]
         rate = (video.fps.numerator, video.fps.denominator)
         moments, numbers = np.array(times, np.float64), np.array(segment, np.int64)
-        return _Followed(moments, numbers, listed, rate, video.has_audio, video.damaged_frames)
+        return _Followed(moments, numbers, listed, rate, video.has_audio, video.damaged_frames, rivals)
 
 
-def _followed_apart(path: Path, out: str, points: int, seconds: float) -> _Followed:
+def _followed_apart(path: Path, out: str, points: int, seconds: float, face: int | None) -> _Followed:
     """Run `follow_driver` in an isolated process and validate its answer, which a compromised decoder could forge."""
     with naming(path):
-        answer = run_limited(follow_driver, str(path), out, points=points, seconds=seconds, within=DRIVER_LIMITS)
+        answer = run_limited(
+            follow_driver, str(path), out, points=points, seconds=seconds, face=face, within=DRIVER_LIMITS
+        )
     followed = _Followed(*answer)
     count, width = len(followed.times), 2 * points * np.dtype(np.float32).itemsize
     ascending = (np.diff(followed.times, prepend=0.0, append=DEFAULT_LIMITS.seconds) >= 0).all()

@@ -24,12 +24,19 @@ LOG_SUFFIX = ".log.jsonl"
 
 
 def record_of_driving(
-    loaded: LoadedAvatar, driver: Path, *, layout: tuple[Panel, ...], marking: Marking | None, retargeting: Choice
+    loaded: LoadedAvatar,
+    driver: Path,
+    *,
+    layout: tuple[Panel, ...],
+    marking: Marking | None,
+    retargeting: Choice,
+    pasted: bool = False,
 ) -> Provenance:
     """Build the provenance record of driven frames.
 
     It covers the avatar with its weights, shots and consent, the driver's own manifests, and the retargeting. The
-    avatar's archived manifests are validated here, once per driving (`usable_ingredients`).
+    avatar's archived manifests are validated here, once per driving (`usable_ingredients`). `pasted` means that the avatar's
+    face is put into the driver's frames.
 
     Raises:
         AvatarError: if the avatar has no valid provenance record.
@@ -41,10 +48,12 @@ def record_of_driving(
         record = with_consent(record, None)
     search = IngredientSearch(Role.DRIVER, kept=sum(len(one.archive or b"") for one in record.ingredients))
     digest = search.look(driver) or file_sha256(driver)
+    notes = [record.notes, f"driven by a file of SHA-256 {digest}", str(retargeting)]
+    notes += ["the face is put back into the driver's frames"] if pasted else []
     return dataclasses.replace(
         record,
-        kind=Kind.GENERATED if layout == ("avatar",) else Kind.COMPOSITE,
-        notes="; ".join(filter(None, [record.notes, f"driven by a file of SHA-256 {digest}", str(retargeting)])),
+        kind=Kind.GENERATED if layout == ("avatar",) and not pasted else Kind.COMPOSITE,
+        notes="; ".join(filter(None, notes)),
         ingredients=usable_ingredients((*record.ingredients, *search.found)),
         watermark=marking.message if marking is not None and "avatar" in layout else None,
     )

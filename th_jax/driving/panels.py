@@ -2,14 +2,15 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from th_jax.driving.driver import DRIVER_LIMITS, Driving
 from th_jax.faces import Square, crop_frame
-from th_jax.media import MediaError, MediaFault, open_video
+from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault, open_video
 from th_jax.media.isolation import naming, stream_limited
 
 Panel = Literal["driver", "landmarks", "avatar"]
@@ -61,14 +62,35 @@ def driver_crops(
     crops = stream_limited(
         crop_video, str(driving.video), np.asarray(shown), squares, size=size, within=DRIVER_LIMITS, most=3 * size**2
     )
-    with naming(driving.video), closing(crops):
-        for number in range(len(shown)):
-            crop = next(crops, None)
-            if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.shape != (size, size, 3):
-                raise MediaError(
-                    MediaFault.UNDECODABLE, f"its decoder process returned no image {number} of {len(shown)}"
-                )
-            yield crop
+    yield from _images(crops, driving.video, count=len(shown), shape=(size, size, 3))
+
+
+def driver_frames(driving: Driving, shown: Int[np.ndarray, " F"]) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
+    """Decode the video again, as `driver_crops` does, and yield whole frames of the size `Driving.frame_size`.
+
+    Raises:
+        ValueError: if the driver is not a video, or its frames differ in size.
+        MediaError: if the video cannot be read again, or its process fails.
+    """
+    if driving.video is None or driving.frame_size is None:
+        raise ValueError("only a video whose frames all have one size has whole frames")
+    shape = (*driving.frame_size, 3)
+    frames = stream_limited(
+        decode_frames, str(driving.video), np.asarray(shown), within=DRIVER_LIMITS, most=3 * DEFAULT_LIMITS.pixels
+    )
+    yield from _images(frames, driving.video, count=len(shown), shape=shape)
+
+
+def _images(
+    images: Generator[Any, None, None], video: Path, *, count: int, shape: tuple[int, ...]
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Yield what a decoder process returns, if these are as many images of this shape."""
+    with naming(video), closing(images):
+        for number in range(count):
+            image = next(images, None)
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != shape:
+                raise MediaError(MediaFault.UNDECODABLE, f"its decoder process returned no image {number} of {count}")
+            yield image
 
 
 def crop_video(
@@ -80,12 +102,23 @@ def crop_video(
         MediaError: if the video cannot be read.
         ImportError: if the extra `video` is not installed.
     """
+    for frame, square in zip(decode_frames(path, shown), squares, strict=True):
+        yield crop_frame(frame, Square(*square.tolist()), size=size)
+
+
+def decode_frames(path: str, shown: Int[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Decode a video and yield the frames with these ascending indices; after its end, the last one again.
+
+    Raises:
+        MediaError: if the video cannot be read.
+        ImportError: if the extra `video` is not installed.
+    """
     with open_video(path, threads=0) as video:
         frames = enumerate(frame for _, frame in video.frames())
         index, frame = next(frames, (-1, None))
-        for wanted, square in zip(shown, squares, strict=True):
+        for wanted in shown.tolist():
             while index < wanted:
-                index, frame = next(frames, (int(wanted), frame))
+                index, frame = next(frames, (wanted, frame))
             if frame is None:
                 raise MediaError(MediaFault.UNDECODABLE, f"{path} has no frames left")
-            yield crop_frame(frame, Square(*square.tolist()), size=size)
+            yield frame

@@ -4,9 +4,9 @@ The predictor runs in a box derived from the previous frame's landmarks, which i
 detection. The detector confirms the face at intervals, and at once where the image inside the box changes abruptly.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -68,11 +68,23 @@ class Track(NamedTuple):
     rivals: Int[np.ndarray, " S"]
 
 
+@runtime_checkable
+class FaceChooser(Protocol):
+    """Chooses one person's face among those detected in a frame (`th_jax.faces.people.PersonChooser`)."""
+
+    def choose(self, frame: UInt8[np.ndarray, "H W 3"], faces: Sequence[Face]) -> Face | None:
+        """Return the person's face, or None."""
+
+    def is_other(self, frame: UInt8[np.ndarray, "H W 3"], face: Face) -> bool:
+        """Return whether a face is another known person's."""
+
+
 def track_faces(
     frames: Iterable[UInt8[np.ndarray, "_ _ 3"]],
     *,
     detect_every: int = 8,
     max_gap: int = 5,
+    choose: FaceChooser | None = None,
     model: str | Path | None = None,
 ) -> Track:
     """Track the most prominent face through a stream of RGB frames, which are not kept; see `follow_face`.
@@ -80,7 +92,7 @@ def track_faces(
     Raises:
         ValueError, ImportError, FileNotFoundError: as `follow_face`.
     """
-    tracked = list(follow_face(frames, detect_every=detect_every, max_gap=max_gap, model=model))
+    tracked = list(follow_face(frames, detect_every=detect_every, max_gap=max_gap, choose=choose, model=model))
     landmarks = [frame.landmarks for frame in tracked] or np.zeros((0, 68, 2), np.float32)
     return Track(
         np.asarray(landmarks, np.float32),
@@ -105,6 +117,7 @@ def follow_face(
     detect_every: int = 8,
     max_gap: int = 5,
     max_flash: int = 0,
+    choose: FaceChooser | None = None,
     model: str | Path | None = None,
 ) -> Iterator[TrackedFrame]:
     """Yield the face of each frame as soon as the frame arrives, in constant memory.
@@ -113,7 +126,8 @@ def follow_face(
     tracked for as many frames again. A face that is found again in its place after at most `max_gap` frames keeps its
     segment. A shot that returns after at most `max_flash` frames of anything else continues its segment; the segment of
     a face found in between lies within it. Frames that are 0.2 s or more apart need `detect_every=1`, because a head
-    moves further between them than predictions can follow.
+    moves further between them than predictions can follow. `choose` selects among the faces whenever the whole frame is
+    searched; by default, the most prominent one is tracked.
 
     Raises:
         ValueError: if `detect_every` is below 1, or `max_gap` or `max_flash` below 0.
@@ -124,7 +138,7 @@ def follow_face(
             f"detect_every must be at least 1, max_gap and max_flash at least 0, got {detect_every}, {max_gap} and "
             f"{max_flash}"
         )
-    return _Follower(detect_every, max_gap, max_flash, model).follow(frames)
+    return _Follower(detect_every, max_gap, max_flash, choose, model).follow(frames)
 
 
 def box_around(landmarks: Float[np.ndarray, "68 2"]) -> Box:
@@ -162,8 +176,11 @@ class _Shot(NamedTuple):
 class _Follower:
     """Tracking state between two frames."""
 
-    def __init__(self, detect_every: int, max_gap: int, max_flash: int, model: str | Path | None) -> None:
+    def __init__(
+        self, detect_every: int, max_gap: int, max_flash: int, choose: FaceChooser | None, model: str | Path | None
+    ) -> None:
         self._detect_every, self._max_gap, self._max_flash, self._model = detect_every, max_gap, max_flash, model
+        self._choose = choose
         self._segment = self._newest = -1
         self._before: _Shot | None = None
         self._last: np.ndarray | None = None  # last landmarks found
@@ -220,26 +237,34 @@ class _Follower:
         alike = _likeness(_patch(grey, landmarks), self._face) > MIN_LIKENESS
         if steady and alike and self._unconfirmed < self._detect_every:
             return landmarks
-        detected = self._detected(frame, landmarks)
+        near = self._detected(frame, landmarks)
+        if near is not None and self._choose is not None and self._choose.is_other(frame, near):
+            return None
+        detected = None if near is None else self._predicted(frame, near.box, settle=True)
         if detected is not None:
             self._unconfirmed = 0
             return landmarks if _distance(landmarks, detected) < DRIFT else detected
         return landmarks if steady and alike and self._unconfirmed < 2 * self._detect_every else None
 
-    def _detected(self, frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
-        """Predict landmarks from the detector's box of the predicted face; None if the detector does not find it."""
+    def _detected(self, frame: np.ndarray, landmarks: np.ndarray) -> Face | None:
+        """Return the detected face at the predicted one; None if the detector does not find it."""
         box = box_around(landmarks)
         margin = box.side / 2
         region = Box(box.left - margin, box.top - margin, box.right + margin, box.bottom + margin)
-        near = next((face for face in detect_in_region(frame, region) if _near(face, box)), None)
-        return None if near is None else self._predicted(frame, near.box, settle=True)
+        return next((face for face in detect_in_region(frame, region) if _near(face, box)), None)
 
     def _searched(self, frame: np.ndarray) -> tuple[np.ndarray | None, int]:
         """Search for the last face in its place, or else for the most prominent one, which starts a new segment."""
         faces = detect_faces(frame)
         if not faces:
             return None, 0
-        chosen, rivals = most_prominent(faces)
+        if self._choose is None:
+            chosen, rivals = most_prominent(faces)
+        else:
+            found, rivals = self._choose.choose(frame, faces), 0
+            if found is None:
+                return None, 0
+            chosen, faces = found, [found]
         same = [] if self._last is None else [face for face in faces if _near(face, box_around(self._last))]
         landmarks = self._predicted(frame, (same[0] if same else chosen).box, settle=True)
         if landmarks is not None:

@@ -8,9 +8,26 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+
+def user_cache_folder() -> Path | None:
+    """Return the folder of this package's caches; None if the user has no home folder."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = None
+    if sys.platform == "darwin":
+        base = None if home is None else home / "Library" / "Caches"
+    elif os.name == "nt":
+        base = Path(os.environ["LOCALAPPDATA"]) if os.environ.get("LOCALAPPDATA") else None
+    else:
+        written = os.environ.get("XDG_CACHE_HOME")
+        base = Path(written) if written else None if home is None else home / ".cache"
+    return None if base is None else base / "th_jax"
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:

@@ -1,14 +1,23 @@
-"""Release of a run's averaged weights as a single file."""
+"""Release of a run's averaged weights as a single file, or as a folder for a model hub."""
 
+import json
+import os
+import re
+import secrets
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from th_jax.data.records import data_folder
 from th_jax.data.video_list import load_video_list
 from th_jax.storage.checkpoints import Checkpoints, check_video_list
+from th_jax.storage.files import check_place, flush_to_disk, whole_file
+from th_jax.storage.hub_folder import CARD, CONFIG, SUMS, WEIGHTS, sums_text
 from th_jax.storage.run_folder import read_config
-from th_jax.weights import load_meta, save_meta, with_mean_pooling
+from th_jax.storage.tensors import read_description
+from th_jax.weights import FORMAT, load_meta, save_meta, with_mean_pooling
 
 
 def release(
@@ -67,3 +76,111 @@ def release(
         row_ids=None if mean_pooling else keys,
         dtype=dtype,  # type: ignore[arg-type]
     )
+
+
+HUB_LICENSES = frozenset(
+    ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
+)
+"""Identifiers of licenses that model hubs know; another license is "other", with its words."""
+
+
+def release_folder(workdir: str | Path, out: Path, **options: Any) -> str:
+    """Write a folder in the layout of model hubs: weights, settings, model card and checksums (`th_jax.storage.hub_folder`).
+
+    Args:
+        workdir: the run's folder, as for `release`.
+        out: folder to create; it appears when it is complete.
+        options: arguments of `release`.
+
+    Returns:
+        The digest of the tensors.
+
+    Raises:
+        FileExistsError: if the folder exists.
+        ValueError, OSError: as `release`.
+    """
+    if os.path.lexists(out):
+        raise FileExistsError(f"{out} exists: choose a new folder for a release")
+    check_place(out)
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    partial.mkdir()
+    try:
+        digest = release(workdir, partial / WEIGHTS, **options)
+        about = read_description(partial / WEIGHTS, file_format=FORMAT)
+        settings = {key: value for key, value in about.items() if key != "config"} | {
+            "format": FORMAT,
+            "digest": digest,
+        }
+        for name, text in (
+            (CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n"),
+            (CARD, model_card(about, digest=digest)),
+        ):
+            with whole_file(partial / name) as file:
+                file.write(text.encode())
+        with whole_file(partial / SUMS) as file:
+            file.write(sums_text(partial, (CONFIG, CARD, WEIGHTS)).encode())
+        flush_to_disk(partial)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return digest
+
+
+def model_card(about: dict[str, Any], *, digest: str) -> str:
+    """Write the model card: a header for hubs in YAML, and what the weights are, how they are used, and what they may not do.
+
+    Args:
+        about: description of the weights.
+        digest: digest of their tensors.
+    """
+    licence = str(about["licence"])
+    known = licence.lower() in HUB_LICENSES
+    header = ["library_name: th_jax", f"license: {licence.lower() if known else 'other'}"]
+    if not known:
+        slug = re.sub(r"[^a-z0-9]+", "-", licence.lower()).strip("-")[:80] or "see-below"
+        header.append(f"license_name: {json.dumps(slug)}")
+    header.append("tags: [jax, flax, talking-heads, few-shot-learning, face-reenactment]")
+    size = about["networks"]["image_size"]
+    text = f"""
+# {_one_line(about["name"])}
+
+Meta-learned weights of few-shot neural talking heads (Zakharov et al., ICCV 2019) for th_jax.
+
+| | |
+|---|---|
+| image size | {size} x {size} px |
+| training data | {_one_line(about["data"])} |
+| meta-learning steps | {about["steps"]} |
+| numbers stored as | {about["dtype"]} |
+| written by | th_jax {_one_line(about["version"])} |
+| digest of the tensors | `{digest}` |
+| license | {_one_line(licence)} |
+
+## How to use them
+
+With this folder on your machine, or a hub's local cache of it:
+
+```sh
+th-jax finetune --meta FOLDER --shots photos/ada --consent ada.consent.json --out avatars
+th-jax animate --avatar avatars/ada.safetensors --driver speech.mp4 --out ada.mp4
+```
+
+`config.json` has the settings of the networks, `SHA256SUMS` the checksums (`sha256sum --check SHA256SUMS`). The weights also
+carry a checksum of their own, and no pickle.
+
+## What they may not be used for
+
+Use them for yourself, for people who agreed to it, or for people who do not exist. Do not use them to deceive, to harass, to
+impersonate, or to make sexual images of anyone. Generated files carry a signed manifest and a watermark.
+
+## Limits
+
+No measurement comes with this card: measure the weights with `th-jax evaluate` on people they were not trained on. They
+show what their training data showed, and no more.
+"""
+    return "---\n" + "\n".join(header) + "\n---\n" + text
+
+
+def _one_line(value: Any) -> str:
+    """Return text that cannot end a table's cell or a line."""
+    return " ".join(str(value).split()).replace("|", "/")
