@@ -1,6 +1,7 @@
 """What every test runs under: one CPU backend, exact products, ranks that must match."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+PROGRAMS = 300
+"""Programs that a process keeps from one file of tests to the next: with a thousand, compiling another takes twice as long."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget the compiled programs of files that made many."""
+    yield
+    if compiled["programs"] > PROGRAMS:
+        jax.clear_caches()
+        compiled.clear()
+
+
+compiled: Counter[str] = Counter()
+
+
+def _count(event: str, seconds: float, **_: object) -> None:
+    compiled["programs"] += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
 
 
 @pytest.fixture(scope="module")
