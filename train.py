@@ -43,7 +43,7 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> bool:
         ValueError: if the settings, data and saved states do not fit together, or too many steps in a row are not finite
             and no earlier state is left to return to.
     """
-    networks = Networks.from_settings(config.networks)
+    networks = Networks.from_settings(config.networks.to_dict())
     records = VideoRecords(config.data.folder, config.data.split, on_damage=config.data.on_damage)
     episodes = Episodes(
         records,
@@ -56,7 +56,7 @@ def train(config: ConfigDict, workdir: str, *, profile_steps: int = 0) -> bool:
     videos = len(records.videos.entries(config.data.split))
     video_list = records.videos.digest(split=config.data.split)
     check_hosts_agree(config.to_dict(), video_list)
-    programs = MetaPrograms.from_settings(config, videos=videos)
+    programs = MetaPrograms.from_settings(config.to_dict(), videos=videos)
     perceptual = with_loss_networks(load_perceptual(config.perceptual), programs.loss_weights)
     heldout = heldout_people(config, networks) if jax.process_index() == 0 else None
     total = config.steps or steps_of_epochs(config.epochs, episodes.episodes_per_epoch, config.episodes.batch_size)

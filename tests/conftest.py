@@ -1,6 +1,8 @@
 """What every test runs under: one CPU backend, exact products, ranks that must match."""
 
+import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +29,10 @@ def own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 LONGEST = (
-    *("test_train_script", "test_meta_step", "test_sharding", "test_finetune_script", "test_protocol", "test_networks"),
-    *("test_enroll", "test_export", "test_build_shards", "test_finetune", "test_finetune_many", "test_finetune_person"),
+    *("test_train_script", "test_meta_step", "test_sharding", "test_convolution", "test_networks", "test_photo_heads"),
+    *("test_finetune", "test_finetune_script", "test_golden_networks", "test_render_heads", "test_protocol"),
+    *("test_verify_hostile", "test_finetune_many", "test_golden_steps", "test_pretrained", "test_build_shards"),
+    *("test_enroll", "test_export", "test_finetune_person"),
 )
 """Files that take longest, and so go first where `pytest -n` hands out files to workers."""
 
@@ -38,6 +42,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+PROGRAMS = 300
+"""Programs that a process keeps from one file of tests to the next: with a thousand, compiling another takes twice as long."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget the compiled programs of files that made many."""
+    yield
+    if compiled["programs"] > PROGRAMS:
+        jax.clear_caches()
+        compiled.clear()
+
+
+compiled: Counter[str] = Counter()
+
+
+def _count(event: str, seconds: float, **_: object) -> None:
+    compiled["programs"] += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+def pytest_collection_finish() -> None:
+    """Search modules and collected tests for garbage no more, and the rest less often: a seventh of the time of tracing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="module")

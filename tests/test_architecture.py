@@ -4,6 +4,7 @@ import ast
 import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,7 @@ def module_of(path: Path) -> str:
     return relative(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", CODE, ids=relative)
-def test_imports_follow_the_allowed_direction(path: Path) -> None:
+def wrong_imports(path: Path) -> Iterator[str]:
     here = part_of(module_of(path))
     if here is None or here == "th_jax":  # scripts compose everything; th_jax/__init__.py names everything
         return
@@ -132,25 +132,28 @@ def test_imports_follow_the_allowed_direction(path: Path) -> None:
         known = any((root.parent / module.replace(".", "/")).with_suffix(".py").exists() for root in modules)
         if there is None or there == here or (there == "th_jax" and not known):
             continue
-        assert there in ALLOWED[here], f"{relative(path)} imports {module}: {here} may not import {there}"
+        if there not in ALLOWED[here]:
+            yield f"{relative(path)} imports {module}: {here} may not import {there}"
 
 
-@pytest.mark.parametrize("path", CODE, ids=relative)
-def test_heavy_packages_stay_where_they_belong(path: Path) -> None:
-    for module in imports(path):
-        package = module.split(".")[0]
-        places = CONTAINED.get(package)
-        assert places is None or relative(path).startswith(places), f"{relative(path)} imports {package}"
-        assert package not in BANNED_IMPORTS, f"{relative(path)} imports {package}"
+def test_imports_follow_the_allowed_direction() -> None:
+    assert [fault for path in CODE for fault in wrong_imports(path)] == []
 
 
-@pytest.mark.parametrize("path", ALL, ids=relative)
-def test_files_say_what_they_are_for(path: Path) -> None:
-    assert path.stem not in FORBIDDEN_NAMES
-    docstring = ast.get_docstring(parsed(path))
-    assert docstring, f"{relative(path)} has no docstring"
-    first = docstring.splitlines()[0]
-    assert len(first.split()) >= 3, f"{relative(path)}: {first!r} does not say what the file is for"
+def test_heavy_packages_stay_where_they_belong() -> None:
+    packages = [(relative(path), module.split(".")[0]) for path in CODE for module in imports(path)]
+    assert [
+        f"{path} imports {package}"
+        for path, package in packages
+        if package in BANNED_IMPORTS or not path.startswith(CONTAINED.get(package, ("",)))
+    ] == []
+
+
+def test_files_say_what_they_are_for() -> None:
+    first_lines = {path: (ast.get_docstring(parsed(path)) or "").partition("\n")[0] for path in ALL}
+    assert [relative(path) for path in ALL if path.stem in FORBIDDEN_NAMES] == []
+    # Of fewer than three words, a line does not say what the file is for.
+    assert [f"{relative(path)}: {first!r}" for path, first in first_lines.items() if len(first.split()) < 3] == []
 
 
 def public_functions(path: Path) -> list[ast.FunctionDef]:
@@ -164,28 +167,31 @@ def public_functions(path: Path) -> list[ast.FunctionDef]:
     return [function for function in found if not function.name.startswith("_")]
 
 
-@pytest.mark.parametrize("path", CODE, ids=relative)
-def test_public_functions_are_typed_and_documented(path: Path) -> None:
-    for function in public_functions(path):
-        where = f"{relative(path)}:{function.lineno} {function.name}"
-        assert ast.get_docstring(function), f"{where} has no docstring"
-        arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
-        untyped = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
-        assert not untyped, f"{where}: {untyped} have no type"
-        assert function.returns is not None, f"{where} has no return type"
+def missing_of(function: ast.FunctionDef) -> Iterator[str]:
+    if not ast.get_docstring(function):
+        yield "has no docstring"
+    arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    if untyped := [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]:
+        yield f"{untyped} have no type"
+    if function.returns is None:
+        yield "has no return type"
+    defaults = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+    if options := [a.arg for a in defaults if a.arg != "arguments"]:  # the argv of a command line's main
+        yield f"{options} must be keyword-only"
 
 
-@pytest.mark.parametrize("path", CODE, ids=relative)
-def test_options_are_keyword_only(path: Path) -> None:
-    for function in public_functions(path):
-        defaults = function.args.args[len(function.args.args) - len(function.args.defaults) :]
-        options = [a.arg for a in defaults if a.arg != "arguments"]  # the argv of a command line's main
-        assert not options, f"{relative(path)}:{function.lineno} {function.name}: {options} must be keyword-only"
+def test_public_functions_are_typed_and_documented_and_take_options_by_keyword() -> None:
+    assert [
+        f"{relative(path)}:{function.lineno} {function.name}: {fault}"
+        for path in CODE
+        for function in public_functions(path)
+        for fault in missing_of(function)
+    ] == []
 
 
-@pytest.mark.parametrize("path", CODE, ids=relative)
-def test_annotations_are_checked_at_run_time(path: Path) -> None:
-    assert "__future__" not in imports(path), "postponed annotations would hide shapes from the run-time check"
+def test_annotations_are_checked_at_run_time() -> None:
+    postponed = [relative(path) for path in CODE if "__future__" in imports(path)]
+    assert postponed == [], "postponed annotations would hide shapes from the run-time check"
 
 
 def run_python(code: str) -> str:

@@ -57,7 +57,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_one_person_and_many(folder: Path) -> None:
+def test_one_person_and_many(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same avatar alone and among others; a wall fails for itself; the second time there is nothing left to do."""
     meta = ["--meta", str(folder / "tiny.safetensors"), *QUICK]
     code, said, err = run(
@@ -83,12 +83,11 @@ def test_one_person_and_many(folder: Path) -> None:
     ada = load_avatar(folder / "many" / "ada.safetensors")
     assert ada.provenance.consent == read_consent(folder / "ada.consent.json").digest
     assert (ada.notes["consent"]["basis"], ada.provenance.notes) == ("synthetic", "")
-    code, said, _ = run(folder, *many)
-    assert code == 1
-    assert said.startswith("0 finished, 2 were already finished, 1 failed")
-    code, _, err = run(folder, *many, "--config.epochs=3")
-    assert code == 1
-    assert "ada.safetensors was made with other meta weights or settings: remove it, or choose another folder" in err
+    assert main_code(many) == 1
+    assert capsys.readouterr().out.startswith("0 finished, 2 were already finished, 1 failed")
+    assert main_code([*many, "--config.epochs=3"]) == 1
+    refusal = "ada.safetensors was made with other meta weights or settings: remove it, or choose another folder"
+    assert refusal in capsys.readouterr().err
 
 
 def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-from commands import release
+from commands import command, release
 from quick_programs import XLA_FLAGS
 
 from th_jax.storage.checkpoints import Checkpoints
@@ -22,6 +24,8 @@ from th_jax.weights import load_meta
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "tests/tiny_experiment.py"
+
+train = command("train")
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +163,17 @@ def test_a_run_that_blows_up_stops_with_its_batch(folder: Path) -> None:
     assert f"step {int(bundle.name)} is repeated to the bit" in out
 
 
-def test_dry_run_tells_what_would_run(folder: Path) -> None:
-    code, out, err = run(folder, "--dry-run", "--config.steps=600")
-    assert code == 0, err
+@pytest.fixture
+def precision() -> Iterator[None]:
+    """The command sets JAX's precision of products; it is put back."""
+    before = jax.config.jax_default_matmul_precision
+    yield
+    jax.config.update("jax_default_matmul_precision", before)
+
+
+def test_dry_run_tells_what_would_run(precision: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--config", CONFIG, "--dry-run", "--config.steps=600"]) == 0
+    out = capsys.readouterr().out
     for part in ("base_width: 4", "parameters  embedder", "video table", "table/rows", "bytes on a device", "GFLOP"):
         assert part in out
     assert "a step of synthesis (from step 0 of 600)" in out
@@ -177,14 +189,19 @@ def test_dry_run_tells_what_would_run(folder: Path) -> None:
         ("start_from=unknown", "unknown is neither a file of released weights nor a readable run"),
     ],
 )
-def test_settings_that_cannot_be_had_are_one_sentence(argument: str, message: str, folder: Path) -> None:
-    code, _, err = run(folder, "--workdir", str(folder / "mistake"), f"--config.{argument}")
-    assert code == 1
+def test_settings_that_cannot_be_had_are_one_sentence(
+    argument: str, message: str, precision: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["--config", CONFIG, "--workdir", str(tmp_path / "mistake"), f"--config.{argument}"]) == 1
+    err = capsys.readouterr().err
     assert message in err
-    assert not (folder / "mistake").exists(), "nothing is left of a run that never began"
+    assert "Traceback" not in err
+    assert not (tmp_path / "mistake").exists(), "nothing is left of a run that never began"
 
 
-def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
+def test_a_release_begins_another_run(
+    folder: Path, whole_run: Path, precision: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With W's own rows where the videos are the same, and settled anew where W was left out."""
     described = ["--name", "tiny", "--license", "CC0-1.0"]
     for kind, more in (("whole", []), ("means", ["--mean-pooling"])):
@@ -201,11 +218,9 @@ def test_a_release_begins_another_run(folder: Path, whole_run: Path) -> None:
     (line,) = (line for line in read_metrics(folder / "on" / "metrics.jsonl") if "health/row_norm" in line)
     visited = np.linalg.norm(meta.table_rows, axis=1)
     assert visited.min() <= line["health/row_norm"] <= visited.max()
-    code, _, err = run(
-        folder, "--workdir", str(folder / "no"), f"--config.start_from={folder}/means.safetensors", *begin
-    )
-    assert code == 1
-    assert "pool='mean'" in err
+    refused = ["--workdir", str(folder / "no"), f"--config.start_from={folder}/means.safetensors", *begin]
+    assert train(["--config", CONFIG, *refused]) == 1
+    assert "pool='mean'" in capsys.readouterr().err
 
 
 def test_a_release_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,8 +228,10 @@ def test_a_release_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert "th-jax release:" in capsys.readouterr().err
 
 
-def test_another_network_does_not_go_on_from_a_run(folder: Path, whole_run: Path) -> None:
-    code, _, err = run(folder, "--workdir", str(whole_run), "--config.networks.base_width=8", "--config.steps=8")
-    assert code == 1
-    assert "belongs to a different state" in err
+def test_another_network_does_not_go_on_from_a_run(
+    whole_run: Path, precision: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["--config.networks.base_width=8", "--config.steps=8"]
+    assert train(["--config", CONFIG, "--workdir", str(whole_run), *other]) == 1
+    assert "belongs to a different state" in capsys.readouterr().err
     assert json.loads((whole_run / "config.json").read_text())["networks"]["base_width"] == 4

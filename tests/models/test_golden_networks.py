@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 
 from tests.golden.compare import assert_golden
 from tests.golden.seeded import load_specification
-from th_jax.models.networks import Networks
+from th_jax.models.networks import Networks, group
 from th_jax.types import NetworkState
 
 SIZES = [16, 32, 64]
@@ -83,13 +83,8 @@ def test_folded_kernels_are_the_same_function() -> None:
     key = jax.random.key(1)
     picture = jax.random.uniform(key, (2, 32, 32, 3), minval=-1, maxval=1)
     adain = 1 + 0.3 * jax.random.normal(key, (2, nets.plan.adain_size))
-    full = nets.generator.apply(
-        {
-            "params": weights.synthesis.params["generator"],
-            "spectral_stats": weights.synthesis.spectral_stats["generator"],
-        },
-        picture,
-        adain,
+    full, light = (
+        networks.generate(group(state.synthesis, "generator"), picture, adain)
+        for networks, state in ((nets, weights), (plain, folded))
     )
-    light = plain.generator.apply({"params": folded.synthesis.params["generator"]}, picture, adain)
     assert float(jnp.abs(full - light).max()) < 1e-5

@@ -153,18 +153,16 @@ def test_the_terms_of_a_person_are_what_they_are_called() -> None:
         for pictures in (frames.real, fake)
     )
     weight = np.asarray(frames.weight)
-    hinge, said = hinge_of_person(networks(), trunk, fake, frames)
+    hinge, said = jax.jit(functools.partial(hinge_of_person, networks()))(trunk, fake, frames)
     np.testing.assert_allclose(said["score/real"], weight @ real_score, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(said["score/fake"], weight @ fake_score, rtol=1e-4, atol=1e-5)
     wanted = weight @ (np.maximum(0, 1 + fake_score) + np.maximum(0, 1 - real_score))
     np.testing.assert_allclose(hinge, wanted, rtol=1e-4)
     assert abs(weight @ (real_score - fake_score)) > 1e-3
 
-    weighted, plain = generator_terms_of_person(
-        *(networks(), fake, frames, trunk, {}),
-        loss_weights=LossWeights({}, feature_matching=10.0, pixel=2.0),
-        adversary=0.25,
-    )
+    weights = LossWeights({}, feature_matching=10.0, pixel=2.0)
+    terms = functools.partial(generator_terms_of_person, networks(), loss_weights=weights, adversary=0.25)
+    weighted, plain = jax.jit(terms)(fake, frames, trunk, {})
     np.testing.assert_allclose(plain["adversarial"], -(weight @ fake_score), rtol=1e-4, atol=1e-5)
     for name, factor in {"adversarial": 0.25, "feature_matching": 2.5, "pixel": 2.0}.items():
         np.testing.assert_allclose(weighted[name], factor * plain[name], rtol=1e-5, err_msg=name)

@@ -64,8 +64,9 @@ def test_it_equals_dense_adam() -> None:
 def test_a_row_that_occurs_twice_is_updated_once_with_the_sum() -> None:
     table = init_video_table(jax.random.key(1), videos=4, width=WIDTH)
     gradient = jnp.asarray(np.random.default_rng(2).normal(size=(2, WIDTH)), jnp.float32)
-    twice = update_video_table(table, jnp.array([3, 3]), gradient, update=jnp.int32(1))
-    once = update_video_table(table, jnp.array([3]), gradient.sum(0, keepdims=True), update=jnp.int32(1))
+    update = jax.jit(update_video_table)
+    twice = update(table, jnp.array([3, 3]), gradient, update=jnp.int32(1))
+    once = update(table, jnp.array([3]), gradient.sum(0, keepdims=True), update=jnp.int32(1))
     for a, b in zip(twice, once, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
@@ -143,20 +144,27 @@ def test_a_step_copies_no_table(episodes: int) -> None:
 def test_plain_descent_moves_a_row_by_the_sum_of_its_episodes() -> None:
     table = init_video_table(jax.random.key(1), videos=4, width=WIDTH)
     gradients = jnp.asarray(np.random.default_rng(2).normal(size=(3, WIDTH)), jnp.float32)
-    after = descend_video_table(table, jnp.array([3, 0, 3]), gradients, learning_rate=0.1)
+    descend = jax.jit(descend_video_table)
+    after = descend(table, jnp.array([3, 0, 3]), gradients, learning_rate=0.1)
     wanted = np.array(table.rows)
     wanted[3] -= 0.1 * np.asarray(gradients[0] + gradients[2])
     wanted[0] -= 0.1 * np.asarray(gradients[1])
     np.testing.assert_allclose(after.rows, wanted, rtol=1e-5, atol=1e-7)
-    alone = descend_video_table(table, jnp.array([2]), gradients[:1], learning_rate=0.1)
+    alone = descend(table, jnp.array([2]), gradients[:1], learning_rate=0.1)
     np.testing.assert_allclose(alone.rows[2], table.rows[2] - 0.1 * gradients[0], rtol=1e-5, atol=1e-7)
 
 
 def test_rows_come_back_unless_they_are_kept() -> None:
     table = init_video_table(jax.random.key(0), videos=10, width=WIDTH)
-    for index in (jnp.array([3]), jnp.array([3, 5, 3])):
+
+    @jax.jit
+    def changed_and_restored(index: jax.Array, keep: jax.Array) -> tuple[VideoTable, VideoTable]:
         before = rows_of_batch(table, index)
         changed = update_video_table(table, index, jnp.ones((len(index), WIDTH)), update=jnp.int32(1))
-        for keep, wanted in ((True, changed), (False, table)):
-            for ours, theirs in zip(restored_unless(jnp.asarray(keep), changed, before, index), wanted, strict=True):
+        return changed, restored_unless(keep, changed, before, index)
+
+    for index in (jnp.array([3]), jnp.array([3, 5, 3])):
+        for keep in (True, False):
+            changed, restored = changed_and_restored(index, jnp.asarray(keep))
+            for ours, theirs in zip(restored, changed if keep else table, strict=True):
                 np.testing.assert_array_equal(ours, theirs)

@@ -50,8 +50,15 @@ def draw_landmarks(
         raise ValueError(f"line_width must be above 0, but is {line_width}")
     batch = points.shape[:-2]
     flat = points.astype(jnp.float32).reshape((-1, *points.shape[-2:]))
-    pictures = jax.vmap(lambda one: _draw(one, size, max(1.0, size * line_width / 256), pupils))(flat)
+    pictures = _draw_batch(flat, size=size, width=max(1.0, size * line_width / 256), pupils=pupils)
     return pictures.reshape((*batch, size, size, 3))
+
+
+@functools.partial(jax.jit, static_argnames=("size", "width", "pupils"))  # traced once for all programs that draw
+def _draw_batch(
+    points: Float[Array, "B P 2"], *, size: int, width: float, pupils: Pupils
+) -> Float[Array, "B {size} {size} 3"]:
+    return jax.vmap(lambda one: _draw(one, size, width, pupils))(points)
 
 
 def _draw(points: Float[Array, "P 2"], size: int, width: float, pupils: Pupils) -> Float[Array, "{size} {size} 3"]:
