@@ -250,7 +250,7 @@ def test_impossible_chunks_are_refused() -> None:
 
 
 def test_the_averaged_avatar_is_the_mean_of_the_steps_by_the_decays(perceptual: Any) -> None:  # noqa: F811
-    shots = tiny_shots(1, padded=1)
+    shots = tiny_shots(8, padded=8)
     step = jax.jit(make_finetune_chunk(networks(), losses(), optimizers("adam"), steps=1, averaging=0.15))
     state = start_finetune(
         networks(), meta_weights(), shots, optimizers=optimizers("adam"), key=jax.random.key(7), averaging=0.15
