@@ -131,7 +131,10 @@ def test_the_marked_square_lies_in_the_face_and_in_the_frame() -> None:
     )  # fmt: skip
     places = mark_places(driving)
     assert places.side == 128
-    assert places.corners.tolist() == [[23, 31], [352, 186]]
+    assert places.corners.tolist() == [[21, 31], [21, 31], [352, 186], [0, 0]], "it does not move with a small motion"
+    walking = np.array([[20.0 * i, 20, 150] for i in range(4)])
+    moved = mark_places(driving._replace(squares=walking, segment=np.zeros(4, int))).corners
+    assert moved.tolist() == [[11, 31], [11, 31], [51, 31], [51, 31]], "but it does not lose the face either"
     assert mark_places(driving._replace(squares=squares / 2)).side == 64
     with pytest.raises(ValueError, match="the head is 50 px wide in the driver, but a pasted face needs 64 px"):
         mark_places(driving._replace(squares=squares / 3))

@@ -130,15 +130,17 @@ def _spread(frames: Int[np.ndarray, " S"], times: Float64[np.ndarray, " N"]) -> 
 
 
 class MarkPlaces(NamedTuple):
-    """The marked square of each segment, in whole pixels of the frame."""
+    """The marked square of each frame, in whole pixels."""
 
     side: int
-    corners: Int[np.ndarray, "N 2"]
-    """Left and top."""
+    corners: Int[np.ndarray, "S 2"]
+    """Left and top; those of frames without a face have no meaning."""
 
 
 def mark_places(driving: Driving) -> MarkPlaces:
-    """Choose one square per segment, around the middle of its faces, which does not move, so that frames can be pooled.
+    """Choose a square around the middle of the face, which moves as seldom as possible, so that frames can be pooled.
+
+    It moves where a segment begins, and where the face's middle is more than a quarter of its side away.
 
     Raises:
         ValueError: if the faces or frames are too small for a mark, or frames differ in size.
@@ -146,16 +148,20 @@ def mark_places(driving: Driving) -> MarkPlaces:
     if driving.squares is None or driving.frame_size is None:
         raise ValueError("a face is pasted only into a video whose frames all have one size")
     height, width = driving.frame_size
-    numbers = range(int(driving.segment.max()) + 1)
-    squares = np.stack([np.nanmedian(driving.squares[driving.segment == number], 0) for number in numbers])
-    largest = min(height, width, float(squares[:, 2].min()))
+    shown = np.flatnonzero(driving.segment >= 0)
+    largest = min(height, width, float(driving.squares[shown, 2].min()))
     side = next((size for size in MARK_SIZES if size <= largest), None)
     if side is None:
         raise ValueError(
             f"the head is {largest:.0f} px wide in the driver, but a pasted face needs {MARK_SIZES[-1]} px for its watermark"
         )
-    middle = squares[:, :2] + (squares[:, 2:] - side) / 2
-    corners = np.clip(np.rint(middle), 0, (width - side, height - side)).astype(np.int64)
+    wanted = driving.squares[:, :2] + (driving.squares[:, 2:] - side) / 2
+    corners = np.zeros((len(wanted), 2), np.int64)
+    place, segment = np.zeros(2), -1
+    for index in shown.tolist():
+        if driving.segment[index] != segment or np.abs(wanted[index] - place).max() > side / 4:
+            place, segment = wanted[index], int(driving.segment[index])
+        corners[index] = np.clip(np.rint(place), 0, (width - side, height - side))
     return MarkPlaces(side, corners)
 
 
@@ -184,12 +190,11 @@ def pasted_frames(
     assert driving.squares is not None
     with closing(driver_frames(driving, shown)) as frames:
         for index, frame, face, pose in zip(shown.tolist(), frames, faces, poses, strict=True):
-            number = int(driving.segment[index])
-            if number < 0:
+            if driving.segment[index] < 0:
                 yield frame
                 continue
             pasted = paste(frame, face, square=driving.squares[index], landmarks=pose)
-            left, top = places.corners[number]
+            left, top = places.corners[index]
             inside = (slice(top, top + places.side), slice(left, left + places.side))
             pasted[inside] = next(mark_frames([pasted[inside]], mark))
             yield pasted
