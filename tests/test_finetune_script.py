@@ -120,7 +120,7 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("arguments", "message"),
     [
         (["--shots", "x", "--people-file", "y"], "give either --shots, for one person, or --people-file, for many"),
-        (["--people-file", "y", "--name", "z"], "--name and --landmarks are for one person"),
+        (["--people-file", "y", "--name", "z"], "--name, --landmarks and --face are for one person"),
         (["--shots", "nowhere"], "th-jax finetune: there are no images at nowhere"),
         (["--people-file", "nowhere.csv"], "there is no people file at nowhere.csv"),
         (

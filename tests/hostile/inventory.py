@@ -12,6 +12,8 @@ NOT_HOSTILE = {
 TESTED_ELSEWHERE = {
     "checkpoints": ("tests/storage/test_checkpoints.py", "tests/storage/test_checkpoint_description.py"),
     "published weights": ("tests/data_prep/convert/test_convert_weights.py",),
+    "folders of a hub": ("tests/storage/test_hub_folder.py",),
+    "downloads": ("tests/storage/test_download.py",),
     "user study": (
         "tests/evaluation/test_user_study_frames.py",
         "tests/evaluation/test_user_study_answers.py",
@@ -69,6 +71,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/studio/api.py": ("uploads", "written"),
     "th_jax/studio/page.py": ("uploads",),
     "th_jax/processor.py": ("kernel",),
+    "th_jax/models/onednn.py": ("package",),
+    "th_jax/storage/hub_folder.py": ("folders of a hub",),
+    "th_jax/storage/download.py": ("downloads",),
+    "data_prep/tools/population.py": ("own run",),
     "th_jax/cli/consent.py": ("package",),
     "th_jax/cli/demo.py": ("written",),
     "th_jax/cli/main.py": ("package",),

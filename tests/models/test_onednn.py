@@ -20,7 +20,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("kernels") / "library.so"
+    path = tmp_path_factory.mktemp("cache") / "kernels" / onednn.library_name()
     try:
         onednn.compile_library(path)
     except onednn.KernelsError as error:
@@ -163,24 +163,38 @@ def test_what_is_missing_is_named(
     assert not list(tmp_path.glob("kernels/*"))
 
 
-def test_the_command_compiles_what_later_commands_use(
+def test_the_command_checks_what_it_compiled_and_later_commands_use_it(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setenv(command.VARIABLE, str(tmp_path / "compiled"))
+    monkeypatch.setenv(command.VARIABLE, str(library.parent.parent / "compiled"))
+    monkeypatch.setattr(onednn, "compile_library", lambda path: None)  # it is there, by the fixture
     assert main(["kernels"]) == 0
     onednn.use_library(None)
-    path = tmp_path / "kernels" / onednn.library_name()
-    assert str(path) in capsys.readouterr().out
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert str(library) in capsys.readouterr().out
+    assert library.parent.stat().st_mode & 0o777 == 0o700
     command.use_kernels()
     assert onednn.in_use() == (jax.local_device_count() == 1)
-    monkeypatch.setenv(command.VARIABLE, str(tmp_path / "another" / "compiled"))
-    damaged = tmp_path / "another" / "kernels" / onednn.library_name()
-    damaged.parent.mkdir(parents=True)
+
+    monkeypatch.setenv(command.VARIABLE, str(tmp_path / "compiled"))
+    damaged = tmp_path / "kernels" / onednn.library_name()
+    damaged.parent.mkdir()
     damaged.write_text("not a library")
     with pytest.warns(RuntimeWarning, match="th-jax kernels"):
         command.use_kernels()
     assert not onednn.in_use()
+
+
+def test_wrong_kernels_are_removed(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv(command.VARIABLE, str(tmp_path / "compiled"))
+    monkeypatch.setattr(
+        onednn, "compile_library", lambda path: (path.parent.mkdir(), path.write_bytes(library.read_bytes()))
+    )
+    monkeypatch.setattr(onednn, "convolve", lambda x, kernel, stride, pad: x)
+    assert main(["kernels"]) == 1
+    assert "wrong results" in capsys.readouterr().err
+    assert not list(tmp_path.glob("kernels/*"))
 
 
 def test_without_a_cache_folder_the_command_says_so(capsys: pytest.CaptureFixture) -> None:
