@@ -15,7 +15,7 @@ from th_jax.storage.checkpoints import CheckpointError, Checkpoints
 
 @pytest.fixture(autouse=True)
 def no_late_reports() -> Iterator[None]:
-    """Orbax's failed futures are reported when collected: not while another test parses Python, which CPython 3.11 cannot bear."""
+    """Orbax reports failed futures when they are collected: not while another test parses Python, where CPython 3.11 fails."""
     yield
     gc.collect()
 
