@@ -131,3 +131,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_settings(str(tmp_path / "half.json"))
     with pytest.raises(ValueError, match="unknown fine-tuning preset 'embedded'"):
         read_settings("embedded")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [("heads", "heads"), ("heads_128", "heads"), ("headstrong", "paper"), ("voxceleb", "paper"), (3, "paper")],
+)
+def test_names_that_continue_a_preset_have_it(name: object, preset: str) -> None:
+    assert preset_of({"name": name}) == preset

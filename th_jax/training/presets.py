@@ -149,15 +149,17 @@ def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]
 
 
 def preset_of(description: Mapping[str, Any]) -> str:
-    """Return the preset for meta-learned weights: the one with the name recorded in the weights, else "paper".
+    """Return the preset for meta-learned weights by the name recorded in them, else "paper".
 
-    The file name of the weights does not matter.
+    "heads" and names that continue it, such as "heads_128", have the preset "heads". The file name of the weights does not
+    matter.
 
     Args:
         description: description of the meta-learned weights (`MetaModel.description`).
     """
     name = description.get("name")
-    return name if isinstance(name, str) and name in FINETUNE_PRESETS else "paper"
+    candidates = (name, name.partition("_")[0]) if isinstance(name, str) else ()
+    return next((preset for preset in candidates if preset in FINETUNE_PRESETS), "paper")
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
