@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.program_cache": {"th_jax.storage"},
     "th_jax.landmarks": LEAVES,
     "th_jax.losses": LEAVES,
-    "th_jax.models": STORED,
+    "th_jax.models": STORED | {"th_jax.program_cache"},
     "th_jax.perceptual": STORED | {"th_jax.models"},
     "th_jax.faces": {"th_jax.landmarks"},
     "th_jax.media": {"th_jax.optional", "th_jax.processor", "th_jax.storage", "th_jax.text"},

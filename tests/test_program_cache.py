@@ -76,13 +76,15 @@ def test_one_process_looks_once_for_equal_shapes(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 2
 
 
-@pytest.mark.parametrize("change", ["key", "shape", "precision", "source", "donation", "version"])
+@pytest.mark.parametrize("change", ["key", "shape", "precision", "source", "donation", "version", "foreign"])
 def test_whatever_changes_the_program_is_traced_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     run()
     if change == "source":
         monkeypatch.setattr(program_cache, "source_digest", lambda: "another")
+    if change == "foreign":
+        monkeypatch.setattr(program_cache, "_foreign", ("kernels",))
     if change == "version":
         version = importlib.metadata.version
         monkeypatch.setattr(

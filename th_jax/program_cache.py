@@ -2,7 +2,8 @@
 
 XLA's compile cache saves compilation. Tracing the networks in Python and lowering them then takes most of a command's start.
 A program is stored as StableHLO under a digest of everything that it depends on: this package's source, the versions of the
-packages that are traced with it, JAX's settings, the key that its caller gives, and the shapes of its arguments.
+packages that are traced with it, JAX's settings, the foreign functions in use, the key that its caller gives, and the shapes
+of its arguments.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ _SUFFIX = ".stablehlo"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")  # whose code is traced too
 
 _folder: Path | None = None
+_foreign: tuple[str, ...] = ()
 
 
 def use_program_cache(folder: Path | None) -> None:
@@ -34,6 +36,16 @@ def use_program_cache(folder: Path | None) -> None:
     if folder is not None:
         folder.mkdir(mode=0o700, exist_ok=True)
     _folder = folder
+
+
+def use_foreign_functions(names: tuple[str, ...]) -> None:
+    """Tell programs that are traced with these foreign functions from programs without them, and store them too.
+
+    Args:
+        names: targets of `jax.ffi` that this process may call, which must change when their code does.
+    """
+    global _foreign
+    _foreign = names
 
 
 def cached_jit(
@@ -76,7 +88,8 @@ def _program(plain: Any, arguments: tuple[Any, ...], kind: str, folder: Path) ->
         return stored
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
     try:
-        program = export.export(plain)(*shapes)
+        allowed = [export.DisabledSafetyCheck.custom_call(name) for name in _foreign]
+        program = export.export(plain, disabled_checks=allowed)(*shapes)
         _write(path, bytes(program.serialize()))
     except (OSError, ValueError, NotImplementedError):
         return None
@@ -134,4 +147,4 @@ def source_digest() -> str:
 def _environment() -> str:
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
     settings = [getattr(jax.config, f"jax_{name}") for name in ("default_matmul_precision", "enable_x64")]
-    return f"{source_digest()} {versions} {jax.default_backend()} {settings}"
+    return f"{source_digest()} {versions} {jax.default_backend()} {settings} {_foreign}"

@@ -13,6 +13,7 @@ import pytest
 from th_jax.cli import kernels as command
 from th_jax.cli.main import main
 from th_jax.models import convolution, onednn
+from th_jax.program_cache import cached_jit, use_program_cache
 
 FORMS = (convolution.convolve, convolution.convolve_then_pool, convolution.upsample_then_convolve)
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -21,6 +22,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cache") / "kernels" / onednn.library_name()
+    path.parent.mkdir(mode=0o700)
     try:
         onednn.compile_library(path)
     except onednn.KernelsError as error:
@@ -121,6 +123,32 @@ def test_it_is_used_with_permission_on_one_device_alone(in_use: None, monkeypatc
     assert not uses_it()
 
 
+def test_a_stored_program_calls_it_and_one_without_it_is_another(in_use: None, library: Path, tmp_path: Path) -> None:
+    use_program_cache(tmp_path / "traced")
+    x, kernel = map(jnp.asarray, arrays((1, 8, 8, 32), (3, 3, 32, 32)))
+    traces = []
+
+    def run() -> np.ndarray:
+        def function(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            traces.append(onednn.in_use())
+            return convolution.convolve(x, kernel, out=jnp.float32)
+
+        return np.asarray(cached_jit(function, key="layer")(x, kernel))
+
+    try:
+        first = run()
+        np.testing.assert_array_equal(run(), first)
+        assert traces == [True]
+        onednn.use_library(None)
+        assert (run() != first).any()
+        assert traces == [True, False]
+        onednn.use_library(library)
+        np.testing.assert_array_equal(run(), first)
+        assert traces == [True, False]
+    finally:
+        use_program_cache(None)
+
+
 def test_it_maps_over_people_and_can_be_called_from_several_threads(in_use: None) -> None:
     x, kernels = map(jnp.asarray, arrays((8, 2, 8, 8, 32), (8, 3, 3, 32, 32)))
     mapped = jax.vmap(lambda x, kernel: onednn.convolve(x, kernel, 1, 1))(x, kernels)
@@ -188,9 +216,7 @@ def test_wrong_kernels_are_removed(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv(command.VARIABLE, str(tmp_path / "compiled"))
-    monkeypatch.setattr(
-        onednn, "compile_library", lambda path: (path.parent.mkdir(), path.write_bytes(library.read_bytes()))
-    )
+    monkeypatch.setattr(onednn, "compile_library", lambda path: path.write_bytes(library.read_bytes()))
     monkeypatch.setattr(onednn, "convolve", lambda x, kernel, stride, pad: x)
     assert main(["kernels"]) == 1
     assert "wrong results" in capsys.readouterr().err

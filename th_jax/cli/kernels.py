@@ -1,12 +1,11 @@
 """`th-jax kernels`: compiles the fast convolutions of `th_jax.models.onednn` for this machine's processor."""
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
 
 from th_jax.cli.compile_cache import VARIABLE, cache_folder, private_folder
-from th_jax.cli.options import DONE, FAILED, UsageError, new_parser
+from th_jax.cli.options import DONE, UsageError, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,18 +20,20 @@ def parser() -> argparse.ArgumentParser:
 
 def kernels_file() -> Path | None:
     """Return the library's path in the user's cache folder; None if there is no cache folder."""
+    folder = cache_folder()
+    if folder is None:
+        return None
     from th_jax.models.onednn import library_name
 
-    folder = cache_folder()
-    return None if folder is None else folder.with_name("kernels") / library_name()
+    return folder.with_name("kernels") / library_name()
 
 
 def use_kernels() -> None:
     """Use the compiled library from now on, if there is one in a folder that only this user can write."""
-    from th_jax.models.onednn import KernelsError, use_library
-
     path = kernels_file()
     if path is not None and path.is_file() and private_folder(path.parent):
+        from th_jax.models.onednn import KernelsError, use_library
+
         try:
             use_library(path)
         except KernelsError as error:
@@ -40,7 +41,12 @@ def use_kernels() -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile the library, check one convolution, and print the path."""
+    """Compile the library, check one convolution, and print the path.
+
+    Raises:
+        UsageError: if there is no cache folder.
+        KernelsError: if the library cannot be compiled, loaded or trusted.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -52,22 +58,18 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             f"there is no cache folder for the compiled kernels: {VARIABLE} is off, or no home folder exists"
         )
-    try:
-        onednn.compile_library(path)
-        onednn.use_library(path)
-    except onednn.KernelsError as error:
-        print(f"th-jax kernels: {error}", file=sys.stderr)
-        return FAILED
+    if not private_folder(path.parent):
+        raise onednn.KernelsError(
+            f"{path.parent} cannot be made, or belongs to another user: name another in {VARIABLE}"
+        )
+    onednn.compile_library(path)
+    onednn.use_library(path)
     rng = np.random.default_rng(0)
     x, kernel = (jnp.asarray(rng.integers(-8, 8, shape), jnp.float32) for shape in ((2, 16, 16, 64), (3, 3, 64, 32)))
     made = onednn.convolve(x, kernel, 1, 1)
     wanted = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     if not np.array_equal(made, wanted):  # small whole numbers: both are exact
         path.unlink()
-        print(
-            "th-jax kernels: the compiled kernels give wrong results on this machine; they were removed",
-            file=sys.stderr,
-        )
-        return FAILED
+        raise onednn.KernelsError("the compiled kernels give wrong results on this machine; they were removed")
     print(f"compiled {path}")
     return DONE

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -190,34 +191,33 @@ struct Parts {
   std::mutex mutex;
   std::condition_variable changed;
   int64_t finished = 0;
-  std::string error;
+  std::exception_ptr error;
 
   template <typename F>
   void Work(const F& compute) {
     for (int64_t part; (part = claimed.fetch_add(1)) < count;) {
-      std::string failed;
+      std::exception_ptr failed;
       try {
         compute(part);
-      } catch (const dnnl::error& error) {
-        failed = std::string("oneDNN: ") + error.what();
-      } catch (const std::bad_alloc&) {
-        failed = "out of memory: no working memory for a convolution";
+      } catch (...) {
+        failed = std::current_exception();
       }
       const std::lock_guard<std::mutex> lock(mutex);
-      if (!failed.empty()) error = failed;
+      if (failed) error = failed;
       if (++finished == count) changed.notify_all();
     }
   }
 };
 
+// Raises an error of any part, when all have ended.
 template <typename F>
-std::string InParts(int64_t count, ffi::ThreadPool& pool, F compute) {
+void InParts(int64_t count, ffi::ThreadPool& pool, F compute) {
   auto parts = std::make_shared<Parts>(count);
   for (int64_t i = 1; i < count; ++i) pool.Schedule([parts, compute] { parts->Work(compute); });
   parts->Work(compute);
   std::unique_lock<std::mutex> lock(parts->mutex);
   parts->changed.wait(lock, [&] { return parts->finished == count; });
-  return parts->error;
+  if (parts->error) std::rethrow_exception(parts->error);
 }
 
 // Number of equal parts of a batch that are worth a thread each.
@@ -256,12 +256,12 @@ ffi::Error Convolve(ffi::ThreadPool pool, int64_t kind, int64_t stride, int64_t 
     const size_t image_bytes = x.size_bytes() / parts, result_bytes = y.size_bytes() / parts;
     if (kind != kKernelGradient) {
       const dnnl::memory packed = KernelOperand(*plan, w);
-      const std::string error = InParts(parts, pool, [=](int64_t part) {
+      InParts(parts, pool, [=](int64_t part) {
         dnnl::memory image(plan->image, Engine(), image_data + part * image_bytes), kernel = packed;
         dnnl::memory result(plan->result, Engine(), result_data + part * result_bytes);
         Execute(*plan, kind, image, kernel, result);
       });
-      return error.empty() ? ffi::Error::Success() : ffi::Error::Internal(error);
+      return ffi::Error::Success();
     }
     dnnl::memory image(plan->image, Engine(), image_data), result(plan->result, Engine(), result_data);
     dnnl::memory out(plan->given_kernel, Engine(), w.untyped_data());

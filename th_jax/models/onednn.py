@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -21,6 +22,8 @@ from jax import Array
 from jaxtyping import Float
 
 from th_jax.processor import processor_has
+from th_jax.program_cache import use_foreign_functions
+from th_jax.storage.files import whole_file
 
 SOURCE = Path(__file__).with_suffix(".cc")
 
@@ -28,7 +31,7 @@ _FORWARD, _INPUT_GRADIENT, _KERNEL_GRADIENT = range(3)
 _target = ""
 
 
-class KernelsError(Exception):
+class KernelsError(ValueError):
     """The library cannot be compiled or loaded; the message says what to do."""
 
 
@@ -43,10 +46,11 @@ def compile_library(path: Path) -> None:
     """Compile the library with the machine's C++ compiler.
 
     Args:
-        path: the file to write; replaced at once, when compiled.
+        path: the file to write; its folder must exist.
 
     Raises:
         KernelsError: if the processor, the compiler or oneDNN's files do not allow it.
+        OSError: if the file cannot be written.
     """
     if sys.platform != "linux" or not processor_has("avx512_bf16"):
         raise KernelsError("the kernels need Linux and an x86-64 processor with bfloat16 products (AVX512-BF16 or AMX)")
@@ -56,17 +60,16 @@ def compile_library(path: Path) -> None:
     headers, libraries = Path(sys.prefix) / "include", Path(sys.prefix) / "lib"
     if not (headers / "dnnl.hpp").is_file() or not (libraries / "libdnnl.so").exists():
         raise KernelsError("oneDNN is not installed: pip install 'th_jax[kernels]'")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    written = path.with_suffix(f".{os.getpid()}.tmp")
     command = [compiler, "-O3", "-march=x86-64-v4", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-w", str(SOURCE)]
     command += [f"-I{headers}", f"-I{jax.ffi.include_dir()}", f"-L{libraries}", "-ldnnl", f"-Wl,-rpath,{libraries}"]
-    try:
-        subprocess.run([*command, "-o", str(written)], check=True, capture_output=True, text=True)  # noqa: S603 -- no shell, fixed arguments
-        written.replace(path)
-    except subprocess.CalledProcessError as error:
-        raise KernelsError(f"{compiler} failed: {error.stderr.strip()[-2000:]}") from None
-    finally:
-        written.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        try:
+            subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, text=True)  # noqa: S603 -- no shell, fixed arguments
+        except subprocess.CalledProcessError as error:
+            raise KernelsError(f"{compiler} failed: {error.stderr.strip()[-2000:]}") from None
+        with whole_file(path, mode=0o600) as file:
+            file.write(made.read_bytes())
 
 
 def use_library(path: Path | None) -> None:
@@ -77,11 +80,13 @@ def use_library(path: Path | None) -> None:
     """
     global _target
     _target = ""
-    if path is not None:
-        try:
+    try:
+        if path is not None:
             _target = _load(path.absolute())
-        except (OSError, AttributeError) as error:
-            raise KernelsError(f"{path} is not usable, run `th-jax kernels` again: {error}") from None
+    except (OSError, AttributeError) as error:
+        raise KernelsError(f"{path} is not usable, run `th-jax kernels` again: {error}") from None
+    finally:
+        use_foreign_functions((_target,) if _target else ())
 
 
 @functools.cache
