@@ -29,12 +29,15 @@ def own_signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 LONGEST = (
-    *("test_train_script", "test_meta_step", "test_sharding", "test_convolution", "test_networks", "test_photo_heads"),
-    *("test_finetune", "test_finetune_script", "test_golden_networks", "test_render_heads", "test_protocol"),
-    *("test_verify_hostile", "test_finetune_many", "test_golden_steps", "test_pretrained", "test_build_shards"),
-    *("test_enroll", "test_export", "test_finetune_person"),
+    *("test_train_script", "test_photo_heads", "test_meta_step", "test_sharding", "test_convolution", "test_networks"),
+    *("test_finetune", "test_finetune_script", "test_golden_networks", "test_protocol", "test_verify_hostile"),
+    *("test_finetune_many", "test_golden_steps", "test_pretrained", "test_build_shards", "test_enroll", "test_export"),
+    *("test_finetune_person", "test_render_heads"),
 )
-"""Files that take longest, and so go first where `pytest -n` hands out files to workers."""
+"""Files that take longest, and so go first where `pytest -n` hands out files to workers.
+
+The renderer's compiled functions are stored by the first file that draws heads; the next one then need not compile them.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)

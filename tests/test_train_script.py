@@ -199,6 +199,7 @@ def test_settings_that_cannot_be_had_are_one_sentence(
     assert not (tmp_path / "mistake").exists(), "nothing is left of a run that never began"
 
 
+@pytest.mark.slow
 def test_a_release_begins_another_run(
     folder: Path, whole_run: Path, precision: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

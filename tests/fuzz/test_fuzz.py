@@ -9,7 +9,7 @@ from tests.fuzz import json_targets, mark_targets, record_targets, tensor_target
 from tests.fuzz.targets import Target
 
 TARGETS = {**json_targets.TARGETS, **record_targets.TARGETS, **tensor_targets.TARGETS, **mark_targets.TARGETS}
-FEW, MANY = 100, 10_000
+FEW, MANY = 50, 10_000
 BATCH = 250
 """Hypothesis remembers every input of a run, which thousands of them would make slow and large."""
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from th_jax.cli import doctor
 from th_jax.cli import kernels as command
 from th_jax.cli.main import main
 from th_jax.models import convolution, onednn
@@ -210,6 +211,28 @@ def test_the_command_checks_what_it_compiled_and_later_commands_use_it(
     with pytest.warns(RuntimeWarning, match="th-jax kernels"):
         command.use_kernels()
     assert not onednn.in_use()
+
+
+def test_kernels_of_another_version_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setenv(command.VARIABLE, str(tmp_path / "compiled"))
+    monkeypatch.setattr(onednn, "HEADER", tmp_path / "dnnl.hpp")
+    command.use_kernels()
+    (tmp_path / "kernels").mkdir(mode=0o700)
+    (tmp_path / "kernels" / "onednn-0123456789abcdef.so").touch()
+    command.use_kernels()
+    assert not list(doctor._compiled())[1:]
+    assert not recwarn.list, "an environment without the extra is content"
+    onednn.HEADER.touch()
+    with pytest.warns(RuntimeWarning, match="of another version .* run `th-jax kernels` again"):
+        command.use_kernels()
+    (finding,) = list(doctor._compiled())[1:]
+    assert not finding.ok
+    assert "run `th-jax kernels` again" in finding.text
+    (tmp_path / "kernels" / onednn.library_name()).touch()
+    (finding,) = list(doctor._compiled())[1:]
+    assert finding.ok
 
 
 def test_wrong_kernels_are_removed(

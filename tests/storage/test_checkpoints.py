@@ -216,8 +216,6 @@ def test_saving_a_step_again(three: Path) -> None:
     with Checkpoints(three) as checkpoints:
         assert not checkpoints.save(3, state_of(9), description=ABOUT)
         assert_same_bits(checkpoints.restore(shapes_of(state_of(0)))[0], state_of(3))
-        assert checkpoints.save(3, state_of(9), description=ABOUT, force=True)
-        assert_same_bits(checkpoints.restore(shapes_of(state_of(0)))[0], state_of(9))
         with pytest.raises(CheckpointError, match=r"later than step 1 \(2, 3\): .*drop_after\(1\)"):
             checkpoints.save(1, state_of(1), description=ABOUT)
         assert checkpoints.drop_after(1) == [2, 3]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from th_jax.cli.compile_cache import VARIABLE, cache_folder
+from th_jax.cli.kernels import OUTDATED, kernels_file, outdated
 from th_jax.cli.options import DONE, FAILED, new_parser
 from th_jax.version import __version__
 
@@ -130,6 +131,13 @@ def _compiled() -> Iterator[Finding]:
         return
     size = sum(path.stat().st_size for path in folder.glob("*") if path.is_file()) if folder.is_dir() else 0
     yield Finding(True, f"compile cache at {folder}, {size / 2**20:.0f} MiB")
+    kernels = kernels_file()
+    if kernels is None:
+        return
+    if kernels.is_file():
+        yield Finding(True, f"compiled kernels for bfloat16 products at {kernels}")
+    elif outdated(kernels):
+        yield Finding(False, f"the kernels in {kernels.parent} {OUTDATED}")
 
 
 def _computation() -> Iterator[Finding]:

@@ -18,6 +18,9 @@ def parser() -> argparse.ArgumentParser:
     )
 
 
+OUTDATED = "are of another version of th_jax or JAX, or of another environment: run `th-jax kernels` again to use them"
+
+
 def kernels_file() -> Path | None:
     """Return the library's path in the user's cache folder; None if there is no cache folder."""
     folder = cache_folder()
@@ -31,13 +34,24 @@ def kernels_file() -> Path | None:
 def use_kernels() -> None:
     """Use the compiled library from now on, if there is one in a folder that only this user can write."""
     path = kernels_file()
-    if path is not None and path.is_file() and private_folder(path.parent):
-        from th_jax.models.onednn import KernelsError, use_library
+    if path is None or not path.parent.is_dir() or not private_folder(path.parent):
+        return
+    from th_jax.models.onednn import KernelsError, use_library
 
-        try:
+    try:
+        if path.is_file():
             use_library(path)
-        except KernelsError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        elif outdated(path):
+            raise KernelsError(f"the kernels in {path.parent} {OUTDATED}")
+    except KernelsError as error:
+        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+
+
+def outdated(path: Path) -> bool:
+    """Return whether the folder of `path` has only libraries of other versions, and this environment can compile its own."""
+    from th_jax.models.onednn import HEADER
+
+    return not path.is_file() and any(path.parent.glob("*.so")) and HEADER.is_file()
 
 
 def run(options: argparse.Namespace) -> int:

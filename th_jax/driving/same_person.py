@@ -21,7 +21,7 @@ Retargeting = Method | Literal["auto"]
 
 RETARGETING: tuple[Retargeting, ...] = ("auto", *METHODS)
 
-SAME_PERSON = 0.28
+SAME_SHAPE = 0.28
 """Distance (one minus the cosine) of identities below which two faces count as the same person's. Of the pairs of different
 people among the heads of the training records, 5 % are nearer."""
 
@@ -79,8 +79,8 @@ def compare_faces(shots: Float[np.ndarray, "T P 2"], driver: Float[np.ndarray, "
     if not (known_frames(shots).any() and known_frames(driver).any()):
         return Choice("none", "no frame has all 68 landmarks, by which the driver's face could be compared")
     distance = 1 - float(identity(shots) @ identity(driver))
-    compared = f"distance of identities {distance:.2f}, the same person below {SAME_PERSON:g}"
-    if distance < SAME_PERSON:
+    compared = f"distance of identities {distance:.2f}, the same person below {SAME_SHAPE:g}"
+    if distance < SAME_SHAPE:
         return Choice("none", f"the driver has the face of the avatar's person ({compared})")
     return Choice("model", f"the driver is another person ({compared})")
 

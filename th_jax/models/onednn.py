@@ -26,6 +26,8 @@ from th_jax.program_cache import use_foreign_functions
 from th_jax.storage.files import whole_file
 
 SOURCE = Path(__file__).with_suffix(".cc")
+HEADER = Path(sys.prefix) / "include" / "dnnl.hpp"
+"""Present if the extra `kernels` is installed."""
 
 _FORWARD, _INPUT_GRADIENT, _KERNEL_GRADIENT = range(3)
 _target = ""

@@ -191,14 +191,15 @@ class Checkpoints:
         """Return the newest step that has a checkpoint, or None."""
         return max(self.steps(), default=None)
 
-    def save(self, step: int, state: Any, *, description: Mapping[str, Any], force: bool = False) -> bool:
+    def save(self, step: int, state: Any, *, description: Mapping[str, Any]) -> bool:
         """Save a tree of arrays; after the return, the state may be donated or changed.
+
+        A step that has a checkpoint is not saved again.
 
         Args:
             step: number of the step that produced the state.
             state: any tree of arrays, sharded in any way.
             description: JSON values to store with it, such as "config" and "video_list" (`VideoList.digest`).
-            force: overwrite an existing checkpoint of this step, which is otherwise left unchanged.
 
         Returns:
             Whether a checkpoint was written.
@@ -214,14 +215,12 @@ class Checkpoints:
                 f"{self.folder} has checkpoints later than step {step} ({listed(later)}): remove them with "
                 f"drop_after({step}), or save into another folder"
             )
-        if step in self.steps() and not force:
+        if step in self.steps():
             return False
         record = checkpoint_description.describe(step, leaves, description)
         parts = orbax().args
         arguments = parts.Composite(state=parts.StandardSave(leaves), description=parts.JsonSave(record))
         try:
-            if step in self.steps():
-                self._manager.delete(step)
             if self._scores is not None:
                 self._scores[step] = _score(record)
             self._writing = step
