@@ -78,3 +78,9 @@ def test_the_navigation_lists_every_page() -> None:
     listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in DOCS if path.is_relative_to(ROOT / "docs")}
     assert pages == {page for page in listed if not page.startswith("results/")}
+
+
+def test_the_readme_is_short() -> None:
+    """People read it before anything else: 600 words, code included, link targets and table rules not."""
+    text = re.sub(r"\]\([^)]*\)", "]", (ROOT / "README.md").read_text())
+    assert len([word for word in text.split() if re.search("[A-Za-z]", word)]) <= 600

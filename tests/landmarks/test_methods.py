@@ -8,7 +8,7 @@ from data_prep.heads.motion import choose_spread, head_state, talk
 from data_prep.heads.person import prepare
 from data_prep.heads.render import pose, true_landmarks
 from th_jax.landmarks.methods import METHODS, Method, Target, make_retargeter
-from th_jax.landmarks.model3d import fit_frames
+from th_jax.landmarks.model3d import fit_frames, load_model
 from th_jax.landmarks.scheme import mirror_landmarks
 from th_jax.landmarks.transfer import Gains, fit_face, parse_gains, transfer
 
@@ -90,6 +90,21 @@ def test_shut_lids_overlap_as_the_targets_own(faces: tuple[np.ndarray, ...]) -> 
         width = gaps(truth, ((36, 39), (42, 45))).mean(-1)
         error = np.abs(gaps(came, lids).mean(-1) - gaps(truth, lids).mean(-1)) / width
         assert error.mean() < 0.03
+
+
+def test_half_shut_lids_are_not_the_neutral_face() -> None:
+    """They may cost less energy than a wide smile; each blink would shut the lids beyond their place."""
+    lively = {"jawOpen": 0.8, "mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "browInnerUp": 0.8}
+    states = [head_state(expression=lively, yaw=yaw) for yaw in (-0.3, -0.1, 0.1, 0.2, 0.3)]
+    states.append(head_state(expression={"eyeBlinkLeft": 0.4, "eyeBlinkRight": 0.4}))
+    shots = points_of(BEN, states)
+    person = fit_face(shots)
+    frames = np.asarray(fit_frames(shots, person.person).expression)
+    assert (frames**2).sum(-1).argmin() == 5, "the calmest"
+    upper, lower = (37, 38, 43, 44), (41, 40, 47, 46)
+    expression = np.asarray(load_model().expression)[:, :, 1]  # upward
+    opening = (expression[:, upper] - expression[:, lower]).mean(-1)
+    assert np.asarray(person.neutral.expression) @ opening > (frames @ opening)[:5].min() > (frames @ opening)[5] + 0.01
 
 
 def test_lids_that_close_never_open_the_targets(faces: tuple[np.ndarray, ...]) -> None:

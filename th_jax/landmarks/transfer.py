@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from th_jax.landmarks.model3d import (
     Frames,
@@ -37,7 +37,7 @@ from th_jax.landmarks.model3d import (
 from th_jax.landmarks.scheme import IBUG_POINTS
 
 NEUTRAL_SHARE = 0.1
-"""Share of a clip's frames, those of lowest expression energy, whose mean is the neutral expression."""
+"""Share of a clip's frames, calm ones with open lids, whose mean is the neutral expression."""
 
 _BROWS, _EYES, _MOUTH = range(17, 27), range(36, 48), (*range(4, 13), *range(48, 68))
 """Points whose expression the gains scale; the chin moves with the mouth."""
@@ -146,8 +146,7 @@ def fit_face(
     if not known.any():
         known = np.isfinite(landmarks).all(-1).any(-1)
     part = np.flatnonzero(known)
-    energy = (np.asarray(frames.expression)[part] ** 2).sum(-1)
-    calm = part[np.argsort(energy, kind="stable")[: max(1, round(NEUTRAL_SHARE * len(part)))]]
+    calm = part[_calm(np.asarray(frames.expression)[part], load_model() if model is None else model)]
     expressions = np.asarray(frames.expression)[calm]
     if neutral is not None:
         neutral = neutral[known_frames(neutral)]
@@ -161,6 +160,17 @@ def fit_face(
     expression = jnp.asarray(expressions.mean(0))
     usual = Neutral(expression, angles, gaze, log_scale, place)
     return Face(person, usual)
+
+
+def _calm(expressions: Float[np.ndarray, "S E"], model: LandmarkModel) -> Int[np.ndarray, " N"]:
+    """Choose the frames of lowest expression energy among those whose lids are as open as usual.
+
+    Half shut lids cost little energy: taken as neutral, they would make every blink shut the lids beyond their place.
+    """
+    lids = np.asarray(model.expression)[:, _LIDS, 1]
+    opening = expressions @ (lids[..., 0] - lids[..., 1]).mean(-1)
+    energy = np.where(opening >= np.median(opening), (expressions**2).sum(-1), np.inf)
+    return np.argsort(energy, kind="stable")[: max(1, round(NEUTRAL_SHARE * len(expressions)))]
 
 
 def transfer(
