@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
+.PHONY: help demo warm test slow-test wheel-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,12 @@ test: $(VENV)/.dev  ## the default test suite
 
 slow-test: $(VENV)/.dev  ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+wheel-test:  ## the wheel in a bare environment of $(PYTHON), with the newest packages its bounds allow: doctor, demo, verify
+	rm -rf runs/wheel && $(PYTHON) -m venv runs/wheel/env
+	runs/wheel/env/bin/pip wheel --quiet --no-deps --wheel-dir runs/wheel .
+	runs/wheel/env/bin/pip install --quiet "th_jax[video] @ file://$$(ls $(CURDIR)/runs/wheel/*.whl)"
+	cd runs/wheel && env/bin/th-jax doctor && env/bin/th-jax demo && env/bin/th-jax verify out/demo.mp4
 
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz

@@ -17,7 +17,7 @@ from th_jax.cli.kernels import OUTDATED, kernels_file, outdated
 from th_jax.cli.options import DONE, FAILED, new_parser
 from th_jax.version import __version__
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "flatbuffers", "opencv-python-headless")
 _EXTRAS = {
     "video": ("dlib-bin", "av", "pillow", "c2pa-python", "cryptography"),
     "report": ("matplotlib",),
