@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
     config.matmul_precision = "bfloat16"
     config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})
     config.episodes.update({"crop_scale": 0.2, "crop_shift": 0.1, "color_jitter": 0.1, "other_shape": 0.5})
-    config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64, "identity": 4.0})
+    config.losses.update({"content_size": 64, "face_content": 0.5, "face_size": 64, "identity": 4.0, "eyes": 20.0})
     config.adversary.update({"content_steps": 4000, "discriminator_steps": 150, "ramp_steps": 300, "weight": 4.0})
-    config.adversary.update({"fall_steps": 3000, "final_weight": 1.0})
+    config.adversary.update({"fall_steps": 3000, "final_weight": 2.0})
     config.steps = 20_000
     config.evaluate_every = 500
     config.checkpoint_every = 100

@@ -69,10 +69,25 @@ def test_the_box_spans_its_known_points_in_x_and_y() -> None:
     points = np.full((2, 68, 2), np.nan, np.float32)
     points[0, 0], points[0, 1] = (0.25, 0.0), (0.75, 0.5)  # the middle columns of the upper rows
     points[1, 5], points[1, 9] = (0.0, 0.5), (0.25, 1.0)  # the first column of the lower rows
-    box = losses.landmark_box_emphasis(jnp.asarray(points), size=4, emphasis=3.0)
+    box = losses.pixel_emphasis(jnp.asarray(points), size=4, landmark_box=3.0)
     wanted = np.ones((2, 4, 4, 1), np.float32)
     wanted[0, 0:2, 1:3], wanted[1, 2:4, 0:1] = 3.0, 3.0
     np.testing.assert_array_equal(box, wanted)
+
+
+def test_eyes_weigh_more_within_the_box_and_also_when_shut() -> None:
+    points = np.full((2, 68, 2), np.nan, np.float32)
+    points[:, 0], points[:, 16] = (0.0, 0.0), (1.0, 1.0)
+    points[0, 36], points[0, 39] = (0.1, 0.5), (0.4, 0.5)  # shut: a line of 3 pixels, with a margin of 1 above and below
+    for place in range(42, 48):
+        points[0, place] = 0.75, 0.7 + 0.1 * (place == 44)  # of no width: its own pixels alone
+    weight = np.asarray(losses.pixel_emphasis(jnp.asarray(points), size=10, landmark_box=3.0, eyes=4.0))[..., 0]
+    wanted = np.full((2, 10, 10), 3.0, np.float32)
+    wanted[0, 4:6, 1:4] = 12.0
+    wanted[0, 7, 7] = 12.0
+    np.testing.assert_array_equal(weight, wanted)
+    plain = losses.pixel_emphasis(jnp.asarray(points), size=10, landmark_box=3.0)
+    np.testing.assert_array_equal(plain, np.full((2, 10, 10, 1), 3.0, np.float32))
 
 
 def test_bfloat16_features_are_compared_in_float32() -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 Features = Sequence[Float[Array, "B _ _ _"]]
 """Activations of one frozen network, or of the discriminator, layer by layer."""
@@ -59,22 +59,38 @@ def pixel_loss(
     return jnp.mean(distance * relative)
 
 
-def landmark_box_emphasis(
-    points: Float[Array, "B P 2"], *, size: int, emphasis: float | Scalar
+def pixel_emphasis(
+    points: Float[Array, "B P 2"], *, size: int, landmark_box: float, eyes: float = 1.0
 ) -> Float[Array, "B H W 1"]:
-    """Return `emphasis` inside the box around a frame's known landmarks, and 1 outside.
+    """Return the weight of each pixel in `pixel_loss`: `eyes` on the eyes, else `landmark_box` inside the box around a face.
+
+    Pixels outside the box around a frame's known landmarks weigh 1. An eye is the box around its lids, taller by a third of
+    its width at the top and at the bottom, so that shut eyes count as well.
 
     Args:
         points: landmarks in [0, 1], NaN where unknown.
         size: side of the image in pixels.
-        emphasis: weight inside the box.
+        landmark_box: weight inside the box.
+        eyes: factor of that weight on the eyes.
     """
+    face = _inside(points, size=size)
+    weight = jnp.where(face, jnp.float32(landmark_box), jnp.float32(1.0))
+    if eyes != 1.0:
+        taller = jnp.array([0.0, 1 / 3])
+        for lids in (points[:, 36:42], points[:, 42:48]):
+            margin = (jnp.nanmax(lids[..., 0], 1) - jnp.nanmin(lids[..., 0], 1))[:, None, None] * taller[None, None]
+            eye = _inside(jnp.concatenate([lids - margin, lids + margin], axis=1), size=size)
+            weight = jnp.where(eye, jnp.float32(landmark_box * eyes), weight)
+    return weight[..., None]
+
+
+def _inside(points: Float[Array, "B P 2"], *, size: int) -> Bool[Array, "B H W"]:
+    """Return which pixels lie in the box around the known points."""
     centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     low = jnp.nanmin(points, axis=1)[:, None, :]
     high = jnp.nanmax(points, axis=1)[:, None, :]
     inside = (centres[None, :, None] >= low) & (centres[None, :, None] <= high)
-    box = inside[:, :, 1][:, :, None] & inside[:, :, 0][:, None, :]
-    return jnp.where(box, jnp.float32(emphasis), jnp.float32(1.0))[..., None]
+    return inside[:, :, 1][:, :, None] & inside[:, :, 0][:, None, :]
 
 
 def feature_matching_loss(fake_features: Features, real_features: Features) -> Scalar:
@@ -143,6 +159,7 @@ class LossWeights:
         matching: weight of L_MCH, for each player; 0 in the feed-forward variant.
         pixel: weight of the L1 between the images themselves; 0 in the paper.
         landmark_box: relative weight of that L1 inside the box around the landmarks.
+        eyes: factor of that weight on the eyes, which are too small for the other losses to show where they look.
         face_content: weight, relative to `content`, of the content loss on the square around the face, which plays the role of
             the paper's face network; 0 in the paper.
         face_size: side in pixels to which that square is resampled.
@@ -158,6 +175,7 @@ class LossWeights:
     matching: float = 10.0
     pixel: float = 0.0
     landmark_box: float = 1.0
+    eyes: float = 1.0
     face_content: float = 0.0
     face_size: int = 64
     content_size: int = 0

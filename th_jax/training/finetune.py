@@ -221,7 +221,9 @@ def make_finetune_step(
         state: FinetuneState, perceptual: PerceptualWeights, shots: Shots
     ) -> tuple[FinetuneState, dict[str, Array]]:
         chosen, weights = choose_shots(state.key, state.step, jnp.asarray(shots.mask))
-        frames = Frames.of(networks, shots, chosen, weights, landmark_box=loss_weights.landmark_box)
+        frames = Frames.of(
+            networks, shots, chosen, weights, landmark_box=loss_weights.landmark_box, eyes=loss_weights.eyes
+        )
         stats = state.generator.spectral_stats
 
         def generate(trained: tuple[Params, Array]) -> Array:

@@ -14,7 +14,7 @@ from th_jax.losses import (
     feature_matching_loss,
     generator_adversarial_loss,
     identity_loss,
-    landmark_box_emphasis,
+    pixel_emphasis,
     pixel_loss,
 )
 from th_jax.models.networks import Networks
@@ -43,6 +43,7 @@ class Frames(NamedTuple):
         weight: Float[Array, " b"],
         *,
         landmark_box: float = 1.0,
+        eyes: float = 1.0,
     ) -> "Frames":
         """Gather the chosen shots, with frames in [-1, 1] and landmarks drawn.
 
@@ -51,13 +52,13 @@ class Frames(NamedTuple):
             shots: all shots of the person.
             chosen: indices of the shots of this step.
             weight: weight of each chosen shot.
-            landmark_box: emphasis of the pixel loss inside the box around the landmarks.
+            landmark_box, eyes: weights of the pixel loss (`pixel_emphasis`).
         """
         points = jnp.asarray(shots.landmarks)[chosen]
         return cls(
             real=to_network_range(jnp.asarray(shots.frames)[chosen]),
             landmarks=networks.landmark_image(points),
-            emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+            emphasis=pixel_emphasis(points, size=networks.image_size, landmark_box=landmark_box, eyes=eyes),
             face=face_squares(points),
             weight=weight,
         )

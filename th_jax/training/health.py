@@ -54,7 +54,7 @@ def make_health(
     schedule = schedule or AdversarySchedule()
 
     def health(state: TrainState, perceptual: PerceptualWeights, batch: EpisodeBatch) -> Metrics:
-        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
+        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box, eyes=loss_weights.eyes)
         weights = state.weights
         synthesis = synthesize(networks, weights.synthesis, draw_sources(networks, batch), targets.landmarks)
         rows = identity_rows(state.table, jnp.asarray(batch.video_index))

@@ -152,7 +152,7 @@ def make_meta_train_step(
         stats = state.weights.synthesis.spectral_stats
         index = of_all_devices(jnp.asarray(batch.video_index), axis_name)
         before = rows_of_batch(state.table, index, axis_name=axis_name)
-        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box)
+        targets = draw_targets(networks, batch, landmark_box=loss_weights.landmark_box, eyes=loss_weights.eyes)
 
         def forward(params: Any, part: EpisodeBatch, targets: Targets) -> Synthesis:
             # Drawn slice by slice, because the sources of a whole batch need K times the memory of its targets.

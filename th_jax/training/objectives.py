@@ -15,8 +15,8 @@ from th_jax.losses import (
     feature_matching_loss,
     generator_adversarial_loss,
     identity_loss,
-    landmark_box_emphasis,
     matching_loss,
+    pixel_emphasis,
     pixel_loss,
 )
 from th_jax.models.networks import Networks, group
@@ -59,19 +59,19 @@ def draw_sources(networks: Networks, batch: EpisodeBatch) -> Sources:
     return Sources(to_network_range(jnp.asarray(batch.source_frames)), networks.landmark_image(points))
 
 
-def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0) -> Targets:
+def draw_targets(networks: Networks, batch: EpisodeBatch, *, landmark_box: float = 1.0, eyes: float = 1.0) -> Targets:
     """Convert the target frames to [-1, 1] and draw their landmarks, on the device.
 
     Args:
         networks: networks that draw the landmarks at their image size.
         batch: the episodes.
-        landmark_box: emphasis of the pixel loss inside the box around the landmarks.
+        landmark_box, eyes: weights of the pixel loss (`pixel_emphasis`).
     """
     points = jnp.asarray(batch.target_landmarks)
     return Targets(
         frames=to_network_range(jnp.asarray(batch.target_frame)),
         landmarks=networks.landmark_image(points),
-        emphasis=landmark_box_emphasis(points, size=networks.image_size, emphasis=float(landmark_box)),
+        emphasis=pixel_emphasis(points, size=networks.image_size, landmark_box=landmark_box, eyes=eyes),
         face=face_squares(points),
     )
 
