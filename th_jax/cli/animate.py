@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
-from th_jax.cli.options import DONE, FACE_HELP, INTERRUPTED, UsageError, face_number, new_parser
+from th_jax.cli.options import DONE, FACE_HELP, INTERRUPTED, UsageError, add_landmark_model, face_number, new_parser
 from th_jax.consent import check_driving
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
     add_signing_options(made)
+    add_landmark_model(made)
     return made
 
 
