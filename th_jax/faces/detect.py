@@ -161,7 +161,7 @@ def predict_landmarks(
         FileNotFoundError: if no landmark model is installed, or the given one does not exist.
         ValueError: if the model is not a 68-point predictor.
     """
-    path = landmark_model_file(model)
+    path = landmark_model_file(model=model)
     if path == CASCADE_FILE:
         return cascade_landmarks(frame, box.center, box.side)[:IBUG_POINTS].astype(np.float32)
     dlib, predictor = _dlib(), _landmark_predictor(str(path))
@@ -192,7 +192,7 @@ def landmarks_in_box(
         raise OutsideFrameError(
             f"the box {tuple(round(float(edge), 1) for edge in box)} lies outside the frame of shape {frame.shape[:2]}"
         )
-    if landmark_model_file(model) == CASCADE_FILE:
+    if landmark_model_file(model=model) == CASCADE_FILE:
         return predict_landmarks(frame, box, model=model)
     scale = max(1.0, min_side / box.side)
     enlarged = _resize(part, scale)
@@ -266,7 +266,7 @@ def _model_path(name: str) -> Path:
     raise FileNotFoundError(f"{name} is not installed: {_EXTRA_HINT} installs the package {MODELS_PACKAGE}")
 
 
-def landmark_model_file(model: str | Path | None = None) -> Path:
+def landmark_model_file(*, model: str | Path | None = None) -> Path:
     """Return the file of a landmark model.
 
     Args:
@@ -313,7 +313,7 @@ def using_landmark_model(model: str | Path | None) -> Iterator[None]:
     if model is None:
         yield
         return
-    landmark_model_file(model)
+    landmark_model_file(model=model)
     before = os.environ.get(LANDMARK_MODEL_VARIABLE)
     os.environ[LANDMARK_MODEL_VARIABLE] = str(model)
     try:
