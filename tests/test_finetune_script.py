@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from commands import command
+from commands import animate, command
 from quick_programs import XLA_FLAGS
 from tiny_people import write_photos, write_tiny_weights
 
@@ -131,6 +131,15 @@ def test_landmarks_by_another_model(folder: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert main_code([*made, str(folder / "by_heads")]) == 1
     assert "bob.safetensors was made with another --landmark-model: remove it" in capsys.readouterr().err
+    driven = ["--avatar", str(folder / "by_heads" / "bob.safetensors"), "--meta", str(folder / "tiny.safetensors")]
+    driven += ["--driver", str(folder / "nowhere.mp4"), "--out", str(folder / "bob.mp4")]
+    hint = "bob.safetensors was made with another landmark model"
+    assert animate(driven) == 1
+    assert hint in capsys.readouterr().err
+    assert animate([*driven, "--landmark-model", "heads"]) == 1
+    said = capsys.readouterr().err
+    assert hint not in said
+    assert "nowhere.mp4" in said
 
 
 @pytest.mark.parametrize(

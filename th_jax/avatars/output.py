@@ -221,6 +221,12 @@ def input_fingerprint(
     }
 
 
+def has_other_landmark_model(notes: Mapping[str, Any]) -> bool:
+    """Return whether an avatar's notes name another landmark model than the one that this process uses."""
+    made = notes.get(INPUT_FINGERPRINT)
+    return isinstance(made, Mapping) and made.get("landmark_model") != landmark_model_digest()
+
+
 def unfinished(
     people: Sequence[PersonRequest], saving: Saving, *, max_shots: int | None = None, report: Report | None = None
 ) -> list[PersonRequest]:
