@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.losses": LEAVES,
     "th_jax.models": STORED | {"th_jax.program_cache"},
     "th_jax.perceptual": STORED | {"th_jax.models"},
-    "th_jax.faces": {"th_jax.landmarks"},
+    "th_jax.faces": {"th_jax.landmarks", "th_jax.storage"},
     "th_jax.media": {"th_jax.optional", "th_jax.processor", "th_jax.storage", "th_jax.text"},
     "th_jax.data": INPUT | {"th_jax.web"},
     "th_jax.provenance": LEAVES | {"th_jax.media", "th_jax.storage"},

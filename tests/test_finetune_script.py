@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from commands import command
+from commands import animate, command
 from quick_programs import XLA_FLAGS
 from tiny_people import write_photos, write_tiny_weights
 
@@ -19,6 +19,7 @@ from th_jax.avatars.file import load_avatar
 from th_jax.avatars.output import read_report
 from th_jax.cli import finetune
 from th_jax.consent import NOT_RECORDED, Basis, make_consent, read_consent, revoke_consent, write_consent
+from th_jax.faces import face_size
 from th_jax.provenance import Kind, Provenance, write_image
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +115,31 @@ def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (out / "robert.safetensors").stat().st_size < 100_000
     robert = load_avatar(out / "robert.safetensors", meta=tiny)
     assert (robert.provenance.consent, robert.provenance.notes) == (None, NOT_RECORDED)
+
+
+def test_landmarks_by_another_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ["--meta", str(folder / "tiny.safetensors"), "--shots", str(folder / "photos" / "bob"), "--consent", "none"]
+    made += ["--feed-forward", "--out"]
+    assert main_code([*made, str(folder / "by_dlib")]) == 0
+    assert main_code([*made, str(folder / "by_heads"), "--landmark-model", "heads"]) == 0
+    dlib, heads = (
+        load_avatar(folder / name / "bob.safetensors", meta=str(folder / "tiny.safetensors")).landmarks
+        for name in ("by_dlib", "by_heads")
+    )
+    difference = np.linalg.norm(heads[:, :68] - dlib[:, :68], axis=-1).mean() / face_size(dlib).mean()
+    assert 0.003 < difference < 0.08
+    capsys.readouterr()
+    assert main_code([*made, str(folder / "by_heads")]) == 1
+    assert "bob.safetensors was made with another --landmark-model: remove it" in capsys.readouterr().err
+    driven = ["--avatar", str(folder / "by_heads" / "bob.safetensors"), "--meta", str(folder / "tiny.safetensors")]
+    driven += ["--driver", str(folder / "nowhere.mp4"), "--out", str(folder / "bob.mp4")]
+    hint = "bob.safetensors was made with another landmark model"
+    assert animate(driven) == 1
+    assert hint in capsys.readouterr().err
+    assert animate([*driven, "--landmark-model", "heads"]) == 1
+    said = capsys.readouterr().err
+    assert hint not in said
+    assert "nowhere.mp4" in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The description of a preparation: everything besides a video's own files that determines the content of its record."""
 
 import importlib.metadata
-import os
 import platform
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 
 import th_jax.data.schema
 from data_prep.build.prepare_video import PREPARATION_VERSION, Settings
-from th_jax.faces.detect import LANDMARK_MODEL_VARIABLE, MODELS_PACKAGE
-from th_jax.storage.files import file_sha256
+from th_jax.faces.detect import MODELS_PACKAGE, landmark_model_digest
 
 
 def describe_preparation(settings: Settings) -> dict[str, Any]:
@@ -36,13 +34,7 @@ def _plain(value: Any) -> Any:
 
 
 def _landmark_model() -> str:
-    named = os.environ.get(LANDMARK_MODEL_VARIABLE)
-    if not named:
-        return f"{MODELS_PACKAGE} {importlib.metadata.version(MODELS_PACKAGE)}"
-    try:
-        return file_sha256(named)
-    except OSError as error:
-        raise FileNotFoundError(f"the landmark model {named} does not exist, or cannot be read") from error
+    return landmark_model_digest() or f"{MODELS_PACKAGE} {importlib.metadata.version(MODELS_PACKAGE)}"
 
 
 def _versions() -> dict[str, str]:

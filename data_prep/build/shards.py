@@ -42,6 +42,7 @@ from data_prep.build.staging import (
 )
 from th_jax.data.schema import VideoRecord, parse
 from th_jax.data.video_list import VideoList, load_video_list
+from th_jax.faces.detect import LANDMARK_MODEL_HELP, using_landmark_model
 from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
 from th_jax.storage.files import flush_to_disk
 
@@ -245,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)"
     )
+    parser.add_argument("--landmark-model", metavar="MODEL", help=LANDMARK_MODEL_HELP)
     return parser
 
 
@@ -254,14 +256,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
     try:
         settings, selection, limits = chosen(options)
-        built = build_shards(
-            options.source,
-            options.out,
-            settings=settings,
-            workers=options.workers,
-            limits=limits,
-            **selection._asdict(),
-        )
+        with using_landmark_model(options.landmark_model):
+            built = build_shards(
+                options.source,
+                options.out,
+                settings=settings,
+                workers=options.workers,
+                limits=limits,
+                **selection._asdict(),
+            )
     except KeyboardInterrupt:
         print(
             "th-jax prepare build: interrupted; finished videos are kept, run the same command again to continue",

@@ -13,6 +13,7 @@ from th_jax.avatars.quantization import Bits
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import consent_digest, read_consent
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
+from th_jax.faces.detect import landmark_model_digest
 from th_jax.provenance import Signer
 from th_jax.storage.setting_names import previous_names
 from th_jax.storage.strict_json import from_json, parse_json
@@ -209,13 +210,21 @@ def input_fingerprint(
     Returns:
         JSON values.
     """
-    chosen = {} if person.face is None else {"face": person.face}
+    chosen: dict[str, Any] = {} if person.face is None else {"face": person.face}
+    if (model := landmark_model_digest()) is not None:
+        chosen["landmark_model"] = model
     return chosen | {
         "pictures": person_digest(person.shots, known),
         "landmarks": None if person.landmarks is None else bytes_or_name(person.landmarks),
         "max_shots": SHOT_COUNTS[-1] if max_shots is None else max_shots,
         "compact": saving.compact,
     }
+
+
+def has_other_landmark_model(notes: Mapping[str, Any]) -> bool:
+    """Return whether an avatar's notes name another landmark model than the one that this process uses."""
+    made = notes.get(INPUT_FINGERPRINT)
+    return isinstance(made, Mapping) and made.get("landmark_model") != landmark_model_digest()
 
 
 def unfinished(
@@ -274,6 +283,8 @@ def _check_same(
         raise EnrollmentError(
             f"{path} was made from images other than those at {person.shots}: {_ANEW}, or choose another name"
         )
+    if before.get("landmark_model") != now.get("landmark_model"):
+        raise EnrollmentError(f"{path} was made with another --landmark-model: {_ANEW}")
     if before != now:
         raise EnrollmentError(f"{path} was made with another --max-shots or --compact: {_ANEW}")
 

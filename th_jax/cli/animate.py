@@ -8,7 +8,17 @@ import numpy as np
 from jaxtyping import Float
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
-from th_jax.cli.options import DONE, FACE_HELP, INTERRUPTED, UsageError, face_number, new_parser
+from th_jax.avatars.output import has_other_landmark_model
+from th_jax.cli.options import (
+    DONE,
+    FACE_HELP,
+    INTERRUPTED,
+    UsageError,
+    add_landmark_model,
+    face_number,
+    new_parser,
+    print_hint,
+)
 from th_jax.consent import check_driving
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
@@ -21,6 +31,7 @@ from th_jax.driving.same_person import RETARGETING, compare_faces, known_choice
 from th_jax.landmarks.methods import Target, check_method
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.landmarks.transfer import UNCHANGED, Gains, parse_gains
+from th_jax.media import VIDEO_SUFFIXES
 from th_jax.provenance import unmarked_path
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
@@ -86,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--chunk", type=int, default=CHUNK, help="frames that are generated together")
     add_signing_options(made)
+    add_landmark_model(made)
     return made
 
 
@@ -142,6 +154,12 @@ def _driven(chosen: argparse.Namespace) -> str:
         option = "--signing-certificate" if chosen.signing_key is None else "--signing-key"
         raise ValueError(f"camera frames and unmarked output are not signed: omit {option}")
     loaded = load_avatar(chosen.avatar, meta=chosen.meta)
+    is_tracked = number is not None or Path(chosen.driver).suffix.lower() in VIDEO_SUFFIXES
+    if is_tracked and has_other_landmark_model(loaded.notes):
+        print_hint(
+            f"{chosen.avatar} was made with another landmark model, which places some points elsewhere: give the "
+            "--landmark-model of its th-jax finetune"
+        )
     if number is not None:
         check_driving(loaded.description, consents=chosen.consents)
         target = _live_target(loaded, chosen, gains)

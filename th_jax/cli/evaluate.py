@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from th_jax.avatars.shards import split
 from th_jax.cli.checkout import from_checkout
-from th_jax.cli.options import DONE, INTERRUPTED, UsageError, new_parser, print_hint
+from th_jax.cli.options import DONE, INTERRUPTED, UsageError, add_landmark_model, new_parser, print_hint
 from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
@@ -357,4 +357,5 @@ def parser() -> argparse.ArgumentParser:
     add_shard_options(made, what="measure the people")
     add_signing_options(made)
     add_options(made)
+    add_landmark_model(made)
     return made

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from th_jax.cli.options import DONE, new_parser
+from th_jax.cli.options import DONE, add_landmark_model, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("file", type=Path, help="photo or video")
     made.add_argument("--out", type=Path, required=True, help="image to write, ending in .png or .jpg")
+    add_landmark_model(made)
     return made
 
 

@@ -24,7 +24,16 @@ from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, s
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
 from th_jax.avatars.shards import ShardInUseError, only_writer, people_of_shard
-from th_jax.cli.options import DONE, FACE_HELP, FAILED, INTERRUPTED, UsageError, face_number, new_parser
+from th_jax.cli.options import (
+    DONE,
+    FACE_HELP,
+    FAILED,
+    INTERRUPTED,
+    UsageError,
+    add_landmark_model,
+    face_number,
+    new_parser,
+)
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
@@ -62,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--preview", action="store_true", help="draw OUT/previews/NAME/STEP.png every few steps")
     add_setting_options(made, file="configs/finetune_heads.py", change="epochs=20 or losses.pixel=100")
     add_signing_options(made)
+    add_landmark_model(made)
     return made
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from th_jax.cli.options import DONE, new_parser
+from th_jax.cli.options import DONE, add_landmark_model, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-detection", action="store_true", help="begin with the average face, not with a detected one"
     )
     made.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1; 0 for any free one")
+    add_landmark_model(made)
     return made
 
 

@@ -4,6 +4,8 @@ A command is a module with `parser()` and `run(options)`, which returns an exit 
 error is one sentence, `th-jax COMMAND: what is wrong; what to do`; docs/cli.md lists the exit codes.
 """
 
+import argparse
+import contextlib
 import difflib
 import importlib
 import sys
@@ -99,6 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _landmark_model(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """Return a context with the landmark model of the options (`th_jax.cli.options.add_landmark_model`)."""
+    if getattr(options, "landmark_model", None) is None:
+        return contextlib.nullcontext()
+    from th_jax.faces.detect import using_landmark_model
+
+    return using_landmark_model(options.landmark_model)
+
+
 def _run(name: str, rest: list[str]) -> int:
     from th_jax.cli.compile_cache import use_compile_cache
     from th_jax.cli.kernels import use_kernels
@@ -121,7 +132,7 @@ def _run(name: str, rest: list[str]) -> int:
         if COMMANDS[name].computes:
             use_compile_cache()
             use_kernels()
-        with interrupting():
+        with interrupting(), _landmark_model(options):
             return int(command.run(options))
     except UsageError as error:
         print(f"th-jax {name}: {error}; th-jax {name} --help lists the options", file=sys.stderr)

@@ -20,6 +20,13 @@ def face_number(written: str) -> int:
     return int(written)
 
 
+def add_landmark_model(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the landmark model, which `th_jax.cli.main` applies."""
+    from th_jax.faces.detect import LANDMARK_MODEL_HELP
+
+    parser.add_argument("--landmark-model", metavar="MODEL", help=LANDMARK_MODEL_HELP)
+
+
 def print_hint(text: str) -> None:
     """Print a hint to standard error."""
     print(text, file=sys.stderr)

@@ -13,7 +13,7 @@ import os
 import socket
 from pathlib import Path
 
-from th_jax.cli.options import DONE, UsageError, new_parser
+from th_jax.cli.options import DONE, UsageError, add_landmark_model, new_parser
 from th_jax.optional import missing_extra
 from th_jax.studio.guard import USER, check_access
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--meta", default="heads", help="meta weights: a bundled name, a released file, or a run's folder"
     )
+    add_landmark_model(made)
     return made
 
 

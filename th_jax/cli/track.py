@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from th_jax.cli.options import DONE, FACE_HELP, face_number, new_parser
+from th_jax.cli.options import DONE, FACE_HELP, add_landmark_model, face_number, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="the file to write, ending in .csv or .json")
     made.add_argument("--seconds", type=float, help="of the video to use, from its start")
     made.add_argument("--face", type=face_number, metavar="N", help=FACE_HELP)
+    add_landmark_model(made)
     return made
 
 

@@ -1,16 +1,18 @@
-"""Face detection, 68 landmarks and identity descriptors with dlib's models; no other module imports dlib.
+"""Face detection, 68 landmarks and identity descriptors, with dlib's models or `heads`; no other module imports dlib.
 
 Coordinates are pixels from the left and top edge of the frame: the center of the first pixel is at 0.5. The 68-point
-model in the package face-recognition-models was trained on iBUG 300-W, whose terms exclude commercial use. Another
-predictor of the same 68 points can be given by an argument or the environment variable TH_JAX_LANDMARK_MODEL.
+model in the package face-recognition-models was trained on iBUG 300-W, whose terms exclude commercial use. An argument
+or the environment variable TH_JAX_LANDMARK_MODEL selects another one: `heads` (`th_jax.faces.landmark_cascade`), or the
+file of a dlib predictor of the same 68 points.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,7 +21,19 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from th_jax.faces.landmark_cascade import CASCADE_FILE, cascade_landmarks
+from th_jax.landmarks.scheme import IBUG_POINTS
+from th_jax.storage.files import file_sha256
+
 LANDMARK_MODEL_VARIABLE = "TH_JAX_LANDMARK_MODEL"
+
+DLIB, HEADS = "dlib", "heads"
+"""Names of landmark models: dlib's own, the default, and this project's, learned from rendered heads."""
+
+LANDMARK_MODEL_HELP = (
+    f"model of the 68 landmarks: {DLIB} (for non-commercial use), {HEADS} (this project's), or the file of a dlib predictor; "
+    f"default: {LANDMARK_MODEL_VARIABLE}, or {DLIB}"
+)
 
 MODELS_PACKAGE = "face-recognition-models"
 _LANDMARK_FILE = "shape_predictor_68_face_landmarks.dat"
@@ -133,16 +147,24 @@ def most_prominent(faces: Sequence[Face]) -> tuple[Face, int]:
 def predict_landmarks(
     frame: UInt8[np.ndarray, "H W 3"], box: Box, *, model: str | Path | None = None
 ) -> Float[np.ndarray, "68 2"]:
-    """Predict the 68 landmarks of the face in a box, in pixels, rounded to pixel centers as dlib's predictor returns them.
+    """Predict the 68 landmarks of the face in a box, in pixels; dlib's predictor rounds them to pixel centers.
 
-    The box need not contain a face: the predictor always returns the shape of one.
+    The box need not contain a face: the model always returns the shape of one.
+
+    Args:
+        frame: RGB frame.
+        box: box of the face.
+        model: `heads`, `dlib`, or the file of a dlib predictor; by default, the environment's choice, or else `dlib`.
 
     Raises:
         ImportError: if the extra `video` is not installed.
         FileNotFoundError: if no landmark model is installed, or the given one does not exist.
         ValueError: if the model is not a 68-point predictor.
     """
-    dlib, predictor = _dlib(), _landmark_predictor(_landmark_model_path(model))
+    path = landmark_model_file(model=model)
+    if path == CASCADE_FILE:
+        return cascade_landmarks(frame, box.center, box.side)[:IBUG_POINTS].astype(np.float32)
+    dlib, predictor = _dlib(), _landmark_predictor(str(path))
     # dlib's rectangles include their last pixel.
     rectangle = dlib.rectangle(round(box.left), round(box.top), round(box.right) - 1, round(box.bottom) - 1)
     with _ONE_AT_A_TIME:
@@ -157,7 +179,7 @@ def predict_landmarks(
 def landmarks_in_box(
     frame: UInt8[np.ndarray, "H W 3"], box: Box, *, min_side: float = LANDMARK_SIDE, model: str | Path | None = None
 ) -> Float[np.ndarray, "68 2"]:
-    """Predict the 68 landmarks of the face in a box with subpixel accuracy: small boxes are enlarged to `min_side`.
+    """Predict the 68 landmarks of the face in a box with subpixel accuracy: for dlib, small boxes are enlarged to `min_side`.
 
     Raises:
         OutsideFrameError: a ValueError, if the box lies outside the frame.
@@ -170,6 +192,8 @@ def landmarks_in_box(
         raise OutsideFrameError(
             f"the box {tuple(round(float(edge), 1) for edge in box)} lies outside the frame of shape {frame.shape[:2]}"
         )
+    if landmark_model_file(model=model) == CASCADE_FILE:
+        return predict_landmarks(frame, box, model=model)
     scale = max(1.0, min_side / box.side)
     enlarged = _resize(part, scale)
     edges = ((box.left - left), (box.top - top), (box.right - left), (box.bottom - top))
@@ -242,16 +266,63 @@ def _model_path(name: str) -> Path:
     raise FileNotFoundError(f"{name} is not installed: {_EXTRA_HINT} installs the package {MODELS_PACKAGE}")
 
 
-def _landmark_model_path(model: str | Path | None) -> str:
-    named = model or os.environ.get(LANDMARK_MODEL_VARIABLE)
-    if not named:
-        return str(_model_path(_LANDMARK_FILE))
+def landmark_model_file(*, model: str | Path | None = None) -> Path:
+    """Return the file of a landmark model.
+
+    Args:
+        model: `heads`, `dlib`, or the file of a dlib predictor; by default, the environment's choice, or else `dlib`.
+
+    Raises:
+        FileNotFoundError: if it does not exist, or dlib's is not installed.
+    """
+    named = str(model or os.environ.get(LANDMARK_MODEL_VARIABLE) or DLIB)
+    if named == DLIB:
+        return _model_path(_LANDMARK_FILE)
+    if named == HEADS:
+        return CASCADE_FILE
     if not Path(named).is_file():
         raise FileNotFoundError(
-            f"the landmark model {named} does not exist: name a 68-point dlib predictor, or unset "
-            f"{LANDMARK_MODEL_VARIABLE} to use the one of {MODELS_PACKAGE}"
+            f"the landmark model {named} does not exist: name {HEADS}, {DLIB} or the file of a 68-point dlib predictor, "
+            f"or unset {LANDMARK_MODEL_VARIABLE} to use {DLIB}, the one of {MODELS_PACKAGE}"
         )
-    return str(named)
+    return Path(named)
+
+
+def landmark_model_digest() -> str | None:
+    """Return the SHA-256 of the landmark model that the environment chooses; None for dlib's own.
+
+    Raises:
+        FileNotFoundError: if the model does not exist, or cannot be read.
+    """
+    if os.environ.get(LANDMARK_MODEL_VARIABLE, "") in ("", DLIB):
+        return None
+    path = landmark_model_file()
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise FileNotFoundError(f"the landmark model {path} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def using_landmark_model(model: str | Path | None) -> Iterator[None]:
+    """Context manager that chooses the landmark model of this process, and of those that it starts; None changes nothing.
+
+    Raises:
+        FileNotFoundError: if the model does not exist.
+    """
+    if model is None:
+        yield
+        return
+    landmark_model_file(model=model)
+    before = os.environ.get(LANDMARK_MODEL_VARIABLE)
+    os.environ[LANDMARK_MODEL_VARIABLE] = str(model)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[LANDMARK_MODEL_VARIABLE]
+        else:
+            os.environ[LANDMARK_MODEL_VARIABLE] = before
 
 
 @functools.cache

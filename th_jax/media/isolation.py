@@ -304,6 +304,7 @@ class Sandbox:
     def __init__(self) -> None:
         """Create the sandbox without starting its process."""
         self._child: Child | None = None
+        self._settings: dict[str, str] = {}  # of the child
         self._turn = threading.Lock()
 
     def __enter__(self) -> "Sandbox":
@@ -376,10 +377,10 @@ class Sandbox:
         raise error
 
     def _ready(self) -> Child:
-        if self._child is not None and self._child.process.poll() is not None:
-            self._end()  # it was killed between two calls
+        if self._child is not None and (self._child.process.poll() is not None or self._settings != _settings()):
+            self._end()  # it was killed between two calls, or would work with other settings
         if self._child is None:
-            self._child = start_child()
+            self._child, self._settings = start_child(), _settings()
             try:
                 receive_plain(self._child.pipe, most=0)
             except EOFError as error:
@@ -485,6 +486,11 @@ def call_of(
             f"a sandbox imports its function by name, but {function!r} is not at the top level of a module"
         )
     return Call(module, name, arguments, options, within, streamed=False)
+
+
+def _settings() -> dict[str, str]:
+    """Return this package's environment variables, which a child process keeps as they were at its start."""
+    return {name: value for name, value in os.environ.items() if name.startswith("TH_JAX_")}
 
 
 def start_child(**environment: str) -> Child:

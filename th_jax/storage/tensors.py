@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -23,11 +22,15 @@ from th_jax.version import __version__
 
 def leaf_name(path: tuple[Any, ...]) -> str:
     """Return the name of a leaf for its path in `jax.tree_util.tree_map_with_path`; "" if the tree is a single leaf."""
+    import jax  # here: files of tensors are also read where JAX is not loaded
+
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
     """Return the leaves of a tree, arrays or shapes, by name and in the tree's order."""
+    import jax
+
     return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep.build.drop_report import read_drop_report
+from data_prep.build.preparation import describe_preparation
 from data_prep.build.prepare_video import Settings
 from data_prep.build.quality import Reason, Thresholds
 from data_prep.build.shards import build_shards, main
@@ -18,7 +19,10 @@ from tests.data_prep.clips_of_people import write_photos, write_talk
 from tests.data_prep.folders import contents
 from th_jax.data.records import read_videos
 from th_jax.data.video_list import load_video_list
+from th_jax.faces.detect import using_landmark_model
+from th_jax.faces.landmark_cascade import CASCADE_FILE
 from th_jax.provenance import Kind, Provenance, write_video
+from th_jax.storage.files import file_sha256
 
 SHORT = ["--size", "96", "--frames", "6", "--gap", "0.3", "--min-frames", "3"]
 ROOT = Path(__file__).parents[3]
@@ -150,6 +154,15 @@ def test_an_absent_landmark_model_is_said_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TH_JAX_LANDMARK_MODEL", "/nowhere/model.dat")
     assert main(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "the landmark model /nowhere/model.dat does not exist" in capsys.readouterr().err
+    monkeypatch.delenv("TH_JAX_LANDMARK_MODEL")
+    assert main(["--source", str(tmp_path), "--out", str(tmp_path / "out"), "--landmark-model", "haeds"]) == 1
+    assert "the landmark model haeds does not exist: name heads, dlib or the file of" in capsys.readouterr().err
+
+
+def test_preparations_with_another_landmark_model_are_told_apart():
+    with using_landmark_model("heads"):
+        assert describe_preparation(Settings())["landmark_model"] == file_sha256(CASCADE_FILE)
+    assert describe_preparation(Settings())["landmark_model"].startswith("face-recognition-models ")
 
 
 @pytest.mark.parametrize(
