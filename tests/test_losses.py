@@ -78,7 +78,10 @@ def test_the_box_spans_its_known_points_in_x_and_y() -> None:
 def test_eyes_weigh_more_within_the_box_and_also_when_shut() -> None:
     points = np.full((2, 68, 2), np.nan, np.float32)
     points[:, 0], points[:, 16] = (0.0, 0.0), (1.0, 1.0)
-    points[0, 36], points[0, 39] = (0.1, 0.5), (0.4, 0.5)  # shut: a line of 3 pixels, with a margin of 1 above and below
+    points[0, 36], points[0, 39] = (
+        (0.1, 0.5),
+        (0.4, 0.5),
+    )  # shut: a line of 3 pixels, with a margin of 1 above and below
     for place in range(42, 48):
         points[0, place] = 0.75, 0.7 + 0.1 * (place == 44)  # of no width: its own pixels alone
     weight = np.asarray(losses.pixel_emphasis(jnp.asarray(points), size=10, landmark_box=3.0, eyes=4.0))[..., 0]
