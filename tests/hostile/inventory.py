@@ -65,6 +65,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/tools/pack_heads.py": ("package", "written"),
     "data_prep/heads/camera.py": ("written",),
     "data_prep/heads/kernels.py": ("package",),
+    "data_prep/tools/fit_landmark_cascade.py": ("own run", "written"),
     "data_prep/tools/fit_landmarks.py": ("package",),
     "data_prep/heads/mesh.py": ("package",),
     "th_jax/storage/checkpoints.py": ("checkpoints",),
