@@ -19,6 +19,7 @@ from th_jax.avatars.requests import one_person
 from th_jax.avatars.settings import default_config
 from th_jax.cli import finetune as command
 from th_jax.consent import Basis, ConsentError, read_consent
+from th_jax.data.shots import _BY_HAND
 from th_jax.driving.edit import CONTROLS
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import read_sidecar
@@ -292,7 +293,7 @@ def test_tiles_show_landmarks_or_the_reason(tmp_path: Path) -> None:
         if "good" in path:
             return frame, points, "score 1.20, face 200 px"
         if "two" in path and function.__name__ == "examine":
-            raise ValueError(f"no usable image in {path} (several faces: 1)")
+            raise ValueError(f"no usable image in {path} (several faces: 1), or {_BY_HAND}")
         if "two" in path:
             return np.full((SIZE, SIZE, 3), 7, np.uint8)
         raise MediaError(MediaFault.UNDECODABLE, f"cannot read {path}: it is damaged")

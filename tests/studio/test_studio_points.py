@@ -37,8 +37,8 @@ def test_text_and_points_are_the_same() -> None:
     assert parse_points(" 36 : 50.5 60 \n\n0: 1,2.25\n") == placed
     assert parse_points("") == {}
     assert next_key({}) == next(iter(KEYS))
-    assert KEYS[next_key({36: (0, 0)})] == 45
-    assert KEYS[next_key(dict.fromkeys(KEYS.values(), (0, 0)))] == 36
+    assert KEYS[next_key({36: (0.0, 0.0)})] == 45
+    assert KEYS[next_key(dict.fromkeys(KEYS.values(), (0.0, 0.0)))] == 36
 
 
 @pytest.mark.parametrize(

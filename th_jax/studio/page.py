@@ -45,6 +45,8 @@ _SECONDS = 1.0
 _CSS = """
 .gradio-container table {width: 100%; border-collapse: collapse}
 .gradio-container td, .gradio-container th {padding: .25rem .5rem; text-align: left}
+.gradio-container #gallery .grid-container {grid-template-columns: repeat(auto-fill, minmax(10rem, 14rem))}
+.gradio-container #tiles .grid-wrap {min-height: 0; max-height: none; height: auto}
 .gradio-container pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
 
@@ -396,6 +398,7 @@ class Page:
             choice = gr.Dropdown(list(KEYS), value=next(iter(KEYS)), label="Point", elem_id="key")
             picture = gr.Image(label="Photo with points", interactive=False, format="png", elem_id="points-photo")
             placed = gr.Textbox(label="Points", lines=3, elem_id="points")
+            show = gr.Button("Show the photo", elem_id="show-photo")
 
         def clicked(text: str, key: str, event: Any) -> str:
             x, y = event.index
@@ -403,7 +406,6 @@ class Page:
 
         clicked.__annotations__["event"] = gr.SelectData  # by which Gradio hands it over
 
-        show = gr.Button("Show the photo", elem_id="show-photo")
         picture.select(told(gr, clicked), [placed, choice], placed, api_visibility="private")
         for event in (show.click, placed.change):
             event(told(gr, self.place_points), [token, placed], [picture, choice], api_visibility="private")
@@ -412,7 +414,9 @@ class Page:
     def _gallery(self) -> list[Any]:
         gr = self.gr
         seen = gr.State("")
-        pictures = gr.Gallery(label="Avatars", columns=4, interactive=False, elem_id="gallery")
+        pictures = gr.Gallery(
+            label="Avatars", columns=4, object_fit="contain", interactive=False, elem_id="gallery"
+        )  # fmt: skip
         cards = gr.HTML("", elem_id="cards")
         with gr.Row():
             avatar = gr.Dropdown([], label="Avatar", interactive=True)
@@ -503,7 +507,9 @@ class Page:
                 reset = gr.Button("Reset")
             with gr.Column():
                 still = gr.Image(label="Still (generated)", interactive=False, type="filepath", elem_id="still")
-                command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
+                command = gr.Textbox(
+                    label="The same as a command", buttons=["copy"], interactive=False, lines=2, elem_id="edit-command"
+                )  # fmt: skip
                 gr.Markdown(
                     "### Clip\nMove the sliders, add the position, move them again: the clip goes through all of them."
                 )

@@ -109,7 +109,10 @@ def tiles(shots: Path, *, run: Callable[..., Any] = run_limited) -> Iterator[Til
             frames, points, summary = run(examine, str(photo))
             yield Tile(with_landmarks(frames[0], points[0] * SIZE), f"{name}: {summary}", True)
         except (ValueError, MediaError) as error:
-            reason = escape_control_chars(str(error).replace(str(photo), "it"), most=300)
+            plain = (
+                str(error).replace(str(photo), "it").partition(", or mark the 68 points")[0]
+            )  # on this page by clicks
+            reason = escape_control_chars(plain, most=300)
             yield Tile(_thumbnail(photo, run), f"{name}: left out: {reason}", False)
 
 
