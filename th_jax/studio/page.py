@@ -4,6 +4,7 @@ import functools
 import html
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -501,8 +502,8 @@ class Page:
                 avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="edit-avatar")
                 sliders = []
                 for name in CONTROLS:
-                    least, most = control_range(name)
-                    step = 0.05 if most == 1.0 else 1.0
+                    least, most = map(math.trunc, control_range(name))  # gaze ends at 23.49... degrees
+                    step = 0.05 if most == 1 else 1
                     sliders.append(gr.Slider(least, most, 0, step=step, label=name, elem_id=f"edit-{name}"))
                 reset = gr.Button("Reset")
             with gr.Column():
