@@ -140,7 +140,11 @@ def field(page: Any, name: str) -> Any:
 
 
 def tab(page: Any, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
+    if not page.get_by_role("tab", name=name).first.is_visible():  # on a phone, behind the button "..."
+        page.locator(".overflow-menu > button").click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+        return
+    page.get_by_role("tab", name=name).first.click()
 
 
 def choose(page: Any, dropdown: str, avatar: str) -> None:
