@@ -120,6 +120,7 @@ def page(server: Server, webcam: Path) -> Iterator[Any]:
             viewport={"width": 1280, "height": 1000}, accept_downloads=True, permissions=["camera"]
         )  # fmt: skip
         page.set_default_timeout(60_000)
+        sync_api.expect.set_options(timeout=60_000)  # a busy machine
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.address)
