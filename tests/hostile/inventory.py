@@ -32,7 +32,7 @@ TESTED_ELSEWHERE = {
     ),
     "signed manifests": ("tests/media/test_manifest.py", "tests/media/test_manifest_ingredients.py"),
     "boxes of a video": ("tests/media/test_geometry.py",),
-    "uploads": ("tests/studio/test_folder.py", "tests/studio/test_page.py"),
+    "uploads": ("tests/studio/test_folder.py", "tests/studio/test_studio_http.py"),
     "keys": ("tests/media/test_signing.py",),
     "motion files": ("tests/driving/test_motion.py",),
     "traced programs": ("tests/test_program_cache.py",),

@@ -12,8 +12,9 @@ from th_jax.cli import animate as command
 from th_jax.driving.animate import Animation
 from th_jax.driving.driver import read_landmarks
 from th_jax.driving.edit import CONTROLS, control_range, parse_edit
-from th_jax.driving.motion import read_motion
+from th_jax.driving.motion import POSE, read_motion
 from th_jax.driving.placement import OutOfRange
+from th_jax.landmarks.arkit import NAMES
 from th_jax.landmarks.transfer import Gains
 from th_jax.studio.drives import (
     DRIVERS,
@@ -23,6 +24,7 @@ from th_jax.studio.drives import (
     edit_command,
     edit_text,
     example_driver,
+    keyframe_motion,
     usable_driver,
 )
 
@@ -128,6 +130,32 @@ def test_sliders_are_the_option_edit() -> None:
     words = shlex.split(edit_command(Path("a b.safetensors"), text, Path("o.png"), consents=Path("c")))
     parsed = command.parser().parse_args(words[2:])
     assert (parsed.edit, parsed.avatar, parsed.out) == (text, Path("a b.safetensors"), Path("o.png"))
+
+
+def test_a_clip_moves_from_one_position_to_the_next() -> None:
+    rest = dict.fromkeys(CONTROLS, 0.0)
+    motion = keyframe_motion([rest, rest | {"yaw": 20.0, "smile": 0.5}, rest | {"yaw": -10.0}], seconds=0.4)
+    yaw, smile = motion.pose[:, POSE.index("yaw")], motion.coefficients[:, NAMES.index("mouthSmileLeft")]
+    np.testing.assert_allclose(motion.times, np.arange(21) / 25)
+    np.testing.assert_allclose(yaw[[0, 5, 10, 15, 20]], [0, 10, 20, 5, -10], atol=1e-6)
+    np.testing.assert_allclose(smile[[0, 5, 10, 15, 20]], [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
+    assert abs(yaw[1] - yaw[0]) < abs(yaw[6] - yaw[5]), "slower at the positions"
+    np.testing.assert_array_equal(motion.pose[:, POSE.index("size")], 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds", "message"),
+    [
+        ([{}], 1.0, "2 to 50 positions: move the sliders and add each one; there are 1"),
+        ([{}] * 51, 1.0, "there are 51"),
+        ([{}, {}], 0.0, r"must be 0\.1 to 10 s, got 0"),
+        ([{}, {}], float("nan"), "must be"),
+        ([{}, {"yaw": 99.0}], 1.0, "yaw must be from -60 to 60"),
+    ],
+)
+def test_other_positions_are_no_clip(keys: list[dict[str, float]], seconds: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        keyframe_motion(keys, seconds=seconds)
 
 
 def test_a_summary_names_frames_rate_and_sound() -> None:

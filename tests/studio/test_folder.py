@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from th_jax.studio.folder import DRAFT_SECONDS, StudioFolder, shots_in, store_shots, stored_name
+from th_jax.studio import folder as module
+from th_jax.studio.folder import (
+    DRAFT_SECONDS,
+    DiskFull,
+    StudioFolder,
+    shots_in,
+    single_photo,
+    store_shots,
+    stored_name,
+)
 
 
 @pytest.fixture
@@ -93,17 +102,37 @@ def test_old_drafts_are_deleted_at_the_next_start(folder: StudioFolder) -> None:
     old, new = folder.drafts / "old", folder.drafts / "new"
     for draft in (old, new):
         files(draft, "a.jpg")
+    (cut_off,) = files(folder.uploads, "tmp_an_upload_that_was_cut_off")
     before = time.time() - DRAFT_SECONDS - 60
-    os.utime(old, (before, before))
+    for path in (old, cut_off):
+        os.utime(path, (before, before))
     folder.close()
     StudioFolder(folder.root).close()
-    assert (old.exists(), new.exists()) == (False, True)
+    assert (old.exists(), cut_off.exists(), new.exists()) == (False, False, True)
+
+
+def test_uploads_leave_space_on_the_disk(folder: StudioFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.check_space()
+    monkeypatch.setattr(module, "MIN_FREE_BYTES", 2**62)
+    with pytest.raises(DiskFull, match=r"has only .* MiB left: delete something"):
+        folder.check_space()
+
+
+def test_points_are_placed_on_one_photo(folder: StudioFolder) -> None:
+    (photo,) = files(folder.drafts / "one", "a.jpg")
+    assert single_photo(folder.drafts / "one") == photo
+    files(folder.drafts / "two", "a.jpg", "b.jpg")
+    files(folder.drafts / "film", "a.mp4")
+    for name in ("two", "film", "none"):
+        with pytest.raises(ValueError, match="placed on a single photo"):
+            single_photo(folder.drafts / name)
 
 
 def test_deleting_an_avatar_deletes_what_belongs_to_it_and_nothing_else(folder: StudioFolder) -> None:
     for name in ("ada", "ada-2"):
         folder.avatar(name).write_bytes(b"")
         folder.consent(name).write_text("{}")
+        folder.landmarks(name).write_text("")
         files(folder.shots / name, "1.jpg")
         (folder.avatars / "previews" / name).mkdir(parents=True)
         files(folder.avatars / "previews" / name, "000000.png")
@@ -112,7 +141,7 @@ def test_deleting_an_avatar_deletes_what_belongs_to_it_and_nothing_else(folder: 
         result.with_name(result.name + ".provenance.json").write_bytes(b"")
     folder.forget("ada")
     left = sorted(path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file())
-    assert len(left) == 7  # with the lock
+    assert len(left) == 8  # with the lock
     assert all("ada-2" in path for path in left if path != ".lock")
     assert folder.names() == ["ada-2"]
 

@@ -1,29 +1,57 @@
-"""Jobs: their order, states, progress and errors; pause, stop-and-keep and cancel."""
+"""Jobs: their order, states, progress and errors; pause, stop-and-keep and cancel; what survives the end of the process."""
 
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from th_jax.studio.jobs import Cancelled, Job, JobQueue, State
+from th_jax.storage.database import durable_connection
+from th_jax.studio.jobs import MAX_STARTS, Cancelled, Job, JobQueue, Kind, QueueFull, Request, State, Work
 
 SOON = 20.0
 """Seconds within which a thread gets its turn on a busy machine."""
 
+REQUEST = Request(Kind.VIDEO, "ada", {})
+
+Do = Callable[[Job], tuple[Path | None, str]]
+
+
+class Queue(JobQueue):
+    """A queue whose jobs are functions of the test, by the name of the avatar."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.functions: dict[str, Do] = {}
+        self.ends: list[str] = []
+        work = Work(
+            lambda job: self.functions[job.request.avatar](job), lambda job: self.ends.append(job.request.avatar)
+        )
+        super().__init__(root / "jobs.sqlite", dict.fromkeys(Kind, work))
+
+    def add(self, name: str, function: Do) -> Job:
+        self.functions[name] = function
+        return self.submit(Request(Kind.VIDEO, name, {"of": name}))
+
 
 @pytest.fixture
-def queue() -> Iterator[JobQueue]:
-    queue = JobQueue()
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    queue = Queue(tmp_path)
     yield queue
     queue.close()
 
 
-def nothing() -> None:
-    """Ends a job that needs no cleanup."""
+def again(queue: Queue) -> Queue:
+    """The queue that the next start of the studio opens."""
+    opened = Queue(queue.root)
+    opened.functions = queue.functions
+    return opened
 
 
-def test_jobs_run_one_after_another_and_say_how_they_ended(queue: JobQueue) -> None:
+def test_jobs_run_one_after_another_and_say_how_they_ended(queue: Queue) -> None:
     order: list[int] = []
 
     def work(job: Job) -> tuple[Path | None, str]:
@@ -31,14 +59,14 @@ def test_jobs_run_one_after_another_and_say_how_they_ended(queue: JobQueue) -> N
         job.stage("rendering")
         job.advance(3, 4)
         order.append(-job.number)
-        return Path("out.mp4"), "4 frames"
+        return queue.root / "out.mp4", "4 frames"
 
-    jobs = [queue.submit("video", work) for _ in range(3)]
+    jobs = [queue.add("a", work) for _ in range(3)]
     assert all(job.wait(timeout=SOON) for job in jobs)
     assert order == [1, -1, 2, -2, 3, -3]
     assert [one.number for one in queue.progress()] == [3, 2, 1]
     last = queue.progress()[0]
-    assert (last.state, last.result, last.words) == (State.FINISHED, Path("out.mp4"), "finished: 4 frames")
+    assert (last.state, last.result, last.words) == (State.FINISHED, queue.root / "out.mp4", "finished: 4 frames")
 
 
 @pytest.mark.parametrize(
@@ -50,19 +78,19 @@ def test_jobs_run_one_after_another_and_say_how_they_ended(queue: JobQueue) -> N
         (ZeroDivisionError("by zero"), "failed: internal error: by zero"),
     ],
 )
-def test_an_error_is_the_jobs_message_and_the_queue_goes_on(queue: JobQueue, error: Exception, words: str) -> None:
+def test_an_error_is_the_jobs_message_and_the_queue_goes_on(queue: Queue, error: Exception, words: str) -> None:
     def work(_: Job) -> tuple[Path | None, str]:
         raise error
 
-    assert queue.submit("a", work).wait(timeout=SOON)
+    assert queue.add("a", work).wait(timeout=SOON)
     assert queue.progress()[0].words == words
-    good = queue.submit("b", lambda job: (None, "done"))
+    good = queue.add("b", lambda job: (None, "done"))
     assert good.wait(timeout=SOON)
     assert good.progress().state is State.FINISHED
 
 
-def test_a_waiting_job_that_is_canceled_never_runs_but_cleans_up(queue: JobQueue) -> None:
-    begin, ended, ran = threading.Event(), threading.Event(), threading.Event()
+def test_a_waiting_job_that_is_canceled_never_runs_but_cleans_up(queue: Queue) -> None:
+    begin, ran = threading.Event(), threading.Event()
 
     def first(job: Job) -> tuple[Path | None, str]:
         assert begin.wait(SOON)
@@ -72,16 +100,17 @@ def test_a_waiting_job_that_is_canceled_never_runs_but_cleans_up(queue: JobQueue
         ran.set()
         return None, ""
 
-    queue.submit("a", first)
-    waiting = queue.submit("b", second, on_end=ended.set)
+    queue.add("a", first)
+    waiting = queue.add("b", second)
     waiting.cancel()
     assert waiting.progress().words == "cancelled: nothing was written"
     begin.set()
-    assert ended.wait(SOON)
+    assert queue.add("c", lambda job: (None, "")).wait(timeout=SOON)
+    assert queue.ends == ["a", "b", "c"]
     assert not ran.is_set()
 
 
-def test_a_running_job_is_canceled_at_its_next_report(queue: JobQueue) -> None:
+def test_a_running_job_is_canceled_at_its_next_report(queue: Queue) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
     def work(job: Job) -> tuple[Path | None, str]:
@@ -91,7 +120,7 @@ def test_a_running_job_is_canceled_at_its_next_report(queue: JobQueue) -> None:
         job.advance(1, 2)
         return Path("out.mp4"), "done"
 
-    job = queue.submit("a", work)
+    job = queue.add("a", work)
     assert reported.wait(SOON)
     job.cancel()
     go_on.set()
@@ -100,7 +129,7 @@ def test_a_running_job_is_canceled_at_its_next_report(queue: JobQueue) -> None:
     assert (found.state, found.result) == (State.CANCELLED, None)
 
 
-def test_a_paused_job_waits_and_stop_and_keep_lets_it_end(queue: JobQueue) -> None:
+def test_a_paused_job_waits_and_stop_and_keep_lets_it_end(queue: Queue) -> None:
     reported, passed = threading.Event(), threading.Event()
     go_on = threading.Event()
 
@@ -112,7 +141,7 @@ def test_a_paused_job_waits_and_stop_and_keep_lets_it_end(queue: JobQueue) -> No
         passed.set()
         return None, "kept" if job.keep_requested else "all"
 
-    job = queue.submit("a", work)
+    job = queue.add("a", work)
     assert reported.wait(SOON)
     job.pause()
     go_on.set()
@@ -125,7 +154,7 @@ def test_a_paused_job_waits_and_stop_and_keep_lets_it_end(queue: JobQueue) -> No
 
 def test_the_time_left_follows_from_the_stages_progress() -> None:
     now = [0.0]
-    job = Job(1, "video", clock=lambda: now[0])
+    job = Job(1, REQUEST, clock=lambda: now[0])
     assert job.progress().words == "waiting"
 
     def work(job: Job) -> tuple[Path | None, str]:
@@ -142,24 +171,23 @@ def test_the_time_left_follows_from_the_stages_progress() -> None:
         now[0] = 110.0
         job.advance(20, 40)
         assert job.progress().seconds_left == pytest.approx(8.0)
-        job.show(losses=(2.0, 1.0), preview=Path("a.png"))
-        job.show()
-        assert (job.progress().losses, job.progress().preview) == ((2.0, 1.0), Path("a.png"))
+        job.losses = (2.0, 1.0)
+        assert job.progress().losses == (2.0, 1.0)
         return None, "done"
 
-    job.run(work, nothing)
+    job.run(Work(work))
     assert job.progress().seconds_left is None
 
 
 def test_work_after_a_cancel_raises() -> None:
-    job = Job(1, "video")
+    job = Job(1, REQUEST)
     job.cancel()
     with pytest.raises(Cancelled):
         job.stage("rendering")
 
 
 def test_ended_jobs_are_forgotten_and_too_many_waiting_ones_are_an_error(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "MOST", 2)
     begin = threading.Event()
@@ -168,11 +196,157 @@ def test_ended_jobs_are_forgotten_and_too_many_waiting_ones_are_an_error(
         assert begin.wait(SOON)
         return None, ""
 
-    first, second = queue.submit("a", wait), queue.submit("b", wait)
-    with pytest.raises(ValueError, match="2 jobs are waiting"):
-        queue.submit("c", wait)
+    first, second = queue.add("a", wait), queue.add("b", wait)
+    with pytest.raises(QueueFull, match="2 jobs are waiting"):
+        queue.add("c", wait)
     begin.set()
     assert first.wait(timeout=SOON)
     assert second.wait(timeout=SOON)
-    queue.submit("c", wait)
-    assert [one.title for one in queue.progress()] == ["c", "b"]
+    queue.add("c", wait)
+    assert [one.request.title for one in queue.progress()] == ["video of c", "video of b"]
+    with durable_connection(queue.root / "jobs.sqlite") as connection:
+        assert connection.execute("SELECT number FROM jobs ORDER BY number").fetchall() == [(2,), (3,)]
+
+
+def test_the_next_start_knows_how_jobs_ended(queue: Queue) -> None:
+    def fails(job: Job) -> tuple[Path | None, str]:
+        raise ValueError("no face")
+
+    for name, function in {"good": lambda job: (queue.root / "results" / "o.mp4", "4 frames"), "bad": fails}.items():
+        assert queue.add(name, function).wait(timeout=SOON)
+    before = queue.progress()
+    queue.close()
+    opened = again(queue)
+    opened.start()
+    assert opened.progress() == before
+    assert [one.words for one in before] == ["failed: no face", "finished: 4 frames"]
+    assert opened.add("good", lambda job: (None, "")).number == 3
+    opened.close()
+
+
+def test_the_end_of_the_studio_interrupts_a_job_and_the_next_start_continues_all(queue: Queue) -> None:
+    reported, order = threading.Event(), list[str]()
+
+    def first(job: Job) -> tuple[Path | None, str]:
+        order.append(f"{job.number} {job.request.options['of']}")
+        reported.set()
+        while len(order) == 1:  # for the first time
+            job.advance(1, 2)
+        return None, "done"
+
+    def second(job: Job) -> tuple[Path | None, str]:
+        order.append(f"{job.number} {job.request.options['of']}")
+        return None, "done"
+
+    queue.add("a", first)
+    queue.add("b", second)
+    assert reported.wait(SOON)
+    queue.close()
+    assert (order, queue.ends) == (["1 a"], [])
+    opened = again(queue)
+    assert [one.words for one in opened.progress()] == ["waiting", "waiting"]
+    assert [job.number for job in opened.unended()] == [1, 2]
+    opened.start()
+    assert opened.get(2).wait(timeout=SOON)
+    assert (order, opened.ends) == (["1 a", "1 a", "2 b"], ["a", "b"])
+    assert [one.words for one in opened.progress()] == ["finished: done"] * 2
+    opened.close()
+
+
+KILLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from th_jax.studio.jobs import JobQueue, Kind, Request, Work
+
+accepted = threading.Event()
+
+def work(job):
+    assert accepted.wait(60)
+    with open(sys.argv[2], "a") as file:
+        file.write(f"{job.number}\\n")
+    if job.request.avatar == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return None, "done"
+
+queue = JobQueue(Path(sys.argv[1]), dict.fromkeys(Kind, Work(work)))
+for name in ("a", "deadly", "b"):
+    queue.submit(Request(Kind.VIDEO, name, {}))
+accepted.set()
+"""
+
+
+def test_a_killed_process_neither_loses_nor_doubles_a_job(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "jobs.sqlite"), str(log)]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert log.read_text().split() == ["1", "2"]
+    queue = Queue(tmp_path)
+    with durable_connection(tmp_path / "jobs.sqlite") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def work(job: Job) -> tuple[Path | None, str]:
+        log.write_text(f"{log.read_text()}{job.number}\n")
+        return None, "done"
+
+    queue.functions = dict.fromkeys(["a", "deadly", "b"], work)
+    queue.start()
+    for one in queue.progress():
+        assert queue.get(one.number).wait(timeout=SOON)
+    assert log.read_text().split() == ["1", "2", "2", "3"], "what was running is done again, what ended is not"
+    assert {one.words for one in queue.progress()} == {"finished: done"}
+    queue.close()
+
+
+def test_a_job_that_ends_the_process_each_time_is_given_up(queue: Queue) -> None:
+    assert queue.add("a", lambda job: (None, "done")).wait(timeout=SOON)
+    for starts, state in ((MAX_STARTS - 1, State.FINISHED), (MAX_STARTS, State.FAILED)):
+        with durable_connection(queue.root / "jobs.sqlite") as connection:
+            connection.execute("UPDATE jobs SET state = 'running', starts = ?", (starts,))
+        opened = again(queue)
+        opened.start()
+        assert opened.get(1).wait(timeout=SOON)
+        assert opened.progress()[0].state is state
+        opened.close()
+    assert "the studio ended 3 times while this ran" in opened.progress()[0].words
+    assert opened.ends == ["a"], "it cleans up"
+
+
+def test_a_job_that_was_canceled_before_a_crash_stays_canceled(queue: Queue) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def work(job: Job) -> tuple[Path | None, str]:
+        running.set()
+        assert go_on.wait(SOON)
+        return None, "done"
+
+    job, waiting = queue.add("a", work), queue.add("b", work)
+    assert running.wait(SOON)
+    job.cancel()
+    waiting.cancel()
+    crashed = again(queue)  # while the first one still runs
+    crashed.start()
+    crashed.close()
+    assert [one.words for one in crashed.progress()] == ["cancelled: nothing was written"] * 2
+    assert crashed.ends == ["a"]
+    go_on.set()
+
+
+def test_deleting_an_avatar_deletes_its_ended_jobs(queue: Queue) -> None:
+    for name in ("a", "b", "a"):
+        assert queue.add(name, lambda job: (None, "")).wait(timeout=SOON)
+    assert [job.number for job in queue.of("a")] == [1, 3]
+    queue.forget("a")
+    assert [one.number for one in queue.progress()] == [2]
+    assert [one.number for one in again(queue).progress()] == [2]
+
+
+@pytest.mark.parametrize("text", ["no database" * 100, None])
+def test_a_damaged_database_is_an_error(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "jobs.sqlite"
+    if text is not None:
+        path.write_text(text)
+    else:
+        with durable_connection(path) as connection:
+            connection.execute("CREATE TABLE jobs (number INTEGER)")
+    with pytest.raises((ValueError, OSError), match=r"jobs\.sqlite"):
+        Queue(tmp_path)

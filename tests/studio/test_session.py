@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,12 @@ from th_jax.avatars.requests import one_person
 from th_jax.avatars.settings import default_config
 from th_jax.cli import finetune as command
 from th_jax.consent import Basis, ConsentError, read_consent
+from th_jax.data.shots import _BY_HAND
 from th_jax.driving.edit import CONTROLS
 from th_jax.media import MediaError, MediaFault
 from th_jax.provenance import read_sidecar
 from th_jax.provenance.verify import Verdict
+from th_jax.storage.database import durable_connection
 from th_jax.studio import making, session
 from th_jax.studio.drives import DriveSettings, provenance_lines
 from th_jax.studio.jobs import Job, State
@@ -39,9 +42,16 @@ LONG = 300.0
 def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     monkeypatch.setattr(making, "finetuning_of", lambda config, meta: HOW)
     studio = Studio(tmp_path / "studio")
-    monkeypatch.setattr(studio, "meta", meta)
+    monkeypatch.setattr(studio, "meta", lambda name: meta())
     yield studio
     studio.close()
+
+
+def reopened(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The studio after the end of its process."""
+    studio.close()
+    monkeypatch.setattr(Studio, "meta", lambda self, name: meta())
+    return Studio(studio.folder.root)
 
 
 def draft(studio: Studio, folder: Path) -> str:
@@ -57,7 +67,7 @@ def files(studio: Studio) -> set[str]:
     found = {
         path.relative_to(studio.folder.root).as_posix() for path in studio.folder.root.rglob("*") if path.is_file()
     }
-    return {name for name in found if not name.startswith((".lock", "drafts/"))}
+    return {name for name in found if not name.startswith((".lock", "jobs.sqlite", "drafts/"))}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,6 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     done = job.progress()
     assert done.words == "finished: ada: 3 shots, 1 left out, 3 fine-tuning steps"
     assert len(done.losses) == 3
-    assert done.preview is not None
     assert [path.name for path in studio.folder.previews("ada")] == ["000000.png", "000002.png", "000003.png"]
     assert all(read_sidecar(path)[0].consent for path in studio.folder.previews("ada"))
 
@@ -114,7 +123,7 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     assert card.digest == load_avatar(card.path).digest
     assert read_consent(studio.folder.consent("ada")).digest == load_avatar(card.path).provenance.consent
     # The command line that is shown takes this avatar for its own.
-    options = command.parser().parse_args(shlex.split(studio.commands[job.number])[2:])
+    options = command.parser().parse_args(shlex.split(studio.command_of(job.request))[2:])
     config = default_config("paper")
     saving = Saving(Path(options.out), notes={"request": request_digest(meta(), config)})
     person = one_person(Path(options.shots), name=options.name, consent=Path(options.consent))
@@ -151,8 +160,8 @@ def test_from_photos_to_an_avatar_a_video_and_an_edit(studio: Studio, tmp_path: 
     assert "revoked" in studio.folder.card("ada").consent
 
     studio.forget("ada")
-    assert {name.split("/")[0] for name in files(studio)} <= {"avatars", "drivers"}
-    assert [name for name in files(studio) if "ada" in name] == []
+    assert files(studio) == {"avatars/report.jsonl"}
+    assert studio.jobs.progress() == []
     assert list(studio.folder.drafts.iterdir()) == []
 
 
@@ -184,6 +193,54 @@ def test_cancel_leaves_nothing_but_the_draft(studio: Studio, tmp_path: Path, mon
     assert job.progress().state is State.CANCELLED
     assert files(studio) <= {"avatars/report.jsonl"}
     assert list(studio.folder.drafts.iterdir())
+
+
+def test_the_end_of_the_studio_interrupts_fine_tuning_and_the_next_start_does_it_again(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, reported = Job.advance, threading.Event()
+
+    def advance(job: Job, done: int, total: int) -> None:
+        first = not reported.is_set()
+        reported.set()
+        while first and not job.stopped:
+            time.sleep(0.01)
+        original(job, done, total)
+
+    monkeypatch.setattr(Job, "advance", advance)
+    job = studio.create(draft(studio, tmp_path / "in"), "ada", FORM)
+    assert reported.wait(LONG)
+    opened = reopened(studio, monkeypatch)
+    assert job.progress().words == "waiting"
+    with pytest.raises(ValueError, match="is being made already"):
+        opened.create("0" * 16, "ada", FORM)
+    with pytest.raises(ValueError, match="unfinished jobs for 'ada'"):
+        opened.forget("ada")
+    again = opened.jobs.get(job.number)
+    assert again.wait(timeout=LONG)
+    assert again.progress().words == "finished: ada: 3 shots, 1 left out, 3 fine-tuning steps"
+
+    # As if it had been killed before the end was stored: what is finished is not made again.
+    written = opened.folder.avatar("ada").stat().st_mtime_ns
+    with durable_connection(opened.folder.root / "jobs.sqlite") as connection:
+        connection.execute("UPDATE jobs SET state = 'running'")
+    last = reopened(opened, monkeypatch)
+    assert last.jobs.get(job.number).wait(timeout=LONG)
+    assert [one.words for one in last.jobs.progress()] == ["finished: ada: 3 shots, 3 fine-tuning steps"]
+    assert last.folder.avatar("ada").stat().st_mtime_ns == written
+    last.close()
+
+
+def test_what_a_killed_process_left_of_an_avatar_is_deleted_at_the_next_start(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("eve", "no name"):
+        (studio.folder.shots / name).mkdir()
+        (studio.folder.shots / name / "1.jpg").write_bytes(b"")
+    studio.folder.consent("eve").write_text("{}")
+    opened = reopened(studio, monkeypatch)
+    assert files(opened) == {"shots/no name/1.jpg"}
+    opened.close()
 
 
 def test_a_failure_names_the_reason_frees_the_name_and_keeps_the_draft(
@@ -236,7 +293,7 @@ def test_tiles_show_landmarks_or_the_reason(tmp_path: Path) -> None:
         if "good" in path:
             return frame, points, "score 1.20, face 200 px"
         if "two" in path and function.__name__ == "examine":
-            raise ValueError(f"no usable image in {path} (several faces: 1)")
+            raise ValueError(f"no usable image in {path} (several faces: 1), or {_BY_HAND}")
         if "two" in path:
             return np.full((SIZE, SIZE, 3), 7, np.uint8)
         raise MediaError(MediaFault.UNDECODABLE, f"cannot read {path}: it is damaged")
@@ -274,6 +331,7 @@ def test_a_table_of_jobs_is_escaped() -> None:
 
 def test_results_never_overwrite_each_other(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda text: "20260101-000000")
-    first = studio.folder.result("ada", ".mp4")
-    first.write_bytes(b"")
-    assert studio.folder.result("ada", ".mp4") != first
+    (studio.folder.results / "ada-20260101-000000-01.mp4").write_bytes(b"")
+    (studio.folder.results / "ada-20260101-000000-02.mp4.provenance.json").write_bytes(b"")
+    given = [studio.folder.result("ada", ".mp4").name for _ in range(2)]
+    assert given == ["ada-20260101-000000-03.mp4", "ada-20260101-000000-04.mp4"], "jobs of the same second, too"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from th_jax.cli.options import DONE, UsageError, add_landmark_model, new_parser
 from th_jax.optional import missing_extra
+from th_jax.signals import interrupting
 from th_jax.studio.guard import USER, check_access
 
 FROM_ENVIRONMENT = "TH_JAX_STUDIO_PASSWORD"
@@ -68,11 +69,14 @@ def run(options: argparse.Namespace) -> int:
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{shown}:{options.port} (folder {studio.folder.root}); Ctrl-C ends it", flush=True)
     try:
-        serve(studio, host=options.host, port=options.port, password=password)
+        with interrupting():
+            serve(studio, host=options.host, port=options.port, password=password)
     except KeyboardInterrupt:
         pass
     finally:
-        studio.close()
+        ended = studio.close()
+    if not ended:
+        os._exit(DONE)  # the interpreter would wait for the job, which the next start does again
     return DONE
 
 

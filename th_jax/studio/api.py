@@ -5,13 +5,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 from th_jax.media import MediaError
 from th_jax.studio.drives import DriveSettings
-from th_jax.studio.folder import stored_name
+from th_jax.studio.folder import DiskFull, stored_name
 from th_jax.studio.guard import login
-from th_jax.studio.jobs import Job, Progress, State
+from th_jax.studio.jobs import Job, Progress, QueueFull, State
 from th_jax.studio.making import ConsentForm
 from th_jax.studio.session import Studio
 
@@ -20,7 +20,7 @@ def job_facts(job: Progress) -> dict[str, Any]:
     """Return a job as JSON values, without paths of this machine."""
     return {
         "job": job.number,
-        "title": job.title,
+        "title": job.request.title,
         "state": job.state.value,
         "stage": job.stage,
         "done": job.done,
@@ -43,11 +43,15 @@ def stored(studio: Studio, uploads: list[Any]) -> Iterator[list[Path]]:
         yield paths
 
 
+STATUS = {QueueFull: 429, DiskFull: 507, ValueError: 422, MediaError: 422}
+"""HTTP's status for errors of the operations; the first that fits."""
+
+
 def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
     """Add the operations to a FastAPI application.
 
     Errors are answers with the field `error`: 401 without the password, 404 for unknown jobs, 409 for missing results, 422
-    for invalid input.
+    for invalid input, 429 if too many jobs are waiting, 507 if the disk is full.
 
     Args:
         app: the application.
@@ -55,20 +59,41 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
         password: password of the user "studio" by HTTP's basic authentication, or None.
     """
     import fastapi
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse
-    from fastapi.security import HTTPBasic, HTTPBasicCredentials
+    from fastapi.routing import APIRoute
+    from fastapi.security import HTTPBasic
 
     basic, check = HTTPBasic(auto_error=False), None if password is None else login(password)
 
-    def allowed(given: HTTPBasicCredentials | None = fastapi.Depends(basic)) -> None:  # noqa: B008 - FastAPI's way
-        if check is not None and (given is None or not check(given.username, given.password)):
-            raise fastapi.HTTPException(401, headers={"WWW-Authenticate": "Basic"})
+    class Guarded(APIRoute):
+        """Asks for the password before it reads the body, which a dependency does not."""
 
-    def invalid(_: fastapi.Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 422)
+        def get_route_handler(self) -> Any:
+            answer = super().get_route_handler()
 
-    for kind in (ValueError, MediaError):
-        app.add_exception_handler(kind, invalid)
+            async def guarded(request: fastapi.Request) -> fastapi.Response:
+                given = await basic(request)
+                if check is not None and (given is None or not check(given.username, given.password)):
+                    raise fastapi.HTTPException(401, "the password is missing or wrong", {"WWW-Authenticate": "Basic"})
+                return await answer(request)
+
+            return guarded
+
+    def failed(_: fastapi.Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, next(STATUS[kind] for kind in STATUS if isinstance(error, kind)))
+
+    def rejected(_: fastapi.Request, error: fastapi.HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    def invalid(_: fastapi.Request, error: RequestValidationError) -> JSONResponse:
+        found = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+        return JSONResponse({"error": "; ".join(found)}, 422)
+
+    for kind in STATUS:
+        app.add_exception_handler(kind, failed)
+    app.add_exception_handler(fastapi.HTTPException, rejected)
+    app.add_exception_handler(RequestValidationError, invalid)
 
     def known(number: int) -> Job:
         try:
@@ -76,7 +101,7 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
         except KeyError:
             raise fastapi.HTTPException(404, f"there is no job {number}") from None
 
-    routes = fastapi.APIRouter(dependencies=[fastapi.Depends(allowed)])
+    routes = fastapi.APIRouter(route_class=Guarded, dependencies=[fastapi.Depends(basic)])
 
     @app.get("/health/live")
     def live() -> dict[str, bool]:
@@ -90,6 +115,7 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
         return {"ready": waiting < studio.jobs.MOST, "waiting": waiting}
 
     @routes.post("/avatars", status_code=202)
+    @no_type_check  # uploads are of Starlette's type, not of FastAPI's
     def make_avatar(
         shots: list[fastapi.UploadFile],
         name: str = fastapi.Form(),
@@ -120,6 +146,7 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
         return {"done": studio.forget(name)}
 
     @routes.post("/videos", status_code=202)
+    @no_type_check  # uploads are of Starlette's type, not of FastAPI's
     def make_video(
         avatar: str = fastapi.Form(),
         driver: fastapi.UploadFile | None = None,
@@ -157,6 +184,7 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
         return FileResponse(path, filename=path.name)
 
     @routes.post("/verify")
+    @no_type_check  # uploads are of Starlette's type, not of FastAPI's
     def verify(file: fastapi.UploadFile) -> dict[str, Any]:
         """Say what is known of a file's origin."""
         with stored(studio, [file]) as files:

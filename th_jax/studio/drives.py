@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from th_jax.avatars.file import LoadedAvatar
 from th_jax.data.shots import load_shots
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.driver import LANDMARK_SUFFIXES, STILLS, SUFFIXES
-from th_jax.driving.edit import edit_driver
+from th_jax.driving.edit import edit_driver, parse_edit
 from th_jax.driving.motion import POSE, Motion, write_motion
 from th_jax.driving.panels import parse_layout
 from th_jax.driving.same_person import RETARGETING
@@ -242,6 +242,41 @@ def edit_text(values: Mapping[str, float]) -> str:
     """Return the option `--edit` for the sliders that were moved; neutral without any."""
     moved = ",".join(f"{name}={_number(value)}" for name, value in values.items() if value)
     return moved or "yaw=0"
+
+
+MAX_KEYS, KEY_SECONDS = 50, (0.1, 10.0)
+"""Maximum number of positions of a clip, and the range of the time between two of them, in seconds."""
+
+
+def keyframe_motion(keys: Sequence[Mapping[str, float]], *, seconds: float) -> Motion:
+    """Move from one position of the sliders to the next; slower at both, as heads do.
+
+    Args:
+        keys: values of the sliders, in order.
+        seconds: time from one to the next.
+
+    Raises:
+        ValueError: if there are fewer than 2 positions or too many, or the time or a value is out of range.
+    """
+    if not 2 <= len(keys) <= MAX_KEYS:
+        raise ValueError(
+            f"a clip has 2 to {MAX_KEYS} positions: move the sliders and add each one; there are {len(keys)}"
+        )
+    least, most = KEY_SECONDS
+    if not least <= seconds <= most:
+        raise ValueError(f"the time between two positions must be {least:g} to {most:g} s, got {seconds:g}")
+    positions = [parse_edit(edit_text(key)) for key in keys]
+    steps = max(1, round(seconds * FPS))
+    share = np.arange((len(keys) - 1) * steps + 1) / steps
+    before = np.minimum(share.astype(int), len(keys) - 2)
+    weight = (1 - np.cos(np.pi * (share - before)))[:, None] / 2
+
+    def between(values: list[np.ndarray]) -> np.ndarray:
+        every = np.concatenate(values)
+        return np.asarray((1 - weight) * every[before] + weight * every[before + 1])
+
+    times = np.arange(len(share)) / float(FPS)
+    return Motion(times, between([one.pose for one in positions]), between([one.coefficients for one in positions]))
 
 
 def edit(loaded: LoadedAvatar, text: str, out: Path, *, consents: Path) -> Path:

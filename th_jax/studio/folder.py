@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,15 @@ from th_jax.provenance import sidecar_path
 DRAFT_SECONDS = 24 * 3600.0
 """Age in seconds from which on drafts are deleted."""
 
+MIN_FREE_BYTES = 2**30
+"""Space that uploads leave on the disk, in bytes."""
+
 MAX_FILES = 200
 """Maximum number of images of a draft."""
+
+
+class DiskFull(OSError):
+    """There is not enough space for another upload."""
 
 
 class Card(NamedTuple):
@@ -64,9 +72,9 @@ class StudioFolder:
         self.root = root.absolute()
         self.avatars, self.shots, self.consents = (self.root / name for name in ("avatars", "shots", "consents"))
         self.drafts, self.results, self.drivers = (self.root / name for name in ("drafts", "results", "drivers"))
-        self.uploads = self.root / "uploads"
+        self.uploads, self.points = self.root / "uploads", self.root / "points"
         for folder in (
-            self.avatars, self.shots, self.consents, self.drafts, self.results, self.drivers, self.uploads
+            self.avatars, self.shots, self.consents, self.drafts, self.results, self.drivers, self.uploads, self.points
         ):  # fmt: skip
             folder.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
@@ -75,14 +83,29 @@ class StudioFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(f"another studio uses {self.root}: close it, or choose another --folder") from None
+        self._giving, self._given = threading.Lock(), set[Path]()
         self._contents_of: dict[str, tuple[int, dict[str, Any], str]] = {}
         for old in [*self.drafts.iterdir(), *self.uploads.iterdir()]:
-            if time.time() - old.stat().st_mtime > DRAFT_SECONDS:
+            if time.time() - old.stat().st_mtime <= DRAFT_SECONDS:
+                continue
+            if old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
+            else:  # an upload that was cut off
+                old.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Unlock the folder."""
         self._lock.release()
+
+    def check_space(self) -> None:
+        """Check that there is space for another upload.
+
+        Raises:
+            DiskFull: if there is not.
+        """
+        free = shutil.disk_usage(self.root).free
+        if free < MIN_FREE_BYTES:
+            raise DiskFull(f"the disk of the studio's folder has only {free // 2**20} MiB left: delete something")
 
     def avatar(self, name: str) -> Path:
         """Path of an avatar.
@@ -100,6 +123,14 @@ class StudioFolder:
         """
         return self.consents / f"{check_name(name)}{RECORD_SUFFIX}"
 
+    def landmarks(self, name: str) -> Path:
+        """Path of the points that were placed by hand on a person's photo.
+
+        Raises:
+            ValueError: if the name is not a valid one.
+        """
+        return self.points / f"{check_name(name)}.txt"
+
     def known(self, name: str) -> Path:
         """Path of an avatar that exists.
 
@@ -115,13 +146,23 @@ class StudioFolder:
         """Previews of an avatar, in order of their steps."""
         return sorted((self.avatars / PREVIEWS / check_name(name)).glob("*.png"))
 
+    def people(self) -> set[str]:
+        """Names of the people whose images are kept."""
+        return {path.name for path in self.shots.iterdir()}
+
+    def within(self, path: Path) -> str:
+        """Return a path relative to the folder."""
+        return path.relative_to(self.root).as_posix()
+
     def result(self, avatar: str, suffix: str) -> Path:
-        """Path of a new result."""
+        """Path of a new result, which is given once."""
         stem = f"{check_name(avatar)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        for number in range(1, 10_000):
-            path = self.results / f"{stem}-{number:02}{suffix}"
-            if not path.exists() and not sidecar_path(path).exists():
-                return path
+        with self._giving:
+            for number in range(1, 10_000):
+                path = self.results / f"{stem}-{number:02}{suffix}"
+                if path not in self._given and not path.exists() and not sidecar_path(path).exists():
+                    self._given.add(path)
+                    return path
         raise ValueError(f"{self.results} has too many results: delete some")
 
     def names(self) -> list[str]:
@@ -191,8 +232,8 @@ class StudioFolder:
                 result.unlink()
         for folder in (self.avatars / PREVIEWS / name, self.shots / name):
             shutil.rmtree(folder, ignore_errors=True)
-        self.avatar(name).unlink(missing_ok=True)
-        self.consent(name).unlink(missing_ok=True)
+        for file in (self.avatar(name), self.consent(name), self.landmarks(name)):
+            file.unlink(missing_ok=True)
 
 
 def stored_name(number: int, given: str) -> str:
@@ -228,3 +269,15 @@ def shots_in(folder: Path) -> Path:
     """Return the path of the shots that `store_shots` left in a folder."""
     files = sorted(folder.iterdir())
     return files[0] if len(files) == 1 and files[0].suffix.lower() in VIDEO_SUFFIXES else folder
+
+
+def single_photo(folder: Path) -> Path:
+    """Return the photo of a folder of one.
+
+    Raises:
+        ValueError: if there are several images, or it is a video.
+    """
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    if len(files) != 1 or files[0].suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError("points are placed on a single photo: drop one photo alone")
+    return files[0]

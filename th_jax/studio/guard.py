@@ -1,7 +1,9 @@
 """Limits of the studio's server: which addresses it may listen on, and which requests it answers. Needs no Gradio."""
 
+import asyncio
 import hmac
 import ipaddress
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +15,12 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_UPLOAD_BYTES = 2 * 2**30
 """Maximum size of a request, in bytes."""
+
+PATIENCE = 60.0
+"""Seconds that a request's body may be late."""
+
+SLOWEST = 10_000
+"""Bytes per second that a body must have on average beyond that."""
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -69,8 +77,10 @@ def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] 
     host = str(headers.get("host", ""))
     if local and (urlsplit(f"//{host}").hostname or "") not in LOCAL_NAMES:
         return 403, "this studio is only reached as localhost"
-    origin = headers.get("origin")
-    if origin is not None and method not in ("GET", "HEAD", "OPTIONS") and urlsplit(origin).netloc != host:
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
+    if method not in ("GET", "HEAD", "OPTIONS") and (
+        (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none")
+    ):
         return 403, "requests from other sites are not answered"
     length = str(headers.get("content-length", "0"))
     if not length.isdecimal() or int(length) > MAX_UPLOAD_BYTES:
@@ -98,18 +108,56 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         found = rejection(str(scope.get("method", "POST")), headers, local=self._local)
         if found is None:
-            await self._app(scope, receive, _secured(send))
+            if scope["type"] == "websocket":
+                await self._app(scope, receive, send)
+                return
+            body = _Body(receive, headers)
+            await self._app(scope, body.receive, _secured(send, body))
             return
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
         status, reason = found
-        plain = [(b"content-type", b"text/plain; charset=utf-8")]
+        plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": plain})
         await send({"type": "http.response.body", "body": reason.encode()})
 
 
-def _secured(send: Send) -> Send:
+class _Body:
+    """Receives a request's body within the limits, which its headers need not tell."""
+
+    def __init__(self, receive: Receive, headers: Message) -> None:
+        self._receive, self._left, self._begun = receive, MAX_UPLOAD_BYTES, time.monotonic()
+        self.unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        """Whether more of the body may come."""
+        self.status: int | None = None
+        """Status of the answer if the body broke a limit."""
+
+    async def receive(self) -> Message:
+        if not self.unread or self.status is not None:
+            return await self._receive()
+        received = MAX_UPLOAD_BYTES - self._left
+        until = self._begun + PATIENCE + received / SLOWEST
+        try:
+            message = await asyncio.wait_for(self._receive(), until - time.monotonic())
+        except TimeoutError:
+            raise self._broken(408, "the request comes too slowly") from None
+        self.unread = message["type"] == "http.request" and bool(message.get("more_body"))
+        self._left -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect":
+            raise self._broken(400, "the request was cut off")
+        if self._left < 0:
+            raise self._broken(413, f"a request may have at most {MAX_UPLOAD_BYTES} bytes: the maximum allowed size")
+        return message
+
+    def _broken(self, status: int, reason: str) -> Exception:
+        from starlette.formparsers import MultiPartException  # for which the parsers of forms delete their files
+
+        self.status = status
+        return MultiPartException(reason)
+
+
+def _secured(send: Send, body: _Body) -> Send:
     added = {
         b"content-security-policy": POLICY.encode(),
         b"x-content-type-options": b"nosniff",
@@ -119,7 +167,9 @@ def _secured(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             kept = [(name, value) for name, value in message.get("headers", []) if name.lower() not in added]
-            message = {**message, "headers": [*kept, *added.items()]}
+            end = [(b"connection", b"close")] if body.unread else []  # or the server would read on, to no end
+            status = body.status or message["status"]
+            message = {**message, "status": status, "headers": [*kept, *added.items(), *end]}
         await send(message)
 
     return sending

@@ -12,14 +12,16 @@ import numpy as np
 
 from th_jax.avatars.enroll import Interrupted, enroll
 from th_jax.avatars.examples import PEOPLE, consent_of, write_shots
-from th_jax.avatars.output import Report, Saving, request_digest
+from th_jax.avatars.output import Report, Saving, finished_outcome, request_digest, unfinished
 from th_jax.avatars.requests import PersonRequest
 from th_jax.avatars.settings import default_config, finetuning_of
 from th_jax.consent import Basis, ConsentError, ConsentRecord, make_consent, write_consent
 from th_jax.consent.record import Use
 from th_jax.provenance.signing_options import tried_signer
-from th_jax.studio.folder import StudioFolder, shots_in
+from th_jax.storage.files import whole_file
+from th_jax.studio.folder import StudioFolder, shots_in, single_photo
 from th_jax.studio.jobs import Cancelled, Job
+from th_jax.studio.points import Points
 from th_jax.training.presets import preset_of
 from th_jax.weights import MetaModel
 
@@ -70,8 +72,17 @@ def record_of(form: ConsentForm, shots: Path) -> ConsentRecord:
     )  # fmt: skip
 
 
-def prepare_person(folder: StudioFolder, name: str, draft: Path, form: ConsentForm) -> PersonRequest:
+def prepare_person(
+    folder: StudioFolder, name: str, draft: Path, form: ConsentForm, *, points: Points | None = None
+) -> PersonRequest:
     """Copy a draft's images to the person's folder and write the consent record.
+
+    Args:
+        folder: the studio's folder.
+        name: name of the avatar.
+        draft: folder of the images.
+        form: the consent form.
+        points: landmarks in pixels that were placed by hand on a single photo.
 
     Raises:
         ValueError: if the name is taken or invalid, or there are no images.
@@ -82,12 +93,19 @@ def prepare_person(folder: StudioFolder, name: str, draft: Path, form: ConsentFo
         raise ValueError(f"there is already an avatar {name!r}: choose another name, or delete it in the gallery")
     if not draft.is_dir() or not any(draft.iterdir()):
         raise ValueError("there are no images: drop photos or a video first")
+    if points is not None:
+        single_photo(draft)
     record = record_of(form, shots_in(draft))
     own = folder.shots / name
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(draft, own)
     write_consent(folder.consent(name), record, overwrite=True)  # one of a job that was killed
-    return PersonRequest(name, shots_in(own), consent=folder.consent(name))
+    if points is None:
+        return PersonRequest(name, shots_in(own), consent=folder.consent(name))
+    text = "".join(f"{x:.2f} {y:.2f}\n" for x, y in points)
+    with whole_file(folder.landmarks(name)) as file:
+        file.write(text.encode())
+    return PersonRequest(name, single_photo(own), folder.landmarks(name), folder.consent(name))
 
 
 def prepare_example(folder: StudioFolder, name: str) -> PersonRequest:
@@ -121,25 +139,22 @@ def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, weight
     config = default_config(preset_of(meta.description))
     notes = {"request": request_digest(meta, config), "settings": config}
     saving = Saving(folder.avatars, None, True, notes, signer)
-    job.stage("finding faces, and the feed-forward preview")
+    if not unfinished([person], saving) and (done := finished_outcome(person.name, saving.avatar(person.name))):
+        return f"{person.name}: {done.shots} shots, {done.steps} fine-tuning steps"  # then the process was killed
+    job.stage("finding faces, the feed-forward preview, and preparing to fine-tune")
 
     def on_chunk(step: int, steps: int, losses: np.ndarray) -> bool:
         if job.progress().stage != "fine-tuning":
             job.stage("fine-tuning", done=step)
-        job.show(preview=folder.previews(person.name)[-1], losses=tuple(float(loss) for loss in losses))
+        job.losses = tuple(float(loss) for loss in losses)
         job.advance(step, steps)
         return job.keep_requested
-
-    def stop() -> bool:
-        if previews := folder.previews(person.name):
-            job.show(preview=previews[-1])
-        return job.cancelled
 
     with jax.default_matmul_precision(config["matmul_precision"]):
         try:
             (made,) = enroll(
                 meta, [person], saving, finetuning=finetuning_of(config, meta), report=Report(folder.avatars),
-                stop=stop, on_chunk=on_chunk,
+                stop=lambda: job.stopped, on_chunk=on_chunk,
             )  # fmt: skip
         except Interrupted:
             raise Cancelled from None
@@ -152,4 +167,5 @@ def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, weight
 def finetune_command(folder: StudioFolder, person: PersonRequest, *, meta: str) -> str:
     """Return the command line that makes the same avatar."""
     words = ["th-jax", "finetune", "--meta", meta, "--shots", str(person.shots), "--name", person.name]
+    words += [] if person.landmarks is None else ["--landmarks", str(person.landmarks)]
     return shlex.join([*words, "--consent", str(person.consent), "--out", str(folder.avatars), "--preview"])

@@ -4,6 +4,7 @@ import functools
 import html
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +21,20 @@ from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.optional import load_backend
 from th_jax.provenance import sidecar_path
 from th_jax.studio.api import add_api
-from th_jax.studio.drives import DRIVER_SUFFIXES, DRIVERS, DriveSettings, provenance_lines
+from th_jax.studio.drives import (
+    DRIVER_SUFFIXES,
+    DRIVERS,
+    KEY_SECONDS,
+    DriveSettings,
+    edit_text,
+    provenance_lines,
+)
 from th_jax.studio.folder import Card
 from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, is_loopback, login
-from th_jax.studio.jobs import Job, Progress
+from th_jax.studio.jobs import Kind, Progress
 from th_jax.studio.making import BASES, ConsentForm
-from th_jax.studio.session import BOTH, Studio, table_of
+from th_jax.studio.points import KEYS, NEEDED, next_key, parse_points, points_text
+from th_jax.studio.session import Studio, table_of
 
 LAYOUTS = ("avatar", "driver,avatar", "driver,landmarks,avatar", "landmarks,avatar")
 
@@ -37,6 +46,8 @@ _SECONDS = 1.0
 _CSS = """
 .gradio-container table {width: 100%; border-collapse: collapse}
 .gradio-container td, .gradio-container th {padding: .25rem .5rem; text-align: left}
+.gradio-container #gallery .grid-container {grid-template-columns: repeat(auto-fill, minmax(10rem, 14rem))}
+.gradio-container #tiles .grid-wrap {min-height: 0; max-height: none; height: auto}
 .gradio-container pre {white-space: pre-wrap; overflow-wrap: anywhere}
 """
 
@@ -64,6 +75,7 @@ def told(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
     if inspect.isgeneratorfunction(function):
 
+        @functools.wraps(function)
         def generator(*arguments: Any) -> Iterator[Any]:
             try:
                 yield from function(*arguments)
@@ -72,6 +84,7 @@ def told(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
         return generator
 
+    @functools.wraps(function)
     def plain(*arguments: Any) -> Any:
         try:
             return function(*arguments)
@@ -79,6 +92,21 @@ def told(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
             raise message(error) from error
 
     return plain
+
+
+POSES = (
+    "look straight ahead", "turn a little to the left", "turn a little to the right", "look up", "look down", "smile",
+    "open the mouth", "close the eyes", "raise the brows", "tilt the head",
+)  # fmt: skip
+"""What to show on the pictures of a webcam."""
+
+
+def pose_prompt(taken: int) -> str:
+    """Return what to show on the next picture."""
+    done = " ".join("●" if number < taken else "○" for number in range(len(POSES)))
+    if taken >= len(POSES):
+        return f"{done} enough: {taken} pictures; more are welcome"
+    return f"{done} picture {taken + 1} of {len(POSES)}: **{POSES[taken]}**"
 
 
 def card_html(card: Card) -> str:
@@ -120,29 +148,46 @@ class Page:
             yield token, shown, f"{usable} of {len(shown)} images so far can be used{left_out}"
         yield token, shown, f"{usable} of {len(shown)} images can be used{left_out}"
 
+    def take(self, files: list[str] | None, photo: str | None) -> tuple[Any, ...]:
+        """Add a picture of the webcam to the photos; returns them, and what to show next."""
+        if photo is None:
+            return (self.gr.skip(),) * 2
+        taken = [*(files or []), photo]
+        return taken, pose_prompt(len(taken))
+
+    def place_points(self, token: str, text: str) -> tuple[Any, str]:
+        """Draw the proposed landmarks on the draft's photo; returns it, and the name of the next point."""
+        placed = parse_points(text or "")
+        return self.studio.place_points(token, placed)[1], next_key(placed)
+
     def create(
-        self, token: str, name: str, subject: str, basis: str | None, uses: list[str], scope: str, expires: str
-    ) -> tuple[int, str]:
-        """Record the consent and begin fine-tuning; returns the job's number and the command line."""
+        self,
+        token: str,
+        points: str,
+        name: str,
+        subject: str,
+        basis: str | None,
+        uses: list[str],
+        scope: str,
+        expires: str,
+    ) -> int:
+        """Record the consent and begin fine-tuning; returns the job's number."""
         form = ConsentForm(subject or "", basis or "", tuple(uses or ()), scope or "", expires or "")
-        return self._begun(self.studio.create(token, name or "", form))
+        return self.studio.create(token, name or "", form, placed=parse_points(points or "")).number
 
-    def example_avatar(self, name: str) -> tuple[int, str]:
+    def example_avatar(self, name: str) -> int:
         """Begin the avatar of a bundled person."""
-        return self._begun(self.studio.example(name))
+        return self.studio.example(name).number
 
-    def drive(self, avatar: str | None, upload: str | None, example: str | None, *options: Any) -> tuple[int, str, str]:
-        """Begin a drive; returns the job's number, the command line and the settings as JSON."""
+    def drive(self, avatar: str | None, upload: str | None, example: str | None, *options: Any) -> tuple[int, str]:
+        """Begin a drive; returns the job's number and the settings as JSON."""
         settings = settings_of(*options)
         job = self.studio.drive(avatar or "", settings, upload=upload, example=None if upload else example)
-        return (*self._begun(job), settings.to_json())
+        return job.number, settings.to_json()
 
-    def one_click(self) -> tuple[int, str]:
+    def one_click(self) -> int:
         """Begin the bundled avatar and its video."""
-        return self._begun(self.studio.one_click())
-
-    def _begun(self, job: Job) -> tuple[int, str]:
-        return job.number, self.studio.commands[job.number]
+        return self.studio.one_click().number
 
     def reuse(self, text: str) -> tuple[Any, ...]:
         """Return the controls' values for saved settings."""
@@ -154,6 +199,20 @@ class Page:
         """Render a still for the sliders."""
         path, command = self.studio.edit(avatar or "", dict(zip(CONTROLS, values, strict=True)))
         return str(path), command
+
+    def add_key(self, keys: list[dict[str, float]], *values: float) -> tuple[list[dict[str, float]], str]:
+        """Add the sliders' position to a clip; returns all positions, and them as text."""
+        keys = [*keys, dict(zip(CONTROLS, values, strict=True))]
+        return keys, "\n".join(f"{number}: {edit_text(key)}" for number, key in enumerate(keys, 1))
+
+    def clip(self, avatar: str | None, keys: list[dict[str, float]], seconds: float, suffix: str) -> int:
+        """Begin a clip; returns the job's number."""
+        return self.studio.clip(avatar or "", keys, seconds=float(seconds), suffix=suffix).number
+
+    def look_at_clip(self, number: int, seen: str) -> tuple[Any, ...]:
+        """Return signature, words, video, picture and files of a clip, or skip what is unchanged."""
+        every = self.look_at_video(number, seen) if number else (self.gr.skip(),) * 8
+        return (*every[:4], every[5])
 
     def live(self, frame: str | None, avatar: str | None, mirror: bool) -> tuple[Any, str]:
         """Drive an avatar with a frame of the webcam."""
@@ -177,7 +236,7 @@ class Page:
         """Revoke an avatar's consent."""
         return self.studio.revoke(name or "")
 
-    def act(self, number: int, *, kind: str, action: str) -> None:
+    def act(self, number: int, *, kind: Kind, action: str) -> None:
         """Pause, resume, stop or cancel a job; after a reload, the newest one of this kind."""
         found = self.latest(kind, number)
         if found is None:
@@ -187,41 +246,45 @@ class Page:
 
     def jobs(self) -> str:
         """Return the table of jobs."""
-        return table_of([(one.number, one.title, one.words) for one in self.studio.jobs.progress()])
+        return table_of([(one.number, one.request.title, one.words) for one in self.studio.jobs.progress()])
 
-    def latest(self, kind: str, number: int) -> Progress | None:
+    def latest(self, kind: Kind, number: int) -> Progress | None:
         """Return the job of this number, or after a reload the newest one of this kind."""
-        jobs = [one for one in self.studio.jobs.progress() if one.title.startswith((kind, BOTH))]
+        jobs = [one for one in self.studio.jobs.progress() if one.request.kind in (kind, Kind.BOTH)]
         return next((one for one in jobs if one.number == number), jobs[0] if jobs else None)
 
     def look_at_avatar(self, number: int, seen: str) -> tuple[Any, ...]:
-        """Return number, signature, words, preview and losses of an avatar's job, or skip what is unchanged."""
-        job = self.latest("avatar", number)
-        now = "" if job is None else repr((job.number, job._replace(seconds_left=None).words, job.preview))
-        if job is None or now == seen:
-            return (self.gr.skip(),) * 4
+        """Return signature, words, preview, losses and command of an avatar's job, or skip what is unchanged."""
+        job = self.latest(Kind.AVATAR, number)
+        if job is None:
+            return (self.gr.skip(),) * 5
+        preview = next(reversed(self.studio.folder.previews(job.request.avatar)), None)
+        now = repr((job.number, job._replace(seconds_left=None).words, preview))
+        if now == seen:
+            return (self.gr.skip(),) * 5
         losses = self.gr.skip()
         if job.losses:
             import pandas
 
             losses = pandas.DataFrame({"step": range(1, len(job.losses) + 1), "loss": job.losses})
-        return now, job.words, None if job.preview is None else str(job.preview), losses
+        return now, job.words, None if preview is None else str(preview), losses, self.studio.command_of(job.request)
 
     def look_at_video(self, number: int, seen: str) -> tuple[Any, ...]:
-        """Return signature, words, result, still, driver, files and provenance of a drive's job, or skip what is unchanged."""
-        job = self.latest("video", number)
+        """Return signature, words, result, still, driver, files, provenance and command of a drive's job, or skip them."""
+        job = self.latest(Kind.VIDEO, number)
         now = "" if job is None else repr((job.number, job._replace(seconds_left=None).words))
         if job is None or now == seen:
-            return (self.gr.skip(),) * 7
+            return (self.gr.skip(),) * 8
+        command = self.studio.command_of(job.request)
         if job.result is None:
-            return now, job.words, None, None, None, None, ""
-        driver = self.studio.drivers.get(job.number)
+            return now, job.words, None, None, None, None, "", command
+        driver = self.studio.driver_of(job.request)
         shown = str(driver) if driver is not None and driver.suffix in VIDEO_SUFFIXES else None
         still = job.result.suffix in (*STILLS, ".gif")
         files = [str(job.result), str(sidecar_path(job.result))]
         text = pre(provenance_lines(job.result))
         result = str(job.result)
-        return now, job.words, None if still else result, result if still else None, shown, files, text
+        return now, job.words, None if still else result, result if still else None, shown, files, text, command
 
     def look_at_gallery(self, seen: str) -> tuple[Any, ...]:
         """Return signature, previews, cards and the choices of all lists of avatars, or skip what is unchanged."""
@@ -252,7 +315,7 @@ class Page:
             with gr.Tab("Live"):
                 live_avatar = self._live()
             with gr.Tab("Edit"):
-                edit_avatar = self._edit()
+                edited, edit_avatar = self._edit()
             with gr.Tab("Verify"):
                 self._verify()
             gr.Markdown("## Jobs")
@@ -264,10 +327,11 @@ class Page:
                 event(told(gr, self.look_at_avatar), made[:2], made[1:], **quiet)
                 event(told(gr, self.look_at_video), driven[:2], driven[1:], **quiet)
                 lists = [gallery[-1], drive_avatar, live_avatar, edit_avatar]
+                event(told(gr, self.look_at_clip), edited[:2], edited[1:], **quiet)
                 event(told(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
         return page
 
-    def _buttons(self, number: Any, kind: str, actions: dict[str, str]) -> None:
+    def _buttons(self, number: Any, kind: Kind, actions: dict[str, str]) -> None:
         with self.gr.Row():
             for action, label in actions.items():
                 button = self.gr.Button(label)
@@ -283,8 +347,14 @@ class Page:
                     label="1. Photos of one person, or a video", file_count="multiple", type="filepath",
                     file_types=[*IMAGE_SUFFIXES, *VIDEO_SUFFIXES], elem_id="shots",
                 )  # fmt: skip
+                with gr.Accordion("Take pictures with the webcam", open=False):
+                    pose = gr.Markdown(pose_prompt(0), elem_id="pose")
+                    photo = gr.Image(label="Webcam", sources=["webcam"], type="filepath", format="png", elem_id="photo")
                 count = gr.Textbox(label="Found", interactive=False, elem_id="found")
-                tiles = gr.Gallery(label="Faces", columns=4, format="png", interactive=False, elem_id="tiles")
+                tiles = gr.Gallery(
+                    label="Faces", columns=4, height="auto", format="png", interactive=False, elem_id="tiles"
+                )  # fmt: skip
+                points = self._points(token)
             with gr.Column():
                 name = gr.Textbox(label="2. Name of the avatar", info="letters, digits, _, - and .", elem_id="name")
                 subject = gr.Textbox(label="3. Consent: who is shown?", info="a name or pseudonym", elem_id="subject")
@@ -300,22 +370,54 @@ class Page:
             losses = gr.LinePlot(x="step", y="loss", label="Loss of the generator", height=250)
         words = gr.Textbox(label="Progress", interactive=False, elem_id="making")
         labels = {"pause": "Pause", "resume": "Resume", "keep": "Stop and keep", "cancel": "Cancel"}
-        self._buttons(number, "avatar", labels)
+        self._buttons(number, Kind.AVATAR, labels)
         command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False)
         with gr.Row():
             for person, example in PEOPLE.items():
                 button = gr.Button(f"Bundled person: {example.subject}")
                 made = told(gr, functools.partial(self.example_avatar, person))
-                button.click(made, None, [number, command], api_visibility="private")
-        files.change(told(gr, self.examine), [files, token], [token, tiles, count], api_name="examine")
-        form = [token, name, subject, basis, uses, scope, expires]
-        create.click(told(gr, self.create), form, [number, command], api_name="create")
-        return [number, seen, words, preview, losses]
+                button.click(made, None, number, api_visibility="private")
+        photo.input(told(gr, self.take), [files, photo], [files, pose], api_visibility="private")
+        files.change(
+            told(gr, self.examine),
+            [files, token],
+            [token, tiles, count],
+            trigger_mode="always_last",
+            api_name="examine",
+        ).then(lambda: "", None, points, api_visibility="private")
+        form = [token, points, name, subject, basis, uses, scope, expires]
+        create.click(told(gr, self.create), form, number, api_name="create")
+        return [number, seen, words, preview, losses, command]
+
+    def _points(self, token: Any) -> Any:
+        gr = self.gr
+        with gr.Accordion("No face was found in a single photo? Place points on it", open=False):
+            gr.Markdown(
+                f"Choose a point, click its place in the photo, and go on: {NEEDED} or more, and the rest is proposed. Or "
+                "type lines NUMBER: X, Y, in pixels; `docs/shots.md` numbers the 68 points."
+            )
+            choice = gr.Dropdown(list(KEYS), value=next(iter(KEYS)), label="Point", elem_id="key")
+            picture = gr.Image(label="Photo with points", interactive=False, format="png", elem_id="points-photo")
+            placed = gr.Textbox(label="Points", lines=3, elem_id="points")
+            show = gr.Button("Show the photo", elem_id="show-photo")
+
+        def clicked(text: str, key: str, event: Any) -> str:
+            x, y = event.index
+            return points_text(parse_points(text or "") | {KEYS[key]: (float(x), float(y))})
+
+        clicked.__annotations__["event"] = gr.SelectData  # by which Gradio hands it over
+
+        picture.select(told(gr, clicked), [placed, choice], placed, api_visibility="private")
+        for event in (show.click, placed.change):
+            event(told(gr, self.place_points), [token, placed], [picture, choice], api_visibility="private")
+        return placed
 
     def _gallery(self) -> list[Any]:
         gr = self.gr
         seen = gr.State("")
-        pictures = gr.Gallery(label="Avatars", columns=4, interactive=False, elem_id="gallery")
+        pictures = gr.Gallery(
+            label="Avatars", columns=4, object_fit="contain", interactive=False, elem_id="gallery"
+        )  # fmt: skip
         cards = gr.HTML("", elem_id="cards")
         with gr.Row():
             avatar = gr.Dropdown([], label="Avatar", interactive=True)
@@ -356,7 +458,7 @@ class Page:
                 click = gr.Button("Show me: a bundled person with a bundled driver", elem_id="one-click")
             with gr.Column():
                 words = gr.Textbox(label="Progress", interactive=False, elem_id="driving")
-                self._buttons(number, "video", {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"})
+                self._buttons(number, Kind.VIDEO, {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"})
                 with gr.Row():
                     shown = gr.Video(label="Driver", interactive=False, elem_id="shown-driver")
                     result = gr.Video(label="Result (generated)", interactive=False, elem_id="result")
@@ -365,10 +467,10 @@ class Page:
                 origin = gr.HTML("", elem_id="provenance")
                 command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
         given = [avatar, upload, example, *options]
-        start.click(told(gr, self.drive), given, [number, command, saved], api_name="drive")
-        click.click(told(gr, self.one_click), None, [number, command], api_visibility="private")
+        start.click(told(gr, self.drive), given, [number, saved], api_name="drive")
+        click.click(told(gr, self.one_click), None, number, api_visibility="private")
         reuse.click(told(gr, self.reuse), saved, options, api_visibility="private")
-        return [number, seen, words, result, still, shown, files, origin], avatar
+        return [number, seen, words, result, still, shown, files, origin, command], avatar
 
     def _live(self) -> Any:
         gr = self.gr
@@ -392,26 +494,46 @@ class Page:
         neutral.click(told(gr, self.studio.stop_live), None, None, api_visibility="private")
         return avatar
 
-    def _edit(self) -> Any:
+    def _edit(self) -> tuple[list[Any], Any]:
         gr = self.gr
+        keys, number, seen = gr.State([]), gr.State(0), gr.State("")
         with gr.Row():
             with gr.Column():
                 avatar = gr.Dropdown([], label="Avatar", interactive=True, elem_id="edit-avatar")
                 sliders = []
                 for name in CONTROLS:
-                    least, most = control_range(name)
-                    step = 0.05 if most == 1.0 else 1.0
+                    least, most = map(math.trunc, control_range(name))  # gaze ends at 23.49... degrees
+                    step = 0.05 if most == 1 else 1
                     sliders.append(gr.Slider(least, most, 0, step=step, label=name, elem_id=f"edit-{name}"))
                 reset = gr.Button("Reset")
             with gr.Column():
                 still = gr.Image(label="Still (generated)", interactive=False, type="filepath", elem_id="still")
-                command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
+                command = gr.Textbox(
+                    label="The same as a command", buttons=["copy"], interactive=False, lines=2, elem_id="edit-command"
+                )  # fmt: skip
+                gr.Markdown(
+                    "### Clip\nMove the sliders, add the position, move them again: the clip goes through all of them."
+                )
+                with gr.Row():
+                    add, clear = gr.Button("Add this position", elem_id="add-key"), gr.Button("Remove all positions")
+                listed = gr.Textbox(label="Positions", interactive=False, lines=2, elem_id="keys")
+                with gr.Row():
+                    seconds = gr.Slider(*KEY_SECONDS, value=1.0, step=0.1, label="Seconds from one to the next")
+                    suffix = gr.Dropdown([".mp4", ".gif"], value=".mp4", label="Format")
+                make = gr.Button("Make the clip", variant="primary", elem_id="make-clip")
+                words = gr.Textbox(label="Progress", interactive=False, elem_id="clipping")
+                film = gr.Video(label="Clip (generated)", interactive=False, elem_id="clip")
+                picture = gr.Image(label="Clip as a GIF (generated)", interactive=False, type="filepath")
+                files = gr.File(label="Download, with its provenance record", interactive=False)
         gr.on(
             [one.change for one in (avatar, *sliders)], told(gr, self.edit), [avatar, *sliders], [still, command],
             trigger_mode="always_last", show_progress="minimal", api_name="edit",
         )  # fmt: skip
         reset.click(lambda: (0,) * len(CONTROLS), None, sliders, api_visibility="private")
-        return avatar
+        add.click(told(gr, self.add_key), [keys, *sliders], [keys, listed], api_visibility="private")
+        clear.click(lambda: ([], ""), None, [keys, listed], api_visibility="private")
+        make.click(told(gr, self.clip), [avatar, keys, seconds, suffix], number, api_visibility="private")
+        return [number, seen, words, film, picture, files], avatar
 
     def _verify(self) -> None:
         gr = self.gr

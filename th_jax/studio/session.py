@@ -4,6 +4,7 @@ import contextlib
 import html
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from th_jax.avatars.examples import PEOPLE
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.requests import PersonRequest, check_name
 from th_jax.consent import check_driving, revoke_consent
+from th_jax.driving.motion import write_motion
 from th_jax.media.isolation import Sandbox
 from th_jax.studio.drives import (
     DRIVERS,
@@ -24,20 +26,19 @@ from th_jax.studio.drives import (
     edit_command,
     edit_text,
     example_driver,
+    keyframe_motion,
     usable_driver,
 )
-from th_jax.studio.folder import StudioFolder, shots_in, store_shots, stored_name
-from th_jax.studio.jobs import Job, JobQueue
+from th_jax.studio.folder import StudioFolder, shots_in, single_photo, store_shots, stored_name
+from th_jax.studio.jobs import Job, JobQueue, Kind, Request, Work
 from th_jax.studio.live import Live, LiveView, driven_frames
 from th_jax.studio.making import ConsentForm, finetune_command, make_avatar, prepare_example, prepare_person
 from th_jax.studio.origin import Origin, origin_of
+from th_jax.studio.points import NEEDED, Placed, Points, proposed
 from th_jax.studio.shots import Tile, camera_frame, tiles
 from th_jax.weights import MetaModel, load_meta
 
 EXAMPLE_DRIVER = next(iter(DRIVERS))
-
-BOTH = "avatar and video"
-"""Start of the title of a job that makes both; others start with "avatar" or "video"."""
 
 
 class Studio:
@@ -52,33 +53,44 @@ class Studio:
         """
         self.folder = StudioFolder(root)
         self.meta_name = meta
-        self.jobs = JobQueue()
+        works = {
+            Kind.AVATAR: Work(self._avatar_work, self._release_avatar),
+            Kind.VIDEO: Work(self._video_work),
+            Kind.BOTH: Work(self._both_work, self._release_avatar),
+        }
+        self.jobs = JobQueue(self.folder.root / "jobs.sqlite", works)
         self._sandbox, self._camera = Sandbox(), Sandbox()
         self._live: tuple[tuple[str, int], Live] | None = None
         self._lock, self._loading = threading.Lock(), threading.Lock()
-        self._meta: MetaModel | None = None
+        self._meta: tuple[str, MetaModel] | None = None
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
-        self._pending: set[str] = set()
+        left = [job.request for job in self.jobs.unended()]
+        self._pending = {request.avatar for request in left if request.kind is not Kind.VIDEO}
         """Names of avatars that are being made."""
-        self.commands: dict[int, str] = {}
-        """Equivalent command line of each job."""
-        self.drivers: dict[int, Path] = {}
-        """Driver of each drive."""
+        for name in self.folder.people() - self._pending:
+            with contextlib.suppress(ValueError):  # not a name: the folder of another program
+                self._release(name)  # what a process that was killed left of an avatar
+        self.jobs.start()
 
-    def close(self) -> None:
-        """Cancel the jobs and unlock the folder."""
+    def close(self) -> bool:
+        """End the studio; what is not finished is continued at the next start.
+
+        Returns:
+            Whether the running job has ended. One that compiles a program only notices later; the process can be killed.
+        """
         self.stop_live()
-        self.jobs.close()
+        ended = self.jobs.close()
         self._sandbox.close()
         self._camera.close()
         self.folder.close()
+        return ended
 
-    def meta(self) -> MetaModel:
-        """Load the meta weights once."""
+    def meta(self, name: str) -> MetaModel:
+        """Load meta weights once."""
         with self._loading:
-            if self._meta is None:
-                self._meta = load_meta(self.meta_name)
-            return self._meta
+            if self._meta is None or self._meta[0] != name:
+                self._meta = name, load_meta(name)
+            return self._meta[1]
 
     def avatar(self, name: str) -> LoadedAvatar:
         """Load an avatar, or return it if the file is unchanged.
@@ -108,22 +120,45 @@ class Studio:
 
         Raises:
             ValueError: as `draft`.
+            DiskFull: if there is not enough space.
         """
+        self.folder.check_space()
         token = secrets.token_hex(8)
         store_shots([Path(file) for file in files], self.folder.drafts / token)
         return token
 
-    def create(self, token: str, name: str, form: ConsentForm) -> Job:
-        """Record the consent, and fine-tune an avatar of a draft in a job.
+    def place_points(self, token: str, placed: Placed) -> tuple[Points, np.ndarray]:
+        """Compute the landmarks of a draft's single photo from those that were placed, and draw them on it.
 
         Raises:
-            ValueError: if there is no draft, the name is taken or invalid, or the form is incomplete.
+            ValueError: if the draft is not a single photo, or a point is outside it.
         """
+        return proposed(single_photo(self._draft(token)), placed, run=self._sandbox.run)
+
+    def _draft(self, token: str) -> Path:
         if len(token) != 16 or not token.isalnum():
             raise ValueError("there are no images: drop photos or a video first")
+        return self.folder.drafts / token
+
+    def create(self, token: str, name: str, form: ConsentForm, *, placed: Placed | None = None) -> Job:
+        """Record the consent, and fine-tune an avatar of a draft in a job.
+
+        Args:
+            token: the draft.
+            name: name of the avatar.
+            form: the consent form.
+            placed: landmarks that were placed by hand on a single photo, in pixels; none if faces were found.
+
+        Raises:
+            ValueError: if there is no draft, the name is taken or invalid, the form is incomplete, or the points are too few.
+        """
+        draft = self._draft(token)
         name = check_name(name.strip())
+        if placed and len(placed) < NEEDED:
+            raise ValueError(f"place at least {NEEDED} points on the photo, or none; {len(placed)} were")
+        points = self.place_points(token, placed)[0] if placed else None
         with self._reserved(name):
-            person = prepare_person(self.folder, name, self.folder.drafts / token, form)
+            person = prepare_person(self.folder, name, draft, form, points=points)
             return self._make(person, draft=token)
 
     def example(self, name: str) -> Job:
@@ -156,15 +191,28 @@ class Studio:
             self.folder.forget(name)
         self._pending.discard(name)
 
-    def _make(self, person: PersonRequest, *, draft: str = "") -> Job:
-        def work(job: Job) -> tuple[Path | None, str]:
-            text = make_avatar(job, self.folder, person, weights=self.meta)
-            self.discard(draft)
-            return self.folder.avatar(person.name), text
+    def _release_avatar(self, job: Job) -> None:
+        self._release(job.request.avatar)
 
-        job = self.jobs.submit(f"avatar {person.name}", work, on_end=lambda: self._release(person.name))
-        self.commands[job.number] = finetune_command(self.folder, person, meta=self.meta_name)
-        return job
+    def _make(self, person: PersonRequest, *, draft: str = "") -> Job:
+        return self.jobs.submit(Request(Kind.AVATAR, person.name, self._making_options(person) | {"draft": draft}))
+
+    def _making_options(self, person: PersonRequest) -> dict[str, str]:
+        places = {"shots": person.shots, "landmarks": person.landmarks}
+        named = {name: self.folder.within(path) for name, path in places.items() if path is not None}
+        return named | {"meta": self.meta_name}
+
+    def _person(self, request: Request) -> PersonRequest:
+        paths = {
+            name: self.folder.root / path for name, path in request.options.items() if name in ("shots", "landmarks")
+        }
+        return PersonRequest(request.avatar, **paths, consent=self.folder.consent(request.avatar))
+
+    def _avatar_work(self, job: Job) -> tuple[Path, str]:
+        options = job.request.options
+        made = make_avatar(job, self.folder, self._person(job.request), weights=lambda: self.meta(options["meta"]))
+        self.discard(options.get("draft", ""))
+        return self.folder.avatar(job.request.avatar), made
 
     def drive(
         self, avatar: str, settings: DriveSettings, *, upload: str | Path | None = None, example: str | None = None
@@ -176,9 +224,9 @@ class Studio:
             ConsentError: if the avatar's consent has expired or was revoked.
         """
         settings.checked()
-        path = self.folder.known(avatar)
         check_driving(self.avatar(avatar).description, consents=self.folder.consents)
         if upload is not None:
+            self.folder.check_space()
             given = Path(upload)
             stem = f"{secrets.token_hex(8)}_{stored_name(1, given.stem)}"
             driver = usable_driver(given, self.folder.drivers, stem, run=self._sandbox.run)
@@ -186,15 +234,40 @@ class Studio:
             driver = example_driver(example, self.folder.drivers)
         else:
             raise ValueError("there is no driver: drop a file, or choose a bundled one")
+        return self.jobs.submit(Request(Kind.VIDEO, avatar, self._drive_options(avatar, settings, driver)))
+
+    def _drive_options(self, avatar: str, settings: DriveSettings, driver: Path) -> dict[str, str]:
         out = self.folder.result(avatar, settings.suffix)
+        places = {"driver": self.folder.within(driver), "out": self.folder.within(out)}
+        return places | {"settings": settings.to_json()}
 
-        def work(job: Job) -> tuple[Path | None, str]:
-            return drive(job, self.avatar(avatar), driver, out, settings, consents=self.folder.consents)
+    def clip(self, avatar: str, keys: Sequence[Mapping[str, float]], *, seconds: float, suffix: str) -> Job:
+        """Make a clip that moves from one position of the sliders to the next.
 
-        job = self.jobs.submit(f"video of {avatar}", work)
-        self.commands[job.number] = animate_command(path, driver, out, settings, consents=self.folder.consents)
-        self.drivers[job.number] = driver
-        return job
+        Args:
+            avatar: name of the avatar.
+            keys: values of the sliders, in order.
+            seconds: time from one to the next.
+            suffix: format, ".mp4" or ".gif".
+
+        Raises:
+            ValueError, ConsentError: as `drive`, or if the positions are too few or too many.
+        """
+        with tempfile.TemporaryDirectory(dir=self.folder.uploads) as place:
+            path = Path(place) / "clip.csv"
+            write_motion(path, keyframe_motion(keys, seconds=seconds))
+            return self.drive(avatar, DriveSettings(suffix=suffix), upload=path)
+
+    def driver_of(self, request: Request) -> Path | None:
+        """Path of a job's driver."""
+        driver = request.options.get("driver")
+        return None if driver is None else self.folder.root / driver
+
+    def _video_work(self, job: Job) -> tuple[Path, str]:
+        avatar, options = job.request.avatar, job.request.options
+        driver, out = (self.folder.root / options[name] for name in ("driver", "out"))
+        settings = DriveSettings.from_json(options["settings"])
+        return drive(job, self.avatar(avatar), driver, out, settings, consents=self.folder.consents)
 
     def one_click(self) -> Job:
         """Drive the bundled rendered head with a bundled video; its avatar is made first if necessary."""
@@ -202,22 +275,24 @@ class Studio:
         if self.folder.avatar(name).exists():
             return self.drive(name, DriveSettings(), example=EXAMPLE_DRIVER)
         with self._reserved(name):
-            return self._make_and_drive(prepare_example(self.folder, name))
+            person = prepare_example(self.folder, name)
+            driven = self._drive_options(name, DriveSettings(), example_driver(EXAMPLE_DRIVER, self.folder.drivers))
+            return self.jobs.submit(Request(Kind.BOTH, name, self._making_options(person) | driven))
 
-    def _make_and_drive(self, person: PersonRequest) -> Job:
-        name = person.name
-        driver, settings = example_driver(EXAMPLE_DRIVER, self.folder.drivers), DriveSettings()
-        out = self.folder.result(name, settings.suffix)
+    def _both_work(self, job: Job) -> tuple[Path, str]:
+        self._avatar_work(job)
+        return self._video_work(job)
 
-        def work(job: Job) -> tuple[Path | None, str]:
-            make_avatar(job, self.folder, person, weights=self.meta)
-            return drive(job, self.avatar(name), driver, out, settings, consents=self.folder.consents)
-
-        job = self.jobs.submit(f"{BOTH} of {name}", work, on_end=lambda: self._release(name))
-        made = finetune_command(self.folder, person, meta=self.meta_name)
-        driven = animate_command(self.folder.avatar(name), driver, out, settings, consents=self.folder.consents)
-        self.commands[job.number], self.drivers[job.number] = f"{made}\n{driven}", driver
-        return job
+    def command_of(self, request: Request) -> str:
+        """Return the command lines that do the same as a job."""
+        options, lines = request.options, []
+        if request.kind is not Kind.VIDEO:
+            lines.append(finetune_command(self.folder, self._person(request), meta=options["meta"]))
+        if request.kind is not Kind.AVATAR:
+            driver, out = (self.folder.root / options[name] for name in ("driver", "out"))
+            settings, path = DriveSettings.from_json(options["settings"]), self.folder.avatar(request.avatar)
+            lines.append(animate_command(path, driver, out, settings, consents=self.folder.consents))
+        return "\n".join(lines)
 
     def edit(self, avatar: str, values: Mapping[str, float]) -> tuple[Path, str]:
         """Write a still for the values of the sliders; returns it, and the equivalent command line.
@@ -280,12 +355,18 @@ class Studio:
         Raises:
             ValueError: if the name is not a valid one, or the avatar is being made.
         """
-        if name in self._pending:
-            raise ValueError(f"the avatar {name!r} is being made: cancel its job first")
+        jobs = self.jobs.of(name)
+        if name in self._pending or not all(job.progress().state.ended for job in jobs):
+            raise ValueError(f"there are unfinished jobs for {name!r}: cancel them first")
         self.stop_live()
         self.folder.forget(name)
+        bundled = {self.folder.drivers / file for file in DRIVERS.values()}
+        for driver in map(self.driver_of, (job.request for job in jobs)):
+            if driver is not None and driver not in bundled:
+                driver.unlink(missing_ok=True)
+        self.jobs.forget(name)
         self._loaded.pop(name, None)
-        return f"{name} was deleted, with its images, consent record, previews and results"
+        return f"{name} was deleted, with its images, consent record, previews, drivers and results"
 
     def revoke(self, name: str) -> str:
         """Mark an avatar's consent as revoked.

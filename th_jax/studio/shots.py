@@ -78,12 +78,13 @@ def camera_frame(path: str) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def with_landmarks(
-    frame: UInt8[np.ndarray, "N N 3"], landmarks: Float[np.ndarray, "P 2"]
-) -> UInt8[np.ndarray, "N N 3"]:
-    """Draw landmarks in [0, 1] onto a crop."""
-    drawn = frame.copy()
-    for x, y in landmarks[np.isfinite(landmarks).all(-1)] * len(frame):
-        cv2.circle(drawn, (round(float(x)), round(float(y))), 2, (0, 255, 0), -1, cv2.LINE_AA)
+    image: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "P 2"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw landmarks in pixels onto an image."""
+    drawn = image.copy()
+    radius = max(2, max(image.shape) // 200)
+    for x, y in landmarks[np.isfinite(landmarks).all(-1)]:
+        cv2.circle(drawn, (round(float(x)), round(float(y))), radius, (0, 255, 0), -1, cv2.LINE_AA)
     return drawn
 
 
@@ -100,15 +101,18 @@ def tiles(shots: Path, *, run: Callable[..., Any] = run_limited) -> Iterator[Til
     if is_video(shots):
         frames, points, summary = run(examine, str(shots))
         for number, (frame, landmarks) in enumerate(zip(frames, points, strict=True), 1):
-            yield Tile(with_landmarks(frame, landmarks), f"frame {number} of {len(frames)}; {summary}", True)
+            yield Tile(with_landmarks(frame, landmarks * SIZE), f"frame {number} of {len(frames)}; {summary}", True)
         return
     for photo in sorted(shots.iterdir()):
         name = escape_control_chars(photo.name[4:], most=60)
         try:
             frames, points, summary = run(examine, str(photo))
-            yield Tile(with_landmarks(frames[0], points[0]), f"{name}: {summary}", True)
+            yield Tile(with_landmarks(frames[0], points[0] * SIZE), f"{name}: {summary}", True)
         except (ValueError, MediaError) as error:
-            reason = escape_control_chars(str(error).replace(str(photo), "it"), most=300)
+            plain = (
+                str(error).replace(str(photo), "it").partition(", or mark the 68 points")[0]
+            )  # on this page by clicks
+            reason = escape_control_chars(plain, most=300)
             yield Tile(_thumbnail(photo, run), f"{name}: left out: {reason}", False)
 
 

@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from th_jax.evaluation.user_study.answer_key import StudyKey
 from th_jax.evaluation.user_study.answers import Answer, ConflictingAnswer, Sheet
+from th_jax.storage.database import durable_connection
 
 ANSWERS_FILE = "answers.sqlite"
 RATERS = 10_000
@@ -22,7 +22,6 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (rater, triplet)
 ) WITHOUT ROWID;
 """
-_BUSY_SECONDS = 20.0
 
 
 class StudyIsFull(ValueError):
@@ -53,17 +52,9 @@ class AnswerStore:
         if studies != [key.study]:
             raise ValueError(f"{self.path} contains answers to another study, {', '.join(studies)}")
 
-    @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection with explicit commits, which reach the disk before they return."""
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # WAL's usual NORMAL may lose the last commits in a power failure.
-            connection.execute("PRAGMA synchronous = FULL")
-            yield connection
-        finally:
-            connection.close()
+    def connection(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Open a connection (`durable_connection`)."""
+        return durable_connection(self.path)
 
     def add(self, sheet: Sheet) -> int:
         """Store a sheet atomically, and return the number of new answers. Known answers may be sent again.
@@ -75,7 +66,6 @@ class AnswerStore:
         received = datetime.now(UTC).isoformat(timespec="seconds")
         with self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")  # prevents other writes between the query and the insertion
-            # Closing the connection without the COMMIT below rolls back.
             query = "SELECT triplet, choice FROM answers WHERE rater = ?"
             known = dict(connection.execute(query, (sheet.rater,)).fetchall())
             if not known:
