@@ -1,5 +1,6 @@
 """Driving: the output has the driver's rate, length and audio; gaps repeat frames; bad input gives one sentence, no file."""
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -241,6 +242,7 @@ def test_an_interrupt_leaves_nothing(
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(folder: Path, tmp_path: Path) -> None:
     code = """
+import os
 import resource, sys
 from commands import animate as main
 assert main(sys.argv[1:]) == 0
@@ -252,7 +254,9 @@ print("peak", *(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SE
         names = {"--avatar": folder / "ada.safetensors", "--driver": driver, "--out": tmp_path / "a.mp4"}
         command = [str(part) for pair in names.items() for part in pair]
         command = [sys.executable, "-c", code, *command, "--layout", "driver,landmarks,avatar"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
         peaks.append(np.array(done.stdout.rsplit("peak", 1)[1].split(), int) / 1024)
     # MiB, of this process and the largest of those that decode; the longer film's frames are 270 MB.
     assert (peaks[1] < peaks[0] + 40).all()

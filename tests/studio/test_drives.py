@@ -3,6 +3,7 @@
 import shlex
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_the_command_line_does_what_the_page_does(name: str, driver: str, monkey
 
     monkeypatch.setattr(command, "animate", animate)
     monkeypatch.setattr(command, "tried_signer", lambda key, certificate: None)
-    monkeypatch.setattr(command, "load_avatar", lambda path, meta: path)
+    monkeypatch.setattr(command, "load_avatar", lambda path, meta: SimpleNamespace(notes={}))
     out = Path("results") / f"x{settings.suffix}"
     text = animate_command(Path("a.safetensors"), Path(driver), out, settings, consents=Path("consents"))
     words = shlex.split(text)

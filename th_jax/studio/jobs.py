@@ -278,7 +278,7 @@ class Job:
         """Return state, stage, result and whether the job was canceled, for `record`, which is called under the lock."""
         return self._state, self._stage if self._state.ended else "", self._result, self._cancelled
 
-    def restore(self, state: State, stage: str, result: Path | None, *, starts: int, cancelled: bool) -> None:
+    def take_over(self, state: State, stage: str, result: Path | None, *, starts: int, cancelled: bool) -> None:
         """Take over what the database knows of a job of an earlier start."""
         self._stage, self._result, self.starts, self._cancelled = stage, result, starts, cancelled
         if state.ended:
@@ -350,7 +350,7 @@ class JobQueue:
             self._left.append(job)
         stage, result, starts, cancelled = stored
         result = None if result is None else self._path.parent / result
-        job.restore(State(state), stage, result, starts=starts, cancelled=bool(cancelled))
+        job.take_over(State(state), stage, result, starts=starts, cancelled=bool(cancelled))
 
     def start(self) -> None:
         """Continue the jobs that an earlier start did not end."""
