@@ -93,6 +93,13 @@ def test_one_process_serves_many_calls_and_is_replaced_when_it_dies(sandbox):
     assert sandbox.run(print_and_answer, within=QUICK) == "still fine"
 
 
+def test_relative_paths_are_those_of_the_current_folder(sandbox, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert sandbox.run(os.getcwd, within=QUICK) == str(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "within", "expected", "sentence"),
     [

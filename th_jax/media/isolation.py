@@ -489,8 +489,10 @@ def call_of(
 
 
 def _settings() -> dict[str, str]:
-    """Return this package's environment variables, which a child process keeps as they were at its start."""
-    return {name: value for name, value in os.environ.items() if name.startswith("TH_JAX_")}
+    """Return this package's environment variables and the working folder, which a child process keeps from its start."""
+    named = {name: value for name, value in os.environ.items() if name.startswith("TH_JAX_")}
+    folder = os.stat(".")  # unlike its path, also known of a deleted one
+    return named | {"working folder": f"{folder.st_dev} {folder.st_ino}"}
 
 
 def start_child(**environment: str) -> Child:
