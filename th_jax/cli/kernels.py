@@ -7,6 +7,8 @@ from pathlib import Path
 from th_jax.cli.compile_cache import VARIABLE, cache_folder, private_folder
 from th_jax.cli.options import DONE, UsageError, new_parser
 
+OUTDATED = "are of another version of th_jax or JAX, or of another environment: run `th-jax kernels` again to use them"
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
@@ -16,9 +18,6 @@ def parser() -> argparse.ArgumentParser:
         "needs a C++ compiler and the extra kernels). From then on, training and fine-tuning on the CPU with the setting "
         "matmul_precision=bfloat16 use them.",
     )
-
-
-OUTDATED = "are of another version of th_jax or JAX, or of another environment: run `th-jax kernels` again to use them"
 
 
 def kernels_file() -> Path | None:
@@ -48,10 +47,10 @@ def use_kernels() -> None:
 
 
 def outdated(path: Path) -> bool:
-    """Return whether the folder of `path` has only libraries of other versions, and this environment can compile its own."""
+    """Return whether other versions' libraries lie where `path` is missing, and this environment can compile its own."""
     from th_jax.models.onednn import HEADER
 
-    return not path.is_file() and any(path.parent.glob("*.so")) and HEADER.is_file()
+    return any(path.parent.glob("*.so")) and HEADER.is_file()
 
 
 def run(options: argparse.Namespace) -> int:

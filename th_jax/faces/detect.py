@@ -298,9 +298,15 @@ def landmark_model_digest() -> str | None:
         return None
     path = landmark_model_file()
     try:
-        return file_sha256(path)
+        return _file_digest(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise FileNotFoundError(f"the landmark model {path} cannot be read: {error}") from error
+
+
+@functools.cache
+def _file_digest(path: Path, changed: int) -> str:
+    """Return the SHA-256 of a file that was last changed at this time: a run asks for it once a person."""
+    return file_sha256(path)
 
 
 @contextlib.contextmanager

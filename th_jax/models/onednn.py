@@ -59,11 +59,12 @@ def compile_library(path: Path) -> None:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise KernelsError("no C++ compiler was found: install g++, or name one in CXX")
-    headers, libraries = Path(sys.prefix) / "include", Path(sys.prefix) / "lib"
-    if not (headers / "dnnl.hpp").is_file() or not (libraries / "libdnnl.so").exists():
+    libraries = Path(sys.prefix) / "lib"
+    if not HEADER.is_file() or not (libraries / "libdnnl.so").exists():
         raise KernelsError("oneDNN is not installed: pip install 'th_jax[kernels]'")
     command = [compiler, "-O3", "-march=x86-64-v4", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-w", str(SOURCE)]
-    command += [f"-I{headers}", f"-I{jax.ffi.include_dir()}", f"-L{libraries}", "-ldnnl", f"-Wl,-rpath,{libraries}"]
+    command += [f"-I{HEADER.parent}", f"-I{jax.ffi.include_dir()}"]
+    command += [f"-L{libraries}", "-ldnnl", f"-Wl,-rpath,{libraries}"]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         try:
