@@ -5,6 +5,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,10 @@ def test_light_packages_load_nothing_heavy(package: str, heavy: tuple[str, ...])
 def test_unknown_public_name_is_an_attribute_error() -> None:
     code = "import th_jax\ntry: th_jax.Avatarr\nexcept AttributeError as e: print(e)"
     assert run_python(code) == "module 'th_jax' has no attribute 'Avatarr'"
+
+
+def test_every_folder_of_tests_is_searched(pytestconfig: pytest.Config) -> None:
+    """pytest leaves out folders by name, such as build, without a word."""
+    left_out = pytestconfig.getini("norecursedirs")
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py")}
+    assert not [f for f in folders for part in f.parts if any(fnmatch(part, pattern) for pattern in left_out)]

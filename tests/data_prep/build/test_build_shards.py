@@ -127,7 +127,7 @@ def test_nothing_usable_leaves_the_drop_report_alone(tmp_path, capsys):
         (["--workers", "0"], "workers must be 1 to 4096, but is 0"),
         (["--heldout", "1.5"], "heldout must be 0 to 1, but is 1.5"),
         (["--heldout", "people.txt"], "people to hold out are not in the source: eve"),
-        (["--name", "My Data"], "data set's name must be lower-?case letters"),
+        (["--name", "My Data"], "data set's name must be lowercase letters, digits and _, got 'My Data'"),
         (["--out", "empty"], "empty exists: a data set needs a new folder"),
     ],
 )
