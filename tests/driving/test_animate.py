@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from commands import animate as main
 from driver_clips import blank, swaying, write_clip
+from opens import counted_opens
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar, save_avatar
 from th_jax.driving import animate as script
@@ -96,6 +97,17 @@ def test_a_video_has_the_drivers_rate_length_and_sound(
     assert (unchanged, record.kind, record.avatar, record.inputs) == (True, "composite", loaded.digest, ("a" * 64,))
     assert "driven by a file of SHA-256" in record.notes
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file")
+@pytest.mark.parametrize(("panels", "opened"), [("avatar", 4), ("driver,avatar", 5)])
+def test_a_driver_is_opened_once_for_each_use(
+    folder: Path, loaded: LoadedAvatar, tmp_path: Path, panels: str, opened: int
+) -> None:
+    """Is its sound usable, where is the face, who made it, its sound; its pictures are decoded again only if shown."""
+    with counted_opens(folder / "driver.mp4") as opens:
+        animate(loaded, folder / "driver.mp4", tmp_path / "a.mp4", layout=parse_layout(panels))
+    assert opens.count == opened
 
 
 def test_landmarks_from_a_file_drive_through_one_program(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from th_jax.media.limits import Limits, MediaError, MediaFault, check_pixels, no_memory
 from th_jax.optional import load_backend, pyav
@@ -39,16 +39,18 @@ class Aperture(NamedTuple):
         )
 
 
-def clean_aperture(path: Path, track: int, size: tuple[int, int]) -> Aperture | None:
+def clean_aperture(file: io.BufferedIOBase, track: int, size: tuple[int, int]) -> Aperture | None:
     """Read the clean aperture of a track: the visible part of its frames.
 
-    `size` is the width and height of the stored frames.
+    `file` is the open file, which a demuxer may be reading: its position is the same afterwards. `size` is the width and
+    height of the stored frames.
 
     Returns:
         The rectangle, or None if the file declares none, the whole frame, or an impossible one.
     """
-    with path.open("rb") as file:
-        end = path.stat().st_size
+    before = file.tell()
+    try:
+        end = file.seek(0, io.SEEK_END)
         for trak in _boxes(file, [(0, end)], b"moov", b"trak"):
             if _track_number(file, trak) != track:
                 continue
@@ -57,6 +59,8 @@ def clean_aperture(path: Path, track: int, size: tuple[int, int]) -> Aperture | 
                     for place, _ in _boxes(file, [(entry + _ENTRY, entry_end)], b"clap"):
                         file.seek(place)
                         return _aperture(file.read(32), size)
+    finally:
+        file.seek(before)
     return None
 
 
@@ -75,7 +79,7 @@ def _aperture(box: bytes, size: tuple[int, int]) -> Aperture | None:
     return seen
 
 
-def _track_number(file: BinaryIO, trak: tuple[int, int]) -> int | None:
+def _track_number(file: io.BufferedIOBase, trak: tuple[int, int]) -> int | None:
     for start, _ in _boxes(file, [trak], b"tkhd"):
         file.seek(start)
         head = file.read(24)
@@ -84,14 +88,14 @@ def _track_number(file: BinaryIO, trak: tuple[int, int]) -> int | None:
     return None
 
 
-def _boxes(file: BinaryIO, spans: list[tuple[int, int]], *kinds: bytes) -> list[tuple[int, int]]:
+def _boxes(file: io.BufferedIOBase, spans: list[tuple[int, int]], *kinds: bytes) -> list[tuple[int, int]]:
     """Return the byte ranges of the contents of all boxes reached through this sequence of box types."""
     for kind in kinds:
         spans = [inner for span in spans for found, inner in _inside(file, *span) if found == kind]
     return spans
 
 
-def _inside(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+def _inside(file: io.BufferedIOBase, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
     """Yield the boxes between two file positions: their types, and the byte ranges of their contents."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:

@@ -168,7 +168,7 @@ class Video:
         self.rotation, self.mirrored = 90 * self._turn.quarters, self._turn.mirrored
         self._stored = (first[1].width, first[1].height)
         of_boxes = "mov" in container.format.name
-        self._seen = clean_aperture(self.path, stream.id, self._stored) if of_boxes else None
+        self._seen = clean_aperture(self._source, stream.id, self._stored) if of_boxes else None
         square = square_size(self.path, self._stored, self._pixel_aspect(), limits)
         width, height = square if self._seen is None else self._seen.enlarged(self._stored, square)[2:]
         self.size = (height, width) if self._turn.quarters % 2 else (width, height)
