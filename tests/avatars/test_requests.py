@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from th_jax.avatars import requests
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
+from th_jax.storage import tables
 
 
 def manifest(folder: Path, text: str | bytes) -> Path:
@@ -65,7 +65,7 @@ def test_links_out_of_the_folder_are_rejected(tmp_path: Path) -> None:
 
 
 def test_a_huge_people_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MAX_PEOPLE_FILE_BYTES", 10)
+    monkeypatch.setattr(tables, "MAX_TABLE_BYTES", 10)
     with pytest.raises(ValueError, match="limit of a people file"):
         read_people_file(manifest(tmp_path, "name,shots\nada,x\n"))
 

@@ -147,6 +147,7 @@ ENORMOUS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
     "landmarks by hand, JSON": (deep, deep_objects, long_number),
     "driving landmarks": (npy_shape, npz_member),
     "people": (long_number,),
+    "list of films": (long_number,),
     "fine-tuning settings": (deep, deep_objects, long_number),
 }
 

@@ -19,6 +19,7 @@ from th_jax.data.landmark_file import read_landmark_file
 from th_jax.data.records import read_videos
 from th_jax.data.tfrecord import DamagedIndex, DamagedRecord
 from th_jax.driving.driver import read_landmarks
+from th_jax.driving.many import read_list
 from th_jax.media import DEFAULT_LIMITS, MediaError, open_video, read_image
 from th_jax.media.audio import decode_sound
 from th_jax.media.limits import check_file
@@ -123,6 +124,7 @@ ENTRY_POINTS: dict[str, EntryPoint] = {
     "landmarks by hand, iBUG": EntryPoint(valid_files.landmarks_by_hand(".pts"), _by_hand, (ValueError,)),
     "driving landmarks": EntryPoint(valid_files.driving_landmarks, read_landmarks, (ValueError,)),
     "people": EntryPoint(valid_files.people, read_people_file, (ValueError,), missing=(FileNotFoundError,)),
+    "list of films": EntryPoint(valid_files.films, read_list, (ValueError,), missing=(FileNotFoundError,)),
     "fine-tuning settings": EntryPoint(
         valid_files.settings,
         lambda path: read_settings(str(path)),

@@ -239,6 +239,11 @@ def people(folder: Path) -> Path:
     return folder / "people.csv"
 
 
+def films(folder: Path) -> Path:
+    (folder / "films.csv").write_text("avatar,driver,out,face\nada.safetensors,speech.mp4,ada.mp4,2\n")
+    return folder / "films.csv"
+
+
 def settings(folder: Path) -> Path:
     (folder / "fast.json").write_text(json.dumps({"preset": "paper", "epochs": 7}))
     return folder / "fast.json"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ from th_jax.consent import consent_digest, read_consent
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.faces.detect import landmark_model_digest
 from th_jax.provenance import Signer
+from th_jax.storage.json_lines import append_line
 from th_jax.storage.setting_names import previous_names
 from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
@@ -88,17 +88,7 @@ class Report:
         Raises:
             OSError: if the report cannot be written.
         """
-        with self._path.open("a+b") as file:
-            if file.tell() and not self._ends_with_newline():
-                file.write(b"\n")  # a run was killed while writing its last line
-            file.write(report_line(outcome))
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _ends_with_newline(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+        append_line(self._path, report_line(outcome))
 
 
 def report_line(outcome: Outcome) -> bytes:

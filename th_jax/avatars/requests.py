@@ -1,25 +1,16 @@
 """Requests for avatars: one person by name and images, or a CSV file of many people, checked before any work."""
 
-import csv
-import io
 import re
-import stat
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from th_jax.consent import NO_CONSENT
-from th_jax.text import read_text
+from th_jax.storage.tables import check_face_cell, file_beside, read_table
 
 PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "face", "consent")
 """`landmarks` is optional: a file of 68 hand-marked points for a single photo. So is `face`: the number of the face in a photo
 or video of several people. `consent` is the path of a consent record, or "none"."""
-
-MAX_PEOPLE_FILE_BYTES = 64 * 2**20
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that move a terminal's cursor, end a line or change the text direction; names with them would be displayed
-as other names."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
@@ -38,7 +29,7 @@ class PersonRequest(NamedTuple):
     """Number of the face in a photo or video of several people (`th_jax.data.people`)."""
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, *, of: str = "avatar") -> str:
     """Check a person's name, which becomes a file name, and return it.
 
     Raises:
@@ -47,7 +38,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:100]!r} is not a valid avatar name: use 1 to 100 letters, digits, _, - and ., not starting "
+            f"{name[:100]!r} is not a valid {of} name: use 1 to 100 letters, digits, _, - and ., not starting "
             "with a dot or dash"
         )
     return name
@@ -92,30 +83,11 @@ def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequ
         FileNotFoundError: if the file does not exist.
         OSError: if the file cannot be read.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"there is no people file at {path}")
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is not a regular file: a people file is a CSV file")
-    if status.st_size > MAX_PEOPLE_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_PEOPLE_FILE_BYTES // 2**20} MiB, the limit of a people file")
-    text = read_text(path)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a valid CSV file: {error}") from error
-    header = [column.strip() for column in rows[0]] if rows else []
-    if not {"name", "shots"} <= set(header) <= set(PEOPLE_FILE_COLUMNS) or len(set(header)) < len(header):
-        raise ValueError(
-            f"{path} must start with a header of the columns name and shots (optionally also landmarks, "
-            f"face and consent), but starts with {','.join(header)[:100]!r}"
-        )
+    rows = read_table(path, called="people file", required=PEOPLE_FILE_COLUMNS[:2], optional=PEOPLE_FILE_COLUMNS[2:])
     people: list[PersonRequest] = []
     lines: dict[str, int] = {}
-    for line, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        person = _person(path, line, header, row, unrecorded)
+    for line, cells in rows:
+        person = _person(path, line, cells, unrecorded)
         if (first := lines.setdefault(person.name.lower(), line)) != line:
             raise ValueError(f"{path}, line {line}: duplicate name {person.name!r}, first used in line {first}")
         people.append(person)
@@ -124,38 +96,25 @@ def read_people_file(path: Path, *, unrecorded: bool = False) -> list[PersonRequ
     return people
 
 
-def _person(path: Path, line: int, header: Sequence[str], row: Sequence[str], unrecorded: bool) -> PersonRequest:
-    if len(row) != len(header):
-        raise ValueError(f"{path}, line {line}: expected {len(header)} columns, got {len(row)}")
-    cells = {column: cell.strip() for column, cell in zip(header, row, strict=True)}
+def _person(path: Path, line: int, cells: Mapping[str, str], unrecorded: bool) -> PersonRequest:
+    def named(cell: str) -> Path:
+        return file_beside(
+            path,
+            cell,
+            called="people file",
+            missing="the images are missing: give a photo, a folder of photos or a video",
+        )
+
     try:
         name = check_name(cells["name"])
-        landmarks = _inside(path.parent, cells["landmarks"]) if cells.get("landmarks") else None
-        shots, recorded = _inside(path.parent, cells["shots"]), cells.get("consent", "")
+        landmarks = named(cells["landmarks"]) if cells.get("landmarks") else None
+        shots, recorded = named(cells["shots"]), cells.get("consent", "")
         if not recorded and not unrecorded:
             raise ValueError(
                 'there is no consent record: add a consent column with its path or "none", or pass --consent none '
                 "for everyone"
             )
-        consent = _inside(path.parent, recorded) if recorded not in ("", NO_CONSENT) else None
-        face = cells.get("face") or None
-        if face is not None and not re.fullmatch("[1-9][0-9]{0,2}", face):
-            raise ValueError(f"face must be a number from 1 to 999, but is {face[:20]!r}")
-        return PersonRequest(name, shots, landmarks, consent, None if face is None else int(face))
+        consent = named(recorded) if recorded not in ("", NO_CONSENT) else None
+        return PersonRequest(name, shots, landmarks, consent, check_face_cell(cells.get("face", "")))
     except ValueError as error:
         raise ValueError(f"{path}, line {line}: {error}") from error
-
-
-def _inside(folder: Path, written: str) -> Path:
-    if not written or "\0" in written:
-        raise ValueError("the images are missing: give a photo, a folder of photos or a video")
-    if _CONTROL.search(written):
-        raise ValueError(f"{written[:100]!a} has unprintable characters: rename the file")
-    inside = folder / written
-    try:
-        leaves = Path(written).is_absolute() or not inside.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError) as error:  # a symlink loop, or a name that is too long
-        raise ValueError(f"{written[:100]!r} cannot be found: {error}") from error
-    if leaves:
-        raise ValueError(f"{written[:100]!r} is outside the folder of the people file: move it inside")
-    return inside

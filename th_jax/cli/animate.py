@@ -1,17 +1,22 @@
 """`th-jax animate`: drives an avatar with a video, landmarks or a camera."""
 
 import argparse
+import collections
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from tqdm import tqdm
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
-from th_jax.avatars.output import has_other_landmark_model
+from th_jax.avatars.output import REPORT_FILE, has_other_landmark_model
+from th_jax.avatars.shards import ShardInUseError, only_writer
 from th_jax.cli.options import (
     DONE,
     FACE_HELP,
+    FAILED,
     INTERRUPTED,
     UsageError,
     add_landmark_model,
@@ -19,22 +24,25 @@ from th_jax.cli.options import (
     new_parser,
     print_hint,
 )
+from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.consent import check_driving
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
 from th_jax.driving.driver import STILLS
 from th_jax.driving.edit import CONTROLS, edit_driver
+from th_jax.driving.many import FilmRequest, films_of_shard, make_films, read_list
 from th_jax.driving.output import note_unmarked, unmarked_log
-from th_jax.driving.panels import parse_layout
+from th_jax.driving.panels import Panel, parse_layout
 from th_jax.driving.poses import target_of, wants_pupils
 from th_jax.driving.same_person import RETARGETING, compare_faces, known_choice
 from th_jax.landmarks.methods import Target, check_method
 from th_jax.landmarks.smooth import LandmarkFilter, OneEuro
 from th_jax.landmarks.transfer import UNCHANGED, Gains, parse_gains
 from th_jax.media import VIDEO_SUFFIXES
-from th_jax.provenance import unmarked_path
+from th_jax.provenance import Signer, unmarked_path
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.render import CHUNK
+from th_jax.storage.files import check_place
 
 
 def less_memory(options: argparse.Namespace) -> str:
@@ -49,13 +57,18 @@ def parser() -> argparse.ArgumentParser:
         "Drives an avatar: a video of a face, or a file of landmarks, becomes a video of the avatar.",
         example="th-jax animate --avatar avatars/ada.safetensors --driver speech.mp4 --out ada.mp4",
     )
-    made.add_argument("--avatar", type=Path, required=True, help="avatar file")
+    made.add_argument("--avatar", type=Path, help="avatar file")
     made.add_argument("--meta", help="meta weights of a compact avatar: file, run or name; default: the bundled ones")
     made.add_argument("--driver", help="video, landmarks.npz, motion.csv, or camera:0")
     made.add_argument(
         "--edit", metavar="NAME=VALUE,...",
         help=f"still without a driver: 0 to 1 for expressions, degrees for angles; {', '.join(CONTROLS)}",
     )  # fmt: skip
+    made.add_argument(
+        "--list", type=Path, metavar="FILE",
+        help="many films: a CSV file with the columns avatar,driver,out(,face); --out is then their folder",
+    )  # fmt: skip
+    add_shard_options(made, what="make the films")
     made.add_argument("--out", type=Path, help="output file, ending in .mp4, .gif, .png or .jpg")
     made.add_argument("--layout", help='panels from left to right, such as "driver,landmarks,avatar"; default: avatar')
     made.add_argument("--smoothing", type=float, help="cutoff in Hz, 0 is off; default: 2 for videos, off for npz")
@@ -102,7 +115,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Drive the avatar; an interrupted run leaves nothing behind."""
+    """Drive the avatar; an interrupted run leaves nothing behind, one of a list the finished films."""
+    if options.list is not None:
+        return _drive_list(options)
+    if options.avatar is None:
+        raise UsageError("give --avatar, or --list for many films")
+    if options.shard is not None or options.shard_count is not None:
+        raise UsageError("--shard and --shard-count are parts of a list: give --list")
     try:
         print(_drive(options))
     except KeyboardInterrupt:
@@ -123,14 +142,108 @@ def _drive(chosen: argparse.Namespace) -> str:
         return _driven(chosen)
 
 
-def _driven(chosen: argparse.Namespace) -> str:
-    number = camera_number(chosen.driver)
-    smoothing = smoothing_of(chosen.driver, chosen.smoothing, beta=chosen.smoothing_beta)
-    if smoothing is not None:
-        LandmarkFilter(smoothing)  # raises for invalid settings
+def _drive_list(chosen: argparse.Namespace) -> int:
+    """Make the films of a list; return 0 if all are there, 1 if one failed, 75 if the run was interrupted."""
+    own = ("avatar", "driver", "edit", "face", "paste_back")
+    if extra := [f"--{name.replace('_', '-')}" for name in own if getattr(chosen, name) is not None]:
+        raise UsageError(
+            f"{', '.join(extra)} cannot be given with --list, which has columns for avatar, driver and face"
+        )
+    if chosen.unmarked_output_for_research:
+        raise UsageError("--unmarked-output-for-research is for one film at a time: omit --list")
+    if chosen.out is None:
+        raise UsageError("--out is missing: the folder of the films")
+    requests, shard = read_list(chosen.list), requested_shard(chosen)
+    check_place(chosen.out, folder=True)
+    gains = _checked_gains(chosen)
+    _check_smoothing(smoothing_of("any.mp4", chosen.smoothing, beta=chosen.smoothing_beta))
+    layout = parse_layout(chosen.layout or "avatar")
+    signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
+    report = REPORT_FILE
+    if shard is not None:
+        requests, text = films_of_shard(requests, shard)
+        report = shard.report_file
+        print(text, flush=True)
+
+    def make(loaded: LoadedAvatar, request: FilmRequest, out: Path) -> Animation:
+        return _animate(
+            loaded, request.driver, out, chosen, layout=layout, gains=gains, signer=signer, face=request.face
+        )
+
+    counts, there = collections.Counter[str](), 0
+    films = make_films(
+        requests, chosen.out, make=make, options=_film_options(chosen), report=report,
+        load=lambda avatar: load_avatar(avatar, meta=chosen.meta),
+    )  # fmt: skip
+    try:
+        with only_writer(chosen.out / report), tqdm(total=len(requests), unit="film", disable=None) as bar:
+            for film, was_there in films:
+                bar.update()
+                counts[film.status] += 1
+                there += was_there
+                if film.status == "failed":
+                    bar.write(f"{film.out}: {film.reason}", file=sys.stderr)
+    except ShardInUseError as error:
+        print(f"th-jax animate: {error}, then run the same command again", file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted: finished films are kept; run the same command again to continue", file=sys.stderr)
+        return INTERRUPTED
+    already = f" ({there} already before)" if there else ""
+    failed = f", {counts['failed']} failed: see {chosen.out / report}" if counts["failed"] else ""
+    print(f"{counts['finished']} of {len(requests)} films are in {chosen.out}{already}{failed}")
+    return FAILED if counts["failed"] else DONE
+
+
+def _film_options(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that change what a film shows, as JSON values."""
+    names = (
+        *("meta", "layout", "smoothing", "smoothing_beta", "retargeting", "gains", "neutral", "follow", "gaze", "fps"),
+        *("seconds", "at", "mute", "landmark_model"),
+    )
+    return {name: getattr(chosen, name) for name in names}
+
+
+def _checked_gains(chosen: argparse.Namespace) -> Gains:
     gains = parse_gains(chosen.gains) if chosen.gains is not None else UNCHANGED
     if chosen.retargeting != "auto":
         check_method(chosen.retargeting, gains=gains)
+    return gains
+
+
+def _check_smoothing(smoothing: OneEuro | None) -> None:
+    if smoothing is not None:
+        LandmarkFilter(smoothing)  # raises for invalid settings
+
+
+def _animate(
+    loaded: LoadedAvatar,
+    driver: str | Path,
+    out: Path,
+    chosen: argparse.Namespace,
+    *,
+    layout: tuple[Panel, ...],
+    gains: Gains,
+    signer: Signer | None,
+    face: int | None,
+) -> Animation:
+    """Drive an avatar with the options of the command."""
+    smoothing = smoothing_of(driver, chosen.smoothing, beta=chosen.smoothing_beta)
+    return animate(
+        loaded, driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
+        gains=gains, neutral=chosen.neutral, face=face,
+        follow=chosen.follow, strict=chosen.strict, gaze=GAZE[chosen.gaze], fps=chosen.fps, seconds=chosen.seconds,
+        at=chosen.at, paste_back=chosen.paste_back, sound=not chosen.mute, require_audio=chosen.require_audio,
+        chunk=chosen.chunk, consents=chosen.consents, signer=signer, progress=chosen.list is None,
+        unmarked_for_research=chosen.unmarked_output_for_research,
+    )  # fmt: skip
+
+
+def _driven(chosen: argparse.Namespace) -> str:
+    number = camera_number(chosen.driver)
+    smoothing = smoothing_of(chosen.driver, chosen.smoothing, beta=chosen.smoothing_beta)
+    _check_smoothing(smoothing)
+    gains = _checked_gains(chosen)
     layout = parse_layout(chosen.layout or ("avatar" if number is None else "driver,avatar"))
     gaze = GAZE[chosen.gaze]
     if number is None and chosen.out is None:
@@ -171,14 +284,7 @@ def _driven(chosen: argparse.Namespace) -> str:
     out = unmarked_path(chosen.out) if chosen.unmarked_output_for_research else chosen.out
     if chosen.unmarked_output_for_research:
         note_unmarked(unmarked_log(chosen.avatar), out, avatar=loaded.digest)
-    done = animate(
-        loaded, chosen.driver, out, layout=layout, smoothing=smoothing, retargeting=chosen.retargeting,
-        gains=gains, neutral=chosen.neutral, face=chosen.face,
-        follow=chosen.follow, strict=chosen.strict, gaze=gaze, fps=chosen.fps, seconds=chosen.seconds, at=chosen.at,
-        paste_back=chosen.paste_back, sound=not chosen.mute, require_audio=chosen.require_audio, chunk=chosen.chunk,
-        consents=chosen.consents, signer=signer, progress=True,
-        unmarked_for_research=chosen.unmarked_output_for_research,
-    )  # fmt: skip
+    done = _animate(loaded, chosen.driver, out, chosen, layout=layout, gains=gains, signer=signer, face=chosen.face)
     return _summary(done)
 
 
