@@ -119,7 +119,7 @@ def test_threads_change_nothing(records, threads):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_worker_processes_change_nothing(records, workers):
     from absl import flags
 

@@ -84,10 +84,11 @@ def test_every_bad_video_has_its_lines(built):
     assert {drop.level for drop in drops} == {"frame", "clip", "video"}
 
 
-def test_the_number_of_workers_leaves_no_trace(source, built, tmp_path, capsys):
+@pytest.mark.parametrize("workers", ["2", pytest.param("4", marks=pytest.mark.slow)])
+def test_the_number_of_workers_leaves_no_trace(source, built, tmp_path, capsys, workers):
     out = tmp_path / "again"
     people = ["--heldout", str(built.parent / "heldout.txt"), "--licence", "CC0-1.0", "--name", "people"]
-    assert main(["--source", str(source), "--out", str(out), *SHORT, *people, "--workers", "2"]) == 0
+    assert main(["--source", str(source), "--out", str(out), *SHORT, *people, "--workers", workers]) == 0
     assert contents(out) == contents(built)
     assert [path.name for path in tmp_path.iterdir()] == ["again"], "nothing is left beside it"
     said = capsys.readouterr().out

@@ -68,8 +68,10 @@ def test_detected_landmarks_are_dlibs_and_know_no_pupils(made):
         assert 0.01 < errors.mean() < 0.12
 
 
-def test_one_worker_makes_the_same_bytes_as_two(made, tmp_path):
-    assert main(command(tmp_path / "out", tmp_path / "work", "--workers", "1")) == 0
+@pytest.mark.parametrize("workers", ["1", pytest.param("4", marks=pytest.mark.slow)])
+def test_the_number_of_workers_leaves_no_trace(made, tmp_path, workers):
+    """The other data set was made by two."""
+    assert main(command(tmp_path / "out", tmp_path / "work", "--workers", workers)) == 0
     assert contents(tmp_path / "out") == contents(made / "out")
 
 
