@@ -79,10 +79,15 @@ docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers, and docs/setting
 site: .venv-docs/.installed  ## the documentation as a site that works offline: site/index.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
+# Without it, a browser that opens the pages as files cannot search them; the theme would load it from the Internet.
+IFRAME_WORKER := e8e412dbcfea9b7e31b5ffa288d7b6035915e714c542f4176a0cdbe262fc9609
+
 .venv-docs/.installed: docs/site/requirements.txt
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install --quiet --upgrade pip
 	.venv-docs/bin/pip install --quiet -r docs/site/requirements.txt
+	cd .venv-docs && npm pack --silent iframe-worker@1.0.4 && tar xzf iframe-worker-1.0.4.tgz package/shim/index.js
+	echo "$(IFRAME_WORKER)  .venv-docs/package/shim/index.js" | sha256sum --check --quiet
 	touch $@
 
 types: $(VENV)/.dev

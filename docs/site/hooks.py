@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -13,11 +14,15 @@ PUBLIC = (
     *("th_jax", "th_jax.training", "th_jax.losses", "th_jax.render", "th_jax.data", "th_jax.media"),
     *("th_jax.faces", "th_jax.consent", "th_jax.provenance", "th_jax.evaluation.metrics"),
 )
+IFRAME_WORKER = ROOT / ".venv-docs" / "package" / "shim" / "index.js"
+"""Installed by `make site`."""
 _copied: dict[str, Path] = {}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Copy the files of the checkout that pages link to, because a site must not link outside of itself."""
+    """Add what a site needs that must not reach outside of itself: files of the checkout to which pages link, and a script."""
+    # The name of a script in mkdocs.yml, which keeps the theme from loading the same one from the Internet.
+    files.append(File.generated(config, "javascripts/iframe-worker.js", content=IFRAME_WORKER.read_text()))
     docs = Path(config["docs_dir"])
     for file in list(files.documentation_pages()):
         page = docs / file.src_uri
@@ -38,6 +43,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "api.md":
         markdown += "\n" + "\n".join(line for module in PUBLIC for line in _names(module))
     return markdown
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Fail for a page that would load a script, a style or an image from the Internet."""
+    if found := re.search(
+        r"<(?:script|img|iframe)[^>]+src=\"?https?:[^>]*>|<link[^>]+stylesheet[^>]+https?:[^>]*>", output
+    ):
+        raise PluginError(f"{page.file.src_uri} loads something from the Internet: {found[0]}")
+    return output
 
 
 def _names(module: str) -> list[str]:
