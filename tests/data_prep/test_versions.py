@@ -9,7 +9,8 @@ import pytest
 from data_prep.build import preparation
 from data_prep.build.prepare_video import PREPARATION_VERSION, Settings
 from data_prep.build.staging import open_staging
-from data_prep.heads import pool
+from data_prep.heads import pool, records
+from data_prep.heads.people import Style
 from data_prep.heads.records import RENDER_VERSION, HeadSettings
 from tests.data_prep.golden_outputs import FILE, differences, prepared, rendered, summarize
 from th_jax.data.schema import VideoRecord
@@ -62,8 +63,8 @@ def darker(record: VideoRecord) -> VideoRecord:
     ],
 )
 def test_the_comparison_sees_small_changes(change, golden, outputs):
-    for kind, records in outputs.items():
-        for name, record in records.items():
+    for kind, made in outputs.items():
+        for name, record in made.items():
             assert differences(summarize(change(record)), golden[kind]["outputs"][name]), (kind, name)
 
 
@@ -94,3 +95,20 @@ def test_people_of_another_version_are_rendered_again(tmp_path, monkeypatch):
     monkeypatch.undo()
     pool._fingerprint.cache_clear()
     assert len(places) == 2
+
+
+def test_the_last_digits_of_a_parameter_do_not_count(monkeypatch):
+    """Processors disagree about them; every other change makes another person."""
+    before, who = records.source_sha256(7, style=Style.PHOTO), records.sitter(7)
+
+    def changed(factor):
+        def scale(value):
+            if isinstance(value, tuple | list):
+                return [scale(item) for item in value]
+            return value * factor if isinstance(value, float) else value
+
+        monkeypatch.setattr(records, "sitter", lambda _: who._replace(photo=scale(who.photo)))
+        return records.source_sha256(7, style=Style.PHOTO)
+
+    assert changed(1 + 1e-15) == before
+    assert changed(1 + 1e-6) != before

@@ -19,7 +19,7 @@ from tests.data_prep.folders import command_of
 
 def work(task: int) -> int:
     if task == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal.raise_signal(signal.SIGKILL)
     if task == 7:
         raise OSError("no more disk")
     return task * task
@@ -36,7 +36,7 @@ def sleep(_: int) -> None:
 def dies_amid_its_answer(_: int) -> None:
     """Half a message lies in the pipe when the process ends, as when it is killed while it sends."""
     os.write(int(sys.argv[1]), b"\0\0\1\0half of it")
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)
 
 
 class Task(NamedTuple):
@@ -131,7 +131,7 @@ def test_tasks_beside_hostile_ones_are_done(answers):
 
 def announces_two_gigabytes(_: int) -> None:
     os.write(int(sys.argv[1]), struct.pack("!i", 2**31 - 1) + b"x" * 1000)
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)
 
 
 def stops_amid_its_answer(_: int) -> None:

@@ -98,6 +98,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/avatars/output.py": ("own run",),
     "th_jax/storage/tables.py": ("people", "list of films"),
     "th_jax/storage/json_lines.py": ("written",),
+    "th_jax/media/restrict.py": ("package",),
     "th_jax/driving/many.py": ("own run",),
     "th_jax/avatars/shards.py": ("written",),
     "th_jax/evaluation/judges/network_file.py": ("network files",),

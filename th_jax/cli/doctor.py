@@ -1,6 +1,7 @@
 """`th-jax doctor`: reports what is installed, what is missing, and the command that installs it."""
 
 import argparse
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -45,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Print all findings; return 1 if a required part is missing or wrong."""
     wrong = 0
-    for check in (_packages, _devices, _codecs, _weights, lambda: _disk(options.folder), _compiled, _computation):
+    disk = functools.partial(_disk, options.folder)
+    for check in (_packages, _devices, _codecs, _decoding, _weights, disk, _compiled, _computation):
         for finding in check():
             sign = {True: "ok     ", False: "WRONG  ", None: "missing"}[finding.ok]
             print(f"{sign}  {finding.text}", flush=True)
@@ -99,6 +101,15 @@ def _codecs() -> Iterator[Finding]:
         return
     for name in ("h264", "hevc", "libx264", "aac"):
         yield Finding(name in available, f"codec {name}")
+
+
+def _decoding() -> Iterator[Finding]:
+    from th_jax.media.isolation import run_limited
+    from th_jax.media.restrict import NETWORK, PROGRAMS, in_force
+
+    taken = set(run_limited(in_force))
+    for name in (NETWORK, PROGRAMS):
+        yield Finding(name in taken or None, f"files are decoded in a process with {name}")
 
 
 def _weights() -> Iterator[Finding]:

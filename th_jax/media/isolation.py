@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from th_jax.media.limits import MediaError, MediaFault
+from th_jax.media.restrict import kept_environment
 from th_jax.storage.strict_json import parse_json
 from th_jax.text import escape_control_chars
 
@@ -498,7 +499,8 @@ def _settings() -> dict[str, str]:
 def start_child(**environment: str) -> Child:
     """Start a process that sends "ready" first, computes with one thread, and exits when its pipe is closed.
 
-    `environment` adds variables to those of this process.
+    It has neither the user's environment, nor a network, nor other programs, where the system allows it
+    (`th_jax.media.restrict`). `environment` adds variables.
     """
     here, there = Pipe()
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
@@ -506,7 +508,7 @@ def start_child(**environment: str) -> Child:
         process = subprocess.Popen(  # noqa: S603 -- this interpreter and a module of this package
             [sys.executable, "-m", "th_jax.media.isolation_child", str(there.fileno())],
             pass_fds=[there.fileno()],
-            env=os.environ | _ONE_THREAD | {"PYTHONPATH": path} | environment,
+            env=kept_environment(os.environ) | _ONE_THREAD | {"PYTHONPATH": path} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C only reaches this process, which then stops the child

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from th_jax.media.isolation import Call, ProcessLimits, clock_stopped, confined, failure_of, receive_plain, send_plain
+from th_jax.media.restrict import restrict
 
 
 def serve(pipe: Connection) -> None:
@@ -53,4 +54,5 @@ def _end_with_caller(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    restrict()
     serve(Connection(int(sys.argv[1])))
