@@ -16,21 +16,21 @@ from th_jax.studio.session import Studio
 def test_events_are_counted_by_key_within_a_moving_window() -> None:
     now = [0.0]
     rate = Rate("jobs", 2, 3600.0, clock=lambda: now[0])
-    rate.check("ada", count=True)
+    rate.check(key="ada", count=True)
     now[0] = 1000.0
     for _ in range(3):
-        rate.check("ada")  # which does not count
-    rate.check("ada", count=True)
-    rate.check("eve", count=True)
+        rate.check(key="ada")  # which does not count
+    rate.check(key="ada", count=True)
+    rate.check(key="eve", count=True)
     with pytest.raises(TooMany, match="too many jobs: 2 an hour are allowed; try again in 2600 s") as found:
-        rate.check("ada", count=True)
+        rate.check(key="ada", count=True)
     assert found.value.retry_after == 2600
     now[0] = 3600.0
-    rate.check("ada", count=True)
+    rate.check(key="ada", count=True)
     with pytest.raises(TooMany, match="in 1000 s"):
-        rate.check("ada")
+        rate.check(key="ada")
     now[0] = 1e6
-    rate.check("new", count=True)
+    rate.check(key="new", count=True)
     assert set(rate._times) == {"new"}, "nobody else is remembered"
 
 

@@ -85,7 +85,7 @@ class Entrance:
                 await self._reject(scope, send, 401, "the password or token is missing or wrong", challenge)
                 return
             if path.split("/")[1:2][0] in OPERATIONS:
-                self._requests.check(user, count=True)
+                self._requests.check(key=user, count=True)
             if scope.get("method") == "POST" and path in UPLOADS:
                 await asyncio.to_thread(self._check, user, path, headers)
         except TooMany as error:
@@ -102,12 +102,12 @@ class Entrance:
         if self._accounts is None:
             return ""
         address = str((scope.get("client") or [""])[0])
-        self._wrong.check(address)
+        self._wrong.check(key=address)
         given = credentials_of(headers)
         if given is None:
             return None
         if not self._accounts.admits(*given):
-            self._wrong.check(address, count=True)
+            self._wrong.check(key=address, count=True)
             return None
         return given[0] if given[0] in self._studios.users else ""
 

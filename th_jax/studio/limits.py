@@ -59,7 +59,7 @@ class Rate:
         self._lock = threading.Lock()
         self._times: dict[str, deque[float]] = {}
 
-    def check(self, key: str = "", *, count: bool = False) -> None:
+    def check(self, *, key: str = "", count: bool = False) -> None:
         """Check that another event is within the limit.
 
         Args:
