@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_START_SECONDS = 600.0
+_START_SECONDS = 1800.0
 
 
 class Answer(NamedTuple):

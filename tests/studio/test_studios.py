@@ -11,7 +11,7 @@ import pytest
 
 from th_jax.studio.drives import DRIVERS
 from th_jax.studio.folder import DRAFT_SECONDS
-from th_jax.studio.jobs import Job, Kind, Request, State, Work
+from th_jax.studio.jobs import Job, Kind, Request, State, UserJobs, Work
 from th_jax.studio.session import Studio
 from th_jax.studio.studios import Studios
 from th_jax.studio.workers import Workers
@@ -124,6 +124,24 @@ def test_jobs_of_a_user_who_is_not_let_in_any_more_are_done(tmp_path: Path, monk
     found = studios.of("ada").jobs.get(job.number)
     assert found.wait(timeout=SOON)
     assert found.progress().words == "finished: ada"
+    studios.close()
+    studios = Studios(tmp_path / "studio", users=["eve"], keep_seconds=60.0)
+    result = result_of(studios.of("ada"), "a-1.mp4", written=0.0)
+    studios.sweep()
+    assert not result.exists()
+    studios.close()
+
+
+def test_a_job_whose_folder_cannot_be_opened_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    studios = Studios(tmp_path / "studio", users=["ada"])
+    bad = UserJobs(studios.shared.queue, user="bad").submit(Request(Kind.VIDEO, "a", {}))
+    (studios.root / "users" / "bad").write_bytes(b"no folder")
+    good = studios.of("ada").jobs.submit(Request(Kind.VIDEO, "a", {}))
+    studios.of("ada").work_of = lambda job: Work(lambda job: (None, "done"))  # type: ignore[method-assign]
+    studios.start()
+    assert good.wait(timeout=SOON)
+    assert bad.progress().state is State.FAILED
+    assert "internal error" in bad.progress().stage
     studios.close()
 
 

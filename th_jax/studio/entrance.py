@@ -84,7 +84,7 @@ class Entrance:
                 challenge = {"www-authenticate": 'Basic realm="th_jax studio", charset="UTF-8"'}
                 await self._reject(scope, send, 401, "the password or token is missing or wrong", challenge)
                 return
-            if path.split("/")[1:2][0] in OPERATIONS:
+            if path.strip("/").partition("/")[0] in OPERATIONS:
                 self._requests.check(key=user, count=True)
             if scope.get("method") == "POST" and path in UPLOADS:
                 await asyncio.to_thread(self._check, user, path, headers)

@@ -375,8 +375,9 @@ class JobQueue:
                 continue
             try:
                 job.run(self.work_of(job))
-            except (OSError, KeyError) as error:
-                logging.getLogger(__name__).error("job %d could not be ended: %s", job.number, error)
+            except Exception as error:  # outside of the work, such as a folder that cannot be opened
+                logging.getLogger(__name__).exception("job %d", job.number)
+                job.finish(State.FAILED, f"internal error: {error}")
             finally:
                 with self._lock:
                     del self._running[job.number]

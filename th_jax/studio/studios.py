@@ -96,7 +96,9 @@ class Studios:
         """Delete drafts and uploads of yesterday, and results that are older than they are kept."""
         now = self._clock()
         delete_old_files(self.shared.uploads, now)
-        for user in self.users:
+        # Also of those who are not let in any more.
+        left = {path.parent.name for path in self.root.glob("users/*/results")} if "" not in self.users else set()
+        for user in self.users | left:
             studio = self.of(user)
             studio.folder.delete_old_drafts(now)
             if self._keep is not None:
