@@ -185,11 +185,11 @@ browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless 
 .venv-studio/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-studio
 	.venv-studio/bin/pip install --quiet --upgrade pip
-	.venv-studio/bin/pip install --quiet -c constraints.txt -e '.[dev,studio,browser]'
+	.venv-studio/bin/pip install --quiet -c constraints.txt -e '.[dev,studio,browser,container]'
 	touch $@
 
 studio-test: .venv-studio/.installed $(CHROMIUM)  ## the studio from dropped pictures to a verified video, in a headless Chromium
-	.venv-studio/bin/python -m pytest tests/studio
+	.venv-studio/bin/python -m pytest tests/studio tests/test_container.py
 	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) .venv-studio/bin/python -m pytest -m studio
 
 benchmark: $(VENV)/.oracle  ## networks, the steps of both trainings, beside PyTorch (about half an hour, on a quiet machine)

@@ -4,8 +4,8 @@ th-jax prepare forget data/people id10001 id10002/video
 th-jax prepare forget . ada --everywhere --consent ada.consent.json --dry-run
 
 The other rows of the video table do not move. With --everywhere the folder is searched for rows of data sets, images that the
-consent record names, avatars and their outputs, and caches; --dry-run lists them and changes nothing. No other program may
-use the folder at the same time.
+consent record names, avatars and their outputs, folders and jobs of studios, and caches; --dry-run lists them and changes
+nothing. No other program may use the folder at the same time.
 """
 
 import argparse

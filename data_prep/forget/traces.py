@@ -28,6 +28,7 @@ from data_prep.forget.avatars import (
     without_lines,
 )
 from data_prep.forget.rows import can_go_on, check_names, forget
+from data_prep.forget.studio import delete_jobs, find_in_studios
 from data_prep.forget.tree import STAGING_SUFFIX, Tree, avatar_name, emptied, is_left, walk
 from th_jax.consent import ConsentError, ConsentRecord, file_digest
 from th_jax.data.records import VideoRecords
@@ -195,14 +196,20 @@ class Traces(NamedTuple):
     """Folders named after the person that are empty without these files."""
     reports: dict[Path, tuple[str, ...]]
     """Reports of fine-tuning, with the names whose lines are to be removed."""
+    records: tuple[Path, ...]
+    """Consent records of studios."""
+    jobs: dict[Path, tuple[int, ...]]
+    """Numbers of jobs by the database of their studio."""
     doubts: dict[Path, str]
     """Paths that stay and need your attention, with the reason."""
 
     def lines(self) -> list[str]:
         """Return one line per item to remove."""
         found = [f"{folder}: video {video}" for folder, videos in sorted(self.rows.items()) for video in videos]
-        found += [str(path) for paths in (self.shots, self.avatars, self.images, self.caches) for path in paths]
+        every = (self.shots, self.avatars, self.images, self.caches, self.records)
+        found += [str(path) for paths in every for path in paths]
         found += [f"{folder}/" for folder in self.folders]
+        found += [f"{path}: job {number}" for path, numbers in sorted(self.jobs.items()) for number in numbers]
         return found + [f"{path}: lines of {', '.join(names)}" for path, names in sorted(self.reports.items())]
 
 
@@ -229,14 +236,15 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     evaluated = find_evaluated(tree, {*names, *(video for videos in rows.values() for video in videos)})
     previews = find_previews(tree, names, avatars)
     caches = find_staged(tree.staged, names, consent.shots if consent is not None else ())
-    caches |= find_logs(tree, names, avatars) | find_left_reports(tree) | evaluated.files
+    studios = find_in_studios(tree, names, avatars, consent)
+    caches |= find_logs(tree, names, avatars) | find_left_reports(tree) | evaluated.files | studios.files
     caches = caches.union(*map(tree.numbered_images, previews)) - gone
     made = find_images([path for path in tree.files if path not in caches], avatars, consent)
     images = made.files - gone
-    going = caches | images | gone
+    going = caches | images | gone | studios.records
     shots, large = _shots([path for path in (*tree.files, *tree.staged) if path not in going], consent)
     going |= shots
-    called = previews | evaluated.folders
+    called = previews | evaluated.folders | studios.folders
     folders = emptied(called, going)
     doubts = {folder: "contains other files, which stay" for folder in called.difference(folders)}
     doubts |= {path: "does not match the record beside it" for path in made.others}
@@ -244,6 +252,7 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
     doubts |= {
         path: "does not list the chosen people, so this evaluation was not searched" for path in evaluated.unreadable
     }
+    doubts |= {path: "cannot be read, so this studio was not searched completely" for path in studios.unreadable}
     doubts |= _links(tree, names, avatars, rows)
     left = (
         "is the temporary file of an interrupted program and contains no name: delete it if no program is running there"
@@ -257,6 +266,8 @@ def find_traces(root: Path, names: Collection[str], *, consent: ConsentRecord | 
         caches=tuple(sorted(caches)),
         folders=folders,
         reports=find_reports(tree, names, avatars),
+        records=tuple(sorted(studios.records)),
+        jobs=studios.jobs,
         doubts={path: why for path, why in sorted(doubts.items()) if path not in going},
     )
 
@@ -305,7 +316,9 @@ def remove_traces(traces: Traces) -> None:
         path.unlink(missing_ok=True)
     for path, names in traces.reports.items():
         without_lines(path, names)
-    for path in traces.avatars:
+    for database, numbers in traces.jobs.items():
+        delete_jobs(database, numbers)
+    for path in (*traces.avatars, *traces.records):
         path.unlink(missing_ok=True)
 
 

@@ -114,8 +114,20 @@ def test_old_drafts_are_deleted_at_the_next_start(folder: StudioFolder) -> None:
 def test_uploads_leave_space_on_the_disk(folder: StudioFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.check_space()
     monkeypatch.setattr(module, "MIN_FREE_BYTES", 2**62)
-    with pytest.raises(DiskFull, match=r"has only .* MiB left: delete something"):
+    with pytest.raises(DiskFull, match=r"would have only .* MiB left, .*: delete something"):
         folder.check_space()
+    monkeypatch.setattr(module, "MIN_FREE_BYTES", 0)
+    with pytest.raises(DiskFull, match="would have only 0 MiB left"):
+        folder.check_space(incoming=2**62)
+
+
+def test_a_users_folder_may_be_limited(tmp_path: Path) -> None:
+    folder = StudioFolder(tmp_path / "studio", most_bytes=1000)
+    files(folder.shots / "ada", "a.jpg")
+    folder.check_space(incoming=900)
+    with pytest.raises(DiskFull, match=r"your folder would have .* that are allowed: delete avatars or results"):
+        folder.check_space(incoming=1000)
+    folder.close()
 
 
 def test_points_are_placed_on_one_photo(folder: StudioFolder) -> None:

@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from th_jax.storage.database import durable_connection
-from th_jax.studio.jobs import MAX_STARTS, Cancelled, Job, JobQueue, Kind, QueueFull, Request, State, Work
+from th_jax.studio.jobs import MAX_STARTS, Cancelled, Job, JobQueue, Kind, QueueFull, Request, State, UserJobs, Work
 
 SOON = 20.0
 """Seconds within which a thread gets its turn on a busy machine."""
@@ -20,17 +21,25 @@ REQUEST = Request(Kind.VIDEO, "ada", {})
 Do = Callable[[Job], tuple[Path | None, str]]
 
 
-class Queue(JobQueue):
+class Queue(UserJobs):
     """A queue whose jobs are functions of the test, by the name of the avatar."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, started: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.root = root
         self.functions: dict[str, Do] = {}
         self.ends: list[str] = []
         work = Work(
             lambda job: self.functions[job.request.avatar](job), lambda job: self.ends.append(job.request.avatar)
         )
-        super().__init__(root / "jobs.sqlite", dict.fromkeys(Kind, work))
+        super().__init__(JobQueue(root / "jobs.sqlite", lambda job: work, clock=clock))
+        if started:
+            self.start()
+
+    def start(self) -> None:
+        self.queue.start()
+
+    def close(self) -> None:
+        assert self.queue.close(patience=SOON)
 
     def add(self, name: str, function: Do) -> Job:
         self.functions[name] = function
@@ -46,7 +55,7 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 def again(queue: Queue) -> Queue:
     """The queue that the next start of the studio opens."""
-    opened = Queue(queue.root)
+    opened = Queue(queue.root, started=False)
     opened.functions = queue.functions
     return opened
 
@@ -103,10 +112,11 @@ def test_a_waiting_job_that_is_canceled_never_runs_but_cleans_up(queue: Queue) -
     queue.add("a", first)
     waiting = queue.add("b", second)
     waiting.cancel()
+    assert queue.ends == ["b"]
     assert waiting.progress().words == "cancelled: nothing was written"
     begin.set()
     assert queue.add("c", lambda job: (None, "")).wait(timeout=SOON)
-    assert queue.ends == ["a", "b", "c"]
+    assert queue.ends == ["b", "a", "c"]
     assert not ran.is_set()
 
 
@@ -152,10 +162,9 @@ def test_a_paused_job_waits_and_stop_and_keep_lets_it_end(queue: Queue) -> None:
     assert job.progress().words == "finished: kept"
 
 
-def test_the_time_left_follows_from_the_stages_progress() -> None:
+def test_the_time_left_follows_from_the_stages_progress(tmp_path: Path) -> None:
     now = [0.0]
-    job = Job(1, REQUEST, clock=lambda: now[0])
-    assert job.progress().words == "waiting"
+    queue = Queue(tmp_path, started=False, clock=lambda: now[0])
 
     def work(job: Job) -> tuple[Path | None, str]:
         now[0] = 100.0
@@ -169,21 +178,29 @@ def test_the_time_left_follows_from_the_stages_progress() -> None:
         job.advance(10, 40)
         assert job.progress().seconds_left is None
         now[0] = 110.0
+        job.losses = (2.0, 1.0)
         job.advance(20, 40)
         assert job.progress().seconds_left == pytest.approx(8.0)
-        job.losses = (2.0, 1.0)
         assert job.progress().losses == (2.0, 1.0)
         return None, "done"
 
-    job.run(Work(work))
+    job = queue.add("a", work)
+    assert job.progress().words == "waiting"
+    queue.start()
+    assert job.wait(timeout=SOON)
+    assert job.progress().words == "finished: done"
     assert job.progress().seconds_left is None
+    queue.close()
 
 
-def test_work_after_a_cancel_raises() -> None:
-    job = Job(1, REQUEST)
+def test_work_after_a_cancel_raises(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, started=False)
+    job = queue.add("a", lambda job: (None, ""))
     job.cancel()
+    assert queue.ends == ["a"]
     with pytest.raises(Cancelled):
         job.stage("rendering")
+    queue.close()
 
 
 def test_ended_jobs_are_forgotten_and_too_many_waiting_ones_are_an_error(
@@ -256,7 +273,7 @@ def test_the_end_of_the_studio_interrupts_a_job_and_the_next_start_continues_all
 KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
-from th_jax.studio.jobs import JobQueue, Kind, Request, Work
+from th_jax.studio.jobs import JobQueue, Kind, Request, UserJobs, Work
 
 accepted = threading.Event()
 
@@ -268,10 +285,12 @@ def work(job):
         os.kill(os.getpid(), signal.SIGKILL)
     return None, "done"
 
-queue = JobQueue(Path(sys.argv[1]), dict.fromkeys(Kind, Work(work)))
+queue = JobQueue(Path(sys.argv[1]), lambda job: Work(work))
+queue.start()
 for name in ("a", "deadly", "b"):
-    queue.submit(Request(Kind.VIDEO, name, {}))
+    UserJobs(queue).submit(Request(Kind.VIDEO, name, {}))
 accepted.set()
+threading.Event().wait(60)
 """
 
 
@@ -280,7 +299,7 @@ def test_a_killed_process_neither_loses_nor_doubles_a_job(tmp_path: Path) -> Non
     command = [sys.executable, "-c", KILLED, str(tmp_path / "jobs.sqlite"), str(log)]
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     assert log.read_text().split() == ["1", "2"]
-    queue = Queue(tmp_path)
+    queue = Queue(tmp_path, started=False)
     with durable_connection(tmp_path / "jobs.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -297,11 +316,112 @@ def test_a_killed_process_neither_loses_nor_doubles_a_job(tmp_path: Path) -> Non
     queue.close()
 
 
+WORKER = """
+import sys, threading, time
+from pathlib import Path
+from th_jax.studio.jobs import JobQueue, Work
+
+def work(job):
+    with open(sys.argv[2], "a") as file:
+        file.write(f"{job.number} {sys.argv[3]}\\n")
+    for step in range(5):
+        job.advance(step, 5)
+        time.sleep(0.01)
+    while job.request.avatar == "stuck" and sys.argv[3] == "first":
+        job.advance(1, 2)
+        time.sleep(0.01)
+    return None, sys.argv[3]
+
+queue = JobQueue(Path(sys.argv[1]), lambda job: Work(work))
+queue.start()
+print("ready", flush=True)
+sys.stdin.read()
+queue.close()
+"""
+
+
+def test_workers_of_one_machine_share_the_jobs_and_one_that_is_killed_loses_none(tmp_path: Path) -> None:
+    queue, log = Queue(tmp_path, started=False), tmp_path / "log"
+    log.touch()
+
+    def worker(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WORKER, str(tmp_path / "jobs.sqlite"), str(log), name]
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        return started
+
+    first = worker("first")
+    stuck = queue.submit(Request(Kind.VIDEO, "stuck", {}))
+    until = time.monotonic() + SOON
+    while stuck.progress().state is not State.RUNNING and time.monotonic() < until:
+        time.sleep(0.01)
+    others = [worker("second"), worker("third")]
+    jobs = [queue.submit(Request(Kind.VIDEO, "quick", {})) for _ in range(20)]
+    assert all(job.wait(timeout=60.0) for job in jobs)
+    first.kill()
+    first.wait()
+    assert stuck.wait(timeout=60.0), "another worker does it again"
+    for process in others:
+        process.communicate("", timeout=60)
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(int(number) for number, _ in lines) == [1, *range(1, 22)], "only the interrupted one was done twice"
+    assert next(name for number, name in lines if number == "1") == "first"
+    assert {name for number, name in lines if number != "1"} == {"second", "third"}
+    assert {one.state for one in queue.progress()} == {State.FINISHED}
+    queue.close()
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+def test_users_see_their_own_jobs_and_take_turns(queue: Queue) -> None:
+    begin, order = threading.Event(), list[str]()
+
+    def work(job: Job) -> tuple[Path | None, str]:
+        assert begin.wait(SOON)
+        order.append(job.user)
+        return None, "done"
+
+    queue.functions["a"] = work
+    ada, eve = UserJobs(queue.queue, user="ada"), UserJobs(queue.queue, user="eve")
+    jobs = [users.submit(Request(Kind.VIDEO, "a", {})) for users in (ada, ada, ada, eve)]
+    with pytest.raises(KeyError):
+        eve.get(jobs[0].number)
+    with pytest.raises(KeyError):
+        eve.get(10**30)
+    eve.delete([jobs[0].number])
+    eve.forget("a")
+    assert [job.number for job in ada.unended()] == [1, 2, 3]
+    assert [job.number for job in eve.of("a")] == [4]
+    assert queue.progress() == []
+    begin.set()
+    assert all(job.wait(timeout=SOON) for job in jobs)
+    assert order == ["ada", "eve", "ada", "ada"], "many jobs of one user do not keep another waiting"
+    assert [one.number for one in eve.progress()] == [4]
+
+
+def test_a_database_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    with durable_connection(tmp_path / "jobs.sqlite") as connection:
+        connection.execute(
+            "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, avatar TEXT NOT NULL, options "
+            "TEXT NOT NULL, state TEXT NOT NULL, stage TEXT NOT NULL DEFAULT '', result TEXT, starts INTEGER NOT NULL "
+            "DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0)"
+        )
+        connection.execute("INSERT INTO jobs (kind, avatar, options, state) VALUES ('video', 'a', '{}', 'running')")
+    queue = Queue(tmp_path, started=False)
+    queue.functions["a"] = lambda job: (None, "done")
+    queue.start()
+    assert queue.get(1).wait(timeout=SOON)
+    assert [one.words for one in queue.progress()] == ["finished: done"]
+    queue.close()
+
+
 def test_a_job_that_ends_the_process_each_time_is_given_up(queue: Queue) -> None:
     assert queue.add("a", lambda job: (None, "done")).wait(timeout=SOON)
     for starts, state in ((MAX_STARTS - 1, State.FINISHED), (MAX_STARTS, State.FAILED)):
         with durable_connection(queue.root / "jobs.sqlite") as connection:
-            connection.execute("UPDATE jobs SET state = 'running', starts = ?", (starts,))
+            connection.execute(
+                "UPDATE jobs SET state = 'running', owner = 'of a killed process', starts = ?", (starts,)
+            )
         opened = again(queue)
         opened.start()
         assert opened.get(1).wait(timeout=SOON)
@@ -323,11 +443,13 @@ def test_a_job_that_was_canceled_before_a_crash_stays_canceled(queue: Queue) -> 
     assert running.wait(SOON)
     job.cancel()
     waiting.cancel()
-    crashed = again(queue)  # while the first one still runs
+    queue.queue._alive.release()  # as the system does when a process ends
+    crashed = again(queue)
     crashed.start()
+    assert crashed.get(job.number).wait(timeout=SOON)
     crashed.close()
     assert [one.words for one in crashed.progress()] == ["cancelled: nothing was written"] * 2
-    assert crashed.ends == ["a"]
+    assert (crashed.ends, queue.ends) == (["a"], ["b"])
     go_on.set()
 
 

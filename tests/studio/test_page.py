@@ -25,7 +25,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def page(studio: Studio) -> Page:
-    return Page(studio)
+    return Page(studio, studio.folder.uploads)
 
 
 def test_saved_settings_move_the_controls_back(page: Page) -> None:

@@ -63,11 +63,11 @@ def draft(studio: Studio, folder: Path) -> str:
 
 
 def files(studio: Studio) -> set[str]:
-    """What was made: everything but drafts and the lock."""
+    """What was made: everything but drafts and locks."""
     found = {
         path.relative_to(studio.folder.root).as_posix() for path in studio.folder.root.rglob("*") if path.is_file()
     }
-    return {name for name in found if not name.startswith((".lock", "jobs.sqlite", "drafts/"))}
+    return {name for name in found if not name.startswith((".lock", "jobs.sqlite", "drafts/", "workers/"))}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from commands import command
 
-from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, check_access, is_loopback, login, rejection
+from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, check_access, is_loopback, rejection
 
 HERE = {"host": "127.0.0.1:7860"}
 
@@ -19,8 +19,11 @@ def test_this_machine_needs_no_password(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "localhost.example.org", ""])
 def test_other_machines_need_one(host: str) -> None:
-    with pytest.raises(ValueError, match="give --password too"):
+    with pytest.raises(ValueError, match="give --password or --users too"):
         check_access(host, None)
+    check_access(host, None, users=True)
+    with pytest.raises(ValueError, match="not both"):
+        check_access(host, "long enough", users=True)
     check_access(host, "long enough")
     with pytest.raises(ValueError, match="at least 8 characters"):
         check_access(host, "short")
@@ -31,7 +34,7 @@ def test_the_command_says_so_before_anything_else(
 ) -> None:
     monkeypatch.setenv("TH_JAX_STUDIO_PASSWORD", "")
     assert command("studio")(["--host", "0.0.0.0"]) == 2
-    assert "give --password too" in capsys.readouterr().err
+    assert "give --password or --users too" in capsys.readouterr().err
     assert command("studio")(["--port", "0"]) == 2
     assert "must be 1 to 65535" in capsys.readouterr().err
 
@@ -42,12 +45,6 @@ def test_without_gradio_the_command_names_the_extra(
     monkeypatch.setattr("th_jax.cli.studio.NEEDED", ("no_such_module",))
     assert command("studio")([]) == 1
     assert "pip install 'th_jax[studio]'" in capsys.readouterr().err
-
-
-def test_a_login_needs_the_user_and_the_password() -> None:
-    check = login("pässword")
-    assert check("studio", "pässword")
-    assert not any(check(*pair) for pair in [("studio", "password"), ("other", "pässword"), ("", ""), ("studio", "")])
 
 
 @pytest.mark.parametrize(

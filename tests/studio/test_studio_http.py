@@ -18,11 +18,15 @@ import httpx
 import uvicorn
 
 from th_jax.studio import folder, guard
+from th_jax.studio.entrance import WRONG_SECRETS
 from th_jax.studio.guard import POLICY
-from th_jax.studio.jobs import Job, Kind, Request, State, Work
+from th_jax.studio.jobs import Job, Kind, Request, State, UserJobs, Work
+from th_jax.studio.limits import Limits
 from th_jax.studio.making import ConsentForm
-from th_jax.studio.page import application
+from th_jax.studio.page import server
 from th_jax.studio.session import Studio
+from th_jax.studio.studios import Studios
+from th_jax.studio.users import Accounts, digest_of
 
 SOON = 30.0
 """Seconds within which a busy machine answers."""
@@ -34,16 +38,18 @@ FORM = {"name": "ada", "subject": "Ada", "basis": "self"}
 
 
 @contextmanager
-def serving(studio: Studio, *, password: str | None = None) -> Iterator[str]:
-    app = application(studio, host="127.0.0.1" if password is None else "0.0.0.0", password=password)
+def serving(studios: Studios, *, accounts: Accounts | None = None, requests: int | None = None) -> Iterator[str]:
+    app = server(
+        studios, host="127.0.0.1" if accounts is None else "0.0.0.0", accounts=accounts, requests=requests
+    )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        running = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
-        while not server.started and thread.is_alive():
+        while not running.started and thread.is_alive():
             time.sleep(0.01)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
 
 
@@ -54,19 +60,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def studio(place: Path) -> Iterator[Studio]:
-    studio = Studio(place / "studio")
-    yield studio
-    studio.close()
+def studios(place: Path) -> Iterator[Studios]:
+    studios = Studios(place / "studio")
+    studios.start()
+    yield studios
+    studios.close()
 
 
 @pytest.fixture(scope="module")
-def address(studio: Studio, place: Path) -> Iterator[str]:
+def studio(studios: Studios) -> Studio:
+    return studios.of("")
+
+
+@pytest.fixture(scope="module")
+def address(studios: Studios, place: Path) -> Iterator[str]:
     (place / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(place / "temporary"))
         patch.setattr(guard, "MAX_UPLOAD_BYTES", LIMIT)
-        with serving(studio) as address:
+        with serving(studios) as address:
             yield address
 
 
@@ -83,9 +95,9 @@ def upload(request: pytest.FixtureRequest) -> str:
 
 
 def files(place: Path) -> set[str]:
-    """All files but the database of jobs."""
+    """All files but the database of jobs and the locks of the workers."""
     found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
-    return {name for name in found if "jobs.sqlite" not in name}
+    return {name for name in found if "jobs.sqlite" not in name and "/workers/" not in name}
 
 
 def becomes(place: Path, expected: set[str]) -> None:
@@ -113,7 +125,7 @@ def test_jobs_are_made_and_reported(client: Any, studio: Studio, monkeypatch: py
         return studio.jobs.submit(Request(Kind.AVATAR, "ada", {"shots": "shots/ada", "meta": "heads"}))
 
     monkeypatch.setattr(studio, "create", create)
-    monkeypatch.setattr(studio.jobs, "_works", {Kind.AVATAR: Work(done)})
+    monkeypatch.setattr(studio, "work_of", lambda job: Work(done))
     form = FORM | {"uses": "private,art", "expires": "2099-01-31"}
     answer = client.post("/avatars", data=form, files=[("shots", ("../../a.png", b"x")), ("shots", ("b.png", b"y"))])
     assert answer.status_code == 202
@@ -142,7 +154,7 @@ def test_a_video_is_asked_for_made_and_downloaded(client: Any, studio: Studio, m
 
     out = studio.folder.results / "ada-1.gif"
     monkeypatch.setattr(studio, "drive", drive)
-    monkeypatch.setattr(studio.jobs, "_works", {Kind.VIDEO: Work(lambda job: (out, "1 frame"))})
+    monkeypatch.setattr(studio, "work_of", lambda job: Work(lambda job: (out, "1 frame")))
     settings = json.dumps({"suffix": ".gif"})
     answer = client.post("/videos", data={"avatar": "ada", "settings": settings}, files={"driver": ("d.mp4", b"film")})
     assert answer.status_code == 202, answer.text
@@ -165,11 +177,11 @@ def test_a_job_is_canceled(client: Any, studio: Studio, monkeypatch: pytest.Monk
             job.advance(1, 2)
             time.sleep(0.01)
 
-    monkeypatch.setattr(studio.jobs, "_works", {Kind.VIDEO: Work(work)})
+    monkeypatch.setattr(studio, "work_of", lambda job: Work(work))
     job, waiting = (studio.jobs.submit(Request(Kind.VIDEO, "ada", {})) for _ in range(2))
     assert begun.wait(SOON)
     assert client.get("/health/ready").json() == {"ready": True, "waiting": 1}
-    monkeypatch.setattr(studio.jobs, "MOST", 2)
+    monkeypatch.setattr(UserJobs, "MOST", 2)
     assert client.get("/health/ready").json()["ready"] is True, "one of two waits"
     assert client.delete(f"/jobs/{waiting.number}").json()["state"] == "cancelled"
     client.delete(f"/jobs/{job.number}")
@@ -229,7 +241,7 @@ def test_a_full_queue_or_disk_is_an_error(client: Any, studio: Studio, monkeypat
     answer = client.post("/avatars", data=FORM, files=IMAGE)
     assert (answer.status_code, "MiB left" in answer.json()["error"]) == (507, True)
     monkeypatch.undo()
-    monkeypatch.setattr(studio.jobs, "MOST", 0)
+    monkeypatch.setattr(UserJobs, "MOST", 0)
     monkeypatch.setattr(studio, "drive", lambda *_, **__: studio.jobs.submit(Request(Kind.VIDEO, "ada", {})))
     answer = client.post("/videos", data={"avatar": "ada"})
     assert (answer.status_code, "jobs are waiting" in answer.json()["error"]) == (429, True)
@@ -369,13 +381,14 @@ def test_a_client_that_dawdles_is_cut_off(
 
 
 def test_the_password_is_asked_for_before_the_body_is_read(tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "studio")
-    with serving(studio, password="long enough") as address, httpx.Client(base_url=address, timeout=SOON) as client:
+    studios = Studios(tmp_path / "studio")
+    studio, accounts = studios.of(""), Accounts({"studio": digest_of("long enough")})
+    with serving(studios, accounts=accounts) as address, httpx.Client(base_url=address, timeout=SOON) as client:
         assert client.get("/config").status_code == 401
         for path in ("/jobs", "/avatars", "/jobs/1/result"):
             answer = client.get(path)
-            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Basic")
-            assert answer.json() == {"error": "the password is missing or wrong"}
+            assert (answer.status_code, answer.headers["www-authenticate"].split()[0]) == (401, "Basic")
+            assert answer.json() == {"error": "the password or token is missing or wrong"}
         for wrong in (("studio", "wrong one"), ("other", "long enough")):
             assert client.get("/jobs", auth=wrong).status_code == 401
         assert client.get("/jobs", headers={"authorization": "Basic !"}).status_code == 401
@@ -386,10 +399,94 @@ def test_the_password_is_asked_for_before_the_body_is_read(tmp_path: Path) -> No
                 connection.sendall(head(address, path, "Content-Length: 1000000") + PART)
                 assert status_of(connection) == 401
         assert list(studio.folder.uploads.iterdir()) == []
-        assert client.post("/login", data={"username": "studio", "password": "wrong one"}).status_code == 400
-        assert client.post("/login", data={"username": "studio", "password": "long enough"}).status_code == 200
-        assert client.get("/config").status_code == 200
-    studio.close()
+        assert client.get("/config", auth=("studio", "long enough")).status_code == 200
+        for _ in range(WRONG_SECRETS):
+            client.get("/jobs", auth=("studio", "wrong one"))
+        answer = client.get("/jobs", auth=("studio", "wrong one"))
+        assert (answer.status_code, 1 <= int(answer.headers["retry-after"]) <= 60) == (429, True)
+    studios.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studios, str]]:
+    """A studio of two users, whose tokens are their names."""
+    root = tmp_path_factory.mktemp("shared") / "studio"
+    limits = Limits(requests=100, jobs=2, disk_bytes=2**20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "MAX_UPLOAD_BYTES", LIMIT)
+        studios = Studios(root, users=["ada", "eve"], limits=limits)
+        for user in ("ada", "eve"):
+            patch.setattr(studios.of(user), "work_of", lambda job: Work(done))
+        studios.start()
+        accounts = Accounts({name: digest_of(f"token of {name}") for name in ("ada", "eve")})
+        with serving(studios, accounts=accounts, requests=limits.requests) as address:
+            yield studios, address
+        studios.close()
+
+
+@contextmanager
+def client_of(shared: tuple[Studios, str], user: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=shared[1], timeout=SOON, auth=(user, f"token of {user}")) as client:
+        yield client
+
+
+def test_users_see_neither_jobs_nor_files_of_each_other(shared: tuple[Studios, str]) -> None:
+    studios, _ = shared
+    his, job = studios.of("ada"), studios.of("ada").jobs.submit(Request(Kind.VIDEO, "ada", {}))
+    result = his.folder.results / "ada-1.mp4"
+    result.write_bytes(b"film")
+    his.folder.consent("ada").write_text("{}")
+    with client_of(shared, "ada") as ada, client_of(shared, "eve") as eve:
+        assert ada.get(f"/gradio_api/file={result}").content == b"film"
+        assert ada.get(f"/jobs/{job.number}").status_code == 200
+        assert [one["job"] for one in ada.get("/jobs").json()] == [job.number]
+        assert eve.get("/jobs").json() == []
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/result")):
+            assert eve.request(method, f"/jobs/{job.number}{path}").status_code == 404, (method, path)
+        up = studios.of("eve").folder.results / ".." / ".." / "ada" / "results" / "ada-1.mp4"
+        for path in (result, up, his.folder.consent("ada"), studios.root / "jobs.sqlite"):
+            assert eve.get(f"/gradio_api/file={path}").status_code in (403, 404), path
+        for name in ("../ada/avatars/ada", "..%2fada", "ada"):
+            asked = {"avatar": name, "example": "a rendered person speaks"}
+            assert eve.post("/videos", data=asked).status_code == 422
+        eve.delete("/avatars/ada")
+        assert result.exists()
+        (stored,) = ada.post("/gradio_api/upload", files={"files": ("x.jpg", b"x")}).json()
+        assert Path(stored).is_relative_to(studios.shared.uploads)
+        assert eve.get("/avatars").json() == []
+    with httpx.Client(base_url=shared[1], timeout=SOON) as other:
+        for wrong in (
+            ("ada", "token of eve"),
+            ("eve", "token of ada"),
+            ("", ""),
+            ("studio", "token of ada"),
+            ("..", "x"),
+        ):
+            assert other.get("/jobs", auth=wrong).status_code == 401, wrong
+    assert sorted(path.name for path in (studios.root / "users").iterdir()) == ["ada", "eve"]
+
+
+def test_more_than_the_limits_is_an_error_before_anything_is_written(shared: tuple[Studios, str]) -> None:
+    studios, _ = shared
+    hers = studios.of("eve")
+    with client_of(shared, "eve") as eve, client_of(shared, "ada") as ada:
+        for path in ("/avatars", "/verify", "/gradio_api/upload"):
+            answer = eve.post(path, data=FORM, files={"shots": ("a.png", b"x" * 2**21)})
+            assert answer.status_code == 507, path
+            assert "of the 0.00097656 GiB that are allowed" in answer.json()["error"]
+        assert list(hers.folder.uploads.iterdir()) == list(hers.folder.drafts.iterdir()) == []
+        for _ in range(2):
+            hers._submit(Request(Kind.VIDEO, "eve", {}))
+        answer = eve.post("/avatars", data=FORM, files={"shots": ("a.png", b"x")})
+        assert answer.status_code == 429
+        assert "too many jobs: 2 an hour are allowed" in answer.json()["error"]
+        assert 3500 <= int(answer.headers["retry-after"]) <= 3600
+        assert list(hers.folder.drafts.iterdir()) == []
+        answers = [eve.get("/jobs") for _ in range(110)]
+        assert answers[-1].status_code == 429
+        assert "100 a minute are allowed" in answers[-1].json()["error"]
+        assert ada.get("/jobs").status_code == 200, "another user has limits of their own"
+        assert eve.get("/config").status_code == 200, "the page itself is not counted"
 
 
 def test_nothing_is_written_outside_the_folder(place: Path) -> None:

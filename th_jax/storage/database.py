@@ -9,10 +9,14 @@ _BUSY_SECONDS = 20.0
 
 
 @contextmanager
-def durable_connection(path: Path) -> Iterator[sqlite3.Connection]:
+def durable_connection(path: Path, *, flush: bool = True) -> Iterator[sqlite3.Connection]:
     """Open a connection with explicit commits, which reach the disk before they return.
 
     Threads and processes may each open their own. Closing it without a COMMIT rolls back.
+
+    Args:
+        path: file of the database.
+        flush: whether commits wait for the disk; otherwise a power failure, but no crash of the process, may undo the last.
 
     Raises:
         sqlite3.Error: if the file cannot be opened, or is not a database.
@@ -21,7 +25,7 @@ def durable_connection(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         # WAL's usual NORMAL may lose the last commits in a power failure.
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA synchronous = FULL" if flush else "PRAGMA synchronous = NORMAL")
         yield connection
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""The studio's operations over HTTP: avatars, videos, jobs, checks and health; /openapi.json describes them."""
+"""A studio's operations over HTTP: avatars, videos, jobs, checks and health; /openapi.json describes them."""
 
 import shutil
 import tempfile
@@ -10,10 +10,11 @@ from typing import Any, no_type_check
 from th_jax.media import MediaError
 from th_jax.studio.drives import DriveSettings
 from th_jax.studio.folder import DiskFull, stored_name
-from th_jax.studio.guard import login
-from th_jax.studio.jobs import Job, Progress, QueueFull, State
+from th_jax.studio.jobs import Job, Progress
+from th_jax.studio.limits import TooMany
 from th_jax.studio.making import ConsentForm
 from th_jax.studio.session import Studio
+from th_jax.studio.studios import Studios
 
 
 def job_facts(job: Progress) -> dict[str, Any]:
@@ -43,45 +44,52 @@ def stored(studio: Studio, uploads: list[Any]) -> Iterator[list[Path]]:
         yield paths
 
 
-STATUS = {QueueFull: 429, DiskFull: 507, ValueError: 422, MediaError: 422}
+STATUS = {TooMany: 429, DiskFull: 507, ValueError: 422, MediaError: 422}
 """HTTP's status for errors of the operations; the first that fits."""
 
 
-def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
+def new_app() -> Any:
+    """Return an empty FastAPI application."""
+    import fastapi
+
+    # The pages of the documentation would load scripts of other servers.
+    return fastapi.FastAPI(title="th_jax studio", docs_url=None, redoc_url=None)
+
+
+def add_health(app: Any, studios: Studios) -> None:
+    """Add what a supervisor asks to a FastAPI application: whether the server answers, and accepts jobs."""
+
+    @app.get("/health/live")
+    def live() -> dict[str, bool]:
+        """Whether the server answers."""
+        return {"live": True}
+
+    @app.get("/health/ready")
+    def ready() -> dict[str, Any]:
+        """Whether jobs are accepted, and how many are waiting."""
+        accepted, waiting = studios.health()
+        return {"ready": accepted, "waiting": waiting}
+
+
+def add_api(app: Any, studio: Studio) -> None:
     """Add the operations to a FastAPI application.
 
-    Errors are answers with the field `error`: 401 without the password, 404 for unknown jobs, 409 for missing results, 422
-    for invalid input, 429 if too many jobs are waiting, 507 if the disk is full.
+    Errors are answers with the field `error`: 404 for unknown jobs, 409 for missing results, 422 for invalid input, 429 if
+    too much was asked for, 507 if the disk is full.
 
     Args:
         app: the application.
-        studio: the studio.
-        password: password of the user "studio" by HTTP's basic authentication, or None.
+        studio: the user's studio.
     """
     import fastapi
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse
-    from fastapi.routing import APIRoute
     from fastapi.security import HTTPBasic
 
-    basic, check = HTTPBasic(auto_error=False), None if password is None else login(password)
-
-    class Guarded(APIRoute):
-        """Asks for the password before it reads the body, which a dependency does not."""
-
-        def get_route_handler(self) -> Any:
-            answer = super().get_route_handler()
-
-            async def guarded(request: fastapi.Request) -> fastapi.Response:
-                given = await basic(request)
-                if check is not None and (given is None or not check(given.username, given.password)):
-                    raise fastapi.HTTPException(401, "the password is missing or wrong", {"WWW-Authenticate": "Basic"})
-                return await answer(request)
-
-            return guarded
-
     def failed(_: fastapi.Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, next(STATUS[kind] for kind in STATUS if isinstance(error, kind)))
+        status = next(STATUS[kind] for kind in STATUS if isinstance(error, kind))
+        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else None
+        return JSONResponse({"error": str(error)}, status, headers)
 
     def rejected(_: fastapi.Request, error: fastapi.HTTPException) -> JSONResponse:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
@@ -95,24 +103,15 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
     app.add_exception_handler(fastapi.HTTPException, rejected)
     app.add_exception_handler(RequestValidationError, invalid)
 
-    def known(number: int) -> Job:
+    def known(number: int) -> tuple[Job, Progress]:
         try:
-            return studio.jobs.get(number)
+            job = studio.jobs.get(number)
+            return job, job.progress()
         except KeyError:
             raise fastapi.HTTPException(404, f"there is no job {number}") from None
 
-    routes = fastapi.APIRouter(route_class=Guarded, dependencies=[fastapi.Depends(basic)])
-
-    @app.get("/health/live")
-    def live() -> dict[str, bool]:
-        """Whether the server answers."""
-        return {"live": True}
-
-    @app.get("/health/ready")
-    def ready() -> dict[str, Any]:
-        """Whether jobs are accepted, and how many are waiting."""
-        waiting = sum(job.state is State.WAITING for job in studio.jobs.progress())
-        return {"ready": waiting < studio.jobs.MOST, "waiting": waiting}
+    # Only for the description: the entrance has checked it already.
+    routes = fastapi.APIRouter(dependencies=[fastapi.Depends(HTTPBasic(auto_error=False))])
 
     @routes.post("/avatars", status_code=202)
     @no_type_check  # uploads are of Starlette's type, not of FastAPI's
@@ -167,18 +166,18 @@ def add_api(app: Any, studio: Studio, *, password: str | None) -> None:
     @routes.get("/jobs/{number}")
     def job(number: int) -> dict[str, Any]:
         """Return a job's state and progress."""
-        return job_facts(known(number).progress())
+        return job_facts(known(number)[1])
 
     @routes.delete("/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
         """Cancel a job."""
-        known(number).cancel()
-        return job_facts(known(number).progress())
+        known(number)[0].cancel()
+        return job_facts(known(number)[1])
 
     @routes.get("/jobs/{number}/result")
     def result(number: int) -> FileResponse:
         """Return the file that a job made."""
-        path = known(number).progress().result
+        path = known(number)[1].result
         if path is None or not path.exists():
             raise fastapi.HTTPException(409, f"job {number} has no result")
         return FileResponse(path, filename=path.name)

@@ -1,5 +1,7 @@
 """The studio's folder: avatars with their cards, images, consent records, drafts and results."""
 
+import contextlib
+import os
 import re
 import shutil
 import threading
@@ -17,6 +19,7 @@ from th_jax.consent import ConsentError, check_valid, facts_of, read_consent
 from th_jax.consent.record import RECORD_SUFFIX
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.provenance import sidecar_path
+from th_jax.provenance.record import SIDECAR_SUFFIX
 
 DRAFT_SECONDS = 24 * 3600.0
 """Age in seconds from which on drafts are deleted."""
@@ -29,7 +32,7 @@ MAX_FILES = 200
 
 
 class DiskFull(OSError):
-    """There is not enough space for another upload."""
+    """There is not enough space for another upload, on the disk or in what a user may fill of it."""
 
 
 class Card(NamedTuple):
@@ -60,16 +63,21 @@ class Card(NamedTuple):
 
 
 class StudioFolder:
-    """Paths within the studio's folder; only one studio uses a folder at a time."""
+    """Paths within a user's folder; only one studio uses a folder at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, most_bytes: int | None = None, locked: bool = True) -> None:
         """Create the folder, lock it, and delete old drafts and uploads.
+
+        Args:
+            root: the folder.
+            most_bytes: size from which on nothing is added to it.
+            locked: False in a worker of the studio that has locked it.
 
         Raises:
             OSError: if the folder cannot be created.
             ValueError: if another studio uses it.
         """
-        self.root = root.absolute()
+        self.root, self._most_bytes = root.absolute(), most_bytes
         self.avatars, self.shots, self.consents = (self.root / name for name in ("avatars", "shots", "consents"))
         self.drafts, self.results, self.drivers = (self.root / name for name in ("drafts", "results", "drivers"))
         self.uploads, self.points = self.root / "uploads", self.root / "points"
@@ -78,34 +86,55 @@ class StudioFolder:
         ):  # fmt: skip
             folder.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
-        self._lock = FileLock(self.root / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another studio uses {self.root}: close it, or choose another --folder") from None
+        self._lock = lock_of(self.root) if locked else None
         self._giving, self._given = threading.Lock(), set[Path]()
         self._contents_of: dict[str, tuple[int, dict[str, Any], str]] = {}
-        for old in [*self.drafts.iterdir(), *self.uploads.iterdir()]:
-            if time.time() - old.stat().st_mtime <= DRAFT_SECONDS:
-                continue
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-            else:  # an upload that was cut off
-                old.unlink(missing_ok=True)
+        if locked:
+            self.delete_old_drafts(time.time())
 
     def close(self) -> None:
         """Unlock the folder."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
-    def check_space(self) -> None:
+    def delete_old_drafts(self, now: float) -> None:
+        """Delete drafts and uploads that were not used for a day.
+
+        Args:
+            now: time in seconds since 1970.
+        """
+        for folder in (self.drafts, self.uploads):
+            delete_old_files(folder, now)
+
+    def check_space(self, *, incoming: int = 0) -> None:
         """Check that there is space for another upload.
+
+        Args:
+            incoming: size of the upload in bytes, as far as it is known.
 
         Raises:
             DiskFull: if there is not.
         """
-        free = shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(self.root).free - incoming
         if free < MIN_FREE_BYTES:
-            raise DiskFull(f"the disk of the studio's folder has only {free // 2**20} MiB left: delete something")
+            raise DiskFull(
+                f"the disk of the studio's folder would have only {max(free, 0) // 2**20} MiB left, less than "
+                f"{MIN_FREE_BYTES // 2**20}: delete something"
+            )
+        if self._most_bytes is not None and (filled := self.filled_bytes() + incoming) > self._most_bytes:
+            raise DiskFull(
+                f"your folder would have {filled / 2**30:.3f} GiB of the {self._most_bytes / 2**30:.5g} GiB that are allowed: "
+                "delete avatars or results"
+            )
+
+    def filled_bytes(self) -> int:
+        """Return the size of all files of the folder."""
+        total = 0
+        for folder, _, files in os.walk(self.root):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def avatar(self, name: str) -> Path:
         """Path of an avatar.
@@ -219,6 +248,19 @@ class StudioFolder:
             return record.subject, str(error)
         return record.subject, f"{record.basis}, {until}" + (f", {record.scope}" if record.scope else "")
 
+    def old_results(self, *, before: float) -> list[Path]:
+        """Return the results that were written before a time, without the records beside them.
+
+        Args:
+            before: time in seconds since 1970.
+        """
+        old = []
+        for path in self.results.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # what is being written has another name
+                if path.stat().st_mtime < before and path.name[0] != "." and not path.name.endswith(SIDECAR_SUFFIX):
+                    old.append(path)
+        return sorted(old)
+
     def forget(self, name: str) -> None:
         """Delete an avatar with its previews, images, consent record and results.
 
@@ -234,6 +276,37 @@ class StudioFolder:
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.avatar(name), self.consent(name), self.landmarks(name)):
             file.unlink(missing_ok=True)
+
+
+def delete_old_files(folder: Path, now: float) -> None:
+    """Delete what was put into a folder more than a day ago.
+
+    Args:
+        folder: folder of drafts or uploads.
+        now: time in seconds since 1970.
+    """
+    for old in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a request that ended in the meantime
+            if now - old.stat().st_mtime <= DRAFT_SECONDS:
+                continue
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:  # an upload that was cut off
+                old.unlink(missing_ok=True)
+
+
+def lock_of(root: Path) -> FileLock:
+    """Lock a folder for one studio.
+
+    Raises:
+        ValueError: if another studio uses it.
+    """
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another studio uses {root}: close it, or choose another --folder") from None
+    return lock
 
 
 def stored_name(number: int, given: str) -> str:

@@ -1,10 +1,10 @@
 """Limits of the studio's server: which addresses it may listen on, and which requests it answers. Needs no Gradio."""
 
 import asyncio
-import hmac
 import ipaddress
+import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,9 +30,6 @@ POLICY = (
 )
 """Content security policy: the page loads nothing from other servers."""
 
-USER = "studio"
-"""User name that belongs to the password."""
-
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches an address."""
@@ -44,26 +41,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_access(host: str, password: str | None) -> None:
-    """Check that other machines cannot reach the studio without a password.
+def check_access(host: str, password: str | None, *, users: bool = False) -> None:
+    """Check that other machines cannot reach the studio without a password or a token.
+
+    Args:
+        host: address to listen on.
+        password: the password, or None.
+        users: whether each user has a token.
 
     Raises:
-        ValueError: if another host than this machine is given without a password, or the password is too short.
+        ValueError: if another host than this machine is given without either, both are given, or the password is too short.
     """
-    if password is None and not is_loopback(host):
-        raise ValueError(f"--host {host} lets other machines in: give --password too, or leave --host out")
+    if password is None and not users and not is_loopback(host):
+        raise ValueError(f"--host {host} lets other machines in: give --password or --users too, or leave --host out")
+    if password is not None and users:
+        raise ValueError("give either --password, for a single user, or --users, not both")
     if password is not None and len(password) < 8:
         raise ValueError("--password must have at least 8 characters")
-
-
-def login(password: str) -> Callable[[str, str], bool]:
-    """Return the check of a user name and a password, which takes the same time for all wrong ones."""
-
-    def check(user: str, given: str) -> bool:
-        same = hmac.compare_digest(given.encode(), password.encode())
-        return hmac.compare_digest(user.encode(), USER.encode()) and same
-
-    return check
 
 
 def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] | None:
@@ -86,6 +80,21 @@ def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] 
     if not length.isdecimal() or int(length) > MAX_UPLOAD_BYTES:
         return 413, f"a request may have at most {MAX_UPLOAD_BYTES} bytes"
     return None
+
+
+async def answer_error(send: Send, status: int, reason: str, *, headers: Mapping[str, str] = {}) -> None:
+    """Answer a request with an error, and close its connection, because its body is not read.
+
+    Args:
+        send: function that sends the answer.
+        status: HTTP status.
+        reason: one sentence.
+        headers: more headers.
+    """
+    every = {"content-type": "application/json", "connection": "close", **headers}
+    encoded = [(name.encode(), value.encode()) for name, value in every.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": json.dumps({"error": reason}).encode()})
 
 
 class Guard:
@@ -117,10 +126,7 @@ class Guard:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        status, reason = found
-        plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": status, "headers": plain})
-        await send({"type": "http.response.body", "body": reason.encode()})
+        await answer_error(send, *found)
 
 
 class _Body:

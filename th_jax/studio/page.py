@@ -20,7 +20,7 @@ from th_jax.landmarks.transfer import Gains
 from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.optional import load_backend
 from th_jax.provenance import sidecar_path
-from th_jax.studio.api import add_api
+from th_jax.studio.api import add_api, add_health, new_app
 from th_jax.studio.drives import (
     DRIVER_SUFFIXES,
     DRIVERS,
@@ -29,12 +29,15 @@ from th_jax.studio.drives import (
     edit_text,
     provenance_lines,
 )
+from th_jax.studio.entrance import Entrance
 from th_jax.studio.folder import Card
-from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, is_loopback, login
+from th_jax.studio.guard import MAX_UPLOAD_BYTES, App, Guard, is_loopback
 from th_jax.studio.jobs import Kind, Progress
 from th_jax.studio.making import BASES, ConsentForm
 from th_jax.studio.points import KEYS, NEEDED, next_key, parse_points, points_text
 from th_jax.studio.session import Studio, table_of
+from th_jax.studio.studios import Studios
+from th_jax.studio.users import Accounts
 
 LAYOUTS = ("avatar", "driver,avatar", "driver,landmarks,avatar", "landmarks,avatar")
 
@@ -123,14 +126,18 @@ def pre(lines: list[str] | tuple[str, ...]) -> str:
 class Page:
     """Builds the page; its methods are the handlers."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, uploads: Path) -> None:
         """Prepare the page.
+
+        Args:
+            studio: the user's studio.
+            uploads: folder of the files that are uploaded on the pages of all users, under names that nobody can guess.
 
         Raises:
             ImportError: if the extra `studio` is not installed.
         """
         self.studio = studio
-        self.gr = gradio_of(studio.folder.uploads)
+        self.gr = gradio_of(uploads)
 
     def examine(self, files: list[str] | None, old: str) -> Iterator[tuple[str, list[Any], str]]:
         """Store dropped images as a draft, and show each with its landmarks or the reason why it is left out."""
@@ -276,7 +283,7 @@ class Page:
         if job is None or now == seen:
             return (self.gr.skip(),) * 8
         command = self.studio.command_of(job.request)
-        if job.result is None:
+        if job.result is None or not job.result.exists():  # after a time, results are deleted
             return now, job.words, None, None, None, None, "", command
         driver = self.studio.driver_of(job.request)
         shown = str(driver) if driver is not None and driver.suffix in VIDEO_SUFFIXES else None
@@ -557,39 +564,70 @@ def settings_of(*options: Any) -> DriveSettings:
     ).checked()  # fmt: skip
 
 
-def application(studio: Studio, *, host: str, password: str | None) -> Any:
-    """Return the studio as an ASGI application.
+def application(studios: Studios, user: str) -> Any:
+    """Return a user's page and operations as a FastAPI application.
+
+    Args:
+        studios: the studios.
+        user: name of the user.
 
     Raises:
         ImportError: if the extra `studio` is not installed.
     """
-    page = Page(studio)
-    fastapi = load_backend("fastapi", "the studio's server", extra="studio")
-    folder = studio.folder
+    studio = studios.of(user)
+    page, folder = Page(studio, studios.shared.uploads), studio.folder
     served = [folder.results, folder.avatars / PREVIEWS, folder.drivers]
     # Without fonts and scripts of other servers.
     font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
-    # The pages of the documentation would load scripts of other servers.
-    app = fastapi.FastAPI(title="th_jax studio", docs_url=None, redoc_url=None)
-    add_api(app, studio, password=password)
+    app = new_app()
+    add_health(app, studios)
+    add_api(app, studio)
     blocks = page.build()
     blocks.queue(default_concurrency_limit=4, max_size=200)
     page.gr.mount_gradio_app(
-        app, blocks, path="/", auth=None if password is None else login(password), footer_links=[], run_history=False,
+        app, blocks, path="/", footer_links=[], run_history=False,
         allowed_paths=[str(path) for path in served], show_error=True, max_file_size=MAX_UPLOAD_BYTES, ssr_mode=False,
         enable_monitoring=False, pwa=False, mcp_server=False, css=_CSS,
         theme=page.gr.themes.Default(font=font, font_mono=mono),
     )  # fmt: skip
-    return Guard(app, local=is_loopback(host))
+    return app
 
 
-def serve(studio: Studio, *, host: str, port: int, password: str | None) -> None:
-    """Serve the page until the process is interrupted.
+def server(studios: Studios, *, host: str, accounts: Accounts | None, requests: int | None = None) -> App:
+    """Return the studios as an ASGI application.
+
+    Args:
+        studios: the studios.
+        host: address that it listens on.
+        accounts: users and the digests of their secrets; None if everybody who reaches it is let in.
+        requests: number of requests a minute of each user; None without a limit.
+
+    Raises:
+        ImportError: if the extra `studio` is not installed.
+    """
+    gradio_of(studios.shared.uploads)
+    public = new_app()
+    add_health(public, studios)
+    applications = functools.partial(application, studios)
+    return Guard(Entrance(studios, applications, public, accounts=accounts, requests=requests), local=is_loopback(host))
+
+
+def serve(
+    studios: Studios, *, host: str, port: int, accounts: Accounts | None, requests: int | None = None
+) -> None:  # fmt: skip
+    """Serve the pages until the process is interrupted.
+
+    Args:
+        studios: the studios.
+        host: address to listen on.
+        port: port to listen on.
+        accounts: as in `server`.
+        requests: as in `server`.
 
     Raises:
         ImportError: if the extra `studio` is not installed.
         OSError: if the port is taken.
     """
-    app = application(studio, host=host, password=password)
+    app = server(studios, host=host, accounts=accounts, requests=requests)
     uvicorn = load_backend("uvicorn", "the studio's server", extra="studio")
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=2)

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,11 @@ from th_jax.avatars.examples import PEOPLE
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.requests import PersonRequest, check_name
 from th_jax.consent import check_driving, revoke_consent
+from th_jax.driving.driver import declared_length
 from th_jax.driving.motion import write_motion
+from th_jax.media import VIDEO_SUFFIXES
 from th_jax.media.isolation import Sandbox
+from th_jax.provenance import sidecar_path
 from th_jax.studio.drives import (
     DRIVERS,
     DriveSettings,
@@ -30,7 +33,8 @@ from th_jax.studio.drives import (
     usable_driver,
 )
 from th_jax.studio.folder import StudioFolder, shots_in, single_photo, store_shots, stored_name
-from th_jax.studio.jobs import Job, JobQueue, Kind, Request, Work
+from th_jax.studio.jobs import Job, JobQueue, Kind, Request, UserJobs, Work
+from th_jax.studio.limits import NO_LIMITS, Limits, Rate
 from th_jax.studio.live import Live, LiveView, driven_frames
 from th_jax.studio.making import ConsentForm, finetune_command, make_avatar, prepare_example, prepare_person
 from th_jax.studio.origin import Origin, origin_of
@@ -41,36 +45,85 @@ from th_jax.weights import MetaModel, load_meta
 EXAMPLE_DRIVER = next(iter(DRIVERS))
 
 
-class Studio:
-    """One studio: its folder, its weights, and its queue of jobs."""
+class Shared:
+    """What the studios of several users share: the database of jobs, the weights, and the isolated processes."""
 
-    def __init__(self, root: Path, *, meta: str = "heads") -> None:
-        """Open the folder.
+    def __init__(self, root: Path, work_of: Callable[[Job], Work]) -> None:
+        """Open the database.
+
+        Args:
+            root: folder of the database and of what the page uploads.
+            work_of: how a job is done.
 
         Raises:
-            ValueError: if another studio uses it.
+            ValueError, OSError: if the database is damaged or cannot be opened.
+        """
+        self.uploads = root / "uploads"
+        self.queue = JobQueue(root / "jobs.sqlite", work_of)
+        self.sandbox, self.camera = Sandbox(), Sandbox()
+        self._loading = threading.Lock()
+        self._meta: tuple[str, MetaModel] | None = None
+
+    def meta(self, name: str) -> MetaModel:
+        """Load meta weights once."""
+        with self._loading:
+            if self._meta is None or self._meta[0] != name:
+                self._meta = name, load_meta(name)
+            return self._meta[1]
+
+    def close(self) -> bool:
+        """Interrupt the jobs of this process, and return whether they have ended."""
+        ended = self.queue.close()
+        self.sandbox.close()
+        self.camera.close()
+        return ended
+
+
+class Studio:
+    """One user's studio: a folder, the jobs on it, and limits."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        meta: str = "heads",
+        limits: Limits = NO_LIMITS,
+        shared: Shared | None = None,
+        user: str = "",
+        serves: bool = True,
+    ) -> None:
+        """Open the folder.
+
+        Args:
+            root: the folder.
+            meta: meta weights of new avatars.
+            limits: limits of the user.
+            shared: what is shared with other users; without, this studio has a database of its own and works on it.
+            user: name of the user.
+            serves: False in a worker, which only does jobs.
+
+        Raises:
+            ValueError: if another studio uses the folder.
             OSError: if it cannot be created.
         """
-        self.folder = StudioFolder(root)
-        self.meta_name = meta
-        works = {
-            Kind.AVATAR: Work(self._avatar_work, self._release_avatar),
-            Kind.VIDEO: Work(self._video_work),
-            Kind.BOTH: Work(self._both_work, self._release_avatar),
-        }
-        self.jobs = JobQueue(self.folder.root / "jobs.sqlite", works)
-        self._sandbox, self._camera = Sandbox(), Sandbox()
+        self.folder = StudioFolder(root, most_bytes=limits.disk_bytes, locked=serves)
+        self.meta_name, self._limits = meta, limits
+        self._rate = Rate("jobs", limits.jobs, 3600.0)
+        self._shared = shared or Shared(self.folder.root, self.work_of)
+        self._alone = shared is None
+        self.jobs = UserJobs(self._shared.queue, user=user)
+        self._sandbox, self._camera = self._shared.sandbox, self._shared.camera
         self._live: tuple[tuple[str, int], Live] | None = None
-        self._lock, self._loading = threading.Lock(), threading.Lock()
-        self._meta: tuple[str, MetaModel] | None = None
+        self._lock = threading.Lock()
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
-        left = [job.request for job in self.jobs.unended()]
-        self._pending = {request.avatar for request in left if request.kind is not Kind.VIDEO}
-        """Names of avatars that are being made."""
-        for name in self.folder.people() - self._pending:
-            with contextlib.suppress(ValueError):  # not a name: the folder of another program
-                self._release(name)  # what a process that was killed left of an avatar
-        self.jobs.start()
+        self._preparing = set[str]()
+        """Names of avatars whose job is about to be submitted."""
+        if serves:
+            for name in self.folder.people() - self._pending():
+                with contextlib.suppress(ValueError):  # not a name: the folder of another program
+                    self._release(name)  # what a process that was killed left of an avatar
+        if self._alone:
+            self._shared.queue.start()
 
     def close(self) -> bool:
         """End the studio; what is not finished is continued at the next start.
@@ -79,18 +132,62 @@ class Studio:
             Whether the running job has ended. One that compiles a program only notices later; the process can be killed.
         """
         self.stop_live()
-        ended = self.jobs.close()
-        self._sandbox.close()
-        self._camera.close()
+        ended = self._shared.close() if self._alone else True
         self.folder.close()
         return ended
 
     def meta(self, name: str) -> MetaModel:
         """Load meta weights once."""
-        with self._loading:
-            if self._meta is None or self._meta[0] != name:
-                self._meta = name, load_meta(name)
-            return self._meta[1]
+        return self._shared.meta(name)
+
+    def work_of(self, job: Job) -> Work:
+        """Return how a job of this user is done."""
+        return {
+            Kind.AVATAR: Work(self._avatar_work, self._release_avatar),
+            Kind.VIDEO: Work(self._video_work),
+            Kind.BOTH: Work(self._both_work, self._release_avatar),
+        }[job.request.kind]
+
+    def _pending(self) -> set[str]:
+        """Return the names of avatars that are being made."""
+        return {
+            job.request.avatar for job in self.jobs.unended() if job.request.kind is not Kind.VIDEO
+        } | self._preparing
+
+    def check_upload(self, *, incoming: int = 0) -> None:
+        """Check that files may be added, before they are written.
+
+        Args:
+            incoming: their size in bytes, as far as it is known.
+
+        Raises:
+            DiskFull: if there is not enough space.
+        """
+        self.folder.check_space(incoming=incoming)
+
+    def check_job(self) -> None:
+        """Check that another job may begin, before anything is prepared for it.
+
+        Raises:
+            TooMany: if it may not; QueueFull if too many jobs are waiting.
+            DiskFull: if there is not enough space.
+        """
+        self._rate.check()
+        self.jobs.check()
+        self.folder.check_space()
+
+    def _submit(self, request: Request) -> Job:
+        self._rate.check(count=True)
+        return self.jobs.submit(request)
+
+    def _check_seconds(self, video: Path) -> None:
+        """Check the length that a video's headers declare; those that declare none, or a wrong one, are cut later."""
+        most = self._limits.seconds
+        if most is None or video.suffix.lower() not in VIDEO_SUFFIXES:
+            return
+        seconds, _ = self._sandbox.run(declared_length, str(video))
+        if seconds > most:
+            raise ValueError(f"the video lasts {seconds:.0f} s, but at most {most:g} s are allowed here: cut it")
 
     def avatar(self, name: str) -> LoadedAvatar:
         """Load an avatar, or return it if the file is unchanged.
@@ -122,9 +219,12 @@ class Studio:
             ValueError: as `draft`.
             DiskFull: if there is not enough space.
         """
-        self.folder.check_space()
+        given = [Path(file) for file in files]
+        self.check_upload(incoming=sum(path.stat().st_size for path in given if path.is_file()))
+        if len(given) == 1:
+            self._check_seconds(given[0])
         token = secrets.token_hex(8)
-        store_shots([Path(file) for file in files], self.folder.drafts / token)
+        store_shots(given, self.folder.drafts / token)
         return token
 
     def place_points(self, token: str, placed: Placed) -> tuple[Points, np.ndarray]:
@@ -151,7 +251,9 @@ class Studio:
 
         Raises:
             ValueError: if there is no draft, the name is taken or invalid, the form is incomplete, or the points are too few.
+            TooMany, DiskFull: as `check_job`.
         """
+        self.check_job()
         draft = self._draft(token)
         name = check_name(name.strip())
         if placed and len(placed) < NEEDED:
@@ -166,7 +268,9 @@ class Studio:
 
         Raises:
             ValueError: if the name is unknown, or the avatar exists.
+            TooMany, DiskFull: as `check_job`.
         """
+        self.check_job()
         if self.folder.avatar(name).exists():  # also checks the name
             raise ValueError(f"the avatar {name!r} is in the gallery already")
         with self._reserved(name):
@@ -176,26 +280,27 @@ class Studio:
     def _reserved(self, name: str) -> Iterator[None]:
         """Reserve a name for the avatar of a new job; the job releases it, or an error before it begins."""
         with self._lock:
-            if name in self._pending:
+            if name in self._pending():
                 raise ValueError(f"the avatar {name!r} is being made already")
-            self._pending.add(name)
+            self._preparing.add(name)
         try:
             yield
         except BaseException:
             self._release(name)
             raise
+        finally:
+            self._preparing.discard(name)
 
     def _release(self, name: str) -> None:
-        """Release a name; without an avatar, its images and consent record are deleted."""
+        """Delete the images and the consent record of a name, if there is no avatar."""
         if not self.folder.avatar(name).exists():
             self.folder.forget(name)
-        self._pending.discard(name)
 
     def _release_avatar(self, job: Job) -> None:
         self._release(job.request.avatar)
 
     def _make(self, person: PersonRequest, *, draft: str = "") -> Job:
-        return self.jobs.submit(Request(Kind.AVATAR, person.name, self._making_options(person) | {"draft": draft}))
+        return self._submit(Request(Kind.AVATAR, person.name, self._making_options(person) | {"draft": draft}))
 
     def _making_options(self, person: PersonRequest) -> dict[str, str]:
         places = {"shots": person.shots, "landmarks": person.landmarks}
@@ -222,19 +327,32 @@ class Studio:
         Raises:
             ValueError: if the avatar, the driver or a setting is invalid.
             ConsentError: if the avatar's consent has expired or was revoked.
+            TooMany, DiskFull: as `check_job`.
         """
-        settings.checked()
+        self.check_job()
+        settings = self._within_seconds(settings.checked())
         check_driving(self.avatar(avatar).description, consents=self.folder.consents)
         if upload is not None:
-            self.folder.check_space()
             given = Path(upload)
+            self.check_upload(incoming=given.stat().st_size if given.is_file() else 0)
+            if settings.seconds == self._limits.seconds:  # or only a part of it is used
+                self._check_seconds(given)
             stem = f"{secrets.token_hex(8)}_{stored_name(1, given.stem)}"
             driver = usable_driver(given, self.folder.drivers, stem, run=self._sandbox.run)
         elif example is not None:
             driver = example_driver(example, self.folder.drivers)
         else:
             raise ValueError("there is no driver: drop a file, or choose a bundled one")
-        return self.jobs.submit(Request(Kind.VIDEO, avatar, self._drive_options(avatar, settings, driver)))
+        return self._submit(Request(Kind.VIDEO, avatar, self._drive_options(avatar, settings, driver)))
+
+    def _within_seconds(self, settings: DriveSettings) -> DriveSettings:
+        """Return the settings with the user's limit of seconds where they name none."""
+        most = self._limits.seconds
+        if most is None or (settings.seconds is not None and settings.seconds <= most):
+            return settings
+        if settings.seconds is not None:
+            raise ValueError(f"at most {most:g} seconds of a driver are allowed here, got {settings.seconds:g}")
+        return settings._replace(seconds=most)
 
     def _drive_options(self, avatar: str, settings: DriveSettings, driver: Path) -> dict[str, str]:
         out = self.folder.result(avatar, settings.suffix)
@@ -270,14 +388,20 @@ class Studio:
         return drive(job, self.avatar(avatar), driver, out, settings, consents=self.folder.consents)
 
     def one_click(self) -> Job:
-        """Drive the bundled rendered head with a bundled video; its avatar is made first if necessary."""
+        """Drive the bundled rendered head with a bundled video; its avatar is made first if necessary.
+
+        Raises:
+            ValueError: if the avatar is being made already.
+            TooMany, DiskFull: as `check_job`.
+        """
+        self.check_job()
         name = next(iter(PEOPLE))
         if self.folder.avatar(name).exists():
             return self.drive(name, DriveSettings(), example=EXAMPLE_DRIVER)
         with self._reserved(name):
             person = prepare_example(self.folder, name)
             driven = self._drive_options(name, DriveSettings(), example_driver(EXAMPLE_DRIVER, self.folder.drivers))
-            return self.jobs.submit(Request(Kind.BOTH, name, self._making_options(person) | driven))
+            return self._submit(Request(Kind.BOTH, name, self._making_options(person) | driven))
 
     def _both_work(self, job: Job) -> tuple[Path, str]:
         self._avatar_work(job)
@@ -323,7 +447,7 @@ class Studio:
         try:
             pixels = np.asarray(self._camera.run(camera_frame, str(frame)))
         finally:
-            if frame.resolve().is_relative_to(self.folder.uploads):
+            if frame.resolve().is_relative_to(self._shared.uploads):
                 frame.unlink(missing_ok=True)
         # By its file and not its contents: `avatar` keeps one, which another tab may have replaced.
         key = avatar, self.folder.known(avatar).stat().st_mtime_ns
@@ -356,7 +480,7 @@ class Studio:
             ValueError: if the name is not a valid one, or the avatar is being made.
         """
         jobs = self.jobs.of(name)
-        if name in self._pending or not all(job.progress().state.ended for job in jobs):
+        if name in self._preparing or not all(job.progress().state.ended for job in jobs):
             raise ValueError(f"there are unfinished jobs for {name!r}: cancel them first")
         self.stop_live()
         self.folder.forget(name)
@@ -367,6 +491,34 @@ class Studio:
         self.jobs.forget(name)
         self._loaded.pop(name, None)
         return f"{name} was deleted, with its images, consent record, previews, drivers and results"
+
+    def delete_results(self, *, before: float) -> list[Path]:
+        """Delete old results with their records, their uploaded drivers and their entries in the list of jobs.
+
+        Avatars stay, and what jobs that have not ended need or write.
+
+        Args:
+            before: time in seconds since 1970; what was written after it stays.
+
+        Returns:
+            The deleted results.
+
+        Raises:
+            OSError: if a file cannot be deleted.
+        """
+        unended = [job.request for job in self.jobs.unended()]
+        needed = {self.folder.root / str(one.options.get(name)) for one in unended for name in ("driver", "out")}
+        needed |= {self.folder.drivers / file for file in DRIVERS.values()}
+        old = [path for path in self.folder.old_results(before=before) if path not in needed]
+        for path in old:
+            path.unlink(missing_ok=True)
+            sidecar_path(path).unlink(missing_ok=True)
+        self.jobs.delete([job.number for job in self.jobs.ended(before=before) if job.request.kind is not Kind.AVATAR])
+        needed |= {self.folder.root / str(one.request.options.get("driver")) for one in self.jobs.progress()}
+        for driver in self.folder.drivers.iterdir():
+            if driver not in needed and driver.stat().st_mtime < before:
+                driver.unlink(missing_ok=True)
+        return old
 
     def revoke(self, name: str) -> str:
         """Mark an avatar's consent as revoked.
