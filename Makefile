@@ -52,7 +52,7 @@ wheel-test:  ## the wheel in a bare environment of $(PYTHON), with the newest pa
 fuzz: $(VENV)/.dev  ## ten thousand hostile inputs for each parser of this project's own
 	$(BIN)/python -m pytest -n 2 --dist load -m fuzz
 
-kill-test: $(VENV)/.dev  ## kill training, fine-tuning, evaluation and preparation 100 times each; continues from runs/kill-test/report.jsonl
+kill-test: $(VENV)/.dev  ## kill training, fine-tuning, evaluation, preparation and the studio 100 times each; continues from runs/kill-test/report.jsonl
 	$(BIN)/python -m tests.reliability.kill_test --out runs/kill-test
 
 soak: $(VENV)/.dev  ## two hours of training and two of driving: does memory, do handles or threads grow? runs/soak/*.svg

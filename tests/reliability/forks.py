@@ -120,7 +120,48 @@ def seen(job: dict[str, Any]) -> int:
     return 0
 
 
-JOBS: dict[str, Callable[[dict[str, Any]], int]] = {"command": whole_command, "seen": seen}
+def queue_of_studio(job: dict[str, Any]) -> int:
+    """Accept jobs of the studio up to a number and do them, where an earlier process was killed; each writes a file."""
+    from th_jax.storage.files import whole_file
+    from th_jax.studio import jobs
+
+    folder, total = Path(job["arguments"][0]), int(job["arguments"][1])
+    folder.mkdir(exist_ok=True)
+    jobs.MAX_STARTS = sys.maxsize  # random kills meet the same job more often than accidents do
+    ended: set[int] = set()
+
+    def work(one: jobs.Job) -> tuple[Path, str]:
+        assert one.number not in ended, "its end was stored, and it is done again"
+        one.stage("writing")
+        made = folder / f"{one.request.avatar}.txt"
+        with whole_file(made) as file:
+            one.advance(1, 2)
+            file.write(f"{one.number} {one.request.options['text']}".encode())
+        return made, "done"
+
+    queue = jobs.JobQueue(folder / "jobs.sqlite", lambda _: jobs.Work(work))
+    accepted, own = folder / "accepted", jobs.UserJobs(queue)
+    known = {one.number: one for one in own.progress()}
+    ended.update(number for number, one in known.items() if one.state.ended)
+    lines = accepted.read_text().split() if accepted.exists() else []
+    assert set(map(int, lines)) <= known.keys(), "an accepted job is lost"
+    queue.start()
+    for number in range(len(known), total):
+        submitted = own.submit(jobs.Request(jobs.Kind.VIDEO, f"a{number}", {"text": "x" * number}))
+        with accepted.open("a") as file:
+            file.write(f"{submitted.number}\n")
+    for one in own.progress():
+        assert own.get(one.number).wait(timeout=PATIENCE)
+    (folder / "ended.json").write_text(json.dumps([[one.number, one.words] for one in own.progress()]))
+    queue.close()
+    return 0
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "command": whole_command,
+    "seen": seen,
+    "queue": queue_of_studio,
+}
 
 
 def _import_everything() -> None:

@@ -216,7 +216,27 @@ class Preparing(Scenario):
         return {path.name: file_sha256(path) for path in sorted(out.iterdir())}
 
 
-SCENARIOS: dict[str, type[Scenario]] = {kind.name: kind for kind in (Training, Finetuning, Evaluating, Preparing)}
+class Studio(Scenario):
+    """The studio's jobs: no accepted one is lost, and none whose end is stored is done again."""
+
+    name = "studio"
+    jobs = 40
+
+    def prepare(self) -> None:
+        pass
+
+    def attempt(self, out: Path, kill: dict[str, Any] | None, chance: random.Random) -> tuple[int, bool]:
+        code = self.fork([str(out), str(self.jobs)], kill, kind="queue")
+        return code, code == 0
+
+    def result(self, out: Path) -> Any:
+        made = {path.name: file_sha256(path) for path in sorted(out.glob("*.txt"))}
+        return {"files": made, "jobs": json.loads((out / "ended.json").read_text())}
+
+
+SCENARIOS: dict[str, type[Scenario]] = {
+    kind.name: kind for kind in (Training, Finetuning, Evaluating, Preparing, Studio)
+}
 
 
 def kill_until_done(scenario: Scenario, report: Path, *, seed: int, kills: int) -> Iterator[str]:

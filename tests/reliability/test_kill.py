@@ -62,6 +62,10 @@ def test_a_difference_is_seen(forks: Forks, tmp_path: Path) -> None:
     assert run.result(tmp_path / "whole") != whole
 
 
+def test_a_killed_studio_ends_its_jobs_as_an_undisturbed_one(forks: Forks, tmp_path: Path) -> None:
+    kill(kill_test.Studio, tmp_path, forks)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [FewPeople, kill_test.Training, kill_test.Evaluating])
 def test_killed_commands_end_as_undisturbed_ones(kind: type[kill_test.Scenario], forks: Forks, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 NETWORK, PROGRAMS = "no network", "no programs and sockets"
 
-_KEPT_PREFIXES = ("TH_JAX_", "JAX_", "XLA_", "TF_", "OMP_", "PYTHON", "LC_")
+_KEPT_PREFIXES = ("TH_JAX_", "JAX_", "XLA_", "TF_", "CUDA_", "OMP_", "MALLOC_", "PYTHON", "LC_")
 _KEPT = {
     *("PATH", "LANG", "TMPDIR", "TEMP", "TMP", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "HOME"),
     *("XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "USERPROFILE"),
