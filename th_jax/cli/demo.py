@@ -34,7 +34,9 @@ from th_jax.provenance.watermark.messages import Marking, mark_frames, marking_o
 from th_jax.render import FEW, render
 
 HEAD_CONSENT, ASTRONAUT_CONSENT = "head.consent.json", "astronaut.consent.json"
-COLUMNS, SCALE = 8, 3
+COLUMNS = 8
+_LEAST_SIDE = 192
+"""Side of the shown frames in pixels, at least."""
 
 
 def gather(folder: Path, *, signer: Signer) -> tuple[Path, Path]:
@@ -78,12 +80,19 @@ def drive(video: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
 
 def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Enlarge frames for display."""
-    return np.stack([cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC) for frame in frames])
+    return np.stack(
+        [cv2.resize(frame, (side := shown_side(len(frame)), side), interpolation=cv2.INTER_CUBIC) for frame in frames]
+    )
+
+
+def shown_side(size: int) -> int:
+    """The side of a shown frame: the least multiple of the networks' that is large enough to look at."""
+    return size * -(-_LEAST_SIDE // size)
 
 
 def marking(loaded: LoadedAvatar) -> Marking:
     """The watermark of an avatar's enlarged frames: put in after enlarging, which would blur it."""
-    made = marking_of(loaded.digest, size=SCALE * loaded.networks.image_size, kind="video")
+    made = marking_of(loaded.digest, size=shown_side(loaded.networks.image_size), kind="video")
     assert made is not None
     return made
 
@@ -100,6 +109,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = new_parser("demo", __doc__, example="th-jax demo --out out")
     made.add_argument("--out", type=Path, default=Path("out"), help="output folder; its folder demo is replaced")
+    made.add_argument(
+        "--meta", default="heads",
+        help="bundled weights: heads (64 px), or heads_128 (128 px), which takes several times as long; default: heads",
+    )  # fmt: skip
     add_signing_options(made)
     return made
 
@@ -110,14 +123,14 @@ def run(options: argparse.Namespace) -> int:
     out = options.out
     shutil.rmtree(out / "demo", ignore_errors=True)
     people_file, video = gather(out / "demo" / "people", signer=signer)
-    command = ["--meta", "heads", "--people-file", str(people_file), "--out", str(out / "demo"), "--preview"]
+    command = ["--meta", options.meta, "--people-file", str(people_file), "--out", str(out / "demo"), "--preview"]
     named = {"--signing-key": options.signing_key, "--signing-certificate": options.signing_certificate}
     command += [part for name, file in named.items() if file is not None for part in (name, str(file.resolve()))]
     print(f"$ th-jax finetune {shlex.join(command)}", flush=True)
     if code := finetune.run(finetune.parser().parse_args(command)):
         return code
     people = ("head", "astronaut")
-    avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta="heads") for name in people]
+    avatars = [load_avatar(out / "demo" / f"{name}.safetensors", meta=options.meta) for name in people]
     rows = drive(video, avatars)
     size = avatars[0].networks.image_size
     files = ("head", "astronaut.jpg")
