@@ -83,7 +83,7 @@ def client(address: str, number: int, requests: int, tuning: int, photo: Path, b
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=300.0)
     begin.wait()
     for request in range(requests):
-        path = other[request // 5 % len(other)] if request % 5 == 4 else f"/jobs/{tuning}"
+        path = other[(number + request // 5) % len(other)] if request % 5 == 4 else f"/jobs/{tuning}"
         before = time.perf_counter()
         if request == 0:
             path = "/avatars (POST)"
