@@ -10,7 +10,8 @@ RUN pip install --no-cache-dir -c constraints.txt -e ".[${EXTRAS}]" && \
 
 USER 10001:10001
 WORKDIR /data
-ENV HOME=/data TMPDIR=/data XDG_CACHE_HOME=/data/cache PYTHONDONTWRITEBYTECODE=1
+# JAX asks for the user's name to write its cache, and the number above has none.
+ENV HOME=/data TMPDIR=/data XDG_CACHE_HOME=/data/cache PYTHONDONTWRITEBYTECODE=1 USER=studio
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \

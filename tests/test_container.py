@@ -66,7 +66,7 @@ def test_all_that_is_written_lies_in_the_volume() -> None:
     (volume,) = all_of("VOLUME")
     places = dict(pair.split("=") for line in all_of("ENV") for pair in line.split())
     assert {"HOME", "TMPDIR", "XDG_CACHE_HOME"} <= set(places)
-    assert places.pop("PYTHONDONTWRITEBYTECODE") == "1"
+    assert (places.pop("PYTHONDONTWRITEBYTECODE"), places.pop("USER")) == ("1", "studio")
     for place in (*places.values(), all_of("WORKDIR")[-1]):
         assert Path(place).is_relative_to(volume), place
     # Temporary files need a folder that is there from the beginning.

@@ -10,7 +10,7 @@ from typing import Any, no_type_check
 from th_jax.media import MediaError
 from th_jax.studio.drives import DriveSettings
 from th_jax.studio.folder import DiskFull, stored_name
-from th_jax.studio.jobs import Job, Progress
+from th_jax.studio.jobs import Progress
 from th_jax.studio.limits import TooMany
 from th_jax.studio.making import ConsentForm
 from th_jax.studio.session import Studio
@@ -103,10 +103,9 @@ def add_api(app: Any, studio: Studio) -> None:
     app.add_exception_handler(fastapi.HTTPException, rejected)
     app.add_exception_handler(RequestValidationError, invalid)
 
-    def known(number: int) -> tuple[Job, Progress]:
+    def known(number: int) -> Progress:
         try:
-            job = studio.jobs.get(number)
-            return job, job.progress()
+            return studio.jobs.progress_of(number)
         except KeyError:
             raise fastapi.HTTPException(404, f"there is no job {number}") from None
 
@@ -164,20 +163,21 @@ def add_api(app: Any, studio: Studio) -> None:
         return [job_facts(job) for job in studio.jobs.progress()]
 
     @routes.get("/jobs/{number}")
-    def job(number: int) -> dict[str, Any]:
+    async def job(number: int) -> dict[str, Any]:
         """Return a job's state and progress."""
-        return job_facts(known(number)[1])
+        return job_facts(known(number))  # a row is read sooner than a thread takes over
 
     @routes.delete("/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
         """Cancel a job."""
-        known(number)[0].cancel()
-        return job_facts(known(number)[1])
+        known(number)
+        studio.jobs.get(number).cancel()
+        return job_facts(known(number))
 
     @routes.get("/jobs/{number}/result")
     def result(number: int) -> FileResponse:
         """Return the file that a job made."""
-        path = known(number)[1].result
+        path = known(number).result
         if path is None or not path.exists():
             raise fastapi.HTTPException(409, f"job {number} has no result")
         return FileResponse(path, filename=path.name)

@@ -329,6 +329,8 @@ class JobQueue:
         self._lock = threading.Lock()
         self._running: dict[int, Job] = {}
         self._threads: list[threading.Thread] = []
+        self._readers: list[sqlite3.Connection] = []
+        """Connections that no thread uses at the moment: to open one takes longer than to read a row."""
         try:
             self._locks.mkdir(exist_ok=True)
             self._alive = FileLock(self._locks / self.owner)
@@ -442,6 +444,8 @@ class JobQueue:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
+        while self._readers:
+            self._readers.pop().close()
         if ended:  # or another process would do the job at the same time
             self._alive.release()
             (self._locks / self.owner).unlink(missing_ok=True)
@@ -466,11 +470,16 @@ class JobQueue:
             OSError: if the database cannot be read.
         """
         try:
-            with durable_connection(self.path) as connection:
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 connection.row_factory = sqlite3.Row
-                return connection.execute(query, values).fetchall()
+            found = connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise OSError(f"the jobs cannot be read: {error}") from error
+        self._readers.append(connection)
+        return found
 
     def row(self, number: int) -> sqlite3.Row:
         """Return a job's row.
@@ -561,9 +570,20 @@ class UserJobs:
         Raises:
             KeyError: if it is unknown, or another user's.
         """
+        return self.queue.job_of(self._row(number))
+
+    def progress_of(self, number: int) -> Progress:
+        """Return a job as it is now.
+
+        Raises:
+            KeyError: if it is unknown, or another user's.
+        """
+        return self.queue.progress_of(self._row(number))
+
+    def _row(self, number: int) -> sqlite3.Row:
         if number.bit_length() > 63 or (row := self.queue.row(number))["user"] != self._user:
             raise KeyError(number)
-        return self.queue.job_of(row)
+        return row
 
     def unended(self) -> list[Job]:
         """Return the jobs that have not ended."""
