@@ -16,7 +16,7 @@ def _begin(size: int | None) -> Any:
 
 def is_killed(*_: Any, size: int | None = None) -> Iterator[Any]:
     yield _begin(size)
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)
 
 
 def crashes(*_: Any, size: int | None = None) -> Iterator[Any]:

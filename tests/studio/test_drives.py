@@ -3,12 +3,12 @@
 import shlex
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from th_jax.avatars.file import LoadedAvatar
 from th_jax.cli import animate as command
 from th_jax.driving.animate import Animation
 from th_jax.driving.driver import read_landmarks
@@ -50,7 +50,9 @@ def test_the_command_line_does_what_the_page_does(name: str, driver: str, monkey
 
     monkeypatch.setattr(command, "animate", animate)
     monkeypatch.setattr(command, "tried_signer", lambda key, certificate: None)
-    monkeypatch.setattr(command, "load_avatar", lambda path, meta: SimpleNamespace(notes={}))
+    blank = object.__new__(LoadedAvatar)
+    object.__setattr__(blank, "description", {})
+    monkeypatch.setattr(command, "load_avatar", lambda path, meta: blank)
     out = Path("results") / f"x{settings.suffix}"
     text = animate_command(Path("a.safetensors"), Path(driver), out, settings, consents=Path("consents"))
     words = shlex.split(text)
