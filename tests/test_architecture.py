@@ -56,7 +56,8 @@ ALLOWED: dict[str, set[str]] = {
     "data_prep.workers": {"th_jax.media"},
     "data_prep.build": INPUT | {"data_prep.workers", "th_jax.provenance"},
     "data_prep.inspect": INPUT | {"data_prep.build", "th_jax.provenance"},
-    "data_prep.forget": INPUT | {"data_prep.build", "th_jax.avatars", "th_jax.consent", "th_jax.provenance"},
+    "data_prep.forget": INPUT
+    | {"data_prep.build", "th_jax.avatars", "th_jax.consent", "th_jax.provenance", "th_jax.studio"},
     "data_prep.heads": INPUT | {"data_prep.build", "data_prep.workers"},
     "data_prep.convert": STORED | {"th_jax.perceptual"},
     "data_prep.tools": INPUT

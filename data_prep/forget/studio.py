@@ -14,12 +14,19 @@ from data_prep.forget.avatars import FoundAvatar
 from data_prep.forget.tree import Tree
 from th_jax.consent import ConsentError, ConsentRecord, file_digest, read_consent
 from th_jax.consent.record import RECORD_SUFFIX
-
-DATABASE_FILE, LOCK_FILE, USERS_FOLDER = "jobs.sqlite", ".lock", "users"
-"""Names within a studio's folder, whose package would load Gradio's."""
-
-AVATARS, SHOTS, DRAFTS, DRIVERS, RESULTS = "avatars", "shots", "drafts", "drivers", "results"
-POINTS, CONSENTS, UPLOADS = "points", "consents", "uploads"
+from th_jax.studio.folder import (
+    AVATARS,
+    CONSENTS,
+    DATABASE_FILE,
+    DRAFTS,
+    DRIVERS,
+    LOCK_FILE,
+    POINTS,
+    RESULTS,
+    SHOTS,
+    UPLOADS,
+    USERS,
+)
 
 
 class FoundInStudios(NamedTuple):
@@ -55,7 +62,7 @@ def find_in_studios(
     for database in (path for path in tree.files if path.name == DATABASE_FILE):
         root = database.parent
         _check_closed(root)
-        homes = {"": root} | {path.name: path for path in tree.folders if path.parent == root / USERS_FOLDER}
+        homes = {"": root} | {path.name: path for path in tree.folders if path.parent == root / USERS}
         called: dict[str, set[str]] = {
             user: {*names, *(one.name for one in avatars if one.path.parent == home / AVATARS and one.name)}
             for user, home in homes.items()

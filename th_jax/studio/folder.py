@@ -21,6 +21,13 @@ from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from th_jax.provenance import sidecar_path
 from th_jax.provenance.record import SIDECAR_SUFFIX
 
+DATABASE_FILE, LOCK_FILE, USERS = "jobs.sqlite", ".lock", "users"
+"""Names within the folder of a studio; below `USERS`, each user has a folder of their own."""
+
+AVATARS, SHOTS, CONSENTS, DRAFTS = "avatars", "shots", "consents", "drafts"
+RESULTS, DRIVERS, UPLOADS, POINTS = "results", "drivers", "uploads", "points"
+"""Folders within a user's folder."""
+
 DRAFT_SECONDS = 24 * 3600.0
 """Age in seconds from which on drafts are deleted."""
 
@@ -78,9 +85,9 @@ class StudioFolder:
             ValueError: if another studio uses it.
         """
         self.root, self._most_bytes = root.absolute(), most_bytes
-        self.avatars, self.shots, self.consents = (self.root / name for name in ("avatars", "shots", "consents"))
-        self.drafts, self.results, self.drivers = (self.root / name for name in ("drafts", "results", "drivers"))
-        self.uploads, self.points = self.root / "uploads", self.root / "points"
+        self.avatars, self.shots, self.consents = (self.root / name for name in (AVATARS, SHOTS, CONSENTS))
+        self.drafts, self.results, self.drivers = (self.root / name for name in (DRAFTS, RESULTS, DRIVERS))
+        self.uploads, self.points = self.root / UPLOADS, self.root / POINTS
         for folder in (
             self.avatars, self.shots, self.consents, self.drafts, self.results, self.drivers, self.uploads, self.points
         ):  # fmt: skip
@@ -301,7 +308,7 @@ def lock_of(root: Path) -> FileLock:
     Raises:
         ValueError: if another studio uses it.
     """
-    lock = FileLock(root / ".lock")
+    lock = FileLock(root / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:

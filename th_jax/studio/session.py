@@ -32,7 +32,7 @@ from th_jax.studio.drives import (
     keyframe_motion,
     usable_driver,
 )
-from th_jax.studio.folder import StudioFolder, shots_in, single_photo, store_shots, stored_name
+from th_jax.studio.folder import DATABASE_FILE, UPLOADS, StudioFolder, shots_in, single_photo, store_shots, stored_name
 from th_jax.studio.jobs import Job, JobQueue, Kind, Request, UserJobs, Work
 from th_jax.studio.limits import NO_LIMITS, Limits, Rate
 from th_jax.studio.live import Live, LiveView, driven_frames
@@ -58,8 +58,8 @@ class Shared:
         Raises:
             ValueError, OSError: if the database is damaged or cannot be opened.
         """
-        self.uploads = root / "uploads"
-        self.queue = JobQueue(root / "jobs.sqlite", work_of)
+        self.uploads = root / UPLOADS
+        self.queue = JobQueue(root / DATABASE_FILE, work_of)
         self.sandbox, self.camera = Sandbox(), Sandbox()
         self._loading = threading.Lock()
         self._meta: tuple[str, MetaModel] | None = None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from th_jax.studio.folder import delete_old_files, lock_of
+from th_jax.studio.folder import RESULTS, USERS, delete_old_files, lock_of
 from th_jax.studio.jobs import State, UserJobs
 from th_jax.studio.limits import NO_LIMITS, Limits
 from th_jax.studio.session import Shared, Studio
@@ -68,7 +68,7 @@ class Studios:
         with self._opening:
             if user not in self._studios:
                 self._studios[user] = Studio(
-                    self.root / "users" / user if user else self.root, meta=self._meta, limits=self._limits,
+                    self.root / USERS / user if user else self.root, meta=self._meta, limits=self._limits,
                     shared=self.shared, user=user, serves=self._serves and user in self.users,
                 )  # fmt: skip
             return self._studios[user]
@@ -97,7 +97,7 @@ class Studios:
         now = self._clock()
         delete_old_files(self.shared.uploads, now)
         # Also of those who are not let in any more.
-        left = {path.parent.name for path in self.root.glob("users/*/results")} if "" not in self.users else set()
+        left = {path.parent.name for path in self.root.glob(f"{USERS}/*/{RESULTS}")} if "" not in self.users else set()
         for user in self.users | left:
             studio = self.of(user)
             studio.folder.delete_old_drafts(now)
