@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from th_jax.consent import NO_CONSENT
-from th_jax.storage.tables import check_face_cell, file_beside, read_table
+from th_jax.storage.tables import file_beside, read_table
 
 PEOPLE_FILE_COLUMNS = ("name", "shots", "landmarks", "face", "consent")
 """`landmarks` is optional: a file of 68 hand-marked points for a single photo. So is `face`: the number of the face in a photo
@@ -42,6 +42,17 @@ def check_name(name: str, *, of: str = "avatar") -> str:
             "with a dot or dash"
         )
     return name
+
+
+def face_of_cell(written: str) -> int | None:
+    """Parse a table's number of a face, from 1 to 999; None if the cell is empty.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if written and not re.fullmatch("[1-9][0-9]{0,2}", written):
+        raise ValueError(f"face must be a number from 1 to 999, but is {written[:20]!r}")
+    return int(written) if written else None
 
 
 def one_person(
@@ -115,6 +126,6 @@ def _person(path: Path, line: int, cells: Mapping[str, str], unrecorded: bool) -
                 "for everyone"
             )
         consent = named(recorded) if recorded not in ("", NO_CONSENT) else None
-        return PersonRequest(name, shots, landmarks, consent, check_face_cell(cells.get("face", "")))
+        return PersonRequest(name, shots, landmarks, consent, face_of_cell(cells.get("face", "")))
     except ValueError as error:
         raise ValueError(f"{path}, line {line}: {error}") from error

@@ -42,6 +42,11 @@ class Shard(NamedTuple):
     """Option or environment variables that it was taken from."""
 
     @property
+    def title(self) -> str:
+        """Which shard it is, and who said so."""
+        return f"shard {self.number} of {self.total} (from {self.source})"
+
+    @property
     def report_file(self) -> str:
         """Name of the report that only this shard writes."""
         return f"report.{self.number}-of-{self.total}.jsonl"
@@ -170,7 +175,7 @@ def people_of_shard(
     chosen = [person for person in people if assigned[person.name] == shard.number]
     share = sum(shots[person.name] for person in chosen)
     text = f"{len(chosen)} of {len(people)} people, about {share} of {sum(shots.values())} images"
-    return chosen, f"shard {shard.number} of {shard.total} (from {shard.source}): {text}"
+    return chosen, f"{shard.title}: {text}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.output import REPORT_FILE, has_other_landmark_model
-from th_jax.avatars.shards import ShardInUseError, only_writer
+from th_jax.avatars.shards import ShardInUseError
 from th_jax.cli.options import (
     DONE,
     FACE_HELP,
@@ -24,7 +24,7 @@ from th_jax.cli.options import (
     new_parser,
     print_hint,
 )
-from th_jax.cli.shard_options import add_shard_options, requested_shard
+from th_jax.cli.shard_options import add_shard_options, only_report, requested_shard
 from th_jax.consent import check_driving
 from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
@@ -176,7 +176,7 @@ def _drive_list(chosen: argparse.Namespace) -> int:
         load=lambda avatar: load_avatar(avatar, meta=chosen.meta),
     )  # fmt: skip
     try:
-        with only_writer(chosen.out / report), tqdm(total=len(requests), unit="film", disable=None) as bar:
+        with only_report(chosen.out, report), tqdm(total=len(requests), unit="film", disable=None) as bar:
             for film, was_there in films:
                 bar.update()
                 counts[film.status] += 1

@@ -7,6 +7,7 @@ finetune` makes their avatars, and a video of a third person drives both.
 import argparse
 import csv
 import dataclasses
+import math
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -80,19 +81,20 @@ def drive(video: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
 
 def enlarged(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Enlarge frames for display."""
-    return np.stack(
-        [cv2.resize(frame, (side := shown_side(len(frame)), side), interpolation=cv2.INTER_CUBIC) for frame in frames]
-    )
+    images = np.stack(list(frames))
+    scale = scale_of(images.shape[1])
+    return np.stack([cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for image in images])
 
 
-def shown_side(size: int) -> int:
-    """The side of a shown frame: the least multiple of the networks' that is large enough to look at."""
-    return size * -(-_LEAST_SIDE // size)
+def scale_of(size: int) -> int:
+    """How many times frames of this side are enlarged: until they are large enough to look at."""
+    return math.ceil(_LEAST_SIDE / size)
 
 
 def marking(loaded: LoadedAvatar) -> Marking:
     """The watermark of an avatar's enlarged frames: put in after enlarging, which would blur it."""
-    made = marking_of(loaded.digest, size=shown_side(loaded.networks.image_size), kind="video")
+    size = loaded.networks.image_size
+    made = marking_of(loaded.digest, size=scale_of(size) * size, kind="video")
     assert made is not None
     return made
 

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
             only=frozenset(name for name, number in assigned.items() if number == shard.number)
         )
         own = f"{len(evaluation.measured)} of {len(assigned)} people"
-        print(f"shard {shard.number} of {shard.total} (from {shard.source}): {own}", flush=True)
+        print(f"{shard.title}: {own}", flush=True)
     with (
         StopRequest() as stop,
         tqdm(total=cell_count(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,

@@ -23,7 +23,7 @@ from th_jax.avatars.merge import merge_reports, merge_summary
 from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
 from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
-from th_jax.avatars.shards import ShardInUseError, only_writer, people_of_shard
+from th_jax.avatars.shards import ShardInUseError, people_of_shard
 from th_jax.cli.options import (
     DONE,
     FACE_HELP,
@@ -35,7 +35,7 @@ from th_jax.cli.options import (
     new_parser,
 )
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
-from th_jax.cli.shard_options import add_shard_options, requested_shard
+from th_jax.cli.shard_options import add_shard_options, only_report, requested_shard
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
 from th_jax.models.checks import check_setting_names
@@ -159,12 +159,10 @@ def finetune(options: argparse.Namespace, config: dict[str, Any] | None) -> int:
     print(text, flush=True)
     with contextlib.ExitStack() as held:
         try:
-            locked = held.enter_context(only_writer(Path(options.out) / shard.report_file))
+            held.enter_context(only_report(options.out, shard.report_file))
         except ShardInUseError as error:
             print(f"th-jax finetune: {error}, then run the same command again", file=sys.stderr)
             return INTERRUPTED
-        if not locked:
-            print(f"{options.out} has no file locks: run each shard in one process at a time", file=sys.stderr)
         return _finetune(options, config, chosen, shard.report_file) if chosen else DONE
 
 

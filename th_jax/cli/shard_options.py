@@ -1,9 +1,13 @@
 """Options of commands that make one of N shards of their work: --shard I/N, --shard-count N, or a scheduler's variables."""
 
 import argparse
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from th_jax.avatars.shards import MAX_SHARDS, Shard, ShardError, parse_shard, shard_of_environment
+from th_jax.avatars.shards import MAX_SHARDS, Shard, ShardError, only_writer, parse_shard, shard_of_environment
 from th_jax.cli.options import UsageError
 
 
@@ -40,6 +44,24 @@ def requested_shard(options: argparse.Namespace) -> Shard | None:
         return shard_of_environment(os.environ, count=options.shard_count)
     except ShardError as error:
         raise UsageError(str(error)) from error
+
+
+@contextlib.contextmanager
+def only_report(out: str | Path, name: str) -> Iterator[None]:
+    """Hold the lock of a report in a folder, and say so if the file system has none.
+
+    Args:
+        out: folder of the report.
+        name: name of the report.
+
+    Raises:
+        ShardInUseError: if another process holds the lock.
+        OSError: if the report cannot be opened.
+    """
+    with only_writer(Path(out) / name) as locked:
+        if not locked:
+            print(f"{out} has no file locks: run each shard in one process at a time", file=sys.stderr)
+        yield
 
 
 def _shard(written: str) -> Shard:

@@ -8,14 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.output import REPORT_FILE
-from th_jax.avatars.requests import check_name
+from th_jax.avatars.requests import check_name, face_of_cell
 from th_jax.avatars.shards import Shard, shard_reports, split
 from th_jax.driving.animate import Animation
 from th_jax.driving.driver import SUFFIXES
 from th_jax.storage.files import file_sha256
 from th_jax.storage.json_lines import append_line
 from th_jax.storage.strict_json import from_json, parse_json
-from th_jax.storage.tables import check_face_cell, file_beside, read_table
+from th_jax.storage.tables import file_beside, read_table
 
 LIST_COLUMNS = ("avatar", "driver", "out", "face")
 """`face` is optional: the number of the person in a driver that shows several."""
@@ -66,7 +66,7 @@ def read_list(path: Path) -> list[FilmRequest]:
                 file_beside(path, cells[column], called="list", missing=f"the {column} is missing")
                 for column in ("avatar", "driver")
             )
-            request = FilmRequest(_film_name(cells["out"]), avatar, driver, check_face_cell(cells.get("face", "")))
+            request = FilmRequest(_film_name(cells["out"]), avatar, driver, face_of_cell(cells.get("face", "")))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
         if (first := lines.setdefault(request.out.lower(), line)) != line:
@@ -85,7 +85,7 @@ def films_of_shard(requests: Sequence[FilmRequest], shard: Shard) -> tuple[list[
     assigned = split({request.out: _weight(request.driver) for request in requests}, shard.total)
     chosen = [request for request in requests if assigned[request.out] == shard.number]
     text = f"{len(chosen)} of {len(requests)} films"
-    return chosen, f"shard {shard.number} of {shard.total} (from {shard.source}): {text}"
+    return chosen, f"{shard.title}: {text}"
 
 
 def reported_films(folder: Path) -> dict[str, Film]:

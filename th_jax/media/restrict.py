@@ -1,7 +1,7 @@
 """What a decoding process gives up before it reads its first file: the user's environment, the network, and other programs.
 
 Linux can take these rights from a process: network namespaces, where the system allows them, and a filter of
-system calls (seccomp). `restrict` says what is in force; `docs/hostile-files.md` says what is left.
+system calls (seccomp). `in_force` says what is in force; `docs/hostile-files.md` says what is left.
 """
 
 import contextlib
@@ -58,25 +58,21 @@ def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def restrict() -> tuple[str, ...]:
+def restrict() -> None:
     """Take the network and other programs from this process, as far as the system allows; files stay as they are.
 
-    It is called before the process has a second thread.
-
-    Returns:
-        What is in force, of `NETWORK` and `PROGRAMS`: both on most Linux systems, none elsewhere.
+    It is called before the process has a second thread. Most Linux systems allow both, others nothing.
     """
     if sys.platform != "linux":
-        return ()
+        return
     library = ctypes.CDLL(None, use_errno=True)
     _IN_FORCE[:] = [
         name for name, take in ((NETWORK, _leave_network), (PROGRAMS, _filter_system_calls)) if take(library)
     ]
-    return tuple(_IN_FORCE)
 
 
 def in_force() -> list[str]:
-    """Return what `restrict` has taken from this process."""
+    """Return what `restrict` has taken from this process, of `NETWORK` and `PROGRAMS`."""
     return list(_IN_FORCE)
 
 

@@ -92,16 +92,5 @@ def file_beside(table: Path, written: str, *, called: str, missing: str) -> Path
     return inside
 
 
-def check_face_cell(written: str) -> int | None:
-    """Parse the number of a face, from 1 to 999; None if the cell is empty.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
-    if written and not re.fullmatch("[1-9][0-9]{0,2}", written):
-        raise ValueError(f"face must be a number from 1 to 999, but is {written[:20]!r}")
-    return int(written) if written else None
-
-
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
