@@ -6,8 +6,8 @@ with zeros between its positions. All these kernels are the 3x3 kernel summed wi
 a 2x2 box), zero padding included; the results are equal up to rounding. On two CPU cores the fused forms take about half the
 time, forward and backward, if the batch has at least four times as many positions as the kernel has channels.
 
-If JAX may round products of float32 numbers to bfloat16 (`jax_default_matmul_precision="bfloat16"`), a CPU with a bfloat16
-matrix unit (AMX) computes wide convolutions from such products, accumulated in float32; with the library of
+If JAX may round products of float32 numbers to bfloat16 (`jax_default_matmul_precision="bfloat16"`), a CPU that multiplies
+bfloat16 (AVX512-BF16 or AMX) computes wide convolutions from such products, accumulated in float32; with the library of
 `th_jax.models.onednn`, all of them.
 """
 
@@ -292,8 +292,8 @@ def _bfloat16_products() -> bool:
 
 
 def _multiplies_bfloat16() -> bool:
-    """Return whether this machine's processor has a matrix unit for bfloat16."""
-    return processor_has("amx_bf16")
+    """Return whether this machine's processor multiplies bfloat16 (AVX512-BF16; every processor with AMX has it too)."""
+    return processor_has("avx512_bf16")
 
 
 def _by_onednn(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], out: Any) -> bool:
