@@ -195,7 +195,7 @@ def main() -> None:
             [
                 "train.py",
                 "--config",
-                "configs/demo.py",
+                "configs/warm.py",
                 "--workdir",
                 str(out / "run"),
                 *(f"--config.{s}" for s in settings),

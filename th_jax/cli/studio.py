@@ -207,10 +207,15 @@ def _worker_command(options: argparse.Namespace) -> list[str]:
     return words if options.users is None else [*words, "--users", str(options.users)]
 
 
+_NICENESS = 10
+"""Of workers: answers over HTTP need a core at once, jobs need all of what is left."""
+
+
 def _work(options: argparse.Namespace) -> int:
     """Do jobs of the studio that started this process until it ends."""
     from th_jax.studio.studios import Studios
 
+    os.nice(_NICENESS)
     users = None if options.users is None else read_users(options.users).names
     studios = Studios(options.folder, meta=options.meta, users=users, serves=False)
     studios.start()

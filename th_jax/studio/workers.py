@@ -34,9 +34,10 @@ class Workers:
             with self._lock:
                 if self._closing.is_set():
                     return
-                # In a session of its own: Ctrl-C is for the studio, which ends its workers.
+                # In a process group of its own: Ctrl-C is for the studio, which ends its workers. In the same session, or
+                # Linux would divide the cores between the sessions, whatever their processes' priorities.
                 process = subprocess.Popen(  # noqa: S603 -- this interpreter and a module of this package
-                    self._command, stdin=subprocess.PIPE, start_new_session=True
+                    self._command, stdin=subprocess.PIPE, process_group=0
                 )
                 self.processes[number] = process
             code = process.wait()
