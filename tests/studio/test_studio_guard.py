@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from commands import command
 
-from th_jax.studio.guard import MAX_UPLOAD_BYTES, Guard, check_access, is_loopback, rejection
+from th_jax.studio.guard import MAX_OTHER_BYTES, MAX_UPLOAD_BYTES, Guard, check_access, is_loopback, rejection
 
 HERE = {"host": "127.0.0.1:7860"}
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+JSON = {"content-type": "application/json"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
@@ -60,8 +62,11 @@ def test_without_gradio_the_command_names_the_extra(
         ("POST", {**HERE, "origin": "http://evil.example"}, 403),
         ("POST", {**HERE, "origin": "http://127.0.0.1:1"}, 403),
         ("POST", {**HERE, "origin": "null"}, 403),
-        ("POST", {**HERE, "content-length": str(MAX_UPLOAD_BYTES)}, None),
-        ("POST", {**HERE, "content-length": str(MAX_UPLOAD_BYTES + 1)}, 413),
+        ("POST", {**HERE, **FORM, "content-length": str(MAX_UPLOAD_BYTES)}, None),
+        ("POST", {**HERE, **FORM, "content-length": str(MAX_UPLOAD_BYTES + 1)}, 413),
+        ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES)}, None),
+        ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),
+        ("POST", {**HERE, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),
         ("POST", {**HERE, "content-length": "-1"}, 413),
         ("POST", {**HERE, "content-length": "many"}, 413),
     ],

@@ -14,7 +14,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_UPLOAD_BYTES = 2 * 2**30
-"""Maximum size of a request, in bytes."""
+"""Maximum size of a request with files, in bytes."""
+
+MAX_OTHER_BYTES = 32 * 2**20
+"""Maximum size of another request; parsers of JSON hold it in memory. The page sends pictures of a camera this way."""
 
 PATIENCE = 60.0
 """Seconds that a request's body may be late."""
@@ -60,6 +63,12 @@ def check_access(host: str, password: str | None, *, users: bool = False) -> Non
         raise ValueError("--password must have at least 8 characters")
 
 
+def _most_bytes(headers: Message) -> int:
+    """Return the maximum size of a request's body."""
+    form = str(headers.get("content-type", "")).strip().lower().startswith("multipart/form-data")
+    return MAX_UPLOAD_BYTES if form else MAX_OTHER_BYTES
+
+
 def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] | None:
     """Return status and reason if a request must not be answered, or None.
 
@@ -76,9 +85,9 @@ def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] 
         (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none")
     ):
         return 403, "requests from other sites are not answered"
-    length = str(headers.get("content-length", "0"))
-    if not length.isdecimal() or int(length) > MAX_UPLOAD_BYTES:
-        return 413, f"a request may have at most {MAX_UPLOAD_BYTES} bytes"
+    length, most = str(headers.get("content-length", "0")), _most_bytes(headers)
+    if not length.isdecimal() or int(length) > most:
+        return 413, f"a request of this kind may have at most {most} bytes"
     return None
 
 
@@ -133,7 +142,8 @@ class _Body:
     """Receives a request's body within the limits, which its headers need not tell."""
 
     def __init__(self, receive: Receive, headers: Message) -> None:
-        self._receive, self._left, self._begun = receive, MAX_UPLOAD_BYTES, time.monotonic()
+        self._receive, self._begun = receive, time.monotonic()
+        self._most = self._left = _most_bytes(headers)
         self.unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         """Whether more of the body may come."""
         self.status: int | None = None
@@ -142,7 +152,7 @@ class _Body:
     async def receive(self) -> Message:
         if not self.unread or self.status is not None:
             return await self._receive()
-        received = MAX_UPLOAD_BYTES - self._left
+        received = self._most - self._left
         until = self._begun + PATIENCE + received / SLOWEST
         try:
             message = await asyncio.wait_for(self._receive(), until - time.monotonic())
@@ -153,7 +163,7 @@ class _Body:
         if message["type"] == "http.disconnect":
             raise self._broken(400, "the request was cut off")
         if self._left < 0:
-            raise self._broken(413, f"a request may have at most {MAX_UPLOAD_BYTES} bytes: the maximum allowed size")
+            raise self._broken(413, f"a request may have at most {self._most} bytes: the maximum allowed size")
         return message
 
     def _broken(self, status: int, reason: str) -> Exception:

@@ -189,10 +189,13 @@ class Job:
             self._queue.change(query, self._stage, done, total, left, json.dumps(self.losses), self.number, flush=False)
         except OSError as error:  # a job does not fail for its progress
             logging.getLogger(__name__).error("the progress of job %d could not be stored: %s", self.number, error)
-        while not self.stopped and self._row("state") == State.PAUSED:
+        while True:
+            row = self._queue.row(self.number)
+            if self._interrupted.is_set() or row["cancelled"]:
+                raise Cancelled
+            if row["state"] != State.PAUSED:
+                return
             self._interrupted.wait(_POLL_SECONDS)
-        if self.stopped:
-            raise Cancelled
 
     def _row(self, column: str) -> Any:
         return self._queue.row(self.number)[column]
@@ -388,6 +391,8 @@ class JobQueue:
         """Take the next waiting job, which no other worker can take then."""
         with self._lock:
             if self._closing.is_set():
+                return None
+            if not self.rows("SELECT 1 FROM jobs WHERE state = 'waiting' LIMIT 1"):  # no writer is held up to see this
                 return None
             claimed = self.change(_CLAIM, self.owner, time.time())
             if not claimed:

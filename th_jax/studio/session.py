@@ -330,12 +330,13 @@ class Studio:
             TooMany, DiskFull: as `check_job`.
         """
         self.check_job()
+        whole = settings.seconds is None
         settings = self._within_seconds(settings.checked())
         check_driving(self.avatar(avatar).description, consents=self.folder.consents)
         if upload is not None:
             given = Path(upload)
             self.check_upload(incoming=given.stat().st_size if given.is_file() else 0)
-            if settings.seconds == self._limits.seconds:  # or only a part of it is used
+            if whole:
                 self._check_seconds(given)
             stem = f"{secrets.token_hex(8)}_{stored_name(1, given.stem)}"
             driver = usable_driver(given, self.folder.drivers, stem, run=self._sandbox.run)
