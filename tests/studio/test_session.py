@@ -210,8 +210,9 @@ def test_the_end_of_the_studio_interrupts_fine_tuning_and_the_next_start_does_it
     monkeypatch.setattr(Job, "advance", advance)
     job = studio.create(draft(studio, tmp_path / "in"), "ada", FORM)
     assert reported.wait(LONG)
-    opened = reopened(studio, monkeypatch)
+    studio.close()
     assert job.progress().words == "waiting"
+    opened = reopened(studio, monkeypatch)
     with pytest.raises(ValueError, match="is being made already"):
         opened.create("0" * 16, "ada", FORM)
     with pytest.raises(ValueError, match="unfinished jobs for 'ada'"):

@@ -386,3 +386,24 @@ def test_the_keyboard_alone_reaches_everything(page: Any) -> None:
     assert {"name", "subject", "basis", "create"} <= reached, reached
     page.keyboard.press("Enter")
     sync_api.expect(page.get_by_text("there are no images").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
+    """The rules of WCAG 2 A and AA that a program can check, in every tab."""
+    path = os.environ.get("TH_JAX_AXE")
+    if not path:
+        pytest.fail("TH_JAX_AXE must name axe.min.js of the npm package axe-core: see `make studio-test`")
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    found = set()
+    for name in TABS:
+        tab(page, name)
+        page.evaluate(Path(path).read_text())
+        answer = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+        for rule in answer["violations"]:
+            if rule["impact"] in ("serious", "critical"):
+                found |= {f"{name}: {rule['id']}: {node['html'][:160]}" for node in rule["nodes"]}
+        assert answer["passes"], "axe looked at nothing"
+    page.emulate_media(color_scheme="light")
+    assert not found, "\n".join(sorted(found))

@@ -55,6 +55,29 @@ _CSS = """
 """
 
 
+_CONTRAST = {
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_dark": "*primary_700",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+    "button_cancel_background_fill": "#b91c1c",
+    "button_cancel_background_fill_hover": "#991b1b",
+}
+"""Colors of texts that are too pale in Gradio's theme: WCAG 2 asks for a contrast of 4.5."""
+
+_SCRIPT = """
+<script>
+// Gradio names some elements in a way that screen readers do not know, or unlike the text that is seen.
+new MutationObserver(() => {
+    for (const one of document.querySelectorAll("div.empty[aria-label]:not([role])")) one.setAttribute("role", "img");
+    for (const one of document.querySelectorAll("button.upload-container[aria-label]")) one.removeAttribute("aria-label");
+}).observe(document, {childList: true, subtree: true, attributes: true});
+</script>
+"""
+
+
 def gradio_of(uploads: Path) -> Any:
     """Import Gradio with its uploads in a folder and without requests to other servers.
 
@@ -587,8 +610,8 @@ def application(studios: Studios, user: str) -> Any:
     page.gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False,
         allowed_paths=[str(path) for path in served], show_error=True, max_file_size=MAX_UPLOAD_BYTES, ssr_mode=False,
-        enable_monitoring=False, pwa=False, mcp_server=False, css=_CSS,
-        theme=page.gr.themes.Default(font=font, font_mono=mono),
+        enable_monitoring=False, pwa=False, mcp_server=False, css=_CSS, head=_SCRIPT,
+        theme=page.gr.themes.Default(font=font, font_mono=mono).set(**_CONTRAST),
     )  # fmt: skip
     return app
 
