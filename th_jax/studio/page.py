@@ -58,6 +58,7 @@ _CSS = """
 _CONTRAST = {
     "body_text_color_subdued": "*neutral_600",
     "body_text_color_subdued_dark": "*neutral_300",
+    "link_text_color_dark": "*secondary_300",
     "button_primary_background_fill": "*primary_700",
     "button_primary_background_fill_hover": "*primary_800",
     "button_primary_background_fill_dark": "*primary_700",
@@ -72,7 +73,10 @@ _SCRIPT = """
 // Gradio names some elements in a way that screen readers do not know, or unlike the text that is seen.
 new MutationObserver(() => {
     for (const one of document.querySelectorAll("div.empty[aria-label]:not([role])")) one.setAttribute("role", "img");
-    for (const one of document.querySelectorAll("button.upload-container[aria-label]")) one.removeAttribute("aria-label");
+    for (const one of document.querySelectorAll("button:is(.upload-container, .thumbnail-item)[aria-label]"))
+        if (one.textContent.trim()) one.removeAttribute("aria-label");
+    for (const one of document.querySelectorAll(".image-frame img:is(:not([alt]), [alt=''])"))
+        one.alt = one.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim() || "picture";
 }).observe(document, {childList: true, subtree: true, attributes: true});
 </script>
 """
