@@ -25,7 +25,7 @@ from th_jax.avatars.examples import write_shots
 
 ROOT = Path(__file__).parent.parent
 SUITE, MIRROR = "trixie", "http://deb.debian.org/debian"
-PACKAGES = "python3,python3-pip,ca-certificates"
+PACKAGES = "python3-venv,ca-certificates"
 ADDRESS = "http://127.0.0.1:7860"
 MINUTES = 15
 NO_MORE: Mapping[str, str] = {}
@@ -36,8 +36,7 @@ class Image:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder, self.user = root, "/", "0:0"
-        # An image of Python is not managed by Debian's packages.
-        self.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
+        self.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root"}
         self.environment |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         self.argument: dict[str, str] = {}
         self.entry: dict[str, list[str]] = {}
@@ -75,9 +74,8 @@ class Image:
         if not (self.root / "usr/bin/python3").exists():
             command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(self.root), MIRROR]
             subprocess.run(command, check=True)
-        for name in ("python", "pip"):
-            (self.root / "usr/local/bin" / name).unlink(missing_ok=True)
-            (self.root / "usr/local/bin" / name).symlink_to(f"/usr/bin/{name}3")
+            # An image of Python has one that Debian's packages know nothing of.
+            subprocess.run(self.command(["python3", "-m", "venv", "/usr/local"]), check=True)
         for path in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
             shutil.copy(f"/{path}", self.root / path)
 

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "th_jax.training": LEARNED | {"th_jax.data"},
     "th_jax.evaluation": LEARNED | INPUT | {"th_jax.figures", "th_jax.training", "th_jax.web"},
     "th_jax.avatars": LEARNED | INPUT | {"th_jax.consent", "th_jax.evaluation", "th_jax.figures", "th_jax.training"},
-    "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent"},
+    "th_jax.driving": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.evaluation"},
     "th_jax.studio": LEARNED | INPUT | {"th_jax.avatars", "th_jax.consent", "th_jax.driving", "th_jax.training"},
     "data_prep": set(),
     "data_prep.workers": {"th_jax.media"},
@@ -85,6 +85,7 @@ CONTAINED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("th_jax/evaluation",),
     "fastapi": ("th_jax/studio/api.py",),
     "gradio": ("th_jax/studio/page.py",),
+    "onnxruntime": ("th_jax/driving/int8.py", "benchmarks"),
     "numba": ("data_prep/heads/kernels.py",),
     "apache_beam": ("data_prep/build",),
 }

@@ -4,6 +4,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, UInt8
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness of a gray image (BT.601)."""
+
 
 def to_network_range(frames: UInt8[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
     """Convert uint8 RGB, 0..255, to float32 in [-1, 1].
@@ -50,5 +53,5 @@ def to_byte_scale(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch 
 
 def without_color(images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
     """Replace the colors of network images by their luma (BT.601), in all three channels."""
-    luma = images @ jnp.array([0.299, 0.587, 0.114], images.dtype)
+    luma = images @ jnp.array(LUMA, images.dtype)
     return jnp.broadcast_to(luma[..., None], images.shape)

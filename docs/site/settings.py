@@ -48,7 +48,7 @@ _PRESET = (
 _META_TEXTS = {
     "name": "name of the run, stored in its weights; the fine-tuning preset is chosen by it",
     "seed": "seed of the initial weights, the order of episodes and all augmentation",
-    "matmul_precision": "precision of float32 products: `high`, or `bfloat16`, faster on accelerators and CPUs with AVX512-BF16 or AMX",
+    "matmul_precision": "precision of float32 products: `high`, or `bfloat16`, faster on accelerators and newer CPUs",
     "losses.preset": _PRESET,
     "perceptual": "frozen networks of the content loss: `vgg16`, `vgg19`, `vggface`, `face_mobilenet`",
     "batch_rule": "how rates and decays follow the global batch size: `none`, `square_root` or `linear`",

@@ -1,5 +1,7 @@
 """Exported avatars give the avatar's frames for any batch, and errors leave no files behind."""
 
+import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -9,8 +11,13 @@ import numpy as np
 import pytest
 from commands import export as main
 
+import th_jax
+from th_jax.avatars.examples import write_shots
 from th_jax.avatars.file import LoadedAvatar, load_avatar, save_avatar
+from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.driving.export import avatar_program, export_avatar, to_stablehlo
+from th_jax.driving.int8 import LEAST_SSIM, frames_of, quantize
+from th_jax.evaluation.metrics.similarity import ssim
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance, read_sidecar
 from th_jax.training.finetune import avatar_from_embedding
@@ -77,17 +84,75 @@ def test_the_exported_function_takes_pupils(loaded: LoadedAvatar) -> None:
     np.testing.assert_allclose(avatar_program(loaded)(landmarks), want, atol=1e-4)
 
 
-def test_the_onnx_model_is_the_avatar(tmp_path: Path) -> None:
-    """A size with attention, and with convolutions that a CPU computes in another form."""
-    pytest.importorskip("jax2onnx")
+@pytest.mark.parametrize(
+    "networks",
+    [
+        Networks(image_size=16, base_width=4),
+        Networks(image_size=64, base_width=8),  # attention in both halves
+        Networks(image_size=32, base_width=4, max_width=64),  # an outer block
+        Networks(image_size=128, base_width=4, max_width=64, gray=True),
+        Networks(image_size=16, base_width=4, spectral_norm=False),
+    ],
+    ids=["smallest", "attention", "outer", "gray", "plain"],
+)
+def test_the_onnx_model_is_the_avatar(networks: Networks, tmp_path: Path) -> None:
+    """For any batch, or for one; biases and gammas are not zero."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    loaded = load_avatar(save_fresh(tmp_path / "ada.safetensors", Networks(image_size=64, base_width=32)))
-    out = export_avatar(loaded, tmp_path / "ada.onnx", batch=2)
+    loaded = load_avatar(save_fresh(tmp_path / "ada.safetensors", networks))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape), loaded.avatar.generator_params)
+    loaded = dataclasses.replace(loaded, avatar=loaded.avatar._replace(generator_params=params))
+    images = loaded.networks.landmark_image(jnp.asarray(points(3)))
+    want = generated(loaded, images)
+    assert want.std() > 0.01
+    out, _ = export_avatar(loaded, tmp_path / "ada.onnx")
     session = onnxruntime.InferenceSession(out)
-    images = loaded.networks.landmark_image(jnp.asarray(points(2)))
-    (frames,) = session.run(["frames"], {"landmarks": np.asarray(images)})
-    np.testing.assert_allclose(frames, generated(loaded, images), atol=1e-4)
+    for part in (slice(1), slice(3)):
+        (frames,) = session.run(["frames"], {"landmarks": np.asarray(images[part])})
+        np.testing.assert_allclose(frames, want[part], atol=1e-4)
     assert read_sidecar(out)[1]
+    fixed, _ = export_avatar(loaded, tmp_path / "fixed.onnx", batch=3)
+    session = onnxruntime.InferenceSession(fixed)
+    assert session.get_inputs()[0].shape == [3, networks.image_size, networks.image_size, 3]
+    np.testing.assert_allclose(session.run(["frames"], {"landmarks": np.asarray(images)})[0], want, atol=1e-4)
+
+
+def test_the_int8_model_is_nearly_the_avatar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bundled weights, since those of untrained networks have other ranges."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnx
+
+    meta = th_jax.load_meta("heads")
+    shots = write_shots("head", tmp_path / "shots")
+    th_jax.finetune(meta, shots, train=False).save(tmp_path / "ada.safetensors")
+    files = {}
+    for name, options in (("float", []), ("int8", ["--int8"])):
+        files[name] = tmp_path / f"{name}.onnx"
+        assert main(["--avatar", str(tmp_path / "ada.safetensors"), "--out", str(files[name]), *options]) == 0
+        assert read_sidecar(files[name])[1]
+    told = re.search(
+        r"(\d+) convolutions of 8-bit integers, the last (\d+) in float32; SSIM (0\.99\d+)", capsys.readouterr().out
+    )
+    assert told
+    assert int(told[1]) >= 27
+    assert float(told[3]) >= LEAST_SSIM
+    # Frames of a person who was not used to measure ranges.
+    landmarks = VideoRecords(bundled_heads(), "heldout").read(11).landmarks[:8]
+    images = np.asarray(jax.vmap(meta.networks.landmark_image)(jnp.asarray(landmarks)))
+    made = {name: frames_of(path, images) for name, path in files.items()}
+    assert made["int8"].shape == (8, 64, 64, 3)
+    assert np.mean(ssim(made["float"], made["int8"], data_range=2.0)) >= 0.99
+    assert np.abs(made["float"] - made["int8"]).max() > 0
+    kinds = {node.op_type for node in onnx.load(files["int8"]).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert files["int8"].stat().st_size < 0.4 * files["float"].stat().st_size
+    assert onnxruntime.InferenceSession(files["int8"]).get_inputs()[0].shape == ["batch", 64, 64, 3]
+
+
+def test_ranges_take_two_images(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match="at least two landmark images, got 1"):
+        quantize(tmp_path / "a.onnx", tmp_path / "b.onnx", np.zeros((1, 8, 8, 3), np.float32))
 
 
 def test_convolutions_that_differ_by_platform_are_exported(tmp_path: Path) -> None:
@@ -101,14 +166,15 @@ def test_convolutions_that_differ_by_platform_are_exported(tmp_path: Path) -> No
 def test_refusals_leave_nothing_behind(
     avatar_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     for name, options, message in (
         ("a.txt", [], "must end in .stablehlo or .onnx"),
         ("no/a.onnx", [], "no does not exist: create it first"),
         ("a.onnx", ["--takes", "points"], "an ONNX model takes landmark images"),
         ("a.onnx", ["--batch", "0"], "batch must be at least 1 frame, got 0"),
         ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
-        ("a.onnx", [], "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]'"),
+        ("a.stablehlo", ["--int8"], "int8 is only for ONNX"),
+        ("a.onnx", [], "exporting ONNX requires the module 'onnx': pip install 'th_jax[onnx]'"),
     ):
         assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / name), *options]) == 1
         assert message in capsys.readouterr().err

@@ -69,6 +69,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data_prep/tools/fit_landmark_cascade.py": ("own run", "written"),
     "data_prep/tools/fit_landmarks.py": ("package",),
     "data_prep/heads/mesh.py": ("package",),
+    "th_jax/driving/int8.py": ("written",),
     "th_jax/storage/checkpoints.py": ("checkpoints",),
     "th_jax/studio/api.py": ("uploads", "written"),
     "th_jax/studio/page.py": ("uploads",),

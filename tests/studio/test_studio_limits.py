@@ -67,7 +67,11 @@ def test_longer_videos_are_an_error_and_others_are_cut(limited: Any, tmp_path: P
     assert limited.jobs.progress() == []
     assert limited._within_seconds(DriveSettings()).seconds == 10.0, "headers may say what they like"
     assert limited._within_seconds(DriveSettings(seconds=5.0)).seconds == 5.0
-    for settings, driver in ((DriveSettings(seconds=5.0), long), (DriveSettings(seconds=10.0), long), (DriveSettings(), short)):
+    for settings, driver in (
+        (DriveSettings(seconds=5.0), long),
+        (DriveSettings(seconds=10.0), long),
+        (DriveSettings(), short),
+    ):
         limited.drive("ada", settings, upload=driver).cancel()
     limited.discard(limited.store([short]))
 

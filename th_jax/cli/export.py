@@ -18,7 +18,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="ends in .stablehlo or .onnx")
     made.add_argument("--takes", choices=("points", "images"), help="the input; ONNX takes images alone")
     made.add_argument("--points", type=int, choices=(68, 70), default=IBUG_POINTS, help="landmarks of a frame")
-    made.add_argument("--batch", type=int, help="frames of an ONNX model's batch, 1 by default")
+    made.add_argument("--batch", type=int, help="fixed number of frames of an ONNX model's batch; any by default")
+    made.add_argument(
+        "--int8", action="store_true",
+        help="ONNX with convolutions of 8-bit integers: faster on CPUs; frames have an SSIM of at least 0.995 to float ones",
+    )  # fmt: skip
     return made
 
 
@@ -28,6 +32,13 @@ def run(options: argparse.Namespace) -> int:
     from th_jax.driving.export import export_avatar
 
     loaded = load_avatar(options.avatar, meta=options.meta)
-    out = export_avatar(loaded, options.out, takes=options.takes, points=options.points, batch=options.batch)
+    out, quantized = export_avatar(
+        loaded, options.out, takes=options.takes, points=options.points, batch=options.batch, int8=options.int8
+    )
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, frames of {loaded.networks.image_size} px in [-1, 1]")
+    if quantized is not None:
+        print(
+            f"{quantized.integer} convolutions of 8-bit integers, the last {quantized.float} in float32; "
+            f"SSIM {quantized.ssim:.4f} to the float model"
+        )
     return DONE

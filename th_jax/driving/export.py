@@ -1,9 +1,10 @@
 """Exports an avatar as one artifact that runs without this package: StableHLO, or ONNX with the extra "onnx".
 
-`th-jax export --avatar ada.safetensors --out ada.stablehlo` (or `ada.onnx`)
+`th-jax export --avatar ada.safetensors --out ada.stablehlo` (or `ada.onnx`, also with `--int8`)
 
 The artifact contains the weights, divided by their sigmas. The program maps landmark points in [0, 1] or landmark
-images in [-1, 1] to frames in [-1, 1], all in float32. StableHLO runs on CPU, CUDA and TPU, for any batch size:
+images in [-1, 1] to frames in [-1, 1], in float32; with `--int8`, an ONNX model's convolutions are of integers within
+(`th_jax.driving.int8`). StableHLO runs on CPU, CUDA and TPU, for any batch size:
 
     program = jax.export.deserialize(bytearray(open("ada.stablehlo", "rb").read()))
     frames = program.call(points)                         # [B, 68, 2] -> [B, H, W, 3]
@@ -13,19 +14,26 @@ import dataclasses
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, export
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
+from th_jax.avatars.examples import DRIVER
 from th_jax.avatars.file import LoadedAvatar
+from th_jax.data.records import VideoRecords, bundled_heads
+from th_jax.driving.int8 import Quantized, quantize
+from th_jax.driving.onnx_model import write_onnx
 from th_jax.landmarks.scheme import IBUG_POINTS, check_point_count
+from th_jax.models.networks import Networks
 from th_jax.models.spectral import fold_spectral_norm
+from th_jax.optional import load_backend
 from th_jax.provenance.record import sidecar_path, sidecar_text
 from th_jax.storage.files import check_place
 from th_jax.types import NetworkState
@@ -48,11 +56,12 @@ def avatar_program(loaded: LoadedAvatar, *, takes: Takes = "points") -> Program:
     """
     if takes not in ("points", "images"):
         raise ValueError(f'takes must be "points" or "images", got {takes!r}')
-    generate = _folded(loaded)
+    networks, generator = _unnormalized(loaded)
+    adain = jnp.asarray(loaded.avatar.adain)
 
     def one(given: Float[Array, "*input"]) -> Float[Array, "H W 3"]:
-        landmark_image = loaded.networks.landmark_image(given) if takes == "points" else given
-        return generate(landmark_image[None])[0]
+        landmark_image = networks.landmark_image(given) if takes == "points" else given
+        return networks.generate(generator, landmark_image[None], adain[None])[0]
 
     return jax.vmap(one)
 
@@ -77,52 +86,56 @@ def to_stablehlo(loaded: LoadedAvatar, *, takes: Takes = "points", points: int =
     return bytes(exported.serialize())
 
 
-def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int = 1) -> None:
-    """Write an ONNX model with the input "landmarks", a fixed batch of landmark images, and the output "frames".
+def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> None:
+    """Write an ONNX model with the input "landmarks", a batch of landmark images, and the output "frames".
 
-    jax2onnx 0.17 supports neither a symbolic batch size nor the loop that draws points.
+    Args:
+        loaded: avatar to export.
+        path: file to write.
+        batch: number of frames, or None for any.
 
     Raises:
         ImportError: if the extra "onnx" is not installed.
         ValueError: if the batch size is below 1.
     """
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1 frame, got {batch}")
-    try:
-        from jax2onnx import to_onnx as convert
-    except ImportError as error:
-        raise ImportError(
-            "exporting ONNX requires the extra and a converter: pip install 'th_jax[onnx]', then pip install "
-            "--no-deps jax2onnx==0.17.1"
-        ) from error
-    # jax2onnx does not support platform-dependent branches; while tracing, each becomes its default, which works on any
-    # runtime.
-    with mock.patch.object(jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands)):
-        convert(
-            _folded(loaded),
-            [(batch, *input_shape(loaded, takes="images", points=IBUG_POINTS))],
-            model_name="avatar",
-            return_mode="file",
-            output_path=str(path),
-            input_names=["landmarks"],
-            output_names=["frames"],
-        )
+    load_backend("onnx", "exporting ONNX", extra="onnx")
+    networks, generator = _unnormalized(loaded)
+    write_onnx(
+        path, generator.params, np.asarray(loaded.avatar.adain), layout=networks.plan, image_size=networks.image_size,
+        gray=networks.gray, batch=batch,
+    )  # fmt: skip
 
 
-def _folded(loaded: LoadedAvatar) -> Program:
-    """Return a function from a batch of landmark images to frames, with kernels divided by their sigmas."""
+def calibration_images(loaded: LoadedAvatar) -> Float32[np.ndarray, "N H W 3"]:
+    """Return landmark images of typical poses: those of the avatar's shots, and of a bundled person who drives."""
+    driver = VideoRecords(bundled_heads(), "heldout").read(DRIVER).landmarks[::2]
+    parts = [driver] if loaded.landmarks is None else [loaded.landmarks, driver]
+    return np.concatenate([np.asarray(jax.vmap(loaded.networks.landmark_image)(jnp.asarray(part))) for part in parts])
+
+
+def to_int8_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> Quantized:
+    """Write an ONNX model as `to_onnx` does, with convolutions of 8-bit integers.
+
+    Raises:
+        ImportError: if the extra "onnx" is not installed.
+        ValueError: if the batch size is below 1, or the frames differ too much from the float model's.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "float.onnx"
+        to_onnx(loaded, model, batch=batch)
+        return quantize(model, path, calibration_images(loaded))
+
+
+def _unnormalized(loaded: LoadedAvatar) -> tuple[Networks, NetworkState]:
+    """Return networks without spectral norm, and a generator whose kernels are divided by their sigmas."""
     networks, avatar = loaded.networks, loaded.avatar
     generator = NetworkState(avatar.generator_params, avatar.spectral_stats)
     if networks.spectral_norm:
         networks = dataclasses.replace(networks, spectral_norm=False)
         generator = NetworkState(fold_spectral_norm(generator), {})
-    adain = jnp.asarray(avatar.adain)
-
-    def generate(landmark_images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-        everybody = jnp.broadcast_to(adain[None], (landmark_images.shape[0], adain.shape[0]))
-        return networks.generate(generator, landmark_images, everybody)
-
-    return generate
+    return networks, generator
 
 
 def export_avatar(
@@ -132,7 +145,8 @@ def export_avatar(
     takes: Takes | None = None,
     points: int = IBUG_POINTS,
     batch: int | None = None,
-) -> Path:
+    int8: bool = False,
+) -> tuple[Path, Quantized | None]:
     """Write the artifact atomically, in the format given by the suffix, with the avatar's provenance beside it.
 
     Args:
@@ -140,10 +154,11 @@ def export_avatar(
         out: output file, ending in .stablehlo or .onnx.
         takes: input type: "points" by default; ONNX supports only "images".
         points: number of landmarks per frame, 68 or 70.
-        batch: batch size of an ONNX model, 1 by default; StableHLO takes any.
+        batch: fixed batch size of an ONNX model; StableHLO, and ONNX by default, take any.
+        int8: whether an ONNX model's convolutions are of 8-bit integers.
 
     Returns:
-        The path of the artifact.
+        The path of the artifact, and with `int8` what became of the model.
 
     Raises:
         ValueError: if the suffix is unknown or an option is invalid (see `to_stablehlo` and `to_onnx`).
@@ -159,13 +174,18 @@ def export_avatar(
         raise ValueError(
             "an ONNX model takes landmark images: draw them with th_jax.draw_landmarks, or export StableHLO"
         )
+    if int8 and not onnx:
+        raise ValueError("int8 is only for ONNX: give a file name that ends in .onnx")
     if batch is not None and not onnx:
         raise ValueError("batch is only for ONNX: a StableHLO artifact accepts any batch size")
     token = secrets.token_hex(8)
+    quantized: Quantized | None = None
     partial, beside = (out.with_name(f".{token}.partial{suffix}") for suffix in (out.suffix, ".json"))
     try:
-        if onnx:
-            to_onnx(loaded, partial, batch=1 if batch is None else batch)
+        if int8:
+            quantized = to_int8_onnx(loaded, partial, batch=batch)
+        elif onnx:
+            to_onnx(loaded, partial, batch=batch)
         else:
             partial.write_bytes(to_stablehlo(loaded, takes=takes or "points", points=points))
         with partial.open("rb") as file:
@@ -176,4 +196,4 @@ def export_avatar(
     finally:
         for left in (partial, beside):
             left.unlink(missing_ok=True)
-    return out
+    return out, quantized

@@ -1,8 +1,8 @@
 """Convolutions on CPUs by oneDNN: float32 results of bfloat16 products, which XLA's CPU compiler computes in float32.
 
-On a processor with a matrix unit for bfloat16 (AMX) they take two thirds to a tenth of the time of XLA's, and with AVX512-BF16
-alone they take a third for narrow layers, and as long for wide ones. The C++ source beside this file is compiled once for a machine,
-by `th-jax kernels`; without the library, everything works as before.
+On a processor with a matrix unit for bfloat16 (AMX) they take two thirds to a tenth of the time of XLA's, and with
+AVX512-BF16 alone a third for narrow layers and as long for wide ones. The C++ source beside this file is compiled once for a
+machine, by `th-jax kernels`; without the library, everything works as before.
 """
 
 import ctypes
