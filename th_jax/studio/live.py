@@ -22,6 +22,9 @@ FramesOf = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 IDLE_SECONDS = 30.0
 """Time without a frame after which a live avatar ends."""
 
+_PATIENCE = 15.0
+"""Seconds that the current frame may take at the end; the first one compiles a program."""
+
 _RATE_FRAMES = 20
 """Number of frames over which the rate is measured."""
 
@@ -89,10 +92,11 @@ class Live:
             return self._view
 
     def close(self) -> None:
-        """End the thread after the current frame."""
+        """End the thread after the current frame, and wait for it: a process that ends while it computes would crash."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._thread.join(_PATIENCE)
 
     def _incoming(self) -> Iterator[np.ndarray]:
         while True:
