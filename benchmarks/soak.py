@@ -5,6 +5,9 @@ python -m benchmarks.soak --minutes 120 --out runs/soak
 Every few seconds, memory, open files, threads and temporary files of the process and its children are written to NAME.csv,
 with the work done so far. NAME.svg has the plots. The slopes are fitted after the first quarter, which is warm-up: memory may
 grow by 1 MB per hour, handles, threads and temporary files not at all.
+
+A step's own memory comes and goes: freed memory is returned to the system at once (`MALLOC_TRIM_THRESHOLD_`), so that what is
+resident is what is in use.
 """
 
 import argparse
@@ -17,13 +20,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 0.25
 """Share of the time that does not count."""
+
+RETURNS_MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+"""Settings of glibc: it would otherwise keep freed memory, more or less of it."""
 
 COLUMNS = ("seconds", "megabytes", "handles", "threads", "temporary_files", "done")
 _DRIVE = "--drive-into"
@@ -85,6 +90,7 @@ def watch(
             "TMPDIR": temporary,
             "XDG_CONFIG_HOME": str(out / "config"),
             "PYTHONPATH": str(ROOT),
+            **RETURNS_MEMORY,
         }
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
@@ -189,7 +195,17 @@ def main() -> None:
         return
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    settings: list[Any] = ["steps=1000000", "log_every=1", "checkpoint_every=100", "evaluate_every=200"]
+    settings = [
+        *("steps=1000000", "log_every=10", "checkpoint_every=1000", "evaluate_every=2000"),
+        # Both players from scratch with small networks: many steps, whose own memory does not hide what stays.
+        *(
+            "start_from=",
+            "networks.image_size=32",
+            "networks.base_width=8",
+            "episodes.batch_size=2",
+            "episodes.sources=2",
+        ),
+    ]
     programs = {
         "train": (
             [
