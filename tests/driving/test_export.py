@@ -15,6 +15,7 @@ import th_jax
 from th_jax.avatars.examples import write_shots
 from th_jax.avatars.file import LoadedAvatar, load_avatar, save_avatar
 from th_jax.data.records import VideoRecords, bundled_heads
+from th_jax.driving import int8
 from th_jax.driving.export import avatar_program, export_avatar, to_stablehlo
 from th_jax.driving.int8 import LEAST_SSIM, frames_of, quantize
 from th_jax.evaluation.metrics.similarity import ssim
@@ -147,6 +148,17 @@ def test_the_int8_model_is_nearly_the_avatar(tmp_path: Path, capsys: pytest.Capt
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
     assert files["int8"].stat().st_size < 0.4 * files["float"].stat().st_size
     assert onnxruntime.InferenceSession(files["int8"]).get_inputs()[0].shape == ["batch", 64, 64, 3]
+
+
+def test_an_int8_model_that_differs_too_much_is_not_written(
+    avatar_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(int8, "LEAST_SSIM", 1.1)
+    monkeypatch.setattr(int8, "MOST_FLOAT", 1)
+    assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / "a.onnx"), "--int8"]) == 1
+    assert re.search(r"differ too much: SSIM 0\.\d+ to the float model's, at least 1.1", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 def test_ranges_take_two_images(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, frames of {loaded.networks.image_size} px in [-1, 1]")
     if quantized is not None:
         print(
-            f"{quantized.integer} convolutions of 8-bit integers, the last {quantized.float} in float32; "
+            f"{quantized.integers} convolutions of 8-bit integers, the last {quantized.floats} in float32; "
             f"SSIM {quantized.ssim:.4f} to the float model"
         )
     return DONE

@@ -31,9 +31,9 @@ class Quantized(NamedTuple):
 
     ssim: float
     """Mean structural similarity to the float model, on frames that the ranges were not measured on."""
-    integer: int
+    integers: int
     """Number of convolutions of integers."""
-    float: int
+    floats: int
     """Number of convolutions that stay in float32."""
 
 
