@@ -15,7 +15,7 @@ def questions() -> dict[str, str]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         runs = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
         if runs and path != Path(__file__):
-            found[path.stem] = (ast.get_docstring(tree) or "").splitlines()[0]
+            found[path.stem] = (ast.get_docstring(tree) or "no description").splitlines()[0]
     return found
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in known:
         print(f"benchmarks: there is no {arguments[0]!r}; python -m benchmarks lists them", file=sys.stderr)
         return 2
-    sys.argv = [f"benchmarks {arguments[0]}", *arguments[1:]]
+    sys.argv = [sys.argv[0], *arguments[1:]]
     runpy.run_module(f"benchmarks.{arguments[0]}", run_name="__main__", alter_sys=True)
     return 0
 

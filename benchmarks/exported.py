@@ -74,7 +74,7 @@ def measure(name: str, rounds: int, folder: Path) -> None:
     likeness = np.mean(ssim(frames_of(plain, images), frames_of(small, images), data_range=2.0))
     sizes = " / ".join(f"{path.stat().st_size / 2**20:.1f}" for path in (plain, small))
     shown = " | ".join(f"{rate:.0f}" for rate in rates)
-    gains = f"{1 / integers.ratio:.2f} | {rates[2] / rates[0]:.2f}"
+    gains = f"{1 / integers.ratio:.2f} | {own.ratio / integers.ratio:.2f}"
     print(f"| {name}, {meta.networks.image_size} px | {shown} | {gains} | {likeness:.4f} | {sizes} |", flush=True)
 
 

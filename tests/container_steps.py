@@ -57,6 +57,8 @@ class Image:
                 (self.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
             elif name == "COPY":
                 assert rest == ". ."
+                shutil.rmtree(self.root / self.folder.lstrip("/"))
+                (self.root / self.folder.lstrip("/")).mkdir()
                 archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
                 subprocess.run(["tar", "x"], cwd=self.root / self.folder.lstrip("/"), input=archive, check=True)
             elif name == "RUN":
@@ -71,11 +73,13 @@ class Image:
                 assert name in ("VOLUME", "EXPOSE"), f"{name} is not known here"
 
     def _base(self) -> None:
-        if not (self.root / "usr/bin/python3").exists():
+        finished = self.root / "base-is-complete"
+        if not finished.exists():
             command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(self.root), MIRROR]
             subprocess.run(command, check=True)
             # An image of Python has one that Debian's packages know nothing of.
             subprocess.run(self.command(["python3", "-m", "venv", "/usr/local"]), check=True)
+            finished.touch()
         for path in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
             shutil.copy(f"/{path}", self.root / path)
 
@@ -115,12 +119,14 @@ def form(fields: dict[str, str], image: Path) -> tuple[bytes, str]:
     return body, "multipart/form-data; boundary=edge"
 
 
-def until(what: str, done: Any) -> Any:
-    """Wait for a true value."""
+def until(what: str, done: Any, *, process: subprocess.Popen[bytes]) -> Any:
+    """Wait for a true value while a process runs."""
     end = time.monotonic() + 60 * MINUTES
     while time.monotonic() < end:
         if found := done():
             return found
+        if process.poll() is not None:
+            raise SystemExit(f"{what}: the studio ended with {process.returncode}")
         time.sleep(1)
     raise SystemExit(f"{what}: not after {MINUTES} minutes")
 
@@ -139,7 +145,9 @@ def run(image: Image, volume: Path) -> None:
         health = image.command(
             image.health[image.health.index("CMD") + 1 :] if "CMD" in image.health else image.health, volume=volume
         )
-        until("health", lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0)
+        until(
+            "health", lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, process=served
+        )
         assert Path(f"/proc/{served.pid}/status").read_text().split("Uid:")[1].split()[0] == image.user.split(":")[0]
         with tempfile.TemporaryDirectory() as place:
             shot = sorted(write_shots("head", Path(place)).iterdir())[0]
@@ -147,15 +155,20 @@ def run(image: Image, volume: Path) -> None:
             body, kind = form(fields, shot)
             number = ask("/avatars", token, body=body, kind=kind)["job"]
         job = until(
-            "the avatar", lambda: (told := ask(f"/jobs/{number}", token))["state"] in ("finished", "failed") and told
+            "the avatar",
+            lambda: (told := ask(f"/jobs/{number}", token))["state"] in ("finished", "failed") and told,
+            process=served,
         )
         print(job["state"], job["stage"])
         assert job["state"] == "finished"
         assert (volume / "studio/users/ada/avatars/head.safetensors").is_file()
     finally:
         served.send_signal(signal.SIGTERM)
-        code = served.wait(60)
-    assert code == 0, code
+        try:
+            served.wait(60)
+        except subprocess.TimeoutExpired:
+            served.kill()
+    assert served.wait() == 0, served.returncode
 
 
 def main() -> int:

@@ -62,8 +62,6 @@ def test_without_gradio_the_command_names_the_extra(
         ("POST", {**HERE, "origin": "http://evil.example"}, 403),
         ("POST", {**HERE, "origin": "http://127.0.0.1:1"}, 403),
         ("POST", {**HERE, "origin": "null"}, 403),
-        ("POST", {**HERE, **FORM, "content-length": str(MAX_UPLOAD_BYTES)}, None),
-        ("POST", {**HERE, **FORM, "content-length": str(MAX_UPLOAD_BYTES + 1)}, 413),
         ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES)}, None),
         ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),
         ("POST", {**HERE, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),
@@ -117,3 +115,18 @@ def test_answers_carry_a_policy_and_forbidden_requests_never_reach_the_page() ->
     assert b"page" not in body["body"]
     (closed,) = answer({"type": "websocket", "headers": [(b"host", b"evil.example")]})
     assert closed["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "most"),
+    [
+        ("/avatars", FORM, MAX_UPLOAD_BYTES),
+        ("/gradio_api/upload", FORM, MAX_UPLOAD_BYTES),
+        ("/avatars", JSON, MAX_OTHER_BYTES),
+        ("/gradio_api/queue/join", FORM, MAX_OTHER_BYTES),  # it is read into memory before its type is looked at
+    ],
+)
+def test_only_files_may_be_large(path: str, kind: dict[str, str], most: int) -> None:
+    for length, status in ((most, None), (most + 1, 413)):
+        found = rejection("POST", {**HERE, **kind, "content-length": str(length)}, local=True, path=path)
+        assert (found and found[0]) == status

@@ -55,7 +55,8 @@ def test_frames_that_come_too_fast_are_dropped_and_the_newest_is_shown() -> None
     assert (view.pictures, view.rate) == (2, pytest.approx(4.0))
     assert view.words == "generated: 4.0 frames/s, 500 ms from camera to picture, 2 frames dropped"
     running.close()
-    assert running.ended, "it waits for the thread"
+    assert running.join(SOON)
+    assert running.ended
 
 
 def test_silence_and_errors_end_it(monkeypatch: pytest.MonkeyPatch) -> None:

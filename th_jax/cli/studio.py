@@ -208,7 +208,7 @@ def _worker_command(options: argparse.Namespace) -> list[str]:
 
 
 _NICENESS = 10
-"""Of workers: answers over HTTP need a core at once, jobs need all of what is left."""
+"""Niceness of workers: answers over HTTP need a core at once, jobs take what is left."""
 
 
 def _work(options: argparse.Namespace) -> int:

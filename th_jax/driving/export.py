@@ -3,8 +3,8 @@
 `th-jax export --avatar ada.safetensors --out ada.stablehlo` (or `ada.onnx`, also with `--int8`)
 
 The artifact contains the weights, divided by their sigmas. The program maps landmark points in [0, 1] or landmark
-images in [-1, 1] to frames in [-1, 1], in float32; with `--int8`, an ONNX model's convolutions are of integers within
-(`th_jax.driving.int8`). StableHLO runs on CPU, CUDA and TPU, for any batch size:
+images in [-1, 1] to frames in [-1, 1], in float32; with `--int8`, an ONNX model's convolutions use 8-bit integers.
+StableHLO runs on CPU, CUDA and TPU, for any batch size:
 
     program = jax.export.deserialize(bytearray(open("ada.stablehlo", "rb").read()))
     frames = program.call(points)                         # [B, 68, 2] -> [B, H, W, 3]
@@ -40,6 +40,9 @@ from th_jax.types import NetworkState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIXES = (".stablehlo", ".onnx")
+
+_CHECKED = 12
+"""Index of the held-out bundled person whose landmarks check a quantized model."""
 
 Takes = Literal["points", "images"]
 Program = Callable[[Float[Array, "B *input"]], Float[Array, "B H W 3"]]
@@ -108,15 +111,15 @@ def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> No
     )  # fmt: skip
 
 
-def calibration_images(loaded: LoadedAvatar) -> Float32[np.ndarray, "N H W 3"]:
-    """Return landmark images of typical poses: those of the avatar's shots, and of a bundled person who drives."""
-    driver = VideoRecords(bundled_heads(), "heldout").read(DRIVER).landmarks[::2]
-    parts = [driver] if loaded.landmarks is None else [loaded.landmarks, driver]
-    return np.concatenate([np.asarray(jax.vmap(loaded.networks.landmark_image)(jnp.asarray(part))) for part in parts])
+def landmark_images_of(networks: Networks, landmarks: Float[np.ndarray, "N P 2"]) -> Float32[np.ndarray, "N H W 3"]:
+    """Draw the landmark images of points in [0, 1]."""
+    return np.asarray(jax.vmap(networks.landmark_image)(jnp.asarray(landmarks)))
 
 
 def to_int8_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> Quantized:
-    """Write an ONNX model as `to_onnx` does, with convolutions of 8-bit integers.
+    """Write an ONNX model as `to_onnx` does, with convolutions of 8-bit integers (`th_jax.driving.int8`).
+
+    Ranges are measured on the landmarks of the avatar's shots and of a bundled person, and checked on those of another one.
 
     Raises:
         ImportError: if the extra "onnx" is not installed.
@@ -125,12 +128,16 @@ def to_int8_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) 
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "float.onnx"
         to_onnx(loaded, model, batch=batch)
-        return quantize(model, path, calibration_images(loaded))
+        shots, drivers = loaded.landmarks, VideoRecords(bundled_heads(), "heldout")
+        typical = [*([] if shots is None else [shots]), drivers.read(DRIVER).landmarks[::2]]
+        ranges = np.concatenate([landmark_images_of(loaded.networks, points) for points in typical])
+        check = landmark_images_of(loaded.networks, drivers.read(_CHECKED).landmarks[::4])
+        return quantize(model, path, ranges=ranges, check=check)
 
 
 def _unnormalized(loaded: LoadedAvatar) -> tuple[Networks, NetworkState]:
-    """Return networks without spectral norm, and a generator whose kernels are divided by their sigmas."""
-    networks, avatar = loaded.networks, loaded.avatar
+    """Return float32 networks without spectral norm, and a generator whose kernels are divided by their sigmas."""
+    networks, avatar = dataclasses.replace(loaded.networks, compute_dtype="float32"), loaded.avatar
     generator = NetworkState(avatar.generator_params, avatar.spectral_stats)
     if networks.spectral_norm:
         networks = dataclasses.replace(networks, spectral_norm=False)
@@ -155,10 +162,10 @@ def export_avatar(
         takes: input type: "points" by default; ONNX supports only "images".
         points: number of landmarks per frame, 68 or 70.
         batch: fixed batch size of an ONNX model; StableHLO, and ONNX by default, take any.
-        int8: whether an ONNX model's convolutions are of 8-bit integers.
+        int8: whether an ONNX model's convolutions use 8-bit integers.
 
     Returns:
-        The path of the artifact, and with `int8` what became of the model.
+        The path of the artifact, and with `int8` how the model was quantized.
 
     Raises:
         ValueError: if the suffix is unknown or an option is invalid (see `to_stablehlo` and `to_onnx`).

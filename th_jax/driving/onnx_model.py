@@ -16,7 +16,7 @@ from th_jax.models.sizes import MIDDLE_BLOCKS, Plan
 from th_jax.types import Params
 
 OPSET, IR_VERSION = 17, 8
-"""Of 2022: every runtime in use reads them."""
+"""From 2022; current runtimes read them."""
 
 Name = str
 """Name of a tensor of the graph."""
@@ -47,8 +47,10 @@ def write_onnx(
         graph.op("Transpose", "landmarks", perm=[0, 3, 1, 2]), side=image_size
     )
     if gray:
-        frames = graph.op("Conv", frames, graph.constant(np.tile(np.array(LUMA).reshape(1, 3, 1, 1), (3, 1, 1, 1))))
-    graph.op("Transpose", frames, perm=[0, 2, 3, 1], output="frames")
+        colored = graph.op("Transpose", frames, perm=[0, 2, 3, 1])
+        graph.op("MatMul", colored, graph.constant(np.tile(np.array(LUMA)[:, None], (1, 3))), output="frames")
+    else:
+        graph.op("Transpose", frames, perm=[0, 2, 3, 1], output="frames")
     shape = ["batch" if batch is None else batch, image_size, image_size, 3]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("landmarks", "frames")]
     made = onnx.helper.make_graph(graph.nodes, "avatar", ends[:1], ends[1:], graph.constants)

@@ -17,9 +17,6 @@ from th_jax.studio.users import Accounts
 OPERATIONS = ("avatars", "videos", "jobs", "verify")
 """First parts of the paths whose requests are counted; the page asks all the time how far the jobs are."""
 
-UPLOADS = ("/avatars", "/videos", "/verify", "/gradio_api/upload")
-"""Paths that take files."""
-
 JOBS = ("/avatars", "/videos")
 """Paths that begin jobs."""
 
@@ -86,7 +83,7 @@ class Entrance:
                 return
             if path.strip("/").partition("/")[0] in OPERATIONS:
                 self._requests.check(key=user, count=True)
-            if scope.get("method") == "POST" and path in UPLOADS:
+            if scope.get("method") == "POST" and path in guard.UPLOADS:
                 await asyncio.to_thread(self._check, user, path, headers)
         except TooMany as error:
             await self._reject(scope, send, 429, str(error), {"retry-after": str(error.retry_after)})

@@ -17,7 +17,10 @@ MAX_UPLOAD_BYTES = 2 * 2**30
 """Maximum size of a request with files, in bytes."""
 
 MAX_OTHER_BYTES = 32 * 2**20
-"""Maximum size of another request; parsers of JSON hold it in memory. The page sends pictures of a camera this way."""
+"""Maximum size of any other request; parsers of JSON hold it in memory. The page sends pictures of a camera this way."""
+
+UPLOADS = ("/avatars", "/videos", "/verify", "/gradio_api/upload")
+"""Paths that take files."""
 
 PATIENCE = 60.0
 """Seconds that a request's body may be late."""
@@ -63,18 +66,19 @@ def check_access(host: str, password: str | None, *, users: bool = False) -> Non
         raise ValueError("--password must have at least 8 characters")
 
 
-def _most_bytes(headers: Message) -> int:
-    """Return the maximum size of a request's body."""
+def _most_bytes(path: str, headers: Message) -> int:
+    """Return the maximum size of a request's body; a form elsewhere would be read into memory like any other body."""
     form = str(headers.get("content-type", "")).strip().lower().startswith("multipart/form-data")
-    return MAX_UPLOAD_BYTES if form else MAX_OTHER_BYTES
+    return MAX_UPLOAD_BYTES if form and path in UPLOADS else MAX_OTHER_BYTES
 
 
-def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] | None:
+def rejection(method: str, headers: Message, *, local: bool, path: str = "/") -> tuple[int, str] | None:
     """Return status and reason if a request must not be answered, or None.
 
     Args:
         method: HTTP method.
         headers: headers with lower-case names.
+        path: path of the request.
         local: whether the studio is for this machine only; other host names are then those of an attack by DNS.
     """
     host = str(headers.get("host", ""))
@@ -85,7 +89,7 @@ def rejection(method: str, headers: Message, *, local: bool) -> tuple[int, str] 
         (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none")
     ):
         return 403, "requests from other sites are not answered"
-    length, most = str(headers.get("content-length", "0")), _most_bytes(headers)
+    length, most = str(headers.get("content-length", "0")), _most_bytes(path, headers)
     if not length.isdecimal() or int(length) > most:
         return 413, f"a request of this kind may have at most {most} bytes"
     return None
@@ -124,12 +128,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        found = rejection(str(scope.get("method", "POST")), headers, local=self._local)
+        path = str(scope.get("path", ""))
+        found = rejection(str(scope.get("method", "POST")), headers, local=self._local, path=path)
         if found is None:
             if scope["type"] == "websocket":
                 await self._app(scope, receive, send)
                 return
-            body = _Body(receive, headers)
+            body = _Body(receive, headers, _most_bytes(path, headers))
             await self._app(scope, body.receive, _secured(send, body))
             return
         if scope["type"] == "websocket":
@@ -141,9 +146,9 @@ class Guard:
 class _Body:
     """Receives a request's body within the limits, which its headers need not tell."""
 
-    def __init__(self, receive: Receive, headers: Message) -> None:
+    def __init__(self, receive: Receive, headers: Message, most: int) -> None:
         self._receive, self._begun = receive, time.monotonic()
-        self._most = self._left = _most_bytes(headers)
+        self._most = self._left = most
         self.unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         """Whether more of the body may come."""
         self.status: int | None = None

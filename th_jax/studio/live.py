@@ -22,9 +22,6 @@ FramesOf = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 IDLE_SECONDS = 30.0
 """Time without a frame after which a live avatar ends."""
 
-_PATIENCE = 15.0
-"""Seconds that the current frame may take at the end; the first one compiles a program."""
-
 _RATE_FRAMES = 20
 """Number of frames over which the rate is measured."""
 
@@ -92,11 +89,19 @@ class Live:
             return self._view
 
     def close(self) -> None:
-        """End the thread after the current frame, and wait for it: a process that ends while it computes would crash."""
+        """End the thread after the current frame, without waiting for it."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(_PATIENCE)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread, and return whether it has ended.
+
+        Args:
+            timeout: seconds to wait.
+        """
+        self._thread.join(timeout)
+        return self.ended
 
     def _incoming(self) -> Iterator[np.ndarray]:
         while True:

@@ -66,7 +66,7 @@ _CONTRAST = {
     "button_cancel_background_fill": "#b91c1c",
     "button_cancel_background_fill_hover": "#991b1b",
 }
-"""Colors of texts that are too pale in Gradio's theme: WCAG 2 asks for a contrast of 4.5."""
+"""Colors in place of those of Gradio's theme that are too pale: WCAG 2 asks for a contrast of 4.5."""
 
 _SCRIPT = """
 <script>

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +44,10 @@ from th_jax.studio.shots import Tile, camera_frame, tiles
 from th_jax.weights import MetaModel, load_meta
 
 EXAMPLE_DRIVER = next(iter(DRIVERS))
+
+
+_LIVE_PATIENCE = 5.0
+"""Seconds that the current frame of a live avatar may take when the studio ends."""
 
 
 class Shared:
@@ -114,6 +119,8 @@ class Studio:
         self.jobs = UserJobs(self._shared.queue, user=user)
         self._sandbox, self._camera = self._shared.sandbox, self._shared.camera
         self._live: tuple[tuple[str, int], Live] | None = None
+        self._replaced: list[Live] = []
+        """Live avatars that were told to end."""
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
         self._preparing = set[str]()
@@ -129,10 +136,13 @@ class Studio:
         """End the studio; what is not finished is continued at the next start.
 
         Returns:
-            Whether the running job has ended. One that compiles a program only notices later; the process can be killed.
+            Whether the running job and the live avatar have ended. One that compiles a program only notices later; the process
+            can be killed. If it ended by itself meanwhile, it would crash.
         """
         self.stop_live()
         ended = self._shared.close() if self._alone else True
+        until = time.monotonic() + _LIVE_PATIENCE
+        ended &= all([one.join(max(0.0, until - time.monotonic())) for one in self._replaced])
         self.folder.close()
         return ended
 
@@ -456,8 +466,7 @@ class Studio:
             if self._live is None or self._live[0] != key or self._live[1].ended:
                 loaded = self.avatar(avatar)
                 check_driving(loaded.description, consents=self.folder.consents)
-                if self._live is not None:
-                    self._live[1].close()
+                self._end_live()
                 self._live = key, Live(driven_frames(loaded))
             running = self._live[1]
         running.put(np.ascontiguousarray(pixels[:, ::-1] if mirror else pixels))
@@ -466,9 +475,13 @@ class Studio:
     def stop_live(self) -> None:
         """End the live avatar; the next frame starts over, with a new neutral expression."""
         with self._lock:
-            if self._live is not None:
-                self._live[1].close()
-            self._live = None
+            self._end_live()
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live[1].close()
+            self._replaced = [one for one in (*self._replaced, self._live[1]) if not one.ended]
+        self._live = None
 
     def verify(self, file: str | Path) -> Origin:
         """Look for marks in any file."""

@@ -118,14 +118,16 @@ class Studios:
         """End all studios; what is not finished is continued at the next start.
 
         Returns:
-            Whether the running jobs of this process have ended.
+            Whether the running jobs and live avatars of this process have ended.
         """
         self._closing.set()
         if self._sweeper.ident is not None:
             self._sweeper.join()
         ended = self.shared.close()
         for studio in self._studios.values():
-            studio.close()
+            studio.stop_live()
+        for studio in self._studios.values():
+            ended &= studio.close()
         if self._lock is not None:
             self._lock.release()
         return ended
