@@ -64,7 +64,7 @@ def measure(name: str, rounds: int, folder: Path) -> None:
     loaded = th_jax.finetune(meta, write_shots("head", folder), train=False)
     loaded.save(folder / "avatar.safetensors")
     landmarks = VideoRecords(bundled_heads(), "heldout").read(PERSON).landmarks
-    images = np.asarray(jax.vmap(meta.networks.landmark_image)(landmarks))
+    images = np.asarray(meta.networks.landmark_image(jax.numpy.asarray(landmarks)))
     plain = exported(folder / "avatar.safetensors", folder / "float.onnx")
     small = exported(folder / "avatar.safetensors", folder / "int8.onnx", "--int8")
     programs = [session_program(path, images[:1]) for path in (plain, small)]

@@ -195,17 +195,9 @@ def main() -> None:
         return
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    settings = [
-        *("steps=1000000", "log_every=10", "checkpoint_every=1000", "evaluate_every=2000"),
-        # Both players from scratch with small networks: many steps, whose own memory does not hide what stays.
-        *(
-            "start_from=",
-            "networks.image_size=32",
-            "networks.base_width=8",
-            "episodes.batch_size=2",
-            "episodes.sources=2",
-        ),
-    ]
+    # Both players from scratch with small networks: many steps, whose own memory does not hide what stays.
+    small = "start_from= networks.image_size=32 networks.base_width=8 episodes.batch_size=2 episodes.sources=2"
+    settings = f"steps=1000000 log_every=10 checkpoint_every=1000 evaluate_every=2000 {small}".split()
     programs = {
         "train": (
             [

@@ -139,7 +139,7 @@ def test_the_int8_model_is_nearly_the_avatar(tmp_path: Path, capsys: pytest.Capt
     assert float(told[3]) >= LEAST_SSIM
     # Frames of a person who was not used to measure ranges.
     landmarks = VideoRecords(bundled_heads(), "heldout").read(11).landmarks[:8]
-    images = np.asarray(jax.vmap(meta.networks.landmark_image)(jnp.asarray(landmarks)))
+    images = np.asarray(meta.networks.landmark_image(jnp.asarray(landmarks)))
     made = {name: frames_of(path, images) for name, path in files.items()}
     assert made["int8"].shape == (8, 64, 64, 3)
     assert np.mean(ssim(made["float"], made["int8"], data_range=2.0)) >= 0.99

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, export
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from th_jax.avatars.examples import DRIVER
 from th_jax.avatars.file import LoadedAvatar
@@ -111,11 +111,6 @@ def to_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> No
     )  # fmt: skip
 
 
-def landmark_images_of(networks: Networks, landmarks: Float[np.ndarray, "N P 2"]) -> Float32[np.ndarray, "N H W 3"]:
-    """Draw the landmark images of points in [0, 1]."""
-    return np.asarray(jax.vmap(networks.landmark_image)(jnp.asarray(landmarks)))
-
-
 def to_int8_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) -> Quantized:
     """Write an ONNX model as `to_onnx` does, with convolutions of 8-bit integers (`th_jax.driving.int8`).
 
@@ -128,10 +123,11 @@ def to_int8_onnx(loaded: LoadedAvatar, path: Path, *, batch: int | None = None) 
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "float.onnx"
         to_onnx(loaded, model, batch=batch)
+        draw = loaded.networks.landmark_image
         shots, drivers = loaded.landmarks, VideoRecords(bundled_heads(), "heldout")
         typical = [*([] if shots is None else [shots]), drivers.read(DRIVER).landmarks[::2]]
-        ranges = np.concatenate([landmark_images_of(loaded.networks, points) for points in typical])
-        check = landmark_images_of(loaded.networks, drivers.read(_CHECKED).landmarks[::4])
+        ranges = np.concatenate([draw(jnp.asarray(points)) for points in typical])
+        check = np.asarray(draw(jnp.asarray(drivers.read(_CHECKED).landmarks[::4])))
         return quantize(model, path, ranges=ranges, check=check)
 
 

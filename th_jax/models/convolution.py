@@ -52,10 +52,10 @@ def convolve_then_pool(
         return average_pool(convolve(x, kernel, out=out))
 
     def fused(x: Array, kernel: Array) -> Array:
-        return _convolve(x, _sum_with_shifts(kernel) * 0.25, (2, 2), ((1, 1), (1, 1)), out)
+        return _convolve(x, sum_with_shifts(kernel) * 0.25, (2, 2), ((1, 1), (1, 1)), out)
 
     if _by_onednn(x, kernel, out):
-        forms = {"cpu": lambda x, kernel: onednn.convolve(x, _sum_with_shifts(kernel) * 0.25, 2, 1)}
+        forms = {"cpu": lambda x, kernel: onednn.convolve(x, sum_with_shifts(kernel) * 0.25, 2, 1)}
     elif _pays_in_bfloat16(x.shape, kernel, narrowest=256):
         forms = {"cpu": lambda x, kernel: average_pool(_as_winograd(x, kernel, out))}
     else:
@@ -74,7 +74,7 @@ def upsample_then_convolve(
         return convolve(upsample(x), kernel, out=out)
     forms = {"tpu": lambda x, kernel: _convolve_dilated(x, kernel, out)}
     if _by_onednn(x, kernel, out):
-        forms["cpu"] = lambda x, kernel: _from_phases(x, onednn.convolve(x, _phases(kernel), 1, 1))
+        forms["cpu"] = lambda x, kernel: _from_phases(x, onednn.convolve(x, phases(kernel), 1, 1))
     elif _pays_in_bfloat16((batch, 2 * height, 2 * width, kernel.shape[2]), kernel, narrowest=128):
         forms["cpu"] = lambda x, kernel: _as_winograd(upsample(x), kernel, out)
     return jax.lax.platform_dependent(x, kernel, **forms, default=lambda x, kernel: _convolve_phases(x, kernel, out))
@@ -88,7 +88,7 @@ def _convolve_dilated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"
     """
     return jax.lax.conv_general_dilated(
         x,
-        _sum_with_shifts(kernel),
+        sum_with_shifts(kernel),
         (1, 1),
         ((2, 2), (2, 2)),
         lhs_dilation=(2, 2),
@@ -100,13 +100,14 @@ def _convolve_dilated(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"
 def _convolve_phases(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C F"], out: Any) -> Array:
     """Compute all four phases of the upsampled result by one convolution at the low resolution."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return _from_phases(x, _convolve(padded, _phases(kernel), (1, 1), "VALID", out))
+    return _from_phases(x, _convolve(padded, phases(kernel), (1, 1), "VALID", out))
 
 
-def _phases(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "2 2 C 4*F"]:
+def phases(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "2 2 C 4*F"]:
+    """Return the kernels of the four phases of an upsampled result, row by row, side by side in the last axis."""
     # The fused kernel's rows alternate between the two output phases: [tap, phase] in each direction.
     inputs, features = kernel.shape[2:]
-    taps_and_phases = _sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
+    taps_and_phases = sum_with_shifts(kernel).reshape(2, 2, 2, 2, inputs, features)
     return taps_and_phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, inputs, 4 * features)
 
 
@@ -355,7 +356,8 @@ def _worth_fusing(positions: int, kernel: Float[Array, "3 3 C F"]) -> bool:
     return positions >= 4 * max(kernel.shape[2:])
 
 
-def _sum_with_shifts(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "4 4 C F"]:
+def sum_with_shifts(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "4 4 C F"]:
+    """Return the kernel summed with itself shifted by one: its convolution with a 2x2 box."""
     wide = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
     rows = wide[:-1] + wide[1:]
     return rows[:, :-1] + rows[:, 1:]
