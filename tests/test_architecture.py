@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,6 +151,14 @@ def test_heavy_packages_stay_where_they_belong() -> None:
         for path, package in packages
         if package in BANNED_IMPORTS or not path.startswith(CONTAINED.get(package, ("",)))
     ] == []
+
+
+def test_no_program_calls_lapack() -> None:
+    """Two threads that run jaxlib's batched decompositions may wait for each other for ever; NumPy's are used on the host."""
+    decompositions = re.compile(r"\b(jnp|jax\.numpy|jax\.scipy|jax\.lax|lax|jsp)\.linalg\.(?!norm\b)")
+    assert decompositions.search("factor = jax.scipy.linalg.cho_factor(normal)")
+    assert not decompositions.search("size = jnp.linalg.norm(points)")
+    assert [str(file) for file in (ROOT / "th_jax").rglob("*.py") if decompositions.search(file.read_text())] == []
 
 
 def test_files_say_what_they_are_for() -> None:

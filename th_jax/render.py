@@ -95,6 +95,27 @@ def render_stream(
     return _in_chunks(functools.partial(_renderer(networks), avatar, mark), landmarks, chunk)
 
 
+_compiled: set[tuple[Networks, int, int, bool]] = set()
+
+
+def compile_render(
+    networks: Networks, avatar: Avatar, points: int, *, chunk: int = CHUNK, mark: Mark | None = None
+) -> None:
+    """Compile the program of `render_stream`, unless this process has: call it in a thread while landmarks are still unknown.
+
+    Args:
+        networks: networks that the avatar belongs to.
+        avatar: any avatar of theirs.
+        points: number of landmarks, 68 or 70.
+        chunk: frames that will be generated together.
+        mark: a watermark, or None, as will be given.
+    """
+    kind = (networks, points, chunk, mark is None)
+    if kind not in _compiled:
+        next(render_stream(networks, avatar, np.zeros((1, points, 2)), chunk=chunk, mark=mark))
+        _compiled.add(kind)
+
+
 def draw_stream(
     landmarks: Iterable[Float[AnyArray, "P 2"]], *, networks: Networks, chunk: int = CHUNK
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

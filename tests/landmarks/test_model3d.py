@@ -17,9 +17,13 @@ from th_jax.landmarks.model3d import (
     LandmarkModel,
     Person,
     _derivatives,
+    _fit_batch,
+    _solve,
     eye_radius,
     fit_clip,
     fit_frames,
+    fit_identity,
+    fit_person,
     load_model,
     movement_size,
     neutral_shape,
@@ -238,3 +242,29 @@ def test_movements_are_fitted_to_identities_with_a_ridge() -> None:
     weights = movement_by_identity(shares, 1.01 + shares @ np.array([0.05, -0.02, 0.0]))
     np.testing.assert_allclose(weights[0], 1.01, atol=2e-3)
     np.testing.assert_allclose(weights[1:], np.array([0.05, -0.02, 0.0]) / (1 + MOVEMENT_RIDGE), atol=2e-3)
+
+
+def test_normal_equations_are_solved_as_numpy_does() -> None:
+    """With a diagonal over six orders of magnitude, as scale, place and expression have."""
+    rng = np.random.default_rng(5)
+    factors = rng.normal(size=(60, 28)) * np.logspace(-3, 3, 28)
+    normal = factors.T @ factors
+    for right in (rng.normal(size=28), rng.normal(size=(28, 33))):
+        expected = np.linalg.solve(normal + 1e-6 * np.diag(np.diag(normal)), right)
+        found = np.asarray(jax.jit(_solve)(jnp.asarray(normal, jnp.float32), jnp.asarray(right, jnp.float32)))
+        scale = np.abs(expected).max(axis=tuple(range(1, right.ndim)), keepdims=True)
+        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-4)
+
+
+def test_a_clips_identity_is_that_of_its_fit(made: tuple[Person, Frames, np.ndarray]) -> None:
+    for ours, fitted in zip(fit_identity(made[2]), fit_clip(made[2])[0], strict=True):
+        np.testing.assert_array_equal(ours, fitted)
+
+
+def test_fits_in_two_threads_cannot_wait_for_each_other(model: LandmarkModel) -> None:
+    """jaxlib's batched LAPACK waits in the pool's threads for the pool."""
+    points = jnp.zeros((32, 70, 2))
+    person, _ = jax.eval_shape(fit_person, model, points)
+    for lowered in (fit_person.lower(model, points), _fit_batch.lower(model, person, points, noise=0.012)):
+        assert "while" in (text := lowered.as_text())
+        assert "custom_call" not in text

@@ -5,7 +5,6 @@ a coefficient of 1. The others are found by bounded least squares with a small p
 determine 52 shapes: without it, small amounts of opposing shapes would explain noise.
 """
 
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +74,6 @@ def expression_of(model: LandmarkModel, coefficients: Float[Array, "*batch 52"])
     return coefficients @ jnp.asarray(model.arkit).T
 
 
-@functools.partial(jax.jit)
 def coefficients_of(
     model: LandmarkModel, expression: Float[Array, "S E"], gaze: Float[Array, "S 2"]
 ) -> Float[Array, "S 52"]:
@@ -86,13 +84,21 @@ def coefficients_of(
         expression: expression components minus the person's neutral ones.
         gaze: yaw and pitch of the eyes in radians.
     """
+    free = np.where(_LOOKS[:, None, None], 0.0, np.asarray(model.arkit_shapes)).reshape(len(NAMES), -1)
+    return _descended(model, expression, gaze, jnp.float32(1 / np.linalg.eigvalsh(free @ free.T)[-1]))
+
+
+@jax.jit
+def _descended(
+    model: LandmarkModel, expression: Float[Array, "S E"], gaze: Float[Array, "S 2"], step: Float[Array, ""]
+) -> Float[Array, "S 52"]:
+    """Compute `coefficients_of` by accelerated descent (Beck and Teboulle 2009) in steps of one divided by the curvature."""
     shapes = jnp.asarray(model.arkit_shapes)
     looks = look_coefficients(gaze)
     moved = jnp.tensordot(expression, jnp.asarray(model.expression), 1) - jnp.tensordot(looks, shapes, 1)
     free = jnp.where(_LOOKS[:, None, None], 0.0, shapes)
     gram = jnp.einsum("upc,vpc->uv", free, free)
     right = jnp.einsum("upc,spc->su", free, moved) - _SPARSITY
-    step = 1 / jnp.linalg.eigvalsh(gram)[-1]
 
     def descend(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         now, ahead, momentum = carry

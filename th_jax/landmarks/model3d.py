@@ -14,6 +14,7 @@ a person (the frames' unknowns are eliminated by the Schur complement), then eac
 """
 
 import functools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,8 @@ MODEL_FILE = Path(__file__).parents[1] / "assets" / "landmarks" / "model3d.npz"
 PERSON_FRAMES = 64
 """Number of frames from which a person's identity is fitted; longer clips are sampled evenly."""
 
-_CHUNK = 256
-"""Number of frames fitted in one compiled program."""
+_CHUNK = 32
+"""Number of frames fitted in one compiled program; more are not faster."""
 
 _PERSON_STEPS, _FRAME_STEPS, _ROUNDS = 12, 5, 2
 """Gauss-Newton iterations. After 4 for a frame, angles of rendered heads are within 0.001° of their limit."""
@@ -212,12 +213,10 @@ def unpack_frame(vector: Float[Array, "*batch F"]) -> Frames:
     )
 
 
-def fit_clip(
+def fit_identity(
     landmarks: Float[np.ndarray, "S P 2"], *, model: LandmarkModel | None = None, noise: float = 0.012
-) -> tuple[Person, Frames]:
-    """Fit one identity to all frames of a person, and pose, expression and gaze to each frame.
-
-    Frames without known points get the prior's values; mask them by the landmarks.
+) -> Person:
+    """Fit one identity to the frames of a person, or to 64 of them that are spread evenly.
 
     Args:
         landmarks: points in [0, 1] of S frames of one person, NaN where unknown.
@@ -233,9 +232,29 @@ def fit_clip(
     if not len(usable):
         raise ValueError("a face can be fitted only if at least one frame has half of its 68 landmarks")
     chosen = usable[np.linspace(0, len(usable) - 1, min(PERSON_FRAMES, len(usable))).round().astype(int)]
-    size = next(size for size in (1, 8, PERSON_FRAMES) if size >= len(chosen))
-    person, _ = fit_person(model, jnp.asarray(_padded(points[chosen], size)), noise=noise)
-    return person, fit_frames(points, person, model=model, noise=noise)
+    size = (
+        1 if len(chosen) == 1 else PERSON_FRAMES
+    )  # two programs: compiling a third takes longer than its padding ever does
+    return fit_person(model, jnp.asarray(_padded(points[chosen], size)), noise=noise)[0]
+
+
+def fit_clip(
+    landmarks: Float[np.ndarray, "S P 2"], *, model: LandmarkModel | None = None, noise: float = 0.012
+) -> tuple[Person, Frames]:
+    """Fit one identity to all frames of a person, and pose, expression and gaze to each frame.
+
+    Frames without known points get the prior's values; mask them by the landmarks.
+
+    Args:
+        landmarks: as `fit_identity`.
+        model: the landmark model; the bundled one by default.
+        noise: standard deviation of a point's error in model units.
+
+    Raises:
+        ValueError: as `fit_identity`.
+    """
+    person = fit_identity(landmarks, model=model, noise=noise)
+    return person, fit_frames(landmarks, person, model=model, noise=noise)
 
 
 def fit_frames(
@@ -244,7 +263,7 @@ def fit_frames(
     """Fit pose, expression and gaze of each frame of a known person, in chunks of one compiled program."""
     model = load_model() if model is None else model
     points = with_pupil_rows(landmarks)
-    size = 1 if len(points) == 1 else 32 if len(points) <= 32 else _CHUNK
+    size = 1 if len(points) == 1 else _CHUNK
     parts = []
     for start in range(0, max(len(points), 1), size):
         part = points[start : start + size]
@@ -446,11 +465,22 @@ def _frame_prior(vector: Float[Array, " F"], components: int) -> tuple[Float[Arr
 
 
 def _solve(normal: Float[Array, "N N"], right: Float[Array, "N *M"]) -> Float[Array, "N *M"]:
-    """Solve a positive definite system, scaled to a unit diagonal first because float32 has few digits."""
+    """Solve a positive definite system by elimination, scaled to a unit diagonal first because float32 has few digits.
+
+    No LAPACK: jaxlib's batched Cholesky decomposition waits in a thread of XLA's pool for others of that pool, so that two
+    threads that fit faces at the same time wait for each other for ever.
+    """
     root = jnp.sqrt(jnp.diagonal(normal))
-    factor = jax.scipy.linalg.cho_factor(normal / (root[:, None] * root[None]) + 1e-6 * jnp.eye(len(root)))
+    size = len(root)
     shaped = root.reshape((-1,) + (1,) * (right.ndim - 1))
-    return jax.scipy.linalg.cho_solve(factor, right / shaped) / shaped
+    scaled = normal / (root[:, None] * root[None]) + 1e-6 * jnp.eye(size)
+
+    def eliminate(pivot: Array, system: Array) -> Array:
+        factor = system[:, pivot] - (jnp.arange(size) == pivot)
+        return system - factor[:, None] * (system[pivot] / system[pivot, pivot])[None]
+
+    system = jnp.concatenate([scaled, (right / shaped).reshape(size, math.prod(right.shape[1:]))], axis=1)
+    return jax.lax.fori_loop(0, size, eliminate, system)[:, size:].reshape(right.shape) / shaped
 
 
 def _limited(step: Float[Array, " F"]) -> Float[Array, " F"]:
@@ -466,7 +496,7 @@ def _start(model: LandmarkModel, points: Float[Array, "70 2"]) -> Frames:
     middle, place = known @ shape / count, known @ seen / count
     shape, seen = shape - middle[None], (seen - place[None]) * known[:, None]
     spread = shape.T @ (shape * known[:, None]) + 1e-3 * jnp.eye(3)
-    affine = jnp.linalg.solve(spread, shape.T @ seen).T
+    affine = _solve(spread, shape.T @ seen).T
     scale = jnp.maximum(jnp.sqrt((affine**2).sum() / 2), 1e-4)
     first = affine[0] / jnp.maximum(jnp.linalg.norm(affine[0]), 1e-9)
     second = affine[1] - (affine[1] @ first) * first
@@ -505,7 +535,7 @@ def _offset(
     spread = jnp.full(PUPIL_POINTS, _OFFSET_PRIOR).at[IBUG_POINTS:].set(_CENTER_PRIOR)
     prior = (noise * model.noise / spread)[:, None, None] ** 2
     right = right + jnp.einsum("pij,pj->pi", normal, person.offset)
-    return jnp.linalg.solve(normal + prior * jnp.eye(3)[None], right[..., None])[..., 0]
+    return jax.vmap(_solve)(normal + prior * jnp.eye(3)[None], right)
 
 
 def known_frames(landmarks: Float[np.ndarray, "S P 2"]) -> Bool[np.ndarray, " S"]:
