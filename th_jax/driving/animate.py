@@ -7,6 +7,7 @@ grow with the driver's length.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
@@ -40,13 +41,16 @@ from th_jax.driving.rates import frames_on_screen
 from th_jax.driving.same_person import Choice, Retargeting, compare_faces, known_choice
 from th_jax.faces import placement_of
 from th_jax.landmarks.methods import Method
+from th_jax.landmarks.model3d import fit_clip
+from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 from th_jax.landmarks.smooth import OneEuro
 from th_jax.landmarks.transfer import UNCHANGED, Gains
 from th_jax.provenance import Signer
 from th_jax.provenance.signing_options import tried_signer
-from th_jax.provenance.watermark.messages import marking_of
+from th_jax.provenance.watermark.layout import Kind
+from th_jax.provenance.watermark.messages import Marking, marking_of
 from th_jax.provenance.write import check_target
-from th_jax.render import CHUNK, draw_stream, render_stream
+from th_jax.render import CHUNK, compile_render, draw_stream, render_stream
 
 _STILL_SECONDS = 1.0
 """Seconds of the driver tracked beyond the moment of a still."""
@@ -172,7 +176,14 @@ def animate(
         signer = tried_signer(None, None)
     kept, missing = decided_sound(driver, out, sound=sound, require_audio=require_audio, seconds=seconds)
     check_length(driver, out, at=at, seconds=seconds)
+    size = loaded.networks.image_size
+
+    def mark_of(side: int) -> Marking | None:
+        kind: Kind = "still" if still else "video"
+        return None if unmarked_for_research else marking_of(loaded.digest, size=side, kind=kind)
+
     with ExitStack() as resources:
+        ready: Future[Any] | None = None
         if motion is not None:
             driving = motion
         elif is_landmark_file(driver):
@@ -180,6 +191,17 @@ def animate(
         else:
             limit = at + _STILL_SECONDS if still else seconds
             pupils = wants_pupils(loaded, gaze)
+            # What is needed later is compiled while another process tracks the driver.
+            compiler = resources.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compiler"))
+            if choice is None and loaded.landmarks is not None:
+                compiler.submit(fit_clip, loaded.landmarks)
+            if "avatar" in layout:
+                marking = mark_of(size) if paste_back is None else None
+                points = PUPIL_POINTS if pupils else IBUG_POINTS
+                ready = compiler.submit(
+                    compile_render, loaded.networks, loaded.avatar, points, chunk=chunk,
+                    mark=None if marking is None else marking.mark,
+                )  # fmt: skip
             driving = resources.enter_context(
                 track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest, face=face)
             )
@@ -202,14 +224,11 @@ def animate(
             return itertools.islice(every, first, None)
 
         strange = check_range(poses(), strict=strict)
-        size = loaded.networks.image_size
         places = None if paste_back is None else mark_places(driving)
-        marked_side = size if places is None else places.side
-        marking = in_generator = None
-        if not unmarked_for_research:
-            marking = marking_of(loaded.digest, size=marked_side, kind="still" if still else "video")
-        if marking is not None and places is None:
-            in_generator = marking.mark
+        marking = mark_of(size if places is None else places.side)
+        in_generator = None if marking is None or places is not None else marking.mark
+        if ready is not None:
+            ready.result()
         makers: dict[str, Callable[[], Frames]] = {
             "driver": lambda: resources.enter_context(closing(driver_crops(driving, shown[first:], size=size))),
             "landmarks": lambda: draw_stream(poses(), networks=loaded.networks, chunk=chunk),

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from th_jax.avatars.file import LoadedAvatar
 from th_jax.driving.motion import is_motion_file
 from th_jax.landmarks.methods import METHODS, Method
-from th_jax.landmarks.model3d import fit_clip, known_frames
+from th_jax.landmarks.model3d import fit_identity, known_frames
 from th_jax.landmarks.transfer import UNCHANGED, Gains
 
 Retargeting = Method | Literal["auto"]
@@ -91,5 +91,5 @@ def identity(landmarks: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, " I"]:
     Raises:
         ValueError: if no frame has all 68 landmarks.
     """
-    components = np.asarray(fit_clip(landmarks[known_frames(landmarks)])[0].identity, np.float64)
+    components = np.asarray(fit_identity(landmarks[known_frames(landmarks)]).identity, np.float64)
     return np.asarray(components / max(float(np.linalg.norm(components)), 1e-12))
