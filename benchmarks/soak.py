@@ -14,6 +14,7 @@ import argparse
 import csv
 import html
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 0.25
@@ -120,14 +122,25 @@ def watch(
 
 
 def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Fit each number after the warm-up by a line; returns the slopes per hour, and the change of speed in percent."""
+    """Fit each number after the warm-up by a line.
+
+    A step's own memory comes and goes by hundreds of megabytes, and a measurement falls anywhere in a step: least squares
+    would follow the few highest of them. The Theil-Sen estimator is the median of the slopes between all pairs.
+
+    Returns:
+        the slopes per hour, `megabytes_low` and `megabytes_high` (the 95 % interval of memory's slope), and the change of
+        speed in percent.
+    """
     late = [row for row in rows if row["seconds"] >= WARM_UP * rows[-1]["seconds"]]
     hours = np.array([row["seconds"] for row in late]) / 3600
-    found = {
-        name: float(np.polyfit(hours, [row[name] for row in late], 1)[0])
+    fits = {
+        name: stats.theilslopes([row[name] for row in late], hours)
         for name in COLUMNS
         if name not in ("seconds", "done")
     }
+    found = {name: float(fit.slope) for name, fit in fits.items()}
+    memory = fits["megabytes"]
+    found |= {"megabytes_low": float(memory.low_slope), "megabytes_high": float(memory.high_slope)}
     middle = len(late) // 2
 
     def speed(part: list[dict[str, float]]) -> float:
@@ -195,6 +208,7 @@ def main() -> None:
         return
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "run", ignore_errors=True)
     # Both players from scratch with small networks: many steps, whose own memory does not hide what stays.
     small = "start_from= networks.image_size=32 networks.base_width=8 episodes.batch_size=2 episodes.sources=2"
     settings = f"steps=1000000 log_every=10 checkpoint_every=1000 evaluate_every=2000 {small}".split()
