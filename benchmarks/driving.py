@@ -44,7 +44,7 @@ def driver(folder: Path) -> Path:
 def avatar_at(size: int) -> LoadedAvatar:
     """The avatar of no embedding at all."""
     if size == 64:
-        meta = th_jax.load_pretrained("heads")
+        meta = th_jax.load_pretrained("heads64")
         networks, weights = meta.networks, meta.weights
     else:
         networks = Networks(image_size=size)

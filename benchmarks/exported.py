@@ -1,6 +1,6 @@
 """Frames a second of an avatar's generator: th_jax, and its ONNX models of floats and of 8-bit integers.
 
-python -m benchmarks.exported [--meta heads heads_128] [--rounds 7]
+python -m benchmarks.exported [--meta heads64 heads] [--rounds 7]
 
 Batch 1 of landmark images, all cores, in turn: the float model and the integer one, then th_jax and the float model. SSIM is
 the integer model's to the float model, for a person whom its ranges were not measured on. Needs the extra "onnx".
@@ -81,7 +81,7 @@ def measure(name: str, rounds: int, folder: Path) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--meta", nargs="+", default=["heads", "heads_128"])
+    parser.add_argument("--meta", nargs="+", default=["heads64", "heads"])
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     print(f"frames/s on {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}\n")

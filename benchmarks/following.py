@@ -104,7 +104,7 @@ def video(path: Path, person: int, motion: Callable[[int], tuple[float, float]],
 
 def feed_forward_avatar(person: int) -> LoadedAvatar:
     """The bundled weights' avatar of a held-out person."""
-    meta = th_jax.load_pretrained("heads")
+    meta = th_jax.load_pretrained("heads64")
     size = meta.networks.image_size
     record = VideoRecords(bundled_heads(), "heldout").read(person)
     chosen = np.linspace(0, len(record.frames) - 1, _SHOTS).round().astype(int)

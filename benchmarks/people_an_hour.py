@@ -30,7 +30,7 @@ def measure(*, devices: int, at_once: int, width: int) -> None:
 
     assert len(jax.devices()) == devices
     jax.config.update("jax_default_matmul_precision", "high")
-    meta, rng = th_jax.load_pretrained("heads"), np.random.default_rng(0)
+    meta, rng = th_jax.load_pretrained("heads64"), np.random.default_rng(0)
     size, people = meta.networks.image_size, devices * at_once
     shots = Shots(
         rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8),

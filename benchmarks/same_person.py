@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "heldout"), default="heldout")
     parser.add_argument("--shots", type=int, default=_SHOTS)
     options = parser.parse_args()
-    records, meta = VideoRecords(bundled_heads(), options.split), th_jax.load_pretrained("heads")
+    records, meta = VideoRecords(bundled_heads(), options.split), th_jax.load_pretrained("heads64")
     size = meta.networks.image_size
     shots, drivers, faces = [], [], []
 

@@ -185,7 +185,7 @@ def drive(folder: Path) -> None:
     import th_jax
     from tests.base_clip import write_base_clip
 
-    meta = th_jax.load_meta("heads")
+    meta = th_jax.load_meta("heads64")
     avatar = th_jax.finetune(meta, ROOT / "th_jax/assets/portrait/astronaut.jpg", train=False)
     clip = write_base_clip(folder / "clip.mp4")
     while True:

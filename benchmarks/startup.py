@@ -57,7 +57,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     consent, avatars = folder / "a.consent.json", folder / "avatars"
     made = ["consent", "make", "--subject", "astronaut", "--basis", "public_domain"]
     run([*made, "--shots", str(PORTRAIT), "--out", str(consent)], cache=folder / "unused")
-    finetune = ["finetune", "--meta", "heads", "--shots", str(PORTRAIT), "--consent", str(consent)]
+    finetune = ["finetune", "--meta", "heads64", "--shots", str(PORTRAIT), "--consent", str(consent)]
     animate = ["animate", "--avatar", str(avatars / f"{PORTRAIT.stem}.safetensors"), "--out", str(folder / "still.png")]
     return {
         "finetune, one step": [*finetune, "--set", "epochs=1", "--out", str(avatars)],

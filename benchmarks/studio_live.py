@@ -1,4 +1,4 @@
-"""Pictures a second of the studio's tab Live: `python -m benchmarks.studio_live [--meta heads heads_128] [--seconds 20]`.
+"""Pictures a second of the studio's tab Live: `python -m benchmarks.studio_live [--meta heads64 heads] [--seconds 20]`.
 
 Frames of a bundled person, as a camera of 640x480 gives them 30 times a second, go the way of the page's: as image files that
 an isolated process decodes, to the avatar of another bundled person. The page asks for a picture with each frame and waits
@@ -81,7 +81,7 @@ def measure(meta: str, seconds: float, folder: Path) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--meta", nargs="+", default=["heads", "heads_128"])
+    parser.add_argument("--meta", nargs="+", default=["heads64", "heads"])
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores; milliseconds from the decoded frame to its picture")

@@ -49,7 +49,7 @@ def generated(people: int) -> Iterator[Video]:
 
     A feed-forward avatar of eight shots of each is driven by the true landmarks of another second of the same talk.
     """
-    meta = th_jax.load_pretrained("heads", only_generate=True)
+    meta = th_jax.load_pretrained("heads64", only_generate=True)
     avatar_of = jax.jit(lambda shots: feed_forward(meta.networks, meta.weights, shots))
     size = meta.networks.image_size
 

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     """Keep E's input at 64 px, so that its embeddings, P and the video table stay valid while G and D adapt."""
     config = heads.get_config()
     config.name = "heads_128"
-    config.start_from = "heads"
+    config.start_from = "heads64"
     config.start_growing = True
     config.matmul_precision = "bfloat16"
     config.networks.update({"image_size": 128, "embedder_size": 64, "landmark_width": 3.0})

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = heads.get_config()
     config.name = "warm"
     config.data.folder = "bundled"
-    config.start_from = "heads"
+    config.start_from = "heads64"
     config.adversary.update({"discriminator_steps": 0, "ramp_steps": 0})
     config.optimizers.synthesis.learning_rate = 1e-4
     config.optimizers.discriminator.learning_rate = 1e-4

@@ -137,7 +137,7 @@ def test_the_commands_of_every_document_are_known(path: Path, monkeypatch: pytes
         ["th-jax", "train", "--config", "configs/demo.py", "--workdr", "x"],
         ["th-jax", "train", "--config", "configs/demo.py", "--workdir", "x", "--config.sead=1"],
         ["th-jax", "train", "--config", "configs/nowhere.py", "--workdir", "x"],
-        ["th-jax", "finetune", "--meta", "heads", "--shots", "PHOTOS", "--out", "AVATARS"],
+        ["th-jax", "finetune", "--meta", "heads64", "--shots", "PHOTOS", "--out", "AVATARS"],
     ],
     ids=" ".join,
 )

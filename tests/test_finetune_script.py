@@ -235,7 +235,7 @@ def refused(
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(finetune, "load_meta", nothing)
-    code = main_code(["--meta", "heads", "--out", str(out), *arguments])
+    code = main_code(["--meta", "heads64", "--out", str(out), *arguments])
     printed = capsys.readouterr()
     return f"{code}{printed.out}{printed.err}"
 
@@ -257,7 +257,7 @@ def test_a_stop_has_a_code_of_its_own_and_the_weights_name_decides_on_the_preset
         yield
 
     monkeypatch.setattr(finetune, "enroll", stopped)
-    weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads.safetensors")
+    weights = str(ROOT / "th_jax" / "assets" / "pretrained" / "heads64.safetensors")
     arguments = ["--shots", str(folder / "photos" / "ada"), "--consent", "none", "--out", str(tmp_path)]
     assert main_code(["--meta", weights, *arguments]) == 75
     assert "finished avatars are saved; run the same command again to continue" in capsys.readouterr().out
@@ -304,5 +304,5 @@ def fails_to_load(error: Exception, folder: Path, out: Path, monkeypatch: pytest
 
     monkeypatch.setattr(finetune, "load_meta", fails)
     shots = str(folder / "photos" / "ada")
-    chosen = ["--meta", "heads", "--shots", shots, "--consent", "none", "--out", str(out), *arguments]
+    chosen = ["--meta", "heads64", "--shots", shots, "--consent", "none", "--out", str(out), *arguments]
     assert main_code(chosen) == 1

@@ -211,7 +211,7 @@ def test_unclear_shards_are_one_sentence_and_code_2(
     [
         (["--merge", "x"], 2, "--merge needs --people-file"),
         (["--shots", "docs"], 2, "give --meta and --out"),
-        (["--meta", "heads", "--out", "x", "--shots", "docs", "--shard", "1/2"], 2, "give --people-file"),
+        (["--meta", "heads64", "--out", "x", "--shots", "docs", "--shard", "1/2"], 2, "give --people-file"),
         (
             ["--merge", "nowhere", "--people-file", "FILE"],
             1,
@@ -233,7 +233,7 @@ def test_one_person_is_no_shard(folder: Path, tmp_path: Path, monkeypatch: pytes
     from th_jax.cli import finetune
 
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "7")
-    one = ["--meta", "heads", "--shots", str(folder / "photos" / "ada"), "--out", str(tmp_path)]
+    one = ["--meta", "heads64", "--shots", str(folder / "photos" / "ada"), "--out", str(tmp_path)]
     seen: list[str] = []
     monkeypatch.setattr(finetune, "_finetune", lambda options, config, people, report: seen.append(report) or 0)
     assert finetune.finetune(finetune.parse([*one, "--consent", "none"]), None) == 0

@@ -273,6 +273,8 @@ def test_saving_rejects_what_could_not_be_loaded(tmp_path: Path) -> None:
 
 def test_bundled_weights_by_name(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "_PRETRAINED", released.parent)
+    monkeypatch.setitem(pretrained.RENAMED_WEIGHTS, "small", "tiny")
+    assert load_pretrained("small").digest == load_meta("small").digest == load_pretrained("tiny").digest
     assert load_pretrained("tiny").networks == load_meta("tiny").networks == NETWORKS
     with pytest.raises(PretrainedError, match=r"unknown pretrained weights '\.\./tiny'; bundled weights: tiny; th_jax"):
         load_pretrained("../tiny")

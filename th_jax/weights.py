@@ -5,6 +5,7 @@ and v are then computed for the rounded kernels, by 20 power iterations, and sto
 kernel.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,6 +27,7 @@ from th_jax.storage.checkpoints import CheckpointError, Checkpoints
 from th_jax.storage.download import downloaded, is_web_address, parse_address
 from th_jax.storage.files import user_cache_folder
 from th_jax.storage.hub_folder import hub_weights
+from th_jax.storage.setting_names import RENAMED_WEIGHTS
 from th_jax.storage.tensors import (
     MAX_FILE_BYTES,
     AlteredError,
@@ -131,7 +133,7 @@ def load_pretrained(name: str, *, perceptual: Path | None = None, only_generate:
     """Load weights that are bundled with the package.
 
     Args:
-        name: name of the weights, such as "heads".
+        name: name of the weights, "heads" (128 px) or "heads64" (64 px).
         perceptual: folder of converted perceptual weights (`load_perceptual`).
         only_generate: skip the frozen networks, which are needed only for training.
 
@@ -139,6 +141,7 @@ def load_pretrained(name: str, *, perceptual: Path | None = None, only_generate:
         PretrainedError: if the name is unknown (the message lists the bundled weights), or the weights are damaged.
         WeightsError: if weights of a perceptual network are missing.
     """
+    name = RENAMED_WEIGHTS.get(name, name)
     if name not in bundled_names():
         raise PretrainedError(
             f"unknown pretrained weights {name!r}; bundled weights: {', '.join(bundled_names()) or 'none'}; "
@@ -172,8 +175,8 @@ def load_meta(
         if step is not None:
             raise PretrainedError(f"{path} is a single file: only a run folder has steps to choose from")
         meta = _load_file(Path(path))
-    elif str(path) in bundled_names() and not Path(path).exists():
-        meta = _load_file(_PRETRAINED / f"{path}.safetensors")
+    elif (name := RENAMED_WEIGHTS.get(str(path), str(path))) in bundled_names() and not Path(path).exists():
+        meta = _load_file(_PRETRAINED / f"{name}.safetensors")
     else:
         meta = _load_run(path, step)
     if only_generate:
@@ -184,6 +187,15 @@ def load_meta(
             f"{path} must list perceptual networks out of {', '.join(NETWORKS)}, got {str(names)[:80]!r}"
         )
     return dataclasses.replace(meta, perceptual=load_perceptual(names, folder=perceptual))
+
+
+def load_bundled_with(digest: str) -> MetaModel | None:
+    """Load the bundled weights with a digest, whatever their name, without frozen networks; None if there are none."""
+    for file in sorted(_PRETRAINED.glob("*.safetensors")):
+        with contextlib.suppress(TensorFileError):  # a damaged file has its own message when it is asked for
+            if read_described(file, file_format=FORMAT)[2] == digest:
+                return load_meta(file, only_generate=True)
+    return None
 
 
 def save_meta(

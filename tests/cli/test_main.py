@@ -52,7 +52,7 @@ def test_options_of_before_work_with_a_hint(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("th-jax summary: write --image_size with hyphens")
     assert said[1].startswith("th-jax summary: image_size must be one of")
-    assert th_jax(["finetune", "--meta", "heads", "--manifest=no.csv", "--out", str(tmp_path)]) == 1
+    assert th_jax(["finetune", "--meta", "heads64", "--manifest=no.csv", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("th-jax finetune: --manifest is now --people-file")
     assert "no.csv" in said[1]

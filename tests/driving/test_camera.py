@@ -25,7 +25,7 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatar of the bundled weights."""
-    meta = th_jax.load_pretrained("heads", only_generate=True)
+    meta = th_jax.load_pretrained("heads64", only_generate=True)
     avatar = avatar_from_embedding(meta.networks, meta.weights, jnp.asarray(meta.table_rows[0]))
     path = tmp_path_factory.mktemp("camera") / "ada.safetensors"
     save_avatar(path, avatar, networks=meta.networks, provenance=meta.provenance)

@@ -125,7 +125,7 @@ def test_the_onnx_model_is_the_avatar(networks: Networks, tmp_path: Path) -> Non
 
 def test_the_int8_model_is_nearly_the_avatar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bundled weights, since those of untrained networks have other ranges."""
-    meta = th_jax.load_meta("heads")
+    meta = th_jax.load_meta("heads64")
     shots = write_shots("head", tmp_path / "shots")
     th_jax.finetune(meta, shots, train=False).save(tmp_path / "ada.safetensors")
     files = {}

@@ -32,7 +32,7 @@ from th_jax.training.finetune import avatar_from_embedding
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatar of the bundled weights, whose frames are not noise, and a driving video."""
     folder = tmp_path_factory.mktemp("marked")
-    meta = th_jax.load_pretrained("heads", only_generate=True)
+    meta = th_jax.load_pretrained("heads64", only_generate=True)
     avatar = avatar_from_embedding(meta.networks, meta.weights, jnp.asarray(meta.table_rows[0]))
     save_avatar(folder / "ada.safetensors", avatar, networks=meta.networks, provenance=meta.provenance)
     write_clip(folder / "driver.mp4", swaying(12))

@@ -304,7 +304,7 @@ def test_images_of_mixed_sizes_and_missing_ones(
 def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dlib and the bundled networks, on fewer people than the protocol's."""
     monkeypatch.undo()
-    given = ["--meta", "heads", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
+    given = ["--meta", "heads64", "--data", "bundled", "--protocol", "heads", "--people", "4", "--shots", "1", "8"]
     assert evaluate([*given, "--targets", "4", "--quiet", "--out", str(tmp_path / "out")]) == 0
     cells = measured(tmp_path / "out")
     assert cells["real", 0]["faces/undetected"]["value"] == 0

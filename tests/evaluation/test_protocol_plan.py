@@ -103,7 +103,7 @@ def test_loaded_frames_are_those_of_the_plan(records: VideoRecords) -> None:
 
 def test_the_weights_name_decides_on_the_settings(tmp_path: Path) -> None:
     """Bundled weights given by file use the same preset as by name; others need --settings."""
-    released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads.safetensors"
+    released = Path(pretrained.__file__).parent / "assets" / "pretrained" / "heads64.safetensors"
     for more, preset in (([], "heads"), (["--settings", "paper"], "paper")):
         given = ["--meta", str(released), "--data", "bundled", "--protocol", "heads", "--people", "2", "--no-faces"]
         options = command.parser().parse_args([*given, *more, "--out", str(tmp_path / preset)])

@@ -184,7 +184,7 @@ def test_the_command_writes_a_sheet_and_names_the_people(
         (["faces", "{files}/both.png", "--out", "{out}/a.gif"], 1, "must end in"),
         (["faces", "{files}/both.png", "--out", "{files}/both.png"], 1, "would be overwritten"),
         (["faces", "{out}/blank.png", "--out", "{out}/a.png"], 1, "no face was found"),
-        (["finetune", "--meta", "heads", "--people-file", "p", "--face", "2", "--out", "o"], 2, "a people file has columns"),
+        (["finetune", "--meta", "heads64", "--people-file", "p", "--face", "2", "--out", "o"], 2, "a people file has columns"),
         (["finetune", "--shots", "a", "--landmarks", "b", "--face", "2", "--meta", "m", "--out", "o"], 2, "omit --face"),
         (["finetune", "--face", "0"], 2, "must be a number from 1 to 999"),
         (["animate", "--avatar", "a", "--driver", "camera:0", "--face", "2"], 1, "omit --face"),

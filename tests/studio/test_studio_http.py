@@ -122,7 +122,7 @@ def test_jobs_are_made_and_reported(client: Any, studio: Studio, monkeypatch: py
         stored = sorted(path.name for path in (studio.folder.drafts / token).iterdir())
         asked.append((name, form, stored))
         studio.discard(token)
-        return studio.jobs.submit(Request(Kind.AVATAR, "ada", {"shots": "shots/ada", "meta": "heads"}))
+        return studio.jobs.submit(Request(Kind.AVATAR, "ada", {"shots": "shots/ada", "meta": "heads64"}))
 
     monkeypatch.setattr(studio, "create", create)
     monkeypatch.setattr(studio, "work_of", lambda job: Work(done))

@@ -72,7 +72,7 @@ def test_the_points_are_a_landmark_file_of_the_command_line(tmp_path: Path) -> N
     assert person.landmarks is not None
     np.testing.assert_allclose(read_landmark_file(person.landmarks, height=200, width=160), face(), atol=0.01)
     assert f"--shots {person.shots} --name ada --landmarks {person.landmarks}" in finetune_command(
-        folder, person, meta="heads"
+        folder, person, meta="heads64"
     )
     (draft / "002_b.jpg").write_bytes(b"photo")
     with pytest.raises(ValueError, match="placed on a single photo"):

@@ -39,7 +39,7 @@ from th_jax.storage.tensors import (
 from th_jax.storage.tensors import read_description as read_file_description
 from th_jax.types import AnyArray, Avatar, Shots
 from th_jax.version import __version__
-from th_jax.weights import MetaModel, PretrainedError, load_meta, load_pretrained, networks_of
+from th_jax.weights import MetaModel, PretrainedError, load_bundled_with, load_meta, load_pretrained, networks_of
 
 FORMAT = "th_jax.avatar/1"
 
@@ -428,7 +428,7 @@ def _meta_of(path: Path, wanted: tuple[str, str] | None, meta: MetaModel | str |
     asked = f"{path} needs the meta weights {name[:100]!r} (sha256 {digest})"
     try:
         if meta is None:
-            meta = load_pretrained(name, only_generate=True)
+            meta = load_bundled_with(digest) or load_pretrained(name, only_generate=True)
         elif not isinstance(meta, MetaModel):
             meta = load_meta(meta, only_generate=True)
     except PretrainedError as error:

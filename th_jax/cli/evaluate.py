@@ -1,6 +1,6 @@
 """Measures weights on held-out people by a protocol: numbers with intervals, a page, and a user study's frames.
 
-th-jax evaluate --meta heads --data bundled --protocol heads --out runs/evaluation
+th-jax evaluate --meta heads64 --data bundled --protocol heads --out runs/evaluation
 th-jax evaluate --meta runs/voxceleb2 --data data/voxceleb2 --protocol zakharov19 --out runs/zakharov19
 
 The same command goes on where it was stopped. --shard I/N measures a part of the people; when all parts are done, the command

@@ -5,7 +5,6 @@ a coefficient of 1. The others are found by bounded least squares with a small p
 determine 52 shapes: without it, small amounts of opposing shapes would explain noise.
 """
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

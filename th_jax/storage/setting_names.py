@@ -1,4 +1,4 @@
-"""Renamed settings: their old names, in files, stored runs and options, work for one release."""
+"""Renamed settings and bundled weights: their old names, in files, stored runs and options, work for one release."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -10,6 +10,9 @@ RENAMED = {
     "rounds.width": "rounds.vmap_width",
 }
 """New name by old name, with sections."""
+
+RENAMED_WEIGHTS = {"heads_128": "heads"}
+"""New name by old name of bundled weights."""
 
 
 def current_name(name: str, *, on_message: Callable[[str], Any] | None = None) -> str:

@@ -151,7 +151,7 @@ def check_meta_settings(settings: Mapping[str, Any], *, known: Mapping[str, Any]
 def preset_of(description: Mapping[str, Any]) -> str:
     """Return the preset for meta-learned weights by the name recorded in them, else "paper".
 
-    "heads" and names that continue it, such as "heads_128", have the preset "heads". The file name of the weights does not
+    "heads" and names that continue it, such as "heads_run", have the preset "heads". The file name of the weights does not
     matter.
 
     Args:

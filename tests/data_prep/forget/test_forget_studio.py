@@ -38,7 +38,7 @@ def keep(home: StudioFolder, jobs: UserJobs, name: str) -> None:
     out = home.results / f"{name}-20260101-000000-01.mp4"
     for path in (out, out.with_name(f"{out.name}.provenance.json")):
         file(path)
-    jobs.submit(Request(Kind.AVATAR, name, {"shots": f"shots/{name}", "draft": f"draft of {name}", "meta": "heads"}))
+    jobs.submit(Request(Kind.AVATAR, name, {"shots": f"shots/{name}", "draft": f"draft of {name}", "meta": "heads64"}))
     jobs.submit(Request(Kind.VIDEO, name, {"driver": DRIVER.format(name), "out": f"results/{out.name}"}))
     bundled = f"drivers/{next(iter(DRIVERS.values()))}"
     file(home.root / bundled)
