@@ -69,6 +69,12 @@ class Instruction:
     root: bool = False
 
     @property
+    def chain(self) -> str | None:
+        """The exchange of which it is a step: a TPU divides one exchange among the fusions of unrelated work that hide it."""
+        number = re.search(r'\bchain_id="(\d+)"', self.rest)
+        return number[1] if number else None
+
+    @property
     def called(self) -> list[str]:
         """Computations that it names."""
         found = []
@@ -151,11 +157,16 @@ class Program:
     def collectives(self) -> list[Collective]:
         """All exchanges between devices, those within fusions and asynchronous ones included."""
         found: list[Collective] = []
+        chains: set[tuple[str, str]] = set()
 
         def search(name: str, times: int) -> None:
             computation = self.computations[name]
             for one in computation.instructions.values():
                 kind = one.opcode.removesuffix("-start")
+                if kind in COLLECTIVES and one.chain is not None:
+                    if (kind, one.chain) in chains:
+                        continue
+                    chains.add((kind, one.chain))
                 if kind in COLLECTIVES:
                     # Those of the results: a TPU sums bfloat16 operands in the float32 of the result.
                     arrays, sources = one.results, len(_arrays_of(computation, one.operands))
@@ -182,7 +193,8 @@ class Program:
         """Name the kind of work of an instruction: what it contains that is not elementwise."""
         inside = {one.opcode}
         for name in one.called if one.opcode in ("fusion", "async-start") else ():
-            inside |= {below.opcode for below in self.computations[name].instructions.values()}
+            steps = self.computations[name].instructions.values()
+            inside |= {below.opcode for below in steps if below.chain is None} or {below.opcode for below in steps}
         target = re.search(r'custom_call_target="([^"]+)"', one.rest)
         if any(kind.removesuffix("-start") in COLLECTIVES for kind in inside):
             return "collectives"

@@ -77,6 +77,30 @@ def test_sums_count_in_the_type_of_their_result() -> None:
     assert grouped(Program(TEXT).collectives()) == {"all-reduce f32": {"count": 8, "bytes": 8 * 1024}}
 
 
+def test_an_exchange_that_is_divided_among_fusions_is_one() -> None:
+    """As a TPU's compiler writes it: each step of the chain lies in a fusion of other work, which keeps its kind."""
+    step = 'all-gather(%row), channel_id=1, dimensions={0}, frontend_attributes={chain_id="0"}'
+    fused = """
+%fused_NUMBER (row: f32[1,64], x: f32[64,64]) -> f32[64,64] {
+  %row = f32[1,64]{1,0} parameter(0)
+  %x = f32[64,64]{1,0} parameter(1)
+  %rows.NUMBER = f32[4,64]{1,0} STEP
+  ROOT %c = f32[64,64]{1,0} convolution(%x, %x), dim_labels=bf_io->bf
+}
+"""
+    main = """
+ENTRY %main (row: f32[1,64], x: f32[64,64]) -> f32[64,64] {
+  %row = f32[1,64]{1,0} parameter(0)
+  %x = f32[64,64]{1,0} parameter(1)
+  %first = f32[64,64]{1,0} fusion(%row, %x), kind=kOutput, calls=%fused_0
+  ROOT %second = f32[64,64]{1,0} fusion(%row, %first), kind=kOutput, calls=%fused_1
+}
+"""
+    program = Program("".join(fused.replace("NUMBER", n).replace("STEP", step) for n in "01") + main)
+    assert grouped(program.collectives()) == {"all-gather f32": {"count": 1, "bytes": 1024}}
+    assert set(program.traffic()) == {"convolutions"}
+
+
 def test_the_count_is_that_of_xlas_own_analysis() -> None:
     def function(x: Any, y: Any) -> Any:
         return jnp.sin(x @ y) * 2.0, jnp.cumsum(x, axis=0)[::2]
