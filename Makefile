@@ -28,7 +28,7 @@ $(VENV)/.oracle: $(VENV)/.dev
 	touch $@
 
 demo: $(VENV)/.core  ## fine-tune two people and drive them: out/demo.mp4 and out/contact_sheet.png, about five minutes with installation
-	$(BIN)/th-jax demo --out out
+	env -u JAX_COMPILATION_CACHE_DIR $(BIN)/th-jax demo --out out  # its compiled programs serve the next commands, too
 
 warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: out/warm/samples/000030.png
 	rm -rf out/warm

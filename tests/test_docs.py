@@ -71,7 +71,7 @@ def test_the_library_tutorial_runs() -> None:
     whole = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "read_videos" in block]
     names: dict[str, Any] = {}
     exec(whole[0], names)
-    assert (names["frames"].shape, str(names["frames"].dtype)) == ((2, 64, 64, 3), "uint8")
+    assert (names["frames"].shape, str(names["frames"].dtype)) == ((2, 128, 128, 3), "uint8")
 
 
 def test_the_navigation_lists_every_page() -> None:

@@ -1,9 +1,17 @@
 """Imports of the optional packages Pillow and PyAV, with errors that name the extra to install."""
 
 import importlib
+import shlex
+import sys
 from types import ModuleType
 
-EXTRA_HINT = "pip install 'th_jax[video]'"
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra for this interpreter, whichever `pip` a shell would find."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'th_jax[{extra}]'"
+
+
+EXTRA_HINT = install_command("video")
 
 
 def missing_extra(module: str, purpose: str, *, extra: str = "video") -> ImportError:
@@ -14,7 +22,7 @@ def missing_extra(module: str, purpose: str, *, extra: str = "video") -> ImportE
         purpose: what the package is needed for.
         extra: the extra that installs it.
     """
-    return ImportError(f"{purpose} requires the module {module!r}: pip install 'th_jax[{extra}]'")
+    return ImportError(f"{purpose} requires the module {module!r}: {install_command(extra)}")
 
 
 def load_backend(module: str, purpose: str, *, extra: str = "video") -> ModuleType:

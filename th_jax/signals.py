@@ -87,6 +87,7 @@ class StopRequest:
             os.write(2, b"ended at once by a second signal; run the same command again to continue\n")
             os._exit(INTERRUPTED)
         self.signal = signal.Signals(number).name
+        os.write(2, b"stopping after this step; a second signal ends the process at once\n")
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if self.signal:

@@ -7,7 +7,6 @@ FlinkRunner, SparkRunner and their options. All workers need the same environmen
 image, and access to source and target: addresses that fsspec supports, such as gs://, or shared folders.
 """
 
-import argparse
 import importlib.util
 import json
 import os
@@ -24,6 +23,8 @@ from data_prep.build.shards import Built, report
 from data_prep.build.transfer import exists, remove, store
 from th_jax.data.video_list import load_video_list
 from th_jax.media.isolation import check_process_limits
+from th_jax.optional import install_command
+from th_jax.parser import new_parser
 from th_jax.storage.files import is_remote, join, read_file
 
 
@@ -42,7 +43,7 @@ def run_pipeline(source: str, out: str, options: Chosen, *, beam_arguments: Sequ
         RuntimeError: if the pipeline fails.
     """
     if importlib.util.find_spec("apache_beam") is None:
-        raise ImportError("a pipeline needs Apache Beam: pip install 'th_jax[beam]', in a separate environment")
+        raise ImportError(f"a pipeline needs Apache Beam: {install_command('beam')}, in a separate environment")
     check_process_limits(options.limits)
     remote = is_remote(out)
     out = out.rstrip("/") if remote else os.path.abspath(out)
@@ -96,12 +97,7 @@ def _store_lists(plan: Plan, jobs: str, first_lines: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed."""
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare beam",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("prepare beam", __doc__)
     parser.add_argument("--source", required=True, help="folder of videos or photos, or its address")
     parser.add_argument("--out", required=True, help="new folder of the data set, or its address")
     add_options(parser)

@@ -17,7 +17,7 @@ from data_prep.build.sources import TRAIN, Layout, Listing, OfficialSplit, Sourc
 from th_jax.data.schema import shard_name
 from th_jax.data.video_list import row_key
 from th_jax.faces import Box, detect_faces, landmarks_in_box
-from th_jax.optional import pillow, pyav
+from th_jax.optional import install_command, pillow, pyav
 
 NAME = "faces"
 PREPARATION_FILE = "preparation.json"
@@ -164,7 +164,7 @@ def _check_people(listing: Listing, selection: Selection) -> None:
 def _check_backends() -> None:
     """Use each backend once: a missing extra or landmark model is then one error, not one drop per video."""
     if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError("writing shards needs TensorFlow: pip install 'th_jax[prep]'")
+        raise ImportError(f"writing shards needs TensorFlow: {install_command('prep')}")
     pillow()
     pyav()
     blank = np.zeros((64, 64, 3), np.uint8)

@@ -44,6 +44,7 @@ from th_jax.data.schema import VideoRecord, parse
 from th_jax.data.video_list import VideoList, load_video_list
 from th_jax.faces.detect import LANDMARK_MODEL_HELP, using_landmark_model
 from th_jax.media.isolation import DEFAULT_PROCESS_LIMITS, ProcessLimits, check_process_limits
+from th_jax.parser import new_parser
 from th_jax.storage.files import flush_to_disk
 
 
@@ -113,7 +114,10 @@ def build_shards(
         remove_staging(folder)
     if not built.videos:
         beside = _report_beside(out)
-        raise ValueError(f"no video of {source} can be used; the reasons are in {beside}: {_why(beside)}")
+        raise ValueError(
+            f"no video of {source} can be used; the reasons are in {beside}: {_why(beside)}; docs/preparation.md says which "
+            "option changes each of them"
+        )
     return built
 
 
@@ -237,9 +241,7 @@ def _exists(out: Path) -> FileExistsError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("prepare build", __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of videos or photos")
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")
     add_options(parser)

@@ -3,7 +3,6 @@
 th-jax prepare convert-weights vgg16 vgg16_weights.h5
 """
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.convert.weight_sources import read_source, source_bytes
+from th_jax.parser import new_parser
 from th_jax.perceptual.frozen import FOLDER_VARIABLE, NETWORKS, Origin, WeightsError, save_weights, weights_folder
 
 
@@ -75,9 +75,7 @@ def convert(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed."""
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare convert-weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("prepare convert-weights", __doc__)
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("source", type=Path, help=".h5 (Keras notop), .caffemodel, .mat, .onnx or TensorFlow.js .json")
     parser.add_argument("--out", type=Path, help="safetensors file (default: where th_jax searches for it)")

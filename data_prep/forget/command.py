@@ -18,6 +18,7 @@ from data_prep.forget.rows import LOG_FILE, Forgotten, forget
 from data_prep.forget.traces import check_request, complete_stopped, find_traces, remove_traces
 from th_jax.consent import read_consent
 from th_jax.console import check_printed
+from th_jax.parser import new_parser
 from th_jax.text import escape_control_chars
 
 __all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
@@ -74,9 +75,7 @@ def _folder(written: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare forget", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("prepare forget", __doc__)
     parser.add_argument("folder", type=_folder, help="folder of the data set; with --everywhere the folder to search")
     parser.add_argument("names", nargs="*", metavar="ID", help="person, or id of a video")
     parser.add_argument(

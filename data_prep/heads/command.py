@@ -5,7 +5,6 @@ th-jax prepare render-heads --out runs/heads --people 2000
 The same command continues an interrupted run, and the data set has the same bytes as that of an uninterrupted one.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from data_prep.heads.pool import head_file, read_head, render_missing
 from data_prep.heads.records import GROUPS, HeadRecord, HeadSettings, check_settings, landmark_errors
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import Box, detect_faces, landmarks_in_box
+from th_jax.parser import new_parser
 
 FIRST_HELDOUT_SEED = 100_000
 RECORDS_PER_SHARD = 128
@@ -138,9 +138,7 @@ class _Tally:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed, 75 when interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare render-heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("prepare render-heads", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")
     parser.add_argument("--people", type=int, required=True, help="number of people in the split train")
     parser.add_argument(

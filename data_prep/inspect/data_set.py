@@ -6,7 +6,6 @@ An .html file is a self-contained page; a .png or .jpg file is only its contact 
 frames are shown as well.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
@@ -35,6 +34,7 @@ from data_prep.inspect.page import (
 from th_jax.data.records import VideoRecords
 from th_jax.data.schema import VideoRecord, shard_name
 from th_jax.data.video_list import VideoList, load_video_list
+from th_jax.parser import new_parser
 from th_jax.provenance import Kind, Provenance, write_image, write_page
 
 __all__ = ["CELL", "Inspection", "draw_lines", "inspect_shards", "main", "yaw_histogram"]
@@ -196,9 +196,7 @@ def _title(record: VideoRecord) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when done, 1 when failed."""
-    parser = argparse.ArgumentParser(
-        prog="th-jax prepare inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("prepare inspect", __doc__)
     parser.add_argument("folder", type=Path, help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, help="HTML page, or PNG or JPEG of only the contact sheet")
     parser.add_argument("--split", help="split to show (default: train)")

@@ -306,16 +306,16 @@ def _live_target(loaded: LoadedAvatar, chosen: argparse.Namespace, gains: Gains)
 
 
 def _summary(done: Animation) -> str:
-    missing = f": the driver's {done.missing_sound}" if done.missing_sound else ""
+    missing = f" (the driver's sound {done.missing_sound})" if done.missing_sound else ""
     frames = (
         f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound{missing}"
     )
     notes = [f"{done.without_face} without a face repeat the last pose"] if done.without_face else []
-    notes += [f"{done.segments} segments, each with its own squares"] if done.segments > 1 else []
+    notes += [f"{done.segments} segments, with cuts or gaps between them"] if done.segments > 1 else []
     if done.rivals:
         where = "in 1 searched frame" if done.rivals == 1 else f"in {done.rivals} searched frames"
         notes.append(f"another face is as prominent {where}: choose one with --face (th-jax faces)")
     notes += [str(done.out_of_range)] if done.out_of_range.frames else []
     notes += [str(done.retargeting)] if done.retargeting.reason else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
-    return "; ".join([f"{done.path}: {frames}", *notes])
+    return "\n  ".join([f"{done.path}: {frames}", *notes])

@@ -16,13 +16,16 @@ import numpy as np
 from th_jax.cli.compile_cache import VARIABLE, cache_folder
 from th_jax.cli.kernels import OUTDATED, kernels_file, outdated
 from th_jax.cli.options import DONE, FAILED, new_parser
+from th_jax.optional import EXTRA_HINT, install_command
 from th_jax.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "flatbuffers", "opencv-python-headless")
 _EXTRAS = {
-    "video": ("dlib-bin", "av", "pillow", "c2pa-python", "cryptography"),
-    "report": ("matplotlib",),
-    "study": ("flask",),
+    "video": ("photos and videos", ("dlib-bin", "av", "pillow", "c2pa-python", "cryptography")),
+    "prep": ("preparing data sets", ("tensorflow-cpu",)),
+    "studio": ("th-jax studio", ("gradio",)),
+    "report": ("plots", ("matplotlib",)),
+    "study": ("user studies", ("flask",)),
 }
 _LEAST_FREE = 2 * 2**30
 """Recommended free disk space for avatars and previews, in bytes."""
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     disk = functools.partial(_disk, options.folder)
     for check in (_packages, _devices, _codecs, _decoding, _weights, disk, _compiled, _computation):
         for finding in check():
-            sign = {True: "ok     ", False: "WRONG  ", None: "missing"}[finding.ok]
+            sign = {True: "ok      ", False: "WRONG   ", None: "optional"}[finding.ok]
             print(f"{sign}  {finding.text}", flush=True)
             wrong += finding.ok is False
     print("everything needed works" if not wrong else f"{wrong} things are wrong")
@@ -61,9 +64,11 @@ def _packages() -> Iterator[Finding]:
     for name in _PACKAGES:
         version = _version(name)
         yield Finding(version is not None, f"{name} {version or 'is not installed: pip install th_jax'}")
-    for extra, names in _EXTRAS.items():
+    for extra, (what, names) in _EXTRAS.items():
         absent = [name for name in names if _version(name) is None]
-        text = f"extra {extra}" + (f" lacks {', '.join(absent)}: pip install 'th_jax[{extra}]'" if absent else "")
+        text = f"extra {extra}, for {what}" + (
+            f" lacks {', '.join(absent)}: {install_command(extra)}" if absent else ""
+        )
         yield Finding(None if absent else True, text)
 
 
@@ -97,7 +102,7 @@ def _codecs() -> Iterator[Finding]:
     try:
         available = pyav().codecs_available
     except ImportError:
-        yield Finding(None, "videos cannot be read or written: pip install 'th_jax[video]'")
+        yield Finding(None, f"videos cannot be read or written: {EXTRA_HINT}")
         return
     for name in ("h264", "hevc", "libx264", "aac"):
         yield Finding(name in available, f"codec {name}")
@@ -122,7 +127,9 @@ def _weights() -> Iterator[Finding]:
         try:
             yield Finding(True, f"perceptual network {network} at {weights_file(network)}")
         except WeightsError:
-            yield Finding(None, f"perceptual network {network}: th-jax prepare convert-weights {network} FILE")
+            yield Finding(
+                None, f"perceptual network {network} is not here: th-jax prepare convert-weights {network} FILE"
+            )
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

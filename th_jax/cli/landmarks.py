@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from th_jax.cli.options import DONE, add_landmark_model, new_parser
+from th_jax.optional import install_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         from th_jax.data.landmark_editor.serve import serve_editor
     except ModuleNotFoundError as error:
-        raise ImportError(f"serving needs the extra study (pip install 'th_jax[study]'): {error}") from error
+        raise ImportError(f"serving needs the extra study ({install_command('study')}): {error}") from error
     out = options.image.with_suffix(".json") if options.out is None else options.out
     check_place(out)
     image = run_limited(read_image, str(options.image))

@@ -138,7 +138,10 @@ def _run(name: str, rest: list[str]) -> int:
         print(f"th-jax {name}: {error}; th-jax {name} --help lists the options", file=sys.stderr)
         return USAGE
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"th-jax {name}: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"cannot use {error.filename}: {error.strerror}; check the path, its permissions and the free space"
+        print(f"th-jax {name}: {text}", file=sys.stderr)
         return FAILED
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from th_jax.parser import new_parser as new_parser
 from th_jax.signals import INTERRUPTED as INTERRUPTED
 from th_jax.storage.setting_names import RENAMED_WEIGHTS
 
@@ -36,17 +37,6 @@ def print_hint(text: str) -> None:
 
 class UsageError(ValueError):
     """Options that do not fit together."""
-
-
-def new_parser(name: str, description: str, *, example: str = "") -> argparse.ArgumentParser:
-    """Create the parser of `th-jax NAME`, with an example below its options."""
-    return argparse.ArgumentParser(
-        prog=f"th-jax {name}",
-        description=description,
-        epilog=f"example: {example}" if example else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 RENAMED = {"finetune": {"--manifest": "--people-file"}, "evaluate": {"--theirs": "--baseline"}}

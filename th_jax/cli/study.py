@@ -13,6 +13,7 @@ from th_jax.evaluation.user_study.answer_key import PAGE_FOLDER, read_key
 from th_jax.evaluation.user_study.build import CHECKS, QUESTION, TRIPLETS, build_study
 from th_jax.evaluation.user_study.report import collect_sheets, report_markdown, report_study, write_report
 from th_jax.evaluation.user_study.store import RATERS
+from th_jax.optional import install_command
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.text import read_text
 
@@ -49,7 +50,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         from th_jax.evaluation.user_study.serve import serve_study
     except ModuleNotFoundError as error:
-        raise ImportError(f"serving needs the extra study (pip install 'th_jax[study]'): {error}") from error
+        raise ImportError(f"serving needs the extra study ({install_command('study')}): {error}") from error
     serve_study(options.study, host=options.host, port=options.port, raters=options.raters)
 
 

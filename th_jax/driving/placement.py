@@ -39,9 +39,10 @@ class OutOfRange(NamedTuple):
 
     def __str__(self) -> str:
         """Format as, for example, "3 frames beyond the training range (2 by face size, 1 by profile)"."""
+        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
         reasons = ((self.size, "face size"), (self.outside, "landmarks outside the frame"), (self.turned, "profile"))
         counted = ", ".join(f"{count} by {reason}" for count, reason in reasons if count)
-        return f"{self.frames} frames beyond the training range" + (f" ({counted})" if counted else "")
+        return f"{frames} beyond the training range" + (f" ({counted})" if counted else "")
 
 
 def out_of_range(poses: Iterable[Float32[np.ndarray, "P 2"]]) -> OutOfRange:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from th_jax.optional import install_command
+
 PANELS = (
     "loss/content",
     "heldout/l1/box",
@@ -71,7 +73,7 @@ def _new_figure(*, rows: int) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('plots require matplotlib: pip install "th_jax[report]"') from error
+        raise ImportError(f"plots require matplotlib: {install_command('report')}") from error
     figure = Figure(figsize=(12, 2.6 * rows), dpi=90)
     FigureCanvasAgg(figure)
     return figure

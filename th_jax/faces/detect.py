@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 
 from th_jax.faces.landmark_cascade import CASCADE_FILE, cascade_landmarks
 from th_jax.landmarks.scheme import IBUG_POINTS
+from th_jax.optional import EXTRA_HINT
 from th_jax.storage.files import file_sha256
 
 LANDMARK_MODEL_VARIABLE = "TH_JAX_LANDMARK_MODEL"
@@ -38,7 +39,6 @@ LANDMARK_MODEL_HELP = (
 MODELS_PACKAGE = "face-recognition-models"
 _LANDMARK_FILE = "shape_predictor_68_face_landmarks.dat"
 _IDENTITY_FILE = "dlib_face_recognition_resnet_model_v1.dat"
-_EXTRA_HINT = "pip install 'th_jax[video]'"
 
 SEARCH_SIDE = 1280
 """Larger frames are first searched on a reduced copy: HOG finds faces from 80 px on, and takes 0.1 s per million pixels."""
@@ -250,7 +250,7 @@ def _dlib() -> ModuleType:
     try:
         return importlib.import_module("dlib")
     except ImportError as error:
-        raise ImportError(f"face detection requires dlib: {_EXTRA_HINT}") from error
+        raise ImportError(f"face detection requires dlib: {EXTRA_HINT}") from error
 
 
 @functools.cache
@@ -263,7 +263,7 @@ def _model_path(name: str) -> Path:
     for file in files:
         if file.name == name and (path := Path(str(file.locate()))).is_file():
             return path
-    raise FileNotFoundError(f"{name} is not installed: {_EXTRA_HINT} installs the package {MODELS_PACKAGE}")
+    raise FileNotFoundError(f"{name} is not installed: {EXTRA_HINT} installs the package {MODELS_PACKAGE}")
 
 
 def landmark_model_file(*, model: str | Path | None = None) -> Path:

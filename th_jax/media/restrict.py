@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Mapping
 
-NETWORK, PROGRAMS = "no network", "no programs and sockets"
+NETWORK, PROGRAMS = "no network", "no way to start programs or open sockets"
 
 _KEPT_PREFIXES = ("TH_JAX_", "JAX_", "XLA_", "TF_", "CUDA_", "OMP_", "MALLOC_", "PYTHON", "LC_")
 _KEPT = {

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from th_jax.optional import install_command
 from th_jax.processor import processor_has
 from th_jax.program_cache import use_foreign_functions
 from th_jax.storage.files import whole_file
@@ -62,7 +63,7 @@ def compile_library(path: Path) -> None:
         raise KernelsError("no C++ compiler was found: install g++, or name one in CXX")
     libraries = Path(sys.prefix) / "lib"
     if not HEADER.is_file() or not (libraries / "libdnnl.so").exists():
-        raise KernelsError("oneDNN is not installed: pip install 'th_jax[kernels]'")
+        raise KernelsError(f"oneDNN is not installed: {install_command('kernels')}")
     command = [compiler, "-O3", "-march=x86-64-v4", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-w", str(SOURCE)]
     command += [f"-I{HEADER.parent}", f"-I{jax.ffi.include_dir()}"]
     command += [f"-L{libraries}", "-ldnnl", f"-Wl,-rpath,{libraries}"]

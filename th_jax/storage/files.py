@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from th_jax.optional import install_command
+
 
 def user_cache_folder() -> Path | None:
     """Return the folder of this package's caches; None if the user has no home folder."""
@@ -46,7 +48,7 @@ def filesystem_of(address: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(address)
     except ImportError as error:
-        extra = " (pip install 'th_jax[gcs]')" if address.startswith(("gs://", "gcs://")) else ""
+        extra = f" ({install_command('gcs')})" if address.startswith(("gs://", "gcs://")) else ""
         raise ValueError(f"{address} requires a package that is not installed{extra}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{address} cannot be reached: {error}") from error

@@ -97,7 +97,9 @@ def describe_config(config: Mapping[str, Any]) -> str:
         episodes=sizes["batch_size"], sources=sizes["sources"], size=programs.networks.image_size, points=points
     )
     steps = config["steps"] or steps_of_epochs(config["epochs"], videos, sizes["batch_size"])
-    return note + describe_run(programs, batch, perceptual=tuple(config["perceptual"]), steps=steps)
+    described = describe_run(programs, batch, perceptual=tuple(config["perceptual"]), steps=steps)
+    # Last, where it is seen below the layout of the parameters.
+    return f"{described}\n{note or f'data        {videos:,} videos with {points} landmarks'}".rstrip()
 
 
 def describe_run(programs: MetaPrograms, batch: EpisodeBatch, *, perceptual: tuple[str, ...], steps: int) -> str:

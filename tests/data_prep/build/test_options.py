@@ -57,4 +57,4 @@ def test_lists_are_read(tmp_path):
 def test_an_absent_beam_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     assert beam_main(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "needs Apache Beam: pip install 'th_jax[beam]'" in capsys.readouterr().err
+    assert "-m pip install 'th_jax[beam]'" in capsys.readouterr().err
