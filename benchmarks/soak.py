@@ -124,12 +124,13 @@ def watch(
 def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
     """Fit each number after the warm-up by a line.
 
-    A step's own memory comes and goes by hundreds of megabytes, and a measurement falls anywhere in a step: least squares
-    would follow the few highest of them. The Theil-Sen estimator is the median of the slopes between all pairs.
+    A step's own memory comes and goes, and a measurement falls anywhere in a step: least squares would follow the few highest
+    of them. The Theil-Sen estimator is the median of the slopes between all pairs. What a program never gives back raises the
+    lowest memory of each window of time, whatever the speed of the steps; the mean also moves with that.
 
     Returns:
-        the slopes per hour, `megabytes_low` and `megabytes_high` (the 95 % interval of memory's slope), and the change of
-        speed in percent.
+        the slopes per hour, `megabytes_low` and `megabytes_high` (the 95 % interval of memory's slope), `megabytes_floor` (the
+        slope of the lowest memory in each tenth of the time), and the change of speed in percent.
     """
     late = [row for row in rows if row["seconds"] >= WARM_UP * rows[-1]["seconds"]]
     hours = np.array([row["seconds"] for row in late]) / 3600
@@ -141,6 +142,9 @@ def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
     found = {name: float(fit.slope) for name, fit in fits.items()}
     memory = fits["megabytes"]
     found |= {"megabytes_low": float(memory.low_slope), "megabytes_high": float(memory.high_slope)}
+    floors = [min(part, key=lambda row: row["megabytes"]) for part in _parts(late, 10)]
+    low = stats.theilslopes([row["megabytes"] for row in floors], [row["seconds"] / 3600 for row in floors])
+    found["megabytes_floor"] = float(low.slope)
     middle = len(late) // 2
 
     def speed(part: list[dict[str, float]]) -> float:
@@ -148,6 +152,15 @@ def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
 
     found["speed_percent"] = 100 * (speed(late[middle:]) / max(speed(late[: middle + 1]), 1e-9) - 1)
     return found
+
+
+def _parts(rows: list[dict[str, float]], count: int) -> list[list[dict[str, float]]]:
+    """Divide measurements into parts of equal length, without empty ones."""
+    first, last = rows[0]["seconds"], rows[-1]["seconds"] + 1e-6
+    parts: list[list[dict[str, float]]] = [[] for _ in range(count)]
+    for row in rows:
+        parts[int(count * (row["seconds"] - first) / (last - first))].append(row)
+    return [part for part in parts if part]
 
 
 def plot(rows: list[dict[str, float]], path: Path, title: str) -> None:
