@@ -1,4 +1,4 @@
-"""Fine-tuning to a new person with the bundled weights `heads` and `heads64`: small networks, at rates that adapt within a minute.
+"""Fine-tuning to a new person with the bundled weights `heads` and `heads64`: small networks, at rates that adapt quickly.
 
 Command:   python finetune.py --config configs/finetune_heads.py --meta heads --shots PHOTOS --consent CONSENT --out AVATARS
 Hardware:  2 cores of an x86-64 server, no accelerator
