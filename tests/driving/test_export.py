@@ -180,7 +180,7 @@ def test_refusals_leave_nothing_behind(
         ("a.onnx", ["--batch", "0"], "batch must be at least 1 frame, got 0"),
         ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
         ("a.stablehlo", ["--int8"], "int8 is only for ONNX"),
-        ("a.onnx", [], "exporting ONNX requires the module 'onnx': pip install 'th_jax[onnx]'"),
+        ("a.onnx", [], "-m pip install 'th_jax[onnx]'"),
     ):
         assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / name), *options]) == 1
         assert message in capsys.readouterr().err

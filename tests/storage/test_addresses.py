@@ -15,7 +15,9 @@ def test_addresses_have_a_scheme() -> None:
     assert filesystem_of("memory://runs/a")[1] == "/runs/a"
 
 
-@pytest.mark.parametrize(("address", "hint"), [("gs://b/x", r" \(pip install 'th_jax\[gcs\]'\): "), ("s3://b/x", ": ")])
+@pytest.mark.parametrize(
+    ("address", "hint"), [("gs://b/x", r" \(.*pip install 'th_jax\[gcs\]'\): "), ("s3://b/x", ": ")]
+)
 def test_a_missing_package_is_named(address: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: str) -> None:
         raise ImportError("install it")

@@ -306,7 +306,7 @@ def _live_target(loaded: LoadedAvatar, chosen: argparse.Namespace, gains: Gains)
 
 
 def _summary(done: Animation) -> str:
-    missing = f" (the driver's sound {done.missing_sound})" if done.missing_sound else ""
+    missing = f": the driver's {done.missing_sound}" if done.missing_sound else ""
     frames = (
         f"{done.frames} frames at {float(done.fps):g} frames/s, {'with' if done.sound else 'without'} sound{missing}"
     )
@@ -318,4 +318,4 @@ def _summary(done: Animation) -> str:
     notes += [str(done.out_of_range)] if done.out_of_range.frames else []
     notes += [str(done.retargeting)] if done.retargeting.reason else []
     notes += [f"{done.damaged_frames} damaged frames of the driver left out"] if done.damaged_frames else []
-    return "\n  ".join([f"{done.path}: {frames}", *notes])
+    return "; ".join([f"{done.path}: {frames}", *notes])

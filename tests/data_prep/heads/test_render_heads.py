@@ -199,7 +199,7 @@ def test_missing_dlib_is_named_before_anything_is_rendered(tmp_path, capsys, mon
     detect._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
     assert main(command(tmp_path / "out", tmp_path / "work")) == 1
-    assert "face detection requires dlib: pip install 'th_jax[video]'" in capsys.readouterr().err
+    assert "-m pip install 'th_jax[video]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
