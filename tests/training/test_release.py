@@ -48,6 +48,8 @@ def test_a_release_has_the_rows_of_its_videos_and_refuses_those_of_others(tmp_pa
     meta = load_meta(out)
     assert list(meta.row_ids) == [row_key("ada"), row_key("eve")]
     np.testing.assert_array_equal(meta.table_rows, np.arange(64).reshape(2, 32))
+    assert meta.description["config"]["data"] == {"folder": tmp_path.name, "split": "train"}
+    assert str(tmp_path).encode() not in out.read_bytes()
 
     save_video_list(videos("eve", "ada"), tmp_path)
     with pytest.raises(CheckpointError, match="belongs to another list of training videos"):

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,22 @@ def release(
             "discriminator_updates": int(leaves["discriminator_updates"]),
             "data": f"{videos.name}, {len(keys)} videos of split {split}",
             "licence": licence,
-            "config": config,
+            "config": _published(config),
         },
         table_rows=None if mean_pooling else np.asarray(leaves["table/rows"])[: len(keys)],
         row_ids=None if mean_pooling else keys,
         dtype=dtype,  # type: ignore[arg-type]
     )
+
+
+def _published(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without absolute paths, which name the folders of whoever trained: of these, only the last part."""
+    started = {"start_from": _last_part(config["start_from"])} if "start_from" in config else {}
+    return {**config, **started, "data": config["data"] | {"folder": _last_part(config["data"]["folder"])}}
+
+
+def _last_part(path: str) -> str:
+    return os.path.basename(path.rstrip("/")) if os.path.isabs(path) else path
 
 
 HUB_LICENSES = frozenset(
