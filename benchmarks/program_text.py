@@ -157,17 +157,16 @@ class Program:
     def collectives(self) -> list[Collective]:
         """All exchanges between devices, those within fusions and asynchronous ones included."""
         found: list[Collective] = []
-        chains: set[tuple[str, str]] = set()
+        chains: set[tuple[str, str | None]] = set()
 
         def search(name: str, times: int) -> None:
             computation = self.computations[name]
             for one in computation.instructions.values():
                 kind = one.opcode.removesuffix("-start")
-                if kind in COLLECTIVES and one.chain is not None:
-                    if (kind, one.chain) in chains:
+                if kind in COLLECTIVES:
+                    if one.chain is not None and (kind, one.chain) in chains:
                         continue
                     chains.add((kind, one.chain))
-                if kind in COLLECTIVES:
                     # Those of the results: a TPU sums bfloat16 operands in the float32 of the result.
                     arrays, sources = one.results, len(_arrays_of(computation, one.operands))
                     if one.opcode.endswith("-start") and kind != "all-reduce":

@@ -142,9 +142,9 @@ def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
     found = {name: float(fit.slope) for name, fit in fits.items()}
     memory = fits["megabytes"]
     found |= {"megabytes_low": float(memory.low_slope), "megabytes_high": float(memory.high_slope)}
-    floors = [min(part, key=lambda row: row["megabytes"]) for part in _parts(late, 10)]
-    low = stats.theilslopes([row["megabytes"] for row in floors], [row["seconds"] / 3600 for row in floors])
-    found["megabytes_floor"] = float(low.slope)
+    parts = [part for part in np.array_split(np.arange(len(late)), 10) if len(part)]
+    floors = [min(part, key=lambda number: late[number]["megabytes"]) for part in parts]
+    found["megabytes_floor"] = float(stats.theilslopes([late[n]["megabytes"] for n in floors], hours[floors]).slope)
     middle = len(late) // 2
 
     def speed(part: list[dict[str, float]]) -> float:
@@ -152,15 +152,6 @@ def slopes(rows: list[dict[str, float]]) -> dict[str, float]:
 
     found["speed_percent"] = 100 * (speed(late[middle:]) / max(speed(late[: middle + 1]), 1e-9) - 1)
     return found
-
-
-def _parts(rows: list[dict[str, float]], count: int) -> list[list[dict[str, float]]]:
-    """Divide measurements into parts of equal length, without empty ones."""
-    first, last = rows[0]["seconds"], rows[-1]["seconds"] + 1e-6
-    parts: list[list[dict[str, float]]] = [[] for _ in range(count)]
-    for row in rows:
-        parts[int(count * (row["seconds"] - first) / (last - first))].append(row)
-    return [part for part in parts if part]
 
 
 def plot(rows: list[dict[str, float]], path: Path, title: str) -> None:

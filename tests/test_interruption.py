@@ -34,7 +34,10 @@ def test_a_second_signal_ends_the_process_at_once(second: signal.Signals) -> Non
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (75, "SIGTERM\n")
-    assert done.stderr.endswith("ended at once by a second signal; run the same command again to continue\n")
+    assert done.stderr == (
+        "stopping after this step; a second signal ends the process at once\n"
+        "ended at once by a second signal; run the same command again to continue\n"
+    )
 
 
 def test_without_a_signal_nothing_changes() -> None:

@@ -58,6 +58,36 @@ def test_options_of_before_work_with_a_hint(tmp_path: Path, capsys: pytest.Captu
     assert "no.csv" in said[1]
 
 
+def test_bundled_weights_of_before_work_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--meta", "heads_128"], ["--meta=heads_128"]):
+        assert th_jax(["finetune", *given, "--people-file", "no.csv", "--out", str(tmp_path)]) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert said[0] == "th-jax finetune: heads_128 is now heads; the old name ends with the next release"
+        assert "no.csv" in said[1]
+
+
+def test_a_wrong_option_names_the_right_one_and_help_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert th_jax(["finetune", "--shot", "photos"]) == 2
+    assert capsys.readouterr().err == (
+        "th-jax finetune: error: unknown option --shot; did you mean --shots?\nth-jax finetune --help lists the options\n"
+    )
+    assert th_jax(["animate", "--help"]) == 0
+    assert "frames that are generated together; default: 16\n" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "/no/where")
+
+    monkeypatch.setattr(load("summary"), "run", denied)
+    assert th_jax(["summary"]) == 1
+    assert capsys.readouterr().err == (
+        "th-jax summary: cannot use /no/where: Permission denied; check the path, its permissions and the free space\n"
+    )
+
+
 def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt

@@ -22,6 +22,7 @@ from th_jax.driving.export import avatar_program, export_avatar, to_stablehlo
 from th_jax.driving.int8 import LEAST_SSIM, frames_of
 from th_jax.evaluation.metrics.similarity import ssim
 from th_jax.models.networks import Networks
+from th_jax.optional import install_command
 from th_jax.provenance import Kind, Provenance, read_sidecar
 from th_jax.training.finetune import avatar_from_embedding
 from th_jax.types import NetworkState
@@ -180,7 +181,7 @@ def test_refusals_leave_nothing_behind(
         ("a.onnx", ["--batch", "0"], "batch must be at least 1 frame, got 0"),
         ("a.stablehlo", ["--batch", "2"], "batch is only for ONNX"),
         ("a.stablehlo", ["--int8"], "int8 is only for ONNX"),
-        ("a.onnx", [], "-m pip install 'th_jax[onnx]'"),
+        ("a.onnx", [], f"exporting ONNX requires the module 'onnx': {install_command('onnx')}"),
     ):
         assert main(["--avatar", str(avatar_file), "--out", str(tmp_path / name), *options]) == 1
         assert message in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Held-out measurement during a run: lazy, and constants are measured once."""
 
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from th_jax.evaluation.scores import heldout_scores, real_faces
 from th_jax.evaluation.watch import HeldOutWatch
 from th_jax.faces import detect
 from th_jax.models.networks import Networks
+from th_jax.optional import install_command
 from th_jax.storage.run_folder import read_metrics
 from th_jax.training.run_log import RunLog
 from th_jax.types import NetworkState
@@ -74,6 +76,6 @@ def test_missing_models_are_found_before_the_run(monkeypatch: pytest.MonkeyPatch
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(ImportError, match=r"requires dlib: .*pip install 'th_jax\[video\]'"):
+    with pytest.raises(ImportError, match=re.escape(f"requires dlib: {install_command('video')}")):
         HeldOutWatch(records, **CHOSEN)
     HeldOutWatch(records, faces=False, **CHOSEN)

@@ -1,5 +1,6 @@
 """Detection at any size, landmark positions, and errors for missing parts."""
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from th_jax.faces import (
     settled_landmarks,
 )
 from th_jax.faces import detect as detection
+from th_jax.optional import install_command
 
 
 def test_the_face_is_found() -> None:
@@ -187,7 +189,7 @@ def test_a_predictor_of_the_users_own(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_missing_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     detection._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(ImportError, match=r"requires dlib: .*pip install 'th_jax\[video\]'"):
+    with pytest.raises(ImportError, match=re.escape(f"requires dlib: {install_command('video')}")):
         detect_faces(portrait())
-    with pytest.raises(FileNotFoundError, match=r"other\.dat is not installed: .*pip install 'th_jax\[video\]'"):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"other.dat is not installed: {install_command('video')}")):
         detection._model_path("other.dat")

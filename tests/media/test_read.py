@@ -1,5 +1,6 @@
 """Images of all supported kinds are read as upright RGB, or rejected with one sentence."""
 
+import re
 import struct
 import sys
 import warnings
@@ -13,6 +14,7 @@ from base_clip import base_images
 from PIL import Image
 
 from th_jax.media import Limits, MediaError, MediaFault, read_image
+from th_jax.optional import install_command
 
 
 def image() -> np.ndarray:
@@ -176,7 +178,7 @@ def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MediaError, match="120 x 160 pixels, over the limit of 19199"):
         read_image(photo, limits=Limits(pixels=120 * 160 - 1))
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(MediaError, match=r"requires the package pi-heif: .*pip install 'th_jax\[video\]'"):
+    with pytest.raises(MediaError, match=re.escape(f"requires the package pi-heif: {install_command('video')}")):
         read_image(photo)
 
 

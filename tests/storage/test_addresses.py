@@ -1,10 +1,12 @@
 """Paths with a scheme are addresses; all others are local paths."""
 
+import re
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from th_jax.optional import install_command
 from th_jax.storage.files import filesystem_of, is_remote
 
 
@@ -16,7 +18,7 @@ def test_addresses_have_a_scheme() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "hint"), [("gs://b/x", r" \(.*pip install 'th_jax\[gcs\]'\): "), ("s3://b/x", ": ")]
+    ("address", "hint"), [("gs://b/x", re.escape(f" ({install_command('gcs')}): ")), ("s3://b/x", ": ")]
 )
 def test_a_missing_package_is_named(address: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: str) -> None:

@@ -9,12 +9,14 @@ import contextlib
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, USAGE, UsageError, with_hyphens, with_new_names
 from th_jax.console import forgiving_output
+from th_jax.storage.setting_names import RENAMED_WEIGHTS
 from th_jax.version import __version__
 
 
@@ -110,6 +112,11 @@ def _landmark_model(options: argparse.Namespace) -> contextlib.AbstractContextMa
     return using_landmark_model(options.landmark_model)
 
 
+def _hint(name: str, renamed: Mapping[str, str]) -> None:
+    for before, now in renamed.items():
+        print(f"th-jax {name}: {before} is now {now}; the old name ends with the next release", file=sys.stderr)
+
+
 def _run(name: str, rest: list[str]) -> int:
     from th_jax.cli.compile_cache import use_compile_cache
     from th_jax.cli.kernels import use_kernels
@@ -126,9 +133,11 @@ def _run(name: str, rest: list[str]) -> int:
                 file=sys.stderr,
             )
         rest, renamed = with_new_names(name, rest)
-        for before, now in renamed.items():
-            print(f"th-jax {name}: {before} is now {now}; the old name ends with the next release", file=sys.stderr)
+        _hint(name, renamed)
         options = command.parse(rest) if hasattr(command, "parse") else command.parser().parse_args(rest)
+        weights = str(getattr(options, "meta", None))
+        if weights in RENAMED_WEIGHTS and not Path(weights).exists():
+            _hint(name, {weights: RENAMED_WEIGHTS[weights]})
         if COMMANDS[name].computes:
             use_compile_cache()
             use_kernels()

@@ -3,11 +3,9 @@
 import argparse
 import re
 import sys
-from pathlib import Path
 
 from th_jax.parser import new_parser as new_parser
 from th_jax.signals import INTERRUPTED as INTERRUPTED
-from th_jax.storage.setting_names import RENAMED_WEIGHTS
 
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with INTERRUPTED, 75: the same command continues an interrupted run."""
@@ -44,20 +42,11 @@ RENAMED = {"finetune": {"--manifest": "--people-file"}, "evaluate": {"--theirs":
 
 
 def with_new_names(command: str, arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Replace renamed options, and bundled weights given to --meta, by their new names; also returns the replaced ones."""
+    """Replace renamed options by their new names; also returns the replaced ones."""
     names = RENAMED.get(command, {})
-    written, used = [], {}
-    for number, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option in names:
-            used[option] = names[option]
-            argument = names[option] + equals + value
-        weights = value if option == "--meta" else argument if arguments[number - 1 : number] == ["--meta"] else ""
-        if weights in RENAMED_WEIGHTS and not Path(weights).exists():
-            used[weights] = RENAMED_WEIGHTS[weights]
-            argument = argument.removesuffix(weights) + RENAMED_WEIGHTS[weights]
-        written.append(argument)
-    return written, used
+    parts = [argument.partition("=") for argument in arguments]
+    used = {old: names[old] for old, _, _ in parts if old in names}
+    return [names.get(old, old) + equals + value for old, equals, value in parts], used
 
 
 def with_hyphens(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -182,6 +182,8 @@ def animate(
         kind: Kind = "still" if still else "video"
         return None if unmarked_for_research else marking_of(loaded.digest, size=side, kind=kind)
 
+    marking = mark_of(size) if paste_back is None else None  # a pasted face is marked in the whole frame
+    in_generator = None if marking is None else marking.mark
     with ExitStack() as resources:
         ready: Future[Any] | None = None
         if motion is not None:
@@ -196,12 +198,10 @@ def animate(
             if choice is None and loaded.landmarks is not None:
                 compiler.submit(fit_clip, loaded.landmarks)
             if "avatar" in layout:
-                marking = mark_of(size) if paste_back is None else None
                 points = PUPIL_POINTS if pupils else IBUG_POINTS
                 ready = compiler.submit(
-                    compile_render, loaded.networks, loaded.avatar, points, chunk=chunk,
-                    mark=None if marking is None else marking.mark,
-                )  # fmt: skip
+                    compile_render, loaded.networks, loaded.avatar, points, chunk=chunk, mark=in_generator
+                )
             driving = resources.enter_context(
                 track_driver(driver, pupils=pupils, seconds=limit, follow=follow, rest=rest, face=face)
             )
@@ -225,8 +225,8 @@ def animate(
 
         strange = check_range(poses(), strict=strict)
         places = None if paste_back is None else mark_places(driving)
-        marking = mark_of(size if places is None else places.side)
-        in_generator = None if marking is None or places is not None else marking.mark
+        if places is not None:
+            marking = mark_of(places.side)
         if ready is not None:
             ready.result()
         makers: dict[str, Callable[[], Frames]] = {

@@ -232,9 +232,8 @@ def fit_identity(
     if not len(usable):
         raise ValueError("a face can be fitted only if at least one frame has half of its 68 landmarks")
     chosen = usable[np.linspace(0, len(usable) - 1, min(PERSON_FRAMES, len(usable))).round().astype(int)]
-    size = (
-        1 if len(chosen) == 1 else PERSON_FRAMES
-    )  # two programs: compiling a third takes longer than its padding ever does
+    # Two programs: compiling a third takes longer than the padding of few frames.
+    size = 1 if len(chosen) == 1 else PERSON_FRAMES
     return fit_person(model, jnp.asarray(_padded(points[chosen], size)), noise=noise)[0]
 
 

@@ -1,6 +1,7 @@
 """A folder of videos becomes a data set that the reader opens: the same bytes for any number of workers, or nothing."""
 
 import functools
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from th_jax.data.records import read_videos
 from th_jax.data.video_list import load_video_list
 from th_jax.faces.detect import using_landmark_model
 from th_jax.faces.landmark_cascade import CASCADE_FILE
+from th_jax.optional import install_command
 from th_jax.provenance import Kind, Provenance, write_video
 from th_jax.storage.files import file_sha256
 
@@ -169,8 +171,8 @@ def test_preparations_with_another_landmark_model_are_told_apart():
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("tensorflow", r"needs TensorFlow: .*pip install 'th_jax\[prep\]'"),
-        ("av", r"requires the module 'av': .*pip install 'th_jax\[video\]'"),
+        ("tensorflow", re.escape(f"needs TensorFlow: {install_command('prep')}")),
+        ("av", re.escape(f"requires the module 'av': {install_command('video')}")),
     ],
 )
 def test_an_absent_extra_is_said_once(tmp_path, monkeypatch, module, message):

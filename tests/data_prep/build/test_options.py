@@ -8,6 +8,7 @@ import pytest
 from data_prep.build.beam import main as beam_main
 from data_prep.build.options import add_options, chosen
 from data_prep.build.quality import Thresholds
+from th_jax.optional import install_command
 
 
 def options(*arguments):
@@ -57,4 +58,4 @@ def test_lists_are_read(tmp_path):
 def test_an_absent_beam_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     assert beam_main(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "-m pip install 'th_jax[beam]'" in capsys.readouterr().err
+    assert f"needs Apache Beam: {install_command('beam')}" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from tests.data_prep.folders import command_of, contents
 from th_jax.data.records import FRAME_SIZE, TRAIN_FRAMES, VideoRecords, bundled_heads, read_videos
 from th_jax.data.video_list import load_video_list
 from th_jax.faces import detect
+from th_jax.optional import install_command
 
 SMALL = HeadSettings(frames=2, size=64, render_size=192)
 ROOT = Path(__file__).parents[3]
@@ -199,7 +200,7 @@ def test_missing_dlib_is_named_before_anything_is_rendered(tmp_path, capsys, mon
     detect._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
     assert main(command(tmp_path / "out", tmp_path / "work")) == 1
-    assert "-m pip install 'th_jax[video]'" in capsys.readouterr().err
+    assert f"face detection requires dlib: {install_command('video')}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
