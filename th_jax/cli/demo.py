@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("out"), help="output folder; its folder demo is replaced")
     made.add_argument(
         "--meta", default="heads",
-        help="bundled weights: heads (128 px), or heads64 (64 px), which takes a third of the time; default: heads",
+        help="bundled weights: heads (128 px), or heads64 (64 px), which takes about half of the time; default: heads",
     )  # fmt: skip
     add_signing_options(made)
     return made
