@@ -72,9 +72,10 @@ format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers, and docs/settings.md from the configs
+docs: $(VENV)/.dev  ## make docs/cli.md again from the parsers, docs/settings.md from the configs, docs/api.md from docstrings
 	$(BIN)/python -m th_jax.cli.reference > docs/cli.md
 	$(BIN)/python -m docs.site.settings > docs/settings.md
+	$(BIN)/python -m docs.site.api > docs/api.md
 
 site: .venv-docs/.installed  ## the documentation as a site that works offline: site/index.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict

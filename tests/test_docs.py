@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from docs.site import settings
+import th_jax.losses
+from docs.site import api, settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]
@@ -58,6 +59,20 @@ def test_the_page_of_settings_is_that_of_the_configs() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert settings.page() == page, "run `make docs`"
     assert "| `episodes.batch_size` | int | `8` | B, summed over all hosts |" in page
+
+
+def test_the_page_of_public_names_is_that_of_the_docstrings() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert api.page() == page, "run `make docs`"
+    assert (
+        "| `th_jax.load_shots` | Load the images of one person from a photo, a folder of photos or a video. |" in page
+    )
+
+
+def test_a_public_name_without_docstring_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(th_jax.losses.content_loss, "__doc__", None)
+    with pytest.raises(LookupError, match=r"th_jax\.losses\.content_loss has no docstring"):
+        api.page()
 
 
 def test_a_setting_without_description_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

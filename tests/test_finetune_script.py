@@ -91,6 +91,15 @@ def test_one_person_and_many(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert refusal in capsys.readouterr().err
 
 
+def test_the_reason_of_one_person_is_printed_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "notes.jpg"
+    photo.write_text("not a photo")
+    given = ["--meta", str(folder / "tiny.safetensors"), "--shots", str(photo), "--consent", "none"]
+    assert main_code([*given, "--feed-forward", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("notes.jpg")) == ("", 1), said.err
+
+
 def test_feed_forward(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also: what was left out is named, where letters cannot be shown as well."""
     tiny, out = str(folder / "tiny.safetensors"), folder / "fast"

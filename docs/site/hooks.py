@@ -1,7 +1,7 @@
 """Hooks of the documentation site: links to files of the checkout, and the list of public names."""
 
-import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT))  # MkDocs loads this file by its path
+from docs.site.api import PUBLIC, public_names  # noqa: E402
+
 OUTWARD = re.compile(r"\]\((?:\.\./)+(?!\.\./)([^)#\s]+)\)")
-PUBLIC = (
-    *("th_jax", "th_jax.training", "th_jax.losses", "th_jax.render", "th_jax.data", "th_jax.media"),
-    *("th_jax.faces", "th_jax.consent", "th_jax.provenance", "th_jax.evaluation.metrics"),
-)
 IFRAME_WORKER = ROOT / ".venv-docs" / "package" / "shim" / "index.js"
 """Installed by `make site`."""
 _copied: dict[str, Path] = {}
@@ -37,7 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Point outward links to the copies, and expand the list of public names."""
+    """Point outward links to the copies, and append the full text of the public names."""
     if len(Path(page.file.src_uri).parts) == 1:
         markdown = OUTWARD.sub(lambda found: f"](files/{found[1]}.txt)" if found[1] in _copied else found[0], markdown)
     if page.file.src_uri == "api.md":
@@ -56,31 +55,7 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
 
 def _names(module: str) -> list[str]:
     """Return the directives of one public module."""
-    source = ROOT / module.replace(".", "/")
-    source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
-    tree = ast.parse(source.read_text())
-    lines = [f"## {module}", "", (ast.get_docstring(tree) or "").split("\n\n")[0], ""]
-    homes: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("th_jax"):
-            homes |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    exported = _exported(tree)
-    names = [name for name in exported if name in homes] if exported else [n for n in own if not n.startswith("_")]
-    for name in sorted(names, key=str.lower):
-        lines += [f"### `{module}.{name}`", "", f"::: {homes.get(name, f'{module}.{name}')}", ""]
+    lines = [f"## {module}, in full", ""]
+    for name, home in public_names(module):
+        lines += [f"### `{module}.{name}`", "", f"::: {home}", ""]
     return lines
-
-
-def _exported(tree: ast.Module) -> list[str]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id == "_HOMES" and isinstance(node.value, ast.Dict):
-                return [ast.literal_eval(key) for key in node.value.keys if key is not None]
-            if (
-                node.targets[0].id == "__all__"
-                and isinstance(node.value, ast.List)
-                and all(isinstance(item, ast.Constant) for item in node.value.elts)
-            ):
-                return list(ast.literal_eval(node.value))
-    return []

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = new_parser(
         "animate",
-        "Drives an avatar: a video of a face, or a file of landmarks, becomes a video of the avatar.",
+        "Makes a video, GIF or still of an avatar that moves like the person in a video, a file of landmarks, or a camera.",
         example="th-jax animate --avatar avatars/ada.safetensors --driver speech.mp4 --out ada.mp4",
     )
     made.add_argument("--avatar", type=Path, help="avatar file")

@@ -194,11 +194,13 @@ def _finetune(
                     bar.write(f"{outcome.name}: {outcome.reason}", file=sys.stderr)
         except Interrupted:
             stopped = True
-    print(summary(report.outcomes, skipped=done, folder=saving.folder, report=report_file))
+    failed = any(outcome.status == "failed" for outcome in report.outcomes)
+    if options.people_file is not None or not failed:  # one person's reason was printed when it happened
+        print(summary(report.outcomes, skipped=done, folder=saving.folder, report=report_file))
     if stopped:
         print(f"stopped by {stop.signal}; finished avatars are saved; run the same command again to continue")
         return INTERRUPTED
-    return FAILED if any(outcome.status == "failed" for outcome in report.outcomes) else DONE
+    return FAILED if failed else DONE
 
 
 def requested(options: argparse.Namespace) -> list[PersonRequest]:
