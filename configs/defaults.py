@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 "synthesis": {"learning_rate": 5e-5, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
                 "discriminator": {"learning_rate": 2e-4, "beta1": 0.0, "beta2": 0.999, "eps": 1e-5},
                 "averaging": 0.999,
+                "embedding_rate": 1.0,
             },
             "batch_rule": "square_root",
             # th_jax.training.optimizers.AdversarySchedule: in the paper both players train from the first step

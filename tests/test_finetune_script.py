@@ -91,7 +91,9 @@ def test_one_person_and_many(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert refusal in capsys.readouterr().err
 
 
-def test_the_reason_of_one_person_is_printed_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_of_one_person_is_printed_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photo = tmp_path / "notes.jpg"
     photo.write_text("not a photo")
     given = ["--meta", str(folder / "tiny.safetensors"), "--shots", str(photo), "--consent", "none"]

@@ -104,3 +104,15 @@ def test_impossible_optimizers_are_refused() -> None:
         Optimizers().for_batch(8, rule="cube")
     with pytest.raises(ValueError, match="at least 1 episode"):
         Optimizers().for_batch(0, rule="none")
+
+
+def test_the_embedding_rate_scales_the_changes_of_e_and_p_alone() -> None:
+    changes = {name: {"kernel": jnp.full(3, 0.5)} for name in ("embedder", "projection", "generator")}
+    assert Optimizers().synthesis_changes(changes) is changes
+    optimizers = Optimizers(embedding_rate=8.0)
+    scaled = {name: part["kernel"].tolist() for name, part in optimizers.synthesis_changes(changes).items()}
+    assert scaled == {"embedder": [4.0] * 3, "projection": [4.0] * 3, "generator": [0.5] * 3}
+    assert optimizers.for_batch(32, rule="square_root").embedding_rate == 8.0
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="embedding_rate must be finite and above 0"):
+            Optimizers(embedding_rate=wrong)

@@ -326,7 +326,7 @@ def _update_discriminator(
 def _update_synthesis(optimizers: Optimizers, state: TrainState, gradients: Any) -> tuple[TrainState, Array]:
     synthesis = state.weights.synthesis
     changes, moments = optimizers.synthesis.optimizer().update(gradients, state.synthesis_moments, synthesis.params)
-    params = optax.apply_updates(synthesis.params, changes)
+    params = optax.apply_updates(synthesis.params, optimizers.synthesis_changes(changes))
     stats = power_iterate(params, synthesis.spectral_stats)
     decay = optimizers.averaging_decay(state.step)
     averaged = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.averaged.params, params)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -171,14 +172,19 @@ class Optimizers:
         synthesis: settings for E, G and P.
         discriminator: settings for D with w0 and b; W's rows use the same rate and their own Adam (`th_jax.training.state`).
         averaging: decay per step of the averaged E, G and P; the decay at step n is min(averaging, (1 + n) / (10 + n)).
+        embedding_rate: factor of the synthesis rate for E and P; 1 in the paper. Above 1, they go on learning at a rate that
+            is small enough for a G that is nearly done (docs/learning.md).
     """
 
     synthesis: AdamSettings = field(default_factory=_synthesis)
     discriminator: AdamSettings = field(default_factory=_discriminator)
     averaging: float = 0.999
+    embedding_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check that the video table's Adam supports the settings."""
+        """Check that the settings are in range, and that the video table's Adam supports them."""
+        if not (math.isfinite(self.embedding_rate) and self.embedding_rate > 0):
+            raise ValueError(f"embedding_rate must be finite and above 0, but is {self.embedding_rate}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be in [0, 1), but is {self.averaging}")
         if self.discriminator.kind == "radam":
@@ -208,6 +214,13 @@ class Optimizers:
         """
         return averaging_decay(self.averaging, step)
 
+    def synthesis_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Scale the changes of E and P, by network, by `embedding_rate`."""
+        if self.embedding_rate == 1.0:
+            return changes
+        factors = {network: 1.0 if network == "generator" else self.embedding_rate for network in changes}
+        return {name: jax.tree.map(lambda x, by=factors[name]: x * by, part) for name, part in changes.items()}
+
     def for_batch(self, batch_size: int, *, rule: str) -> "Optimizers":
         """Scale these optimizers to another global batch size (docs/training.md).
 
@@ -233,4 +246,6 @@ class Optimizers:
             rate = adam.learning_rate * (math.sqrt(factor) if rule == "square_root" else factor)
             return replace(adam, learning_rate=rate, beta2=adam.beta2**factor)
 
-        return Optimizers(scaled(self.synthesis), scaled(self.discriminator), self.averaging**factor)
+        return Optimizers(
+            scaled(self.synthesis), scaled(self.discriminator), self.averaging**factor, self.embedding_rate
+        )

@@ -1,0 +1,138 @@
+"""Teaches E the identities of a data set (`th_jax.training.teach`): frames, features, steps, report."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jaxtyping import Float, UInt8
+
+from th_jax.data import Episodes, VideoRecords, decode_frame
+from th_jax.images import to_network_range
+from th_jax.models.networks import group
+from th_jax.perceptual.frozen import FACE_MOBILENET, load_perceptual
+from th_jax.training.teach import (
+    COMPONENTS,
+    TargetBasis,
+    frame_features,
+    make_teach_step,
+    predicted_cosine,
+    start_teaching,
+    taught_weights,
+)
+from th_jax.types import AnyArray, MetaWeights, NetworkState
+from th_jax.weights import MetaModel
+
+PEOPLE, SOURCES = 16, 4
+"""People of a step, and frames of each."""
+
+FRAMES_OF_A_TARGET = 8
+"""Frames over which a person's features are averaged, evenly spaced."""
+
+FIRST_PEOPLE = 512
+"""People to whose embeddings the first linear map is fitted."""
+
+REPORT_EVERY = 100
+"""Steps between two lines of the report."""
+
+
+def teach(
+    meta: MetaModel,
+    folder: str,
+    *,
+    steps: int = 2500,
+    learning_rate: float = 1e-3,
+    components: int = COMPONENTS,
+    seed: int = 0,
+    on_message: Callable[[str], None] = print,
+) -> MetaWeights:
+    """Teach E on the split "train", and report how well it does on the split "heldout".
+
+    Args:
+        meta: the weights to begin with.
+        folder: data set with true landmarks.
+        steps: number of steps.
+        learning_rate: rate of Adam at the first step; it falls to 0 with the cosine of the progress.
+        components: number of the identity targets (`TargetBasis.of`).
+        seed: seed of the episodes.
+        on_message: called every 100 steps with the cosine between targets and predictions, for frames that E learns from and
+            for held-out people.
+
+    Returns:
+        The weights with the taught E and its P.
+
+    Raises:
+        ValueError: if a number is out of range, or the data set has too few people, no held-out ones, or no true landmarks.
+        WeightsError: if the weights of the face MobileNet are not installed.
+    """
+    if steps < 1 or not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"steps must be at least 1 and learning_rate above 0, got {steps} and {learning_rate}")
+    networks, embedder = meta.networks, group(meta.weights.synthesis, "embedder")
+    records, heldout = (VideoRecords(folder, split) for split in ("train", "heldout"))
+    lessons = Episodes(
+        records, image_size=networks.image_size, batch_size=PEOPLE, sources=SOURCES, seed=seed, landmarks="true",
+        flip=True, color_jitter=0.1, crop_scale=0.2, crop_shift=0.1,
+    )  # fmt: skip
+
+    @jax.jit
+    def embed(embedder: NetworkState, frames: AnyArray, points: AnyArray) -> Array:
+        return networks.embed(
+            embedder, to_network_range(jnp.asarray(frames)), networks.landmark_image(jnp.asarray(points))
+        )
+
+    if not len(heldout):
+        raise ValueError(f"{heldout!r} is empty: held-out people show whether E learns or memorizes")
+    others = [_frames_of(heldout, number, networks.image_size) for number in range(len(heldout))]
+    compute = _feature_program()
+    features, first = [], []
+    for number in range(len(records)):
+        person = _frames_of(records, number, networks.image_size)
+        features.append(np.asarray(compute(*person)))
+        if number < FIRST_PEOPLE:
+            first.append(np.asarray(embed(embedder, *person)))
+    basis = TargetBasis.of(np.stack(features), components=components)
+    targets = basis.targets(np.stack(features))
+    expected = basis.targets(np.stack([np.asarray(compute(*person)) for person in others]))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.9, b2=0.99, eps=1e-6)
+    state = start_teaching(
+        networks, meta.weights, optimizer,
+        embeddings=np.concatenate(first), targets=np.repeat(targets[: len(first)], FRAMES_OF_A_TARGET, axis=0),
+    )  # fmt: skip
+    step = jax.jit(make_teach_step(networks, embedder, optimizer), donate_argnums=0)
+    of_index = {index: number for number, index in enumerate(records.video_indices)}
+    since: list[dict[str, float]] = []
+    for done, batch in enumerate(lessons.iterate(stop_step=steps), 1):
+        wanted = targets[[of_index[int(index)] for index in batch.video_index]]
+        state, metrics = step(state, batch.source_frames, batch.source_landmarks, wanted)
+        since.append({name: float(value) for name, value in metrics.items()})
+        if done % REPORT_EVERY == 0 or done == steps:
+            now = NetworkState(state.params["embedder"], state.spectral_stats)
+            mean = np.stack([np.asarray(embed(now, *person)).mean(0) for person in others])
+            held = float(np.mean(predicted_cosine(state, mean, expected)))
+            cosine, before = (np.mean([each[name] for each in since]) for name in ("cosine", "before"))
+            on_message(f"step {done}: cosine {cosine:.3f}, held-out {held:.3f}; before {before:.4f}")
+            since.clear()
+    return taught_weights(meta.weights, state)
+
+
+def _frames_of(
+    records: VideoRecords, number: int, size: int
+) -> tuple[UInt8[np.ndarray, "F H W 3"], Float[np.ndarray, "F P 2"]]:
+    record = records.read(number)
+    if record.true_landmarks is None:
+        raise ValueError(f"{records!r} has no true landmarks, which the rendered people have")
+    chosen = np.linspace(0, len(record.frames) - 1, FRAMES_OF_A_TARGET).round().astype(int)
+    return np.stack([decode_frame(record.frames[t], size=size) for t in chosen]), record.true_landmarks[chosen]
+
+
+def _feature_program() -> Callable[[AnyArray, AnyArray], Array]:
+    """Return the compiled function that computes the mean features of a person's frames."""
+    network = load_perceptual([FACE_MOBILENET])[FACE_MOBILENET]
+
+    def mean_features(frames: AnyArray, points: AnyArray) -> Array:
+        features = frame_features(network, to_network_range(jnp.asarray(frames)), jnp.asarray(points))
+        return jnp.mean(features, axis=0)
+
+    return jax.jit(mean_features)
