@@ -4,9 +4,10 @@ It is in the user's cache folder, readable only by the user, and keeps the most 
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
-from th_jax.storage.files import user_cache_folder
+from th_jax.storage.files import is_remote, user_cache_folder
 
 VARIABLE = "TH_JAX_COMPILE_CACHE"
 """Environment variable with another folder, or "off"."""
@@ -46,6 +47,46 @@ def use_compile_cache() -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+class SharedPrograms:
+    """Compiled programs in a folder or bucket from which all hosts of a run load them; new ones are stored there.
+
+    XLA's key of a program has its text, the versions of JAX and its compiler, the devices, and the compiler's settings: a
+    program of other versions or settings is never loaded, but compiled as without the folder.
+    """
+
+    _EVENTS = "/jax/compilation_cache/cache_"
+
+    def __init__(self, place: str) -> None:
+        """Use the programs of a place from now on.
+
+        Args:
+            place: folder that all hosts see, or an address such as gs://BUCKET/DIR.
+
+        Raises:
+            ValueError: if the folder cannot be written, or belongs to another user, who could replace programs in it.
+        """
+        import jax
+
+        if not is_remote(place) and not private_folder(Path(place)):
+            raise ValueError(f"{place} must be a folder that this user owns and can write, for compiled programs")
+        self.place = place
+        self.counts: Counter[str] = Counter()
+        jax.config.update("jax_compilation_cache_dir", place)
+        jax.config.update("jax_compilation_cache_max_size", -1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.monitoring.register_event_listener(self._count)
+
+    def __str__(self) -> str:
+        """Say how many programs were loaded and compiled since."""
+        loaded, compiled = self.counts["hits"], self.counts["misses"]
+        return f"programs in {self.place}: {loaded} loaded, {compiled} compiled and stored"
+
+    def _count(self, event: str, **_: object) -> None:
+        if event.startswith(self._EVENTS):
+            self.counts[event.removeprefix(self._EVENTS)] += 1
 
 
 def private_folder(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import time
 from typing import NoReturn
 
 from th_jax.cli.checkout import from_checkout
+from th_jax.cli.compile_cache import SharedPrograms
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, UsageError, new_parser
 from th_jax.cli.settings import add_setting_options, changed, read_settings_file, with_set_options
 
@@ -41,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
         "--replay",
         metavar="FOLDER",
         help="repeat a skipped step from WORKDIR/replay/STEP; needs no other option, nor data",
+    )
+    made.add_argument(
+        "--aot",
+        metavar="DIR",
+        help="folder or bucket of compiled programs that all hosts share: load them, and store new ones",
     )
     made.add_argument("--profile", action="store_true", help="trace a few steps with jax.profiler into WORKDIR/profile")
     made.add_argument("--profile-steps", type=_count, default=5, metavar="N", help="number of traced steps; default 5")
@@ -88,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(ConfigDict(settings), describe_config(settings), sep="\n")
         return DONE
+    shared = None if options.aot is None else SharedPrograms(options.aot)
     profile_steps = options.profile_steps if options.profile else 0
     try:
         finished = script.train(ConfigDict(settings), options.workdir, profile_steps=profile_steps)
@@ -95,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         if jax.process_count() == 1:
             raise
         _end_among_others(error)
+    if shared is not None:
+        print(shared)
     return DONE if finished else INTERRUPTED
 
 
