@@ -103,8 +103,20 @@ def sheet(rows: list[np.ndarray], shots: list[np.ndarray]) -> np.ndarray:
     """A row each of driver, landmarks and avatars, at some moments; before each avatar one of its shots, enlarged too."""
     moments = np.linspace(0, len(rows[0]) - 1, COLUMNS).round().astype(int)
     blank = np.full_like(rows[0][0], 255)
-    first = [blank, blank, *shots]
+    cells = zip([blank, blank, *shots], ("driver", "landmarks", "a shot", "the portrait"), strict=True)
+    first = [captioned(cell, text) for cell, text in cells]
     return image_grid([[own, *row[moments]] for own, row in zip(first, rows, strict=True)])
+
+
+def captioned(image: np.ndarray, text: str) -> np.ndarray:
+    """Write black text on a white strip at the bottom of an image."""
+    scale = image.shape[1] / 256
+    strip = round(26 * scale)
+    made = image.copy()
+    made[-strip:] = 255
+    place = (round(8 * scale), made.shape[0] - round(8 * scale))
+    cv2.putText(made, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6 * scale, (0, 0, 0), max(1, round(scale)), cv2.LINE_AA)
+    return made
 
 
 def parser() -> argparse.ArgumentParser:
