@@ -130,8 +130,27 @@ def test_the_command_writes_weights_to_go_on_from(
     }  # fmt: skip
     assert main(["teach", *given[:-1], str(tmp_path / "again.safetensors"), "--steps", "0"]) == 1
     assert "steps must be at least 1 and learning_rate above 0, got 0 and 0.001" in capsys.readouterr().err
+    assert main(["teach", *given[:-1], str(tmp_path / "again.safetensors"), "--components", "192"]) == 1
+    assert "components must be 1 to 191, one less than the people" in capsys.readouterr().err
     kernels = [
         np.asarray(meta.weights.synthesis.params["embedder"]["down_0"]["conv_0"]["kernel"])
         for meta in (taught, load_meta(start, only_generate=True))
     ]
     assert not np.array_equal(*kernels)
+
+
+def test_what_cannot_be_taught_is_said_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks = Networks(image_size=16, base_width=4)
+    start = tmp_path / "start.safetensors"
+    about = {"name": "start", "steps": 7, "data": "none", "licence": "CC0-1.0"}
+    weights = networks.init(jax.random.key(0))
+    save_meta(start, networks=networks, weights=weights, perceptual=["vgg16"], description=about)
+    assert (
+        main(
+            ["teach", "--meta", str(start), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "a.safetensors")]
+        )
+        == 1
+    )
+    assert "P must have no spectral norm" in capsys.readouterr().err

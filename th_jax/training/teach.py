@@ -94,6 +94,16 @@ class TargetBasis(NamedTuple):
         return np.asarray((features - self.mean) @ self.basis, np.float32)
 
 
+def check_teachable(networks: Networks) -> None:
+    """Check that another matrix can take the place of P.
+
+    Raises:
+        ValueError: if P has spectral norm.
+    """
+    if networks.projection.spectral_norm:
+        raise ValueError("P must have no spectral norm (projection_spectral_norm=False): its sigma would change")
+
+
 def start_teaching(
     networks: Networks,
     weights: MetaWeights,
@@ -114,19 +124,18 @@ def start_teaching(
     Raises:
         ValueError: if P has spectral norm, so that P∘B could not take its place.
     """
-    if networks.projection.spectral_norm:
-        raise ValueError("P must have no spectral norm (projection_spectral_norm=False): its sigma would change")
+    check_teachable(networks)
     e, t = np.asarray(embeddings, np.float64), np.asarray(targets, np.float64)
     middle = e - e.mean(0)
     kernel = np.linalg.solve(middle.T @ middle + RIDGE * np.eye(e.shape[1]), middle.T @ t)
     width = networks.plan.embedding
     embedder = group(weights.synthesis, "embedder")
     params = {
-        "embedder": embedder.params,
+        "embedder": jax.tree.map(jnp.array, embedder.params),  # copies, because steps may donate the state
         "identity": _linear(kernel, -e.mean(0) @ kernel),
         "before": _linear(np.eye(width), np.zeros(width)),
     }
-    return Teaching(params, embedder.spectral_stats, optimizer.init(params))
+    return Teaching(params, jax.tree.map(jnp.array, embedder.spectral_stats), optimizer.init(params))
 
 
 def make_teach_step(

@@ -16,6 +16,7 @@ from th_jax.perceptual.frozen import FACE_MOBILENET, load_perceptual
 from th_jax.training.teach import (
     COMPONENTS,
     TargetBasis,
+    check_teachable,
     frame_features,
     make_teach_step,
     predicted_cosine,
@@ -64,13 +65,21 @@ def teach(
         The weights with the taught E and its P.
 
     Raises:
-        ValueError: if a number is out of range, or the data set has too few people, no held-out ones, or no true landmarks.
+        ValueError: if a number is out of range, P has spectral norm, or the data set has too few people, no held-out ones or
+            no true landmarks; nothing was computed.
         WeightsError: if the weights of the face MobileNet are not installed.
     """
     if steps < 1 or not (np.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"steps must be at least 1 and learning_rate above 0, got {steps} and {learning_rate}")
     networks, embedder = meta.networks, group(meta.weights.synthesis, "embedder")
+    check_teachable(networks)
     records, heldout = (VideoRecords(folder, split) for split in ("train", "heldout"))
+    if not 1 <= components < len(records):
+        raise ValueError(
+            f"components must be 1 to {len(records) - 1}, one less than the people of {records!r}, got {components}"
+        )
+    if not len(heldout):
+        raise ValueError(f"{heldout!r} is empty: held-out people show whether E learns or memorizes")
     lessons = Episodes(
         records, image_size=networks.image_size, batch_size=PEOPLE, sources=SOURCES, seed=seed, landmarks="true",
         flip=True, color_jitter=0.1, crop_scale=0.2, crop_shift=0.1,
@@ -82,8 +91,6 @@ def teach(
             embedder, to_network_range(jnp.asarray(frames)), networks.landmark_image(jnp.asarray(points))
         )
 
-    if not len(heldout):
-        raise ValueError(f"{heldout!r} is empty: held-out people show whether E learns or memorizes")
     others = [_frames_of(heldout, number, networks.image_size) for number in range(len(heldout))]
     compute = _feature_program()
     features, first = [], []
@@ -121,8 +128,7 @@ def _frames_of(
     records: VideoRecords, number: int, size: int
 ) -> tuple[UInt8[np.ndarray, "F H W 3"], Float[np.ndarray, "F P 2"]]:
     record = records.read(number)
-    if record.true_landmarks is None:
-        raise ValueError(f"{records!r} has no true landmarks, which the rendered people have")
+    assert record.true_landmarks is not None, "the episodes' settings said that all records have true landmarks"
     chosen = np.linspace(0, len(record.frames) - 1, FRAMES_OF_A_TARGET).round().astype(int)
     return np.stack([decode_frame(record.frames[t], size=size) for t in chosen]), record.true_landmarks[chosen]
 
