@@ -1,10 +1,11 @@
-"""How much better could feed-forward avatars be if E, or E and P, found the best parameters that G has for a person?
+"""How much better could feed-forward avatars be if E, or E and P, found better parameters that G has for a person?
 
     python -m benchmarks.embedding_limits --meta heads --data runs/heads_photo --people 8
 
 For each held-out person, first ê and then ψ alone is optimized on 8 shots by the content and pixel losses, with all networks
 frozen. Printed is the identity cosine of four other frames, by dlib's network and centered at the mean person, as E and P give
-it, and after optimizing. What ê gains, a better E could give; what ψ gains beyond it, only a better P could.
+it, and after optimizing each for some steps. What ê gains, a better E could give; what ψ gains beyond it suggests that P, or
+the width of ê, limits too. Neither is the best that there is.
 """
 
 import argparse
@@ -21,12 +22,13 @@ from th_jax.evaluation.people import HeldOut, load_heldout
 from th_jax.faces import face_descriptor
 from th_jax.images import to_uint8
 from th_jax.losses import loss_preset, pixel_loss
-from th_jax.models.networks import group
+from th_jax.models.networks import Networks, group
+from th_jax.perceptual.frozen import PerceptualWeights
 from th_jax.training.finetune import embed_shots
 from th_jax.training.finetune_objectives import Frames
 from th_jax.training.optimizers import AdamSettings
 from th_jax.training.views import view_pyramids, views_content_loss
-from th_jax.types import Shots
+from th_jax.types import MetaWeights, Shots
 from th_jax.weights import MetaModel, load_meta
 
 SHOTS, TARGETS = 8, 4
@@ -89,7 +91,11 @@ def descriptors(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def project(meta: MetaModel, embedding: Array) -> Array:
     """Compute ψ̂ = P ê."""
-    return meta.networks.project(group(meta.weights.synthesis, "projection"), embedding[None])[0]
+    return _project(meta.networks, meta.weights, embedding)
+
+
+def _project(networks: Networks, weights: MetaWeights, embedding: Array) -> Array:
+    return networks.project(group(weights.synthesis, "projection"), embedding[None])[0]
 
 
 def identity(meta: MetaModel, adain: Array, person: Person, center: np.ndarray) -> float:
@@ -104,32 +110,36 @@ def identity(meta: MetaModel, adain: Array, person: Person, center: np.ndarray) 
 
 def optimizer_of(meta: MetaModel, name: str) -> Callable[[Array, Shots], Array]:
     """Return the compiled optimization of "ê" or "ψ" from a start."""
-    networks, generator = meta.networks, group(meta.weights.synthesis, "generator")
+    networks = meta.networks
     steps, rate = STEPS[name]
     adam = AdamSettings(rate, beta1=0.9, eps=1e-8).optimizer()
 
-    def loss(latent: Array, frames: Frames) -> Array:
-        adain = project(meta, latent) if name == "ê" else latent
-        fake = networks.generate(generator, frames.landmarks, jnp.broadcast_to(adain[None], (SHOTS, adain.shape[0])))
+    def loss(latent: Array, frames: Frames, weights: MetaWeights, perceptual: PerceptualWeights) -> Array:
+        adain = _project(networks, weights, latent) if name == "ê" else latent
+        fake = networks.generate(
+            group(weights.synthesis, "generator"),
+            frames.landmarks,
+            jnp.broadcast_to(adain[None], (SHOTS, adain.shape[0])),
+        )
         real_views, views = (
-            view_pyramids(meta.perceptual, images, frames.face, loss_weights=LOSSES) for images in (frames.real, fake)
+            view_pyramids(perceptual, images, frames.face, loss_weights=LOSSES) for images in (frames.real, fake)
         )
         content = views_content_loss(views, jax.lax.stop_gradient(real_views), loss_weights=LOSSES)
         return content + LOSSES.pixel * pixel_loss(fake, frames.real, emphasis=frames.emphasis)
 
     @jax.jit
-    def optimize(latent: Array, shots: Shots) -> Array:
+    def optimize(latent: Array, shots: Shots, weights: MetaWeights, perceptual: PerceptualWeights) -> Array:
         weight = jnp.full(SHOTS, 1.0 / SHOTS)
         frames = Frames.of(networks, shots, jnp.arange(SHOTS), weight, landmark_box=LOSSES.landmark_box)
 
         def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
             now, moments = carry
-            changes, moments = adam.update(jax.grad(loss)(now, frames), moments)
+            changes, moments = adam.update(jax.grad(loss)(now, frames, weights, perceptual), moments)
             return (now + changes, moments), None
 
         return jax.lax.scan(step, (latent, adam.init(latent)), length=steps)[0][0]
 
-    return optimize
+    return lambda latent, shots: optimize(latent, shots, meta.weights, meta.perceptual)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rendered people at 128 px, from weights whose E was taught identity directly: content only, at a rate for a G nearly done.
+"""Rendered people at 128 px, from weights whose E a face network taught: content only, at a low rate for G.
 
 Command:   th-jax prepare render-heads --out runs/heads_photo --people 2000 --first-seed 40000 --frames 16 --style photo
            th-jax prepare convert-weights face_mobilenet FILE

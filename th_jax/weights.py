@@ -227,9 +227,7 @@ def save_meta(
         OSError: if the file cannot be written; no partial file remains.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise PretrainedError(f"the file name of released weights must end in .safetensors, got {path}")
-    text = _description_text(networks, perceptual, description, dtype)
+    text = released_description(path, networks=networks, perceptual=perceptual, description=description, dtype=dtype)
     _check_shapes("these weights", leaves_by_name(weights), networks)
     rounded = MetaWeights(*(_rounded(state, dtype) for state in weights))
     tensors = {
@@ -242,6 +240,38 @@ def save_meta(
         if not np.isfinite(tensor).all():
             raise PretrainedError(f"{name} is not finite in {tensor.dtype.name}; nothing was written")
     return write_described(path, tensors, text, file_format=FORMAT)
+
+
+def released_description(
+    path: str | Path,
+    *,
+    networks: Networks,
+    perceptual: Sequence[str],
+    description: Mapping[str, Any],
+    dtype: str = "float16",
+) -> str:
+    """Return the description that `save_meta` stores, as JSON; call it before computing what is to be saved.
+
+    Raises:
+        PretrainedError: as `save_meta`, for all but the weights themselves.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise PretrainedError(f"the file name of released weights must end in .safetensors, got {path}")
+    if missing := [key for key in _REQUIRED if description.get(key) in (None, "")]:
+        raise PretrainedError(f"the description of released weights is incomplete: {', '.join(missing)} missing")
+    if not _NAME.fullmatch(str(description["name"])):
+        raise PretrainedError(f"a name must be up to 200 printable characters, got {str(description['name'])[:100]!a}")
+    if taken := sorted(set(description) & set(_OWN_KEYS)):
+        raise PretrainedError(f"reserved keys in the description: {', '.join(taken)}; rename them")
+    if unknown := [name for name in perceptual if name not in NETWORKS]:
+        raise PretrainedError(f"unknown perceptual network {unknown[0]!r}; expected one of {', '.join(NETWORKS)}")
+    own = {
+        "version": __version__, "networks": dataclasses.asdict(networks), "perceptual": list(perceptual), "dtype": dtype
+    }  # fmt: skip
+    try:
+        return json.dumps(dict(description) | own, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PretrainedError(f"the description must be JSON values: {error}") from error
 
 
 def bundled_names() -> list[str]:
@@ -316,28 +346,11 @@ def _load_run(workdir: str | Path, step: int | None) -> MetaModel:
     )
 
 
-def _description_text(networks: Networks, perceptual: Sequence[str], description: Mapping[str, Any], dtype: str) -> str:
-    if missing := [key for key in _REQUIRED if not description.get(key)]:
-        raise PretrainedError(f"the description of released weights is incomplete: {', '.join(missing)} missing")
-    if not _NAME.fullmatch(str(description["name"])):
-        raise PretrainedError(f"a name must be up to 200 printable characters, got {str(description['name'])[:100]!a}")
-    if taken := sorted(set(description) & set(_OWN_KEYS)):
-        raise PretrainedError(f"reserved keys in the description: {', '.join(taken)}; rename them")
-    if unknown := [name for name in perceptual if name not in NETWORKS]:
-        raise PretrainedError(f"unknown perceptual network {unknown[0]!r}; expected one of {', '.join(NETWORKS)}")
-    own = {
-        "version": __version__, "networks": dataclasses.asdict(networks), "perceptual": list(perceptual), "dtype": dtype
-    }  # fmt: skip
-    try:
-        return json.dumps(dict(description) | own, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PretrainedError(f"the description must be JSON values: {error}") from error
-
-
 def _rounded(state: NetworkState, dtype: str) -> NetworkState:
     with np.errstate(over="ignore"):  # overflows are reported by name later
         params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x).astype(dtype), jnp.float32), state.params)
-    return NetworkState(params, power_iterate(params, state.spectral_stats, iterations=POWER_ITERATIONS))
+    with jax.default_matmul_precision("highest"):  # whatever the caller's precision: each sigma must fit its kernel
+        return NetworkState(params, power_iterate(params, state.spectral_stats, iterations=POWER_ITERATIONS))
 
 
 def _table_tensors(rows: Any, ids: Sequence[str] | None, width: int, dtype: str) -> dict[str, np.ndarray]:

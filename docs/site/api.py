@@ -15,7 +15,7 @@ PUBLIC = (
 _HEADER = """\
 # Python
 
-The public names with the first sentence of their docstrings; all other names are private and may change without notice. This
+The public names with the first paragraph of their docstrings; all other names are private and may change without notice. This
 page is generated (`make docs`). In the built site (`make site`), each name has its arguments, shapes, results and errors, as
 `help(th_jax.finetune)` prints them. Arrays are written with their shapes: `Float[Array, "B H W 3"]` is a float array of B
 images of H x W pixels. Importing `th_jax` loads neither TensorFlow nor dlib.

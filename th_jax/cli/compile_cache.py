@@ -4,6 +4,7 @@ It is in the user's cache folder, readable only by the user, and keeps the most 
 """
 
 import os
+import secrets
 from collections import Counter
 from pathlib import Path
 
@@ -50,13 +51,13 @@ def use_compile_cache() -> Path | None:
 
 
 class SharedPrograms:
-    """Compiled programs in a folder or bucket from which all hosts of a run load them; new ones are stored there.
+    """Compiled programs in a folder or bucket from which all hosts of a run load them; the first host stores new ones there.
 
     XLA's key of a program has its text, the versions of JAX and its compiler, the devices, and the compiler's settings: a
     program of other versions or settings is never loaded, but compiled as without the folder.
     """
 
-    _EVENTS = "/jax/compilation_cache/cache_"
+    _WANTED, _LOADED = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"
 
     def __init__(self, place: str) -> None:
         """Use the programs of a place from now on.
@@ -65,12 +66,14 @@ class SharedPrograms:
             place: folder that all hosts see, or an address such as gs://BUCKET/DIR.
 
         Raises:
-            ValueError: if the folder cannot be written, or belongs to another user, who could replace programs in it.
+            ValueError: if the place cannot be written, or other users could replace programs in the folder.
         """
         import jax
 
-        if not is_remote(place) and not private_folder(Path(place)):
-            raise ValueError(f"{place} must be a folder that this user owns and can write, for compiled programs")
+        if is_remote(place):
+            _check_bucket(place)
+        else:
+            _check_own_folder(Path(place))
         self.place = place
         self.counts: Counter[str] = Counter()
         jax.config.update("jax_compilation_cache_dir", place)
@@ -80,13 +83,40 @@ class SharedPrograms:
         jax.monitoring.register_event_listener(self._count)
 
     def __str__(self) -> str:
-        """Say how many programs were loaded and compiled since."""
-        loaded, compiled = self.counts["hits"], self.counts["misses"]
-        return f"programs in {self.place}: {loaded} loaded, {compiled} compiled and stored"
+        """Say how many programs this process has loaded and compiled since."""
+        loaded = self.counts[self._LOADED]
+        return f"programs in {self.place}: {loaded} loaded, {self.counts[self._WANTED] - loaded} compiled"
 
     def _count(self, event: str, **_: object) -> None:
-        if event.startswith(self._EVENTS):
-            self.counts[event.removeprefix(self._EVENTS)] += 1
+        self.counts[event] += 1
+
+
+def _check_own_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be a folder of compiled programs: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder} must be a folder that this user can write, for compiled programs")
+    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+        raise ValueError(
+            f"others can write to {folder}, and could replace compiled programs, which run as this user: choose a new folder"
+        )
+
+
+def _check_bucket(address: str) -> None:
+    """Write and delete a small file, because JAX itself goes on without the cache, with a warning, if it cannot write."""
+    from etils import epath  # JAX reads and writes through it
+
+    try:
+        folder = epath.Path(address)
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{secrets.token_hex(4)}"
+        probe.write_text("")
+        probe.unlink()
+    except Exception as error:  # of whichever package serves the address
+        raise ValueError(f"compiled programs cannot be stored at {address}: {type(error).__name__}: {error}") from error
 
 
 def private_folder(folder: Path) -> bool:

@@ -44,7 +44,7 @@ COMMANDS = {
     "verify": Command("th_jax.cli.verify", "report whether images and videos are marked as generated"),
     "consent": Command("th_jax.cli.consent", "make, check and revoke consent records"),
     "release": Command("th_jax.cli.release", "write a run's averaged weights as one file", True),
-    "teach": Command("th_jax.cli.teach", "teach the embedder identity, by a face network", True),
+    "teach": Command("th_jax.cli.teach", "distill a face network's identity features into the embedder", True),
     "curves": Command("th_jax.cli.curves", "plot the metrics of training runs"),
     "summary": Command("th_jax.cli.summary", "list the layers of the networks, their parameters and FLOP"),
     "kernels": Command("th_jax.cli.kernels", "compile fast convolutions for this machine's processor"),

@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--aot",
         metavar="DIR",
-        help="folder or bucket of compiled programs that all hosts share: load them, and store new ones",
+        help="folder or bucket of compiled programs that all hosts load; the first host stores new ones",
     )
     made.add_argument("--profile", action="store_true", help="trace a few steps with jax.profiler into WORKDIR/profile")
     made.add_argument("--profile-steps", type=_count, default=5, metavar="N", help="number of traced steps; default 5")
@@ -71,6 +71,8 @@ def _count(written: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Check the settings, and run or describe what they stand for; return 75 if a signal stopped the run."""
+    if options.aot is not None and (options.replay or options.dry_run):
+        raise UsageError("--aot is for runs: leave it out with --replay and --dry-run")
     if options.replay:
         return _replay(options.replay)
     if options.config is None:
@@ -87,6 +89,9 @@ def run(options: argparse.Namespace) -> int:
 
     settings = changed(read_settings_file(options.config), options.changes)
     check_meta_settings(settings, known=defaults.get_config().to_dict())
+    shared = (
+        None if options.aot is None else SharedPrograms(options.aot)
+    )  # may refuse, before other hosts wait for this one
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's flags
     if options.distributed or options.coordinator:
         _join(options)
@@ -94,7 +99,6 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(ConfigDict(settings), describe_config(settings), sep="\n")
         return DONE
-    shared = None if options.aot is None else SharedPrograms(options.aot)
     profile_steps = options.profile_steps if options.profile else 0
     try:
         finished = script.train(ConfigDict(settings), options.workdir, profile_steps=profile_steps)

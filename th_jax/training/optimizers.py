@@ -172,8 +172,8 @@ class Optimizers:
         synthesis: settings for E, G and P.
         discriminator: settings for D with w0 and b; W's rows use the same rate and their own Adam (`th_jax.training.state`).
         averaging: decay per step of the averaged E, G and P; the decay at step n is min(averaging, (1 + n) / (10 + n)).
-        embedding_rate: factor of the synthesis rate for E and P; 1 in the paper. Above 1, they go on learning at a rate that
-            is small enough for a G that is nearly done (docs/learning.md).
+        embedding_rate: factor of the synthesis rate for E and P; 1 in the paper. Above 1, they go on learning when G has
+            nearly converged and needs a low rate (docs/learning.md).
     """
 
     synthesis: AdamSettings = field(default_factory=_synthesis)

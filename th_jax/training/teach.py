@@ -1,4 +1,4 @@
-"""Teaches E identity directly, by a face network's features of each person; not in the paper.
+"""Distills identity features of a face recognition network into E; not in the paper.
 
 In meta-learning, E sees identity only through G, and learns it slowly: optimizing ψ for a person directly, with everything
 else frozen, finds far better parameters than E and P do (docs/learning.md). Here E and two linear maps of its embeddings
@@ -6,9 +6,8 @@ minimize, for each frame of person i,
 
     1 − cos(A ê + a, t_i) + ‖B ê + b − e‖²,
 
-where t_i are identity targets from a face network and e is the embedding of the same frame by E as it was. In the end, P∘B
-takes the place of P, so that the taught embeddings mean to G what those of before did; meta-learning then goes on from these
-weights.
+where t_i are identity targets from the face network, and e is the embedding of the same frame by the original E. In the end,
+P∘B replaces P, so that G gets nearly the same AdaIN parameters as before; meta-learning then goes on from these weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,17 +33,23 @@ COMPONENTS = 128
 """Number of the principal components of the face network's features that are targets."""
 
 RIDGE = 30.0
-"""Regularization of the first A, which is fitted to E as it is; results hardly depend on it (docs/learning.md)."""
+"""Regularization of the initial A, which is fitted to the original E."""
+
+_LEAST_DEVIATION = 1e-4
+"""Standard deviation of a component relative to the first one's, below which it is noise."""
 
 
 class Teaching(NamedTuple):
     """State between two steps."""
 
     params: Params
-    """E as "embedder", and the linear maps "identity" (A, a) and "before" (B, b)."""
+    """E as "embedder", and the linear maps "identity" (A, a) and "reconstruction" (B, b)."""
     spectral_stats: Params
     """u and v of E."""
     moments: Any
+
+
+TeachStep = Callable[[Teaching, NetworkState, AnyArray, AnyArray, AnyArray], tuple[Teaching, Metrics]]
 
 
 def frame_features(
@@ -75,17 +80,19 @@ class TargetBasis(NamedTuple):
 
         Args:
             features: mean features of each of V people.
-            components: number C of components; at most V - 1.
+            components: number C of components.
 
         Raises:
-            ValueError: if there are too few people.
+            ValueError: if the features have fewer components than that.
         """
-        if not 1 <= components < len(features):
-            raise ValueError(
-                f"{components} components need at least {components + 1} people, but there are {len(features)}"
-            )
         mean = features.mean(0)
         _, values, directions = np.linalg.svd((features - mean).astype(np.float64), full_matrices=False)
+        usable = int((values > _LEAST_DEVIATION * values[0]).sum())
+        if not 1 <= components <= usable:
+            raise ValueError(
+                f"components must be 1 to {usable}, the number that the features of {len(features)} people have, "
+                f"got {components}"
+            )
         deviations = values[:components] / np.sqrt(len(features))
         return cls(mean, (directions[:components].T / np.sqrt(deviations)).astype(np.float32))
 
@@ -95,7 +102,7 @@ class TargetBasis(NamedTuple):
 
 
 def check_teachable(networks: Networks) -> None:
-    """Check that another matrix can take the place of P.
+    """Check that another matrix can replace P.
 
     Raises:
         ValueError: if P has spectral norm.
@@ -112,17 +119,19 @@ def start_teaching(
     embeddings: Float[AnyArray, "M N"],
     targets: Float[AnyArray, "M C"],
 ) -> Teaching:
-    """Build the state before the first step: A and a by ridge regression on E as it is, B and b the identity.
+    """Build the state before the first step: A and a by ridge regression on the original E, B and b the identity.
+
+    The state shares no arrays with `weights`, so that steps may donate it.
 
     Args:
         networks: networks that `weights` belong to.
         weights: meta-learned weights.
         optimizer: optimizer of `Teaching.params`.
-        embeddings: embeddings of some frames by E as it is.
+        embeddings: embeddings of some frames by the original E.
         targets: identity targets of the people they show.
 
     Raises:
-        ValueError: if P has spectral norm, so that P∘B could not take its place.
+        ValueError: if P has spectral norm, so that P∘B could not replace it.
     """
     check_teachable(networks)
     e, t = np.asarray(embeddings, np.float64), np.asarray(targets, np.float64)
@@ -131,38 +140,38 @@ def start_teaching(
     width = networks.plan.embedding
     embedder = group(weights.synthesis, "embedder")
     params = {
-        "embedder": jax.tree.map(jnp.array, embedder.params),  # copies, because steps may donate the state
-        "identity": _linear(kernel, -e.mean(0) @ kernel),
-        "before": _linear(np.eye(width), np.zeros(width)),
+        "embedder": jax.tree.map(jnp.array, embedder.params),
+        "identity": _linear(kernel, t.mean(0) - e.mean(0) @ kernel),
+        "reconstruction": _linear(np.eye(width), np.zeros(width)),
     }
     return Teaching(params, jax.tree.map(jnp.array, embedder.spectral_stats), optimizer.init(params))
 
 
-def make_teach_step(
-    networks: Networks, before: NetworkState, optimizer: optax.GradientTransformation
-) -> Callable[[Teaching, AnyArray, AnyArray, AnyArray], tuple[Teaching, Metrics]]:
-    """Build a step (state, frames, landmarks, targets) -> (state, metrics) as a pure function, not jitted.
+def make_teach_step(networks: Networks, optimizer: optax.GradientTransformation) -> TeachStep:
+    """Build a step (state, original, frames, landmarks, targets) -> (state, metrics) as a pure function, not jitted.
 
-    Frames are UInt8[B K H W 3], landmarks [B K P 2] in [0, 1], and targets [B C], one for the K frames of each person. The
-    metrics are `cosine`, to the targets, and `before`, the squared error of the embeddings of before.
+    `original` is the original E; frames are UInt8[B K H W 3], landmarks [B K P 2] in [0, 1], and targets [B C], one for the K
+    frames of each person. The metrics are `cosine`, to the targets, and `reconstruction`, the squared error of the original
+    embeddings.
 
     Args:
         networks: networks that the state belongs to.
-        before: E as it was.
         optimizer: the optimizer that the state was created with.
     """
 
-    def step(state: Teaching, frames: AnyArray, landmarks: AnyArray, targets: AnyArray) -> tuple[Teaching, Metrics]:
+    def step(
+        state: Teaching, original: NetworkState, frames: AnyArray, landmarks: AnyArray, targets: AnyArray
+    ) -> tuple[Teaching, Metrics]:
         images = to_network_range(jnp.asarray(frames)).reshape(-1, *frames.shape[2:])
         drawn = networks.landmark_image(jnp.asarray(landmarks).reshape(-1, *landmarks.shape[2:]))
-        old = networks.embed(before, images, drawn)
+        old = networks.embed(original, images, drawn)
         wanted = jnp.repeat(jnp.asarray(targets), frames.shape[1], axis=0)
 
         def objective(params: Params) -> tuple[Array, Metrics]:
             new = networks.embed(NetworkState(params["embedder"], state.spectral_stats), images, drawn)
             cosine = jnp.mean(_cosine(_apply(params["identity"], new), wanted))
-            kept = jnp.mean(jnp.sum(jnp.square(_apply(params["before"], new) - old), axis=-1))
-            return 1.0 - cosine + kept, {"cosine": cosine, "before": kept}
+            error = jnp.mean(jnp.sum(jnp.square(_apply(params["reconstruction"], new) - old), axis=-1))
+            return 1.0 - cosine + error, {"cosine": cosine, "reconstruction": error}
 
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
         changes, moments = optimizer.update(gradients, state.moments, state.params)
@@ -175,15 +184,22 @@ def make_teach_step(
 def predicted_cosine(
     state: Teaching, embeddings: Float[AnyArray, "B N"], targets: Float[AnyArray, "B C"]
 ) -> Float[Array, " B"]:
-    """Compute the cosine between people's targets and those that the state predicts from their mean embeddings."""
+    """Compute the cosine between targets and those that the state predicts from embeddings."""
     return _cosine(_apply(state.params["identity"], jnp.asarray(embeddings)), jnp.asarray(targets))
 
 
 def taught_weights(weights: MetaWeights, state: Teaching) -> MetaWeights:
-    """Return weights with the taught E, and P∘B in place of P."""
+    """Return weights with the taught E, and P∘B in place of P.
+
+    D is unchanged. If it was trained, its w0 and the rows of W belong to the original embeddings: let D train alone for a
+    while before both players do (`AdversarySchedule`).
+    """
     synthesis = weights.synthesis
-    p, b = synthesis.params["projection"]["dense"], state.params["before"]
-    dense = {"kernel": b["kernel"] @ p["kernel"], "bias": p["bias"] + b["bias"] @ p["kernel"]}
+    p, b = (
+        {name: np.asarray(x, np.float64) for name, x in layer.items()}
+        for layer in (synthesis.params["projection"]["dense"], state.params["reconstruction"])
+    )
+    dense = _linear(b["kernel"] @ p["kernel"], p["bias"] + b["bias"] @ p["kernel"])
     params = {**synthesis.params, "embedder": state.params["embedder"], "projection": {"dense": dense}}
     stats = {**synthesis.spectral_stats, "embedder": state.spectral_stats}
     return MetaWeights(NetworkState(params, stats), weights.discriminator)

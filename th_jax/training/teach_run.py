@@ -1,4 +1,4 @@
-"""Teaches E the identities of a data set (`th_jax.training.teach`): frames, features, steps, report."""
+"""Distills a face network's identity features of a data set into E (`th_jax.training.teach`): data, steps, report."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,12 @@ from jaxtyping import Float, UInt8
 from th_jax.data import Episodes, VideoRecords, decode_frame
 from th_jax.images import to_network_range
 from th_jax.models.networks import group
+from th_jax.perceptual.face_features import FaceNetWeights
 from th_jax.perceptual.frozen import FACE_MOBILENET, load_perceptual
 from th_jax.training.teach import (
     COMPONENTS,
     TargetBasis,
+    Teaching,
     check_teachable,
     frame_features,
     make_teach_step,
@@ -58,8 +60,8 @@ def teach(
         learning_rate: rate of Adam at the first step; it falls to 0 with the cosine of the progress.
         components: number of the identity targets (`TargetBasis.of`).
         seed: seed of the episodes.
-        on_message: called every 100 steps with the cosine between targets and predictions, for frames that E learns from and
-            for held-out people.
+        on_message: called every 100 steps with the mean cosine between targets and predictions from single frames: of people
+            that E learns from, and of held-out people, in other frames than those that their targets come from.
 
     Returns:
         The weights with the taught E and its P.
@@ -71,74 +73,79 @@ def teach(
     """
     if steps < 1 or not (np.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"steps must be at least 1 and learning_rate above 0, got {steps} and {learning_rate}")
-    networks, embedder = meta.networks, group(meta.weights.synthesis, "embedder")
+    networks, original = meta.networks, group(meta.weights.synthesis, "embedder")
     check_teachable(networks)
     records, heldout = (VideoRecords(folder, split) for split in ("train", "heldout"))
+    lessons = Episodes(
+        records, image_size=networks.image_size, batch_size=PEOPLE, sources=SOURCES, seed=seed, landmarks="true",
+        flip=True, color_jitter=0.1, crop_scale=0.2, crop_shift=0.1,
+    )  # fmt: skip
     if not 1 <= components < len(records):
         raise ValueError(
             f"components must be 1 to {len(records) - 1}, one less than the people of {records!r}, got {components}"
         )
     if not len(heldout):
         raise ValueError(f"{heldout!r} is empty: held-out people show whether E learns or memorizes")
-    lessons = Episodes(
-        records, image_size=networks.image_size, batch_size=PEOPLE, sources=SOURCES, seed=seed, landmarks="true",
-        flip=True, color_jitter=0.1, crop_scale=0.2, crop_shift=0.1,
-    )  # fmt: skip
+    face_network = load_perceptual([FACE_MOBILENET])[FACE_MOBILENET]
 
     @jax.jit
     def embed(embedder: NetworkState, frames: AnyArray, points: AnyArray) -> Array:
-        return networks.embed(
-            embedder, to_network_range(jnp.asarray(frames)), networks.landmark_image(jnp.asarray(points))
+        drawn = networks.landmark_image(jnp.asarray(points))
+        return networks.embed(embedder, to_network_range(jnp.asarray(frames)), drawn)
+
+    @jax.jit
+    def mean_features(face_network: FaceNetWeights, frames: AnyArray, points: AnyArray) -> Array:
+        return jnp.mean(
+            frame_features(face_network, to_network_range(jnp.asarray(frames)), jnp.asarray(points)), axis=0
         )
 
-    others = [_frames_of(heldout, number, networks.image_size) for number in range(len(heldout))]
-    compute = _feature_program()
     features, first = [], []
     for number in range(len(records)):
         person = _frames_of(records, number, networks.image_size)
-        features.append(np.asarray(compute(*person)))
+        features.append(np.asarray(mean_features(face_network, *person)))
         if number < FIRST_PEOPLE:
-            first.append(np.asarray(embed(embedder, *person)))
+            first.append(np.asarray(embed(original, *person)))
     basis = TargetBasis.of(np.stack(features), components=components)
     targets = basis.targets(np.stack(features))
-    expected = basis.targets(np.stack([np.asarray(compute(*person)) for person in others]))
+    # Held-out people are judged by other frames than those that their targets come from.
+    others = [
+        _frames_of(heldout, number, networks.image_size, frames=2 * FRAMES_OF_A_TARGET)
+        for number in range(len(heldout))
+    ]
+    seen, judging = ([[part[start::2] for part in person] for person in others] for start in (0, 1))
+    expected = basis.targets(np.stack([np.asarray(mean_features(face_network, *person)) for person in judging]))
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.9, b2=0.99, eps=1e-6)
     state = start_teaching(
         networks, meta.weights, optimizer,
         embeddings=np.concatenate(first), targets=np.repeat(targets[: len(first)], FRAMES_OF_A_TARGET, axis=0),
     )  # fmt: skip
-    step = jax.jit(make_teach_step(networks, embedder, optimizer), donate_argnums=0)
+
+    def held_out(state: Teaching) -> float:
+        now = NetworkState(state.params["embedder"], state.spectral_stats)
+        frames = np.concatenate([np.asarray(embed(now, *person)) for person in seen])
+        return float(np.mean(predicted_cosine(state, frames, np.repeat(expected, FRAMES_OF_A_TARGET, axis=0))))
+
+    on_message(f"step 0: held-out cosine {held_out(state):.3f}")
+    step = jax.jit(make_teach_step(networks, optimizer), donate_argnums=0)
     of_index = {index: number for number, index in enumerate(records.video_indices)}
     since: list[dict[str, float]] = []
     for done, batch in enumerate(lessons.iterate(stop_step=steps), 1):
         wanted = targets[[of_index[int(index)] for index in batch.video_index]]
-        state, metrics = step(state, batch.source_frames, batch.source_landmarks, wanted)
+        state, metrics = step(state, original, batch.source_frames, batch.source_landmarks, wanted)
         since.append({name: float(value) for name, value in metrics.items()})
         if done % REPORT_EVERY == 0 or done == steps:
-            now = NetworkState(state.params["embedder"], state.spectral_stats)
-            mean = np.stack([np.asarray(embed(now, *person)).mean(0) for person in others])
-            held = float(np.mean(predicted_cosine(state, mean, expected)))
-            cosine, before = (np.mean([each[name] for each in since]) for name in ("cosine", "before"))
-            on_message(f"step {done}: cosine {cosine:.3f}, held-out {held:.3f}; before {before:.4f}")
+            cosine, error = (np.mean([each[name] for each in since]) for name in ("cosine", "reconstruction"))
+            held = held_out(state)
+            on_message(f"step {done}: cosine {cosine:.3f}, held-out {held:.3f}; reconstruction error {error:.4f}")
             since.clear()
     return taught_weights(meta.weights, state)
 
 
 def _frames_of(
-    records: VideoRecords, number: int, size: int
+    records: VideoRecords, number: int, size: int, *, frames: int = FRAMES_OF_A_TARGET
 ) -> tuple[UInt8[np.ndarray, "F H W 3"], Float[np.ndarray, "F P 2"]]:
+    """Decode evenly spaced frames of a person, some of them repeated if there are fewer."""
     record = records.read(number)
     assert record.true_landmarks is not None, "the episodes' settings said that all records have true landmarks"
-    chosen = np.linspace(0, len(record.frames) - 1, FRAMES_OF_A_TARGET).round().astype(int)
+    chosen = np.linspace(0, len(record.frames) - 1, frames).round().astype(int)
     return np.stack([decode_frame(record.frames[t], size=size) for t in chosen]), record.true_landmarks[chosen]
-
-
-def _feature_program() -> Callable[[AnyArray, AnyArray], Array]:
-    """Return the compiled function that computes the mean features of a person's frames."""
-    network = load_perceptual([FACE_MOBILENET])[FACE_MOBILENET]
-
-    def mean_features(frames: AnyArray, points: AnyArray) -> Array:
-        features = frame_features(network, to_network_range(jnp.asarray(frames)), jnp.asarray(points))
-        return jnp.mean(features, axis=0)
-
-    return jax.jit(mean_features)
