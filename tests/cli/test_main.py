@@ -130,7 +130,9 @@ def test_without_a_checkout_that_is_the_sentence(
         )
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse breaks lines and joins options differently since 3.13")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="argparse breaks lines and joins options differently since 3.13"
+)
 def test_the_reference_is_that_of_the_parsers() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run `make docs`"
 
