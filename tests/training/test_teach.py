@@ -121,6 +121,7 @@ def face_network(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, shape in layer_shapes().items()
     }
     monkeypatch.setattr(teach_run, "load_perceptual", lambda names: {names[0]: layers})
+    monkeypatch.setattr(teach_run, "FRAMES_OF_A_TARGET", 2)  # of 192 people each
 
 
 def write(path: Path, networks: Networks = NETWORKS, weights: Any = WEIGHTS) -> Path:

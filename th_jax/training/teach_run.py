@@ -101,7 +101,7 @@ def teach(
 
     features, first = [], []
     for number in range(len(records)):
-        person = _frames_of(records, number, networks.image_size)
+        person = _frames_of(records, number, networks.image_size, frames=FRAMES_OF_A_TARGET)
         features.append(np.asarray(mean_features(face_network, *person)))
         if number < FIRST_PEOPLE:
             first.append(np.asarray(embed(original, *person)))
@@ -142,7 +142,7 @@ def teach(
 
 
 def _frames_of(
-    records: VideoRecords, number: int, size: int, *, frames: int = FRAMES_OF_A_TARGET
+    records: VideoRecords, number: int, size: int, *, frames: int
 ) -> tuple[UInt8[np.ndarray, "F H W 3"], Float[np.ndarray, "F P 2"]]:
     """Decode evenly spaced frames of a person, some of them repeated if there are fewer."""
     record = records.read(number)
