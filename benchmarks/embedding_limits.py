@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from th_jax.data import VideoRecords
+from th_jax.evaluation.metrics import centred_cosine
 from th_jax.evaluation.people import HeldOut, load_heldout
 from th_jax.faces import face_descriptor
 from th_jax.images import to_uint8
@@ -64,11 +65,11 @@ def main() -> None:
     table = []
     print("person  as it is  best ê  best ψ")
     for number, person in enumerate(people):
-        start = embed_shots(meta.networks, meta.weights, person.shots)
-        row = [identity(meta, project(meta, start), person, center)]
-        for name, latent in (("ê", start), ("ψ", project(meta, start))):
-            best = programs[name](latent, person.shots)
-            row.append(identity(meta, project(meta, best) if name == "ê" else best, person, center))
+        embedding = embed_shots(meta.networks, meta.weights, person.shots)
+        adain = project(meta.networks, meta.weights, embedding)
+        best = project(meta.networks, meta.weights, programs["ê"](embedding, person.shots))
+        found = (adain, best, programs["ψ"](adain, person.shots))
+        row = [identity(meta, each, person, center) for each in found]
         table.append(row)
         print(f"{number:6}  {row[0]:8.3f}  {row[1]:6.3f}  {row[2]:6.3f}", flush=True)
     mean = np.mean(table, axis=0)
@@ -89,12 +90,8 @@ def descriptors(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.stack([face_descriptor(frame, p[:68] * side) for frame, p in zip(frames, points, strict=True)])
 
 
-def project(meta: MetaModel, embedding: Array) -> Array:
+def project(networks: Networks, weights: MetaWeights, embedding: Array) -> Array:
     """Compute ψ̂ = P ê."""
-    return _project(meta.networks, meta.weights, embedding)
-
-
-def _project(networks: Networks, weights: MetaWeights, embedding: Array) -> Array:
     return networks.project(group(weights.synthesis, "projection"), embedding[None])[0]
 
 
@@ -104,8 +101,7 @@ def identity(meta: MetaModel, adain: Array, person: Person, center: np.ndarray) 
     drawn = networks.landmark_image(jnp.asarray(person.landmarks))
     repeated = jnp.broadcast_to(adain[None], (count, adain.shape[0]))
     made = np.asarray(to_uint8(networks.generate(group(meta.weights.synthesis, "generator"), drawn, repeated)))
-    a, b = descriptors(made, person.landmarks) - center, person.descriptors - center
-    return float(np.mean((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)))
+    return float(np.mean(centred_cosine(descriptors(made, person.landmarks), person.descriptors, mean=center)))
 
 
 def optimizer_of(meta: MetaModel, name: str) -> Callable[[Array, Shots], Array]:
@@ -115,7 +111,7 @@ def optimizer_of(meta: MetaModel, name: str) -> Callable[[Array, Shots], Array]:
     adam = AdamSettings(rate, beta1=0.9, eps=1e-8).optimizer()
 
     def loss(latent: Array, frames: Frames, weights: MetaWeights, perceptual: PerceptualWeights) -> Array:
-        adain = _project(networks, weights, latent) if name == "ê" else latent
+        adain = project(networks, weights, latent) if name == "ê" else latent
         fake = networks.generate(
             group(weights.synthesis, "generator"),
             frames.landmarks,

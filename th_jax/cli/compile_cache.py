@@ -38,16 +38,21 @@ def use_compile_cache() -> Path | None:
     folder = cache_folder()
     if folder is None or not private_folder(folder):
         return None
-    import jax
-
     from th_jax.program_cache import use_program_cache
 
     use_program_cache(folder / "traced")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    _store_programs(str(folder), max_bytes=MAX_BYTES, least_seconds=_LEAST_SECONDS)
     return folder
+
+
+def _store_programs(place: str, *, max_bytes: int, least_seconds: float) -> None:
+    """Have JAX store the programs of any size that took at least some seconds to compile; -1 bytes are no limit."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", place)
+    jax.config.update("jax_compilation_cache_max_size", max_bytes)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 class SharedPrograms:
@@ -76,10 +81,7 @@ class SharedPrograms:
             _check_own_folder(Path(place))
         self.place = place
         self.counts: Counter[str] = Counter()
-        jax.config.update("jax_compilation_cache_dir", place)
-        jax.config.update("jax_compilation_cache_max_size", -1)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        _store_programs(place, max_bytes=-1, least_seconds=0.0)
         jax.monitoring.register_event_listener(self._count)
 
     def __str__(self) -> str:

@@ -89,9 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
     settings = changed(read_settings_file(options.config), options.changes)
     check_meta_settings(settings, known=defaults.get_config().to_dict())
-    shared = (
-        None if options.aot is None else SharedPrograms(options.aot)
-    )  # may refuse, before other hosts wait for this one
+    # Before the hosts meet: a place that is refused must not leave the others waiting for this one.
+    shared = None if options.aot is None else SharedPrograms(options.aot)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's flags
     if options.distributed or options.coordinator:
         _join(options)

@@ -80,7 +80,7 @@ def release(
 
 
 def _published(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without absolute paths, which name the folders of whoever trained: of these, only the last part."""
+    """Return settings with absolute paths cut to their last part, so that they do not reveal the folders of a machine."""
     started = {"start_from": _last_part(config["start_from"])} if "start_from" in config else {}
     return {**config, **started, "data": config["data"] | {"folder": _last_part(config["data"]["folder"])}}
 
