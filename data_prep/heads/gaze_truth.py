@@ -12,8 +12,8 @@ from th_jax.landmarks.truth import GazeTruth
 WIDEST_YAW, WIDEST_PITCH = np.radians([22.0, 14.0])
 """Largest angles of the gaze. The head faces the camera: pupils in the image would follow its turns too."""
 
-MOST_SHUT = 0.3
-"""Largest weight of a blink; pupils are still visible."""
+MOST_SHUT = 0.2
+"""Largest weight of a blink. Lids vary from wide open to this, so that the pupils, and their height, can be seen in most frames."""
 
 
 def make_gaze_truth(
@@ -58,7 +58,8 @@ def gaze_states(seed: int, *, frames: int) -> list[HeadState]:
     wide = np.array([WIDEST_YAW, WIDEST_PITCH])
     states = []
     for yaw, pitch in rng.uniform(-wide, wide, (frames, 2)):
-        shut = float(rng.uniform(0, MOST_SHUT))
-        lids = {"eyeBlinkLeft": shut, "eyeBlinkRight": shut}
+        shut = float(rng.uniform(-1, MOST_SHUT))  # negative: wide open
+        unit, weight = ("eyeBlink", shut) if shut > 0 else ("eyeWide", -shut)
+        lids = {unit + side: weight for side in ("Left", "Right")}
         states.append(head_state(expression=lids, gaze_yaw=float(yaw), gaze_pitch=float(pitch)))
     return states
