@@ -10,12 +10,15 @@ import pytest
 import th_jax
 from th_jax.avatars import make, person_files
 from th_jax.avatars.file import LoadedAvatar
+from th_jax.avatars.settings import default_config
 from th_jax.consent import NOT_RECORDED, Basis, ConsentError, make_consent, revoke_consent, write_consent
 from th_jax.data.shots import ImageOutcomes
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
+from th_jax.training.finetune import feed_forward
 from th_jax.training.optimizers import AdamSettings, Optimizers
-from th_jax.types import Shots
+from th_jax.training.presets import preset_of
+from th_jax.types import Avatar, MetaWeights, Shots
 from th_jax.weights import MetaModel
 
 QUICK = {
@@ -61,6 +64,38 @@ def test_shots_become_an_avatar_that_saves_and_renders_itself(
     np.testing.assert_array_equal(again.landmarks, shots.landmarks)
     longer = th_jax.finetune(meta, shots, epochs=2)
     assert longer.notes["steps"] == 2, "a setting takes the place of the preset's"
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_products_have_the_precision_of_the_command_line(
+    train: bool, meta: MetaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preset's, or that of the setting, around both tracing and running; then the caller's again."""
+    seen: list[Any] = []
+
+    def traced(networks: Networks, weights: MetaWeights, shots: Shots) -> Avatar:
+        seen.append(jax.config.jax_default_matmul_precision)
+        return feed_forward(networks, weights, shots)
+
+    def making(networks: Networks, **settings: Any) -> Any:
+        assert settings == QUICK
+
+        def run(weights: MetaWeights, perceptual: Any, shots: Shots, *, key: Any) -> Any:
+            return jax.jit(traced, static_argnums=0)(networks, weights, shots), {"loss/generator": np.zeros(1)}
+
+        return run
+
+    quick(monkeypatch)
+    monkeypatch.setattr(make, "feed_forward", traced)
+    monkeypatch.setattr(make, "make_finetune", making)
+    caller = jax.config.jax_default_matmul_precision
+    expected = default_config(preset_of(meta.description))["matmul_precision"]
+    assert caller != expected
+    th_jax.finetune(meta, noise(), train=train)
+    th_jax.finetune(meta, noise(), train=train, matmul_precision="bfloat16")
+    assert (seen, jax.config.jax_default_matmul_precision) == ([expected, "bfloat16"], caller)
+    with pytest.raises(ValueError, match="got half"):
+        th_jax.finetune(meta, noise(), train=train, matmul_precision="half")
 
 
 def test_without_training_it_is_the_meta_weights_own_generator(meta: MetaModel, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from th_jax.consent.checks import valid_consent
 from th_jax.provenance import Ingredient
 from th_jax.training.finetune import feed_forward
 from th_jax.training.finetune_people import fit_shots, make_finetune
-from th_jax.training.presets import finetune_settings
+from th_jax.training.presets import finetune_preset, finetune_settings, preset_of
 from th_jax.types import Shots
 from th_jax.weights import MetaModel
 
@@ -33,7 +33,7 @@ def finetune(
     """Fine-tune an avatar of one person, using the preset for these meta weights.
 
     Compiles once for each padded number of shots. For many people, use `th_jax.finetune_many`, which compiles once for
-    all.
+    all. Matrix products have the preset's precision, as in `th-jax finetune`, whatever the caller's is.
 
     Args:
         meta: meta weights to fine-tune from, as returned by `load_meta`.
@@ -44,7 +44,7 @@ def finetune(
         face: number of the face if `shots` is the path of a photo or video of several people (`inspect_shots`).
         train: if False, skip training and use the embedder's AdaIN parameters from one forward pass.
         key: random key for the order of the shots.
-        settings: overrides of the preset: arguments of `make_finetune`, such as `epochs`.
+        settings: overrides of the preset: arguments of `make_finetune`, such as `epochs`, and `matmul_precision`.
 
     Returns:
         The avatar, with `save`, `render` and `provenance`.
@@ -64,12 +64,14 @@ def finetune(
         what = "a consent record covers files" if consent is not None else "a face is chosen in a file"
         raise ValueError(f"{what}: pass the path of the images as `shots`")
     shots = fit_shots(meta.networks, shots)
-    if train:
-        run = make_finetune(meta.networks, **(finetune_settings(meta) | settings))
-        avatar, metrics = run(meta.weights, meta.perceptual, shots, key=key)
-        steps = len(metrics["loss/generator"])
-    else:
-        avatar, steps = jax.jit(feed_forward, static_argnums=0)(meta.networks, meta.weights, shots), 0
+    preset = finetune_preset(preset_of(meta.description))
+    with jax.default_matmul_precision(settings.pop("matmul_precision", preset["matmul_precision"])):
+        if train:
+            run = make_finetune(meta.networks, **(finetune_settings(meta) | settings))
+            avatar, metrics = run(meta.weights, meta.perceptual, shots, key=key)
+            steps = len(metrics["loss/generator"])
+        else:
+            avatar, steps = jax.jit(feed_forward, static_argnums=0)(meta.networks, meta.weights, shots), 0
     real = np.asarray(shots.mask) > 0
     return described_avatar(
         avatar,

@@ -238,8 +238,8 @@ def finetune_settings(meta: MetaWithPerceptual) -> dict[str, Any]:
     """Return the preset for meta-learned weights as keyword arguments of `make_finetune`.
 
     Use them as `make_finetune(meta.networks, **finetune_settings(meta))`. They are the settings that finetune.py uses without
-    a config, except for the precision of matrix products: where JAX rounds float32 to fewer bits, on TPUs and GPUs, call
-    `jax.config.update("jax_default_matmul_precision", "high")` as finetune.py does.
+    a config, except for the precision of matrix products, which is no argument: `th_jax.finetune` sets it around
+    `make_finetune`, with `jax.default_matmul_precision("high")`.
 
     Raises:
         ValueError: if no published loss weights use these frozen networks.
