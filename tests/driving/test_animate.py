@@ -1,5 +1,6 @@
 """Driving: the output has the driver's rate, length and audio; gaps repeat frames; bad input gives one sentence, no file."""
 
+import math
 import os
 import subprocess
 import sys
@@ -78,7 +79,9 @@ def test_a_video_has_the_drivers_rate_length_and_sound(
         assert (video.size, video.fps, video.has_audio) == ((48, 16), Fraction(30000, 1001), True)
     with av.open(str(out)) as film:
         wave = np.concatenate([frame.to_ndarray()[0] for frame in film.decode(audio=0)])
-    assert 0 <= len(wave) - 16000 * 15 / 29.97 < 1024, "as long as the pictures, in AAC's whole blocks"
+    # PyAV 19 leaves out what fills up AAC's last block, PyAV 18 decodes it.
+    pictures = 16000 * 15 * 1001 / 30000
+    assert len(wave) in (round(pictures), math.ceil(pictures / 1024) * 1024), "as long as the pictures"
     tone = np.abs(np.fft.rfft(wave)).argmax() / len(wave) * 2 * np.pi
     assert tone == pytest.approx(0.2, abs=np.pi / len(wave)), "the driver's, of 0.2 radians a sample"
     frames = read(out)

@@ -66,7 +66,7 @@ def test_a_gap_is_silence_and_damage_does_not_move_the_rest(tmp_path: Path) -> N
 
 
 def test_streams_that_start_late(tmp_path: Path) -> None:
-    """Transport streams allow it; PyAV then raises an IndexError."""
+    """Transport streams allow it; PyAV before 19 then raises an IndexError after the last packet, and no frame is damaged."""
     noise, parts = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), []
     for images, sounds in ((20, 1), (3, 2)):
         with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as container:
@@ -86,7 +86,7 @@ def test_streams_that_start_late(tmp_path: Path) -> None:
     (path := tmp_path / "a.ts").write_bytes(b"".join(parts))
     with open_video(path) as video:
         assert len(list(video.frames())) == 23
-        assert video.damaged_frames == 1
+        assert video.damaged_frames == 0
     assert heard(path)[1].shape[1] > 0.7 * RATE
 
 

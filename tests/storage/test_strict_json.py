@@ -1,6 +1,7 @@
 """Strict JSON: what other readers accept or repair is an error that names the file, the field and the reason."""
 
 import dataclasses
+import json
 import math
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from th_jax.storage.strict_json import check_object, from_json, parse_json, read_json
+from th_jax.storage.strict_json import MAX_DEPTH, check_object, from_json, parse_json, read_json
 
 
 class Shot(NamedTuple):
@@ -42,6 +43,8 @@ class Point:
         (b'{"a": 1, "b": 2, "a": 1}', "the field 'a' occurs twice"),
         (b'[{"c": {"b": 1, "b": 1}}]', "the field 'b' occurs twice"),
         (b"[" * 5_000, "nested too deeply"),
+        (b"[" * 1_000 + b"]" * 1_000, "nested too deeply"),
+        (b'[{"a": ["[", ' * 40 + b"0" + b"]}]" * 40, "nested too deeply"),
         (b'"\xfc"', "UTF-8"),
         (b"9" * 5_000, "not valid JSON"),
         (b" " * 6_000 + b"1", "more than 6000 bytes"),
@@ -58,6 +61,19 @@ def test_what_is_no_strict_json(content: bytes, message: str, tmp_path: Path) ->
 def test_json_with_a_byte_order_mark_and_as_text(tmp_path: Path) -> None:
     (path := tmp_path / "f.json").write_bytes(b"\xef\xbb\xbf" + '{"ü": [1, 2.5, null, true]}'.encode())
     assert read_json(path) == parse_json('{"ü": [1, 2.5, null, true]}') == {"ü": [1, 2.5, None, True]}
+
+
+def test_brackets_in_strings_and_beside_each_other_are_no_depth() -> None:
+    value = [["[" * 500, "\\", '"' + "{" * 500, {}]] * 200
+    assert parse_json(json.dumps(value)) == value
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    assert json.dumps(parse_json(deep)) == deep
+
+
+def test_depth_is_counted_in_one_pass() -> None:
+    """A string without an end is not searched again from each of its quotes, which took minutes."""
+    with pytest.raises(ValueError, match="not valid JSON"):
+        parse_json("[" * 50 + '"' + '\\"' * 500_000 + "[" * 51, max_bytes=2**21)
 
 
 def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int16
 
-from th_jax.media.containers import AUDIO_DECODERS, DEMUX_ERRORS, Source, best_stream, open_container
+from th_jax.media.containers import AUDIO_DECODERS, END_ERRORS, Source, best_stream, open_container
 from th_jax.media.isolation import ProcessLimits, naming, run_limited, stream_limited
 from th_jax.media.limits import DEFAULT_LIMITS, MediaError, MediaFault, check_file, no_memory
 from th_jax.optional import pyav
@@ -197,7 +197,7 @@ def _frames(path: str, container: Any, source: Source) -> Iterator[tuple[Fractio
 
 @contextlib.contextmanager
 def _damage_left_out(path: str) -> Iterator[None]:
-    damage = (pyav().error.FFmpegError, *DEMUX_ERRORS)
+    damage = (pyav().error.FFmpegError, *END_ERRORS)
     try:
         yield
     except MemoryError as error:  # not damage: skipping this packet would be wrong

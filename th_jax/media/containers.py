@@ -146,8 +146,8 @@ AUDIO_DECODERS = (
 _KNOWING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's native decoders for these ignore transparency."""
 
-DEMUX_ERRORS = (IndexError,)
-"""Raised by PyAV, in addition to its own errors, at the end of a file in which streams appeared late."""
+END_ERRORS = (IndexError,)
+"""Raised by PyAV before 19 at the end of a file in which streams appeared late, after the last packet: nothing is lost."""
 
 
 class Source(io.BufferedReader):

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from th_jax.media.color import Colors, deinterlaced, square_size, turn_of
 from th_jax.media.containers import (
-    DEMUX_ERRORS,
+    END_ERRORS,
     Decoded,
     IntactFrames,
     clean_aperture,
@@ -205,7 +205,9 @@ class Video:
             yield from self._container.demux(self._stream)
         except MemoryError as error:
             raise no_memory(self.path) from error
-        except (self._error, *DEMUX_ERRORS) as error:
+        except END_ERRORS:
+            pass
+        except self._error as error:
             if self._source.out_of_memory:
                 raise no_memory(self.path) from error
             self.damaged_frames += 1

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,12 @@ from th_jax.text import utf8
 MAX_BYTES = 2**20
 """Default limit of a file's size."""
 
+MAX_DEPTH = 100
+"""Limit of lists and objects within each other. What Python's own parser takes differs with its version and the stack."""
+
+_MARKS = re.compile(r'"(?:[^"\\]+|\\.)*"?|[][{}]', re.DOTALL)
+"""Strings, of which the last may lack its end, and the brackets outside of strings."""
+
 T = TypeVar("T")
 
 
@@ -20,6 +27,8 @@ def parse_json(
     content: bytes | str, *, name: str = "the file", max_bytes: int = MAX_BYTES, error: type[ValueError] = ValueError
 ) -> Any:
     """Parse JSON strictly: duplicate keys, which readers interpret differently, NaN and Infinity are errors.
+
+    Lists and objects may be nested up to `MAX_DEPTH` levels.
 
     Args:
         content: UTF-8 bytes, with or without a byte-order mark, or text.
@@ -34,8 +43,10 @@ def parse_json(
         raise error(f"{name} has more than {max_bytes} bytes")
     try:
         text = utf8(content, name="it") if isinstance(content, bytes) else content
+        if _is_too_deep(text):
+            raise RecursionError
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_invalid_constant)
-    except RecursionError as problem:
+    except RecursionError as problem:  # also if the caller has used up the stack
         raise error(f"{name} is not valid JSON: it is nested too deeply") from problem
     except ValueError as problem:
         raise error(f"{name} is not valid JSON: {problem}") from problem
@@ -146,6 +157,17 @@ def _converted(value: Any, hint: Any) -> Any:
 
 def _named(hint: Any) -> str:
     return str(hint) if get_args(hint) else getattr(hint, "__name__", str(hint))
+
+
+def _is_too_deep(text: str) -> bool:
+    depth = 0
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # nearly always
+        return False
+    for mark in _MARKS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
