@@ -16,9 +16,10 @@ _AVATAR_FILE = re.compile(
     r"(?P<name>[^.].*)\.safetensors|\.{1,2}(?P<left>[^.].*?)(?:\.whole)?\.safetensors(?:\.[0-9a-f]+)?(?:\.partial)?",
     re.DOTALL,
 )
-_MEDIA_LEFT = r"\.[0-9a-f]{16}\.(?:plain|partial)\.[a-z0-9]{1,5}"  # by th_jax.media
+_MEDIA_LEFT = r"\.[0-9a-f]{16}\.(?:plain|partial)\.[a-z0-9]{1,5}"  # by th_jax.provenance
 _LEFT = re.compile(rf"{_MEDIA_LEFT}|\..+\.[0-9a-f]{{8}}\.partial|\..+\.safetensors\.[0-9a-f]+", re.DOTALL)
-_NUMBERED_IMAGE = re.compile(rf"[0-9]{{1,9}}\.png(?:\.provenance\.json)?|{_MEDIA_LEFT}")
+_IMAGE = r"[0-9]{1,9}\.png(?:\.provenance\.json)?"
+_NUMBERED_IMAGE = re.compile(rf"{_IMAGE}|\.{_IMAGE}\.[0-9a-f]{{8}}\.partial|{_MEDIA_LEFT}")
 
 
 class Tree(NamedTuple):

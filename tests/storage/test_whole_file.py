@@ -1,11 +1,11 @@
-"""Locations where nothing can be created are rejected before any work, with the reason."""
+"""Files appear whole; locations where nothing can be created are rejected before any work, with the reason."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from th_jax.storage.files import check_place, whole_file
+from th_jax.storage.files import check_place, whole_file, whole_path
 
 
 def test_valid_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +47,24 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(PermissionError, match="closed is not writable"):
             check_place(path, folder=folder)
     check_place(tmp_path / "a")
+
+
+def test_the_longest_name_has_a_temporary_one(tmp_path: Path) -> None:
+    for name in ("a" * 255, "ä" * 127, "b"):
+        with whole_path(tmp_path / name) as partial:
+            assert partial.name.startswith(".")
+            assert partial.suffix == ".partial"
+            partial.write_bytes(b"x")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+
+
+def test_a_file_that_must_not_be_replaced(tmp_path: Path) -> None:
+    """As another process may have made it since this one looked."""
+    path = tmp_path / "key"
+    with whole_file(path, replace=False) as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError), whole_file(path, replace=False) as file:
+        file.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]

@@ -5,7 +5,6 @@ stored there; it is looked up in a consent record or a folder of records, if one
 """
 
 import dataclasses
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from th_jax.media import DEFAULT_LIMITS, IMAGE_SUFFIXES, MediaError
 from th_jax.media.limits import check_file
 from th_jax.provenance import Person, Provenance
 from th_jax.provenance.c2pa_write import NO_CONSENT_RECORDED
+from th_jax.storage.files import file_sha256
 from th_jax.text import escape_control_chars
 
 NO_CONSENT = "none"
@@ -95,8 +95,7 @@ def file_digest(path: Path) -> str:
         ConsentError: if the file does not exist or cannot be read.
     """
     try:
-        with check_file(path, DEFAULT_LIMITS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(check_file(path, DEFAULT_LIMITS))
     except (MediaError, OSError) as error:
         raise ConsentError(
             f"this image cannot be compared with a consent record: {escape_control_chars(str(error))}"

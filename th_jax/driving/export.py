@@ -11,9 +11,6 @@ StableHLO runs on CPU, CUDA and TPU, for any batch size:
 """
 
 import dataclasses
-import hashlib
-import os
-import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +32,7 @@ from th_jax.models.networks import Networks
 from th_jax.models.spectral import fold_spectral_norm
 from th_jax.optional import load_backend
 from th_jax.provenance.record import sidecar_path, sidecar_text
-from th_jax.storage.files import check_place
+from th_jax.storage.files import check_place, file_sha256, flush_to_disk, whole_file, whole_path
 from th_jax.types import NetworkState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -181,22 +178,15 @@ def export_avatar(
         raise ValueError("int8 is only for ONNX: give a file name that ends in .onnx")
     if batch is not None and not onnx:
         raise ValueError("batch is only for ONNX: a StableHLO artifact accepts any batch size")
-    token = secrets.token_hex(8)
     quantized: Quantized | None = None
-    partial, beside = (out.with_name(f".{token}.partial{suffix}") for suffix in (out.suffix, ".json"))
-    try:
+    with whole_path(out) as partial:
         if int8:
             quantized = to_int8_onnx(loaded, partial, batch=batch)
         elif onnx:
             to_onnx(loaded, partial, batch=batch)
         else:
             partial.write_bytes(to_stablehlo(loaded, takes=takes or "points", points=points))
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        beside.write_text(sidecar_text(out, digest, loaded.provenance), encoding="utf-8")
-        os.replace(beside, sidecar_path(out))  # first: a file never exists without its record
-        os.replace(partial, out)
-    finally:
-        for left in (partial, beside):
-            left.unlink(missing_ok=True)
+        flush_to_disk(partial)
+        with whole_file(sidecar_path(out)) as beside:  # in place first: a file never exists without its record
+            beside.write(sidecar_text(out, file_sha256(partial), loaded.provenance).encode())
     return out, quantized

@@ -5,7 +5,6 @@ stored in the avatar, and becomes an ingredient of the manifests of the avatar's
 """
 
 import dataclasses
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from th_jax.media.limits import DEFAULT_LIMITS, MediaError, check_file
 from th_jax.provenance.c2pa_write import MEDIA_TYPES, c2pa, check_signing, offline_context
 from th_jax.provenance.record import MAX_ARCHIVES, MAX_INGREDIENTS, Ingredient, Kind, Provenance, Role
 from th_jax.provenance.signing import SigningError, throwaway_signer
+from th_jax.storage.files import file_sha256
 
 
 def usable_ingredients(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:
@@ -124,9 +124,7 @@ def find_manifests(
     """
     with io.BytesIO(content.data) if content is not None else check_file(path, DEFAULT_LIMITS).open("rb") as file:
         archive = _archive(file, Path(path).suffix.lower(), role)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest, archive
+        return file_sha256(file), archive
 
 
 def _archive(file: io.BufferedIOBase, suffix: str, role: str) -> np.ndarray | None:

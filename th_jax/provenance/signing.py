@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from th_jax.optional import load_backend
+from th_jax.storage.files import whole_file
 
 KEY_VARIABLE = "TH_JAX_SIGNING_KEY"
 """Environment variable with the path of a private key, as PEM."""
@@ -214,18 +215,8 @@ def _algorithm(key: Any, path: Path) -> str:
 def _make_local_signer(path: Path) -> None:
     """Create the local key's file if it does not exist; if two processes do so at once, both use the first one's key."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(_new_identity())
-            file.flush()
-            os.fsync(descriptor)
-        # Unlike renaming, linking does not replace an existing file.
-        with suppress(FileExistsError):
-            os.link(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with suppress(FileExistsError), whole_file(path, mode=0o600, replace=False) as file:
+        file.write(_new_identity())
 
 
 def _new_identity() -> bytes:

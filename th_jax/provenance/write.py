@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
@@ -27,7 +26,7 @@ from th_jax.optional import pillow
 from th_jax.provenance.c2pa_write import check_signing, embed_manifest
 from th_jax.provenance.record import Kind, Provenance, sidecar_path, sidecar_text
 from th_jax.provenance.signing import Signer, load_signer
-from th_jax.storage.files import check_place
+from th_jax.storage.files import check_place, file_sha256, flush_to_disk, whole_file, whole_path
 
 Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
@@ -338,41 +337,23 @@ def _write_whole(
     path: Path, provenance: Provenance, signer: Signer | None, unmarked: bool, encode: Callable[[Path], Any]
 ) -> Path:
     """Encode and sign under temporary names in the same folder, and then move record and file in place, the record first."""
-    # The record comes first: a crash in between must not leave pixels of unknown origin.
-    beside = sidecar_path(path)
-    token = secrets.token_hex(8)
-    plain, partial = (
-        path.with_name(f".{token}.{step}{path.suffix.lower()}").absolute() for step in ("plain", "partial")
-    )
-    partial_beside = path.with_name(f".{token}.partial.json")
-    try:
+    with whole_path(path.absolute()) as partial:
         if signer is None:
             encode(partial)
         else:
-            encode(plain)
-            embed_manifest(plain, partial, provenance=provenance, signer=signer)
-            plain.unlink()
-        with partial.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
+            plain = path.with_name(f".{secrets.token_hex(8)}.plain{path.suffix.lower()}").absolute()
+            try:
+                encode(plain)
+                embed_manifest(plain, partial, provenance=provenance, signer=signer)
+            finally:
+                plain.unlink(missing_ok=True)
+        flush_to_disk(partial)  # a disk that is full must be noticed before the record replaces an earlier one
         marks = [*(["c2pa"] if signer is not None else []), *(["watermark"] if provenance.watermark else [])]
-        with partial_beside.open("x", encoding="utf-8") as text:
-            text.write(sidecar_text(path, digest, provenance, marks=marks, unmarked_for_research=unmarked))
-            text.flush()
-            os.fsync(text.fileno())
-        os.replace(partial_beside, beside)
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    finally:
-        for left in (plain, partial, partial_beside):
-            left.unlink(missing_ok=True)
+        digest = file_sha256(partial)
+        # The record comes first: a crash in between must not leave pixels of unknown origin.
+        with whole_file(sidecar_path(path)) as beside:
+            record = sidecar_text(path, digest, provenance, marks=marks, unmarked_for_research=unmarked)
+            beside.write(record.encode())
+    with suppress(OSError):  # some file systems do not support it for folders; the files themselves are on disk
+        flush_to_disk(path.parent)
     return path
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # some file systems do not support it; the files themselves are on disk
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -5,6 +5,7 @@ Local files are read by position, remote ones through fsspec.
 
 import contextlib
 import hashlib
+import io
 import os
 import secrets
 import stat
@@ -82,8 +83,44 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         raise IsADirectoryError(f"{path} is a folder: name a file")
 
 
+_LONGEST_NAME = 255
+"""Length of the longest file name on common file systems, in bytes."""
+
+
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[BinaryIO]:
+def whole_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[Path]:
+    """Write a file atomically by its path, as `whole_file` does by an open file: for libraries that open files themselves.
+
+    Args:
+        path: path of the file; its folder must exist.
+        replace: whether the file replaces an existing one.
+
+    Yields:
+        The path of the temporary file, which the block must create. It has another suffix.
+
+    Raises:
+        FileExistsError: if the file exists at the end of the block, and `replace` is False.
+        OSError: if the file cannot be written; an existing file is unchanged, and no partial file remains.
+    """
+    path = Path(path)
+    ending = f".{secrets.token_hex(4)}.partial"  # on shared storage, process IDs are not unique
+    name = f".{path.name}"
+    if len(os.fsencode(name + ending)) > _LONGEST_NAME:
+        name = os.fsencode(name)[: _LONGEST_NAME - len(ending)].decode(errors="ignore")
+    partial = path.with_name(name + ending)
+    try:
+        yield partial
+        flush_to_disk(partial)  # otherwise a system crash could leave an empty file under this name
+        if replace:
+            partial.replace(path)
+        else:
+            os.link(partial, path)  # unlike renaming, linking does not replace an existing file
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], *, mode: int = 0o666, replace: bool = True) -> Iterator[BinaryIO]:
     """Write a file atomically: temporary file, fsync, rename.
 
     The file replaces an existing one when the block ends, unless it ends with an error.
@@ -91,23 +128,17 @@ def whole_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[B
     Args:
         path: path of the file; its folder must exist.
         mode: permissions of the file from the start, restricted by the process's umask.
+        replace: whether the file replaces an existing one.
 
     Yields:
         The temporary file, open for writing.
 
     Raises:
-        OSError: if the file cannot be written; an existing file is unchanged, and no partial file remains.
+        FileExistsError, OSError: as `whole_path`.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a system crash could leave an empty file under this name
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with whole_path(path, replace=replace) as partial, os.fdopen(os.open(partial, flags, mode), "wb") as file:
+        yield file
 
 
 _READ_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB per call
@@ -162,14 +193,20 @@ def file_size(path: str) -> int:
     return status.st_size
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
+def file_sha256(file: str | os.PathLike[str] | io.BufferedIOBase) -> str:
     """Compute the SHA-256 digest of a local file's bytes, in hexadecimal.
+
+    Args:
+        file: path of the file, or the open file, which is read from its start.
 
     Raises:
         OSError: if the file cannot be read.
     """
-    with open(path, "rb") as file:
+    if isinstance(file, io.BufferedIOBase):
+        file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def flush_to_disk(*paths: str | os.PathLike[str]) -> None:

@@ -5,8 +5,6 @@ This module contains what all such files share; the owner of a file defines the 
 
 import hashlib
 import json
-import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from th_jax.storage.files import whole_path
 from th_jax.storage.strict_json import parse_json
 from th_jax.version import __version__
 
@@ -65,18 +64,14 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     # ascontiguousarray would turn a scalar into a vector
     ordered = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # on shared storage, process IDs are not unique
     try:
-        save_file(ordered, temporary, metadata=dict(metadata))
-        temporary.chmod(0o644)  # safetensors creates private files
-        with temporary.open("rb+") as file:
-            _sort_metadata(file)
-            os.fsync(file.fileno())  # otherwise a system crash could leave an empty file under this name
-        temporary.replace(path)
+        with whole_path(path) as temporary:
+            save_file(ordered, temporary, metadata=dict(metadata))
+            temporary.chmod(0o644)  # safetensors creates private files
+            with temporary.open("rb+") as file:
+                _sort_metadata(file)
     except SafetensorError as error:  # raised by safetensors if the disk is full
         raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sort_metadata(file: BinaryIO) -> None:

@@ -84,7 +84,9 @@ def test_what_a_killed_run_left_is_found_by_name(tmp_path: Path, avatar_of: Avat
         cut.write_bytes(cut.read_bytes()[:-100])
     file(tmp_path / "other version" / "ada.safetensors", b"no tensors")
     file(tmp_path / "driven" / f"ada.safetensors{LOG_SUFFIX}")
-    for image in ("000000.png", "000000.png.provenance.json", ".0123456789abcdef.partial.json"):
+    media_left = ".0123456789abcdef.partial.json", ".0123456789abcdef.plain.png", ".000000.png.01234567.partial"
+    left = *media_left, ".000000.png.provenance.json.01234567.partial"
+    for image in ("000000.png", "000000.png.provenance.json", *left):
         file(tmp_path / "killed" / PREVIEWS / "ada" / image)
     lines = b'{"name": "eve", "status": "failed"}\n', b'{"name": "ada", "status": "failed"}\n{"name": "ada", "sta'
     log = file(tmp_path / "killed" / REPORT_FILE, b"".join(lines))
