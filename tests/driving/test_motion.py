@@ -129,14 +129,15 @@ def test_invalid_csv_is_an_error(text: str, message: str, tmp_path: Path) -> Non
     ("document", "message"),
     [
         ("[]", 'must be {"frames"'),
-        ("{", "a.json: Expecting property name"),
+        ("null", 'must be {"frames"'),
+        ("{", "a.json is not valid JSON: Expecting property name"),
         ('{"frames": [1]}', "frame 1 must be an object"),
         ('{"frames": [{"time": 0, "jawOpen": 0}, {"time": 1}]}', "frame 2 must be an object with the same names"),
-        ('{"frames": [{"time": 0, "jawOpen": NaN}]}', "numbers must be finite, but NaN"),
-        ('{"frames": [{"time": 0, "time": 1, "jawOpen": 0}]}', "a name is given twice"),
+        ('{"frames": [{"time": 0, "jawOpen": NaN}]}', "a.json is not valid JSON: NaN is not"),
+        ('{"frames": [{"time": 0, "time": 1, "jawOpen": 0}]}', "'time' occurs twice"),
         ('{"frames": [{"time": 0, "jawOpen": true}]}', "jawOpen must be a number, but is True"),
         ('{"frames": [{"time": 0, "jawOpen": 1' + "0" * 400 + "}]}", "jawOpen must be a number"),
-        ("[" * 100_000, "is not a readable motion file"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_invalid_json_is_an_error(document: str, message: str, tmp_path: Path) -> None:

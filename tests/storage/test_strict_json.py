@@ -1,15 +1,24 @@
 """Strict JSON: what other readers accept or repair is an error that names the file, the field and the reason."""
 
 import dataclasses
+import enum
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
 
 from th_jax.storage.strict_json import MAX_DEPTH, check_object, from_json, parse_json, read_json
+
+
+class Letter(enum.StrEnum):
+    """Stands for an enumeration."""
+
+    A = "a"
+    B = "b"
 
 
 class Shot(NamedTuple):
@@ -22,6 +31,8 @@ class Shot(NamedTuple):
     names: tuple[str, ...] = ()
     pair: tuple[int, float] | None = None
     more: dict[str, Any] = {}
+    counts: Mapping[str, int] = {}
+    letter: Letter = Letter.A
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +102,9 @@ def test_records_have_the_annotated_types() -> None:
     assert from_json(Shot, value, where="a shot") == Shot("a", 3, 1, "b", ("x",), (1, 2), {"z": None})
     assert from_json(Shot, {"path": "a", "size": 3, "pair": None}, where="a shot") == Shot("a", 3)
     assert from_json(Point, {"x": 1}, where="a point") == Point(1)
+    shot = from_json(Shot, {"path": "a", "size": 3, "counts": {"z": 1}, "letter": "b"}, where="a shot")
+    assert shot == Shot("a", 3, counts={"z": 1}, letter=Letter.B)
+    assert isinstance(shot.letter, Letter)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,10 @@ def test_records_have_the_annotated_types() -> None:
         ({"names": "x"}, "names must be"),
         ({"pair": [1]}, "pair must be"),
         ({"more": []}, "more must be"),
+        ({"counts": []}, "counts must be"),
+        ({"counts": {"z": "1"}}, "counts must be"),
+        ({"letter": "c"}, "letter must be one of a, b, but is 'c'"),
+        ({"letter": 1}, "letter must be one of a, b"),
         ({"path": None}, "path must be str"),
         ({"pth": "x"}, "a shot has missing or unknown fields: 'pth'"),
     ],

@@ -18,6 +18,7 @@ from th_jax.landmarks.arkit import NAMES, coefficients_of, expression_of, gaze_o
 from th_jax.landmarks.model3d import Frames, fit_frames, known_frames, load_model, predict_frames
 from th_jax.landmarks.transfer import Face, fit_face
 from th_jax.storage.files import whole_file
+from th_jax.storage.strict_json import read_json
 
 MOTION_SUFFIXES = (".csv", ".json")
 
@@ -170,26 +171,25 @@ def read_motion(path: Path) -> Motion:
         raise ValueError(f"there is no motion file at {path}")
     if (size := path.stat().st_size) > MOST_BYTES:
         raise ValueError(f"{path} has {size} bytes, over the limit of {MOST_BYTES}")
+    is_csv = path.suffix.lower() == ".csv"
+    document = None if is_csv else read_json(path, max_bytes=MOST_BYTES)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        columns, rows = _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
-        return _motion(columns, rows)
-    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
+        return _motion(*(_csv_rows(path) if is_csv else _json_rows(document)))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a readable motion file: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _csv_rows(text: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv_rows(path: Path) -> tuple[list[str], Iterable[Sequence[Any]]]:
+    reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
     header = next(reader, None)
     if header is None:
         raise ValueError("the file is empty; its first line must name the columns")
     return [name.strip() for name in header], ([cell.strip() or None for cell in row] for row in reader if row)
 
 
-def _json_rows(text: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
-    document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+def _json_rows(document: Any) -> tuple[list[str], Iterable[Sequence[Any]]]:
     if not isinstance(document, dict) or set(document) != {"frames"} or not isinstance(document["frames"], list):
         raise ValueError('the document must be {"frames": [...]}')
     frames = document["frames"]
@@ -198,17 +198,6 @@ def _json_rows(text: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
             raise ValueError(f"frame {number} must be an object with the same names as the first")
     columns = list(frames[0]) if frames else []
     return columns, ([frame[name] for name in columns] for frame in frames)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is given twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"numbers must be finite, but {name} was found")
 
 
 def _motion(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Motion:

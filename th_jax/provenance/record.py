@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from th_jax.storage.files import file_sha256
-from th_jax.storage.strict_json import parse_json
+from th_jax.storage.strict_json import check_object, from_json, parse_json
 from th_jax.version import __version__
 
 PROVENANCE_SCHEMA = 2
@@ -265,22 +265,13 @@ class Provenance:
         if type(schema) is not int or not 1 <= schema <= PROVENANCE_SCHEMA:
             raise ValueError(f"provenance: expected schema 1 to {PROVENANCE_SCHEMA}, got {schema!r}")
         names = {field.name for field in dataclasses.fields(cls)} - set(_SINCE_SCHEMA_2 if schema < 2 else ())
-        if names != set(record) - {"schema"}:
-            wrong = ", ".join(sorted(map(str, names ^ (set(record) - {"schema"}))))
-            raise ValueError(f"provenance: missing or unknown fields: {wrong[:200]!a}")
-        values = {"person": "unknown", "ingredients": [], "watermark": None} | {name: record[name] for name in names}
-        strings = all(
-            isinstance(values[name], str) for name in ("kind", "software", "version", "created", "notes", "person")
-        )
-        optional = all(isinstance(values[name], str | None) for name in ("avatar", "consent", "watermark"))
-        lists = isinstance(values["inputs"], list) and isinstance(values["ingredients"], list)
-        groups = isinstance(values["weights"], Mapping) and lists
-        digests = [*values["weights"].values(), *values["inputs"]] if groups else [None]
-        if not (strings and optional and all(isinstance(digest, str) for digest in digests)):
-            raise ValueError("provenance: a field has the wrong type")
-        ingredients = tuple(map(Ingredient.from_dict, values["ingredients"][: MAX_INGREDIENTS + 1]))
-        plain = {"kind": Kind(values["kind"]), "person": Person(values["person"]), "inputs": tuple(values["inputs"])}
-        return cls(**values | plain | {"ingredients": ingredients})
+        check_object(record, names | {"schema"}, where="provenance")
+        values = {name: record[name] for name in names - {"ingredients"}}
+        listed = record.get("ingredients", [])
+        if not isinstance(listed, list):
+            raise ValueError("provenance: ingredients must be a list")
+        ingredients = tuple(map(Ingredient.from_dict, listed[: MAX_INGREDIENTS + 1]))
+        return dataclasses.replace(from_json(cls, values, where="provenance"), ingredients=ingredients)
 
 
 def sidecar_path(path: str | Path) -> Path:

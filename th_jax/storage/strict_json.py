@@ -1,11 +1,12 @@
 """Strict JSON: UTF-8 of limited size, no duplicate keys, no NaN; objects are checked against dataclasses and named tuples."""
 
 import dataclasses
+import enum
 import json
 import os
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -102,7 +103,8 @@ def from_json(kind: type[T], value: Any, *, where: str, error: type[ValueError] 
     Fields with defaults may be missing. Whole numbers are accepted for float; true and false are not numbers.
 
     Args:
-        kind: class to build. Annotations may be str, int, float, bool, None, dict, list, tuples of these, literals and unions.
+        kind: class to build. Annotations may be str, int, float, bool, None, dict, list, tuples and mappings of these,
+            enumerations of text, literals and unions.
         value: parsed value.
         where: name of the value, for the error message.
         error: type of the raised error.
@@ -145,17 +147,29 @@ def _fits(value: Any, hint: Any) -> bool:
         if arguments[-1:] == (...,):
             return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
         return isinstance(value, list) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin in (dict, Mapping) and type(value) is dict:
+        return all(_fits(name, arguments[0]) and _fits(item, arguments[1]) for name, item in value.items())
+    if _is_enumeration(hint):
+        return type(value) is str and value in list(hint)
     if hint is float:
         return type(value) in (int, float)
     return type(value) is (origin or hint or type(None))
 
 
+def _is_enumeration(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, enum.StrEnum)
+
+
 def _converted(value: Any, hint: Any) -> Any:
+    if _is_enumeration(hint):
+        return hint(value)
     is_tuple = any(get_origin(one) is tuple for one in (hint, *get_args(hint)))
     return tuple(value) if is_tuple and isinstance(value, list) else value
 
 
 def _named(hint: Any) -> str:
+    if _is_enumeration(hint):
+        return "one of " + ", ".join(hint)
     return str(hint) if get_args(hint) else getattr(hint, "__name__", str(hint))
 
 

@@ -24,6 +24,7 @@ from th_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaError
 from th_jax.media.isolation import run_limited
 from th_jax.provenance import read_sidecar
 from th_jax.storage.files import whole_file
+from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.studio.jobs import Job
 
 DRIVER_SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *LANDMARK_SUFFIXES)
@@ -77,14 +78,13 @@ class DriveSettings(NamedTuple):
         Raises:
             ValueError: if they are not settings of a drive.
         """
+        where = "these are not settings of a drive: it"
+        read = parse_json(text, name=where)
+        gains = read.pop("gains", {}) if isinstance(read, dict) else {}
+        settings = from_json(cls, read, where=where)._replace(gains=from_json(Gains, gains, where=where))
         try:
-            read = json.loads(text)
-            gains = Gains(**{name: float(value) for name, value in read.pop("gains", {}).items()})
-            for name in ("smoothing", "fps", "seconds", "at"):
-                if read.get(name) is not None:
-                    read[name] = float(read[name])
-            return cls(gains=gains, **read).checked()
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            return settings.checked()
+        except ValueError as error:
             raise ValueError(f"these are not settings of a drive: {error}") from error
 
 
