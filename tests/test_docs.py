@@ -1,5 +1,6 @@
 """The documents speak of code that exists, of this project alone, and link to files that are there."""
 
+import configparser
 import importlib
 import re
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_the_navigation_lists_every_page() -> None:
     listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in DOCS if path.is_relative_to(ROOT / "docs")}
     assert pages == {page for page in listed if not page.startswith("results/")}
+
+
+def test_the_install_section_has_every_extra_of_users() -> None:
+    text = (ROOT / "docs" / "index.md").read_text().partition("## Install")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.+?) \|", text, re.M))))
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    assert listed == set(declared["options.extras_require"]) - {"dev", "oracle", "browser", "container"}
 
 
 def test_the_readme_is_short() -> None:

@@ -1,23 +1,16 @@
-"""The package as a library: the example of the documentation, and pieces inside a caller's jit, vmap and shard_map."""
+"""The package as a library: pieces inside a caller's jit, vmap and shard_map."""
 
 import functools
-import re
-from pathlib import Path
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-import th_jax
-from th_jax.data.episodes import decode_frame
-from th_jax.data.records import VideoRecords, bundled_heads
 from th_jax.losses import LossWeights
 from th_jax.models.networks import Networks
-from th_jax.provenance import Kind, Provenance, read_sidecar, write_video
 from th_jax.render import generate_frames, render
 from th_jax.training.finetune import avatar_of, feed_forward, make_finetune_chunk, start_finetune
 from th_jax.training.optimizers import AdamSettings, Optimizers
@@ -26,7 +19,6 @@ from th_jax.types import MetaWeights, Shots
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-ROOT = Path(__file__).parent.parent
 NETWORKS = Networks(image_size=16, base_width=4)
 OPTIMIZERS = Optimizers(AdamSettings(1e-3, kind="sgd"), AdamSettings(1e-3, kind="sgd"))
 
@@ -80,42 +72,3 @@ def test_rendering_inside_a_callers_vmap_and_shard_map(weights: MetaWeights) -> 
     for number in range(2):
         alone = render(NETWORKS, jax.tree.map(lambda leaf, number=number: leaf[number], avatars), points)
         assert np.abs(np.asarray(sharded)[number].astype(int) - alone.astype(int)).max() <= 1
-
-
-def example(document: str) -> str:
-    """The program of a document, without its comments."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.S)
-    return re.sub(r" *#.*", "", code)
-
-
-def test_the_example_is_the_same_in_both_documents() -> None:
-    assert example("README.md") == example("docs/fine-tuning.md")
-
-
-@pytest.mark.slow
-def test_the_example_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the bundled weights it takes their own preset, as finetune.py does."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "photos" / "ada"
-    folder.mkdir(parents=True)
-    record = VideoRecords(bundled_heads(), "heldout").read(0)
-    others = tmp_path / "others"
-    others.mkdir()
-    for index in range(0, 64, 2):
-        (others if index % 8 else folder).joinpath(f"{index}.jpg").write_bytes(bytes(record.frames[index]))
-    other = th_jax.load_shots(others)  # cropped as the shots are
-    frames = (decode_frame(jpeg, size=128) for jpeg in VideoRecords(bundled_heads(), "heldout").read(8).frames[:12])
-    write_video("speech.mp4", frames, fps=25, provenance=Provenance(kind=Kind.SYNTHETIC_RENDER))
-    names: dict[str, Any] = {"landmarks": other.landmarks[:24]}
-    exec(example("README.md"), names)
-    assert names["frames"].shape == (24, 64, 64, 3)
-    images = np.stack(
-        [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in other.frames[:24]]
-    ).astype(float)
-    before = th_jax.finetune(names["meta"], names["shots"], train=False).render(names["landmarks"])
-    assert np.abs(names["frames"] - images).mean() < 0.9 * np.abs(before - images).mean()
-    assert names["avatar"].notes["steps"] == 40
-    assert th_jax.load_avatar("ada.safetensors").digest == names["avatar"].digest
-    written, untouched = read_sidecar("ada.mp4")
-    assert untouched
-    assert len(written.inputs) == 8

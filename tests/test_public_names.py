@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from th_jax.storage.checkpoint_format import FORMAT
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     path
@@ -44,7 +46,9 @@ def is_public(name: str) -> bool:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_public_names(path: Path) -> None:
     text = path.read_text()
-    names = {name for name in NAMED.findall(text) if name not in {module for module, _ in IMPORT.findall(text)}}
+    names = {
+        name for name in NAMED.findall(text) if name not in {FORMAT, *(module for module, _ in IMPORT.findall(text))}
+    }
     for module, imported in IMPORT.findall(text):
         names |= {f"{module}.{name.split(' as ')[0].strip()}" for name in imported.split("#")[0].split(",")}
     private = sorted(name for name in names if not is_public(name) and not name.startswith("th_jax.cli"))
