@@ -4,7 +4,7 @@ The method is that of F. Timm and E. Barth, *Accurate eye centre localisation by
 center of a dark disc is where the lines along the gradients of its rim intersect, with a preference for dark pixels.
 Three things are added, because the outline is known and the lids are not part of the iris: gradients are weighted by
 the square of their component along the eye, candidates lie inside the outline, and the position is refined to subpixel
-accuracy. Errors: docs/data.md.
+accuracy. Errors: docs/measurements.md.
 """
 
 from typing import NamedTuple
