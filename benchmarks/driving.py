@@ -1,7 +1,7 @@
 """Frames a second of driving, stage by stage and end to end: `python -m benchmarks.driving [--image_sizes 64,256]`.
 
 A video of a bundled head is decoded, its face followed, landmarks drawn, frames generated and encoded; each stage is timed
-alone, after a run that compiles, and then the whole command. 64 px are the bundled networks, other sizes the paper's with
+alone, after a run that compiles, and then the whole command. 64 px are the networks of `heads64`, other sizes the paper's with
 random weights: the time does not depend on the numbers in them.
 """
 

@@ -1,7 +1,7 @@
 """Robustness of the watermark by strength: `python -m benchmarks.watermark --generated 100 --clips FILE...`.
 
 Three kinds of videos of 25 frames are marked, changed, and searched, as stills (the first frame) and through H.264: rendered
-heads of people on whom no setting was chosen (up to 256 px), what the bundled avatars generate from them (64 px), and seconds
+heads of people on whom no setting was chosen (up to 256 px), what avatars of `heads64` generate from them (64 px), and seconds
 of real videos, cropped to their middle square; `--faces FILE...` puts those with a talking face into a separate table.
 
 "Chip errors" is the fraction of wrong chips before error correction, at the true position. "Detected" is the fraction of

@@ -1,7 +1,7 @@
 """What the watermark costs in time: `python -m benchmarks.watermark_cost [--image_sizes 64,256] [--rounds 15]`.
 
 The same program generates the same frames from the same landmarks with a mark and without one, in short blocks by turns
-(`benchmarks.alternating`), frames copied back to the host as driving does. 64 px are the bundled networks, other sizes the
+(`benchmarks.alternating`), frames copied back to the host as driving does. 64 px are `heads64`'s networks, other sizes the
 paper's with random weights: the time does not depend on the numbers in them. Printed are medians a frame, the median of the
 ratios of neighbouring blocks less one, their middle half, and the seconds that compiling the marked program takes, which
 are not in the others.

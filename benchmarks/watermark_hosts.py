@@ -45,7 +45,7 @@ def rendered(people: int) -> Iterator[Video]:
 
 
 def generated(people: int) -> Iterator[Video]:
-    """What the bundled weights generate of the same people, 64 px and not marked yet.
+    """What the bundled weights `heads64` generate of the same people, 64 px and not marked yet.
 
     A feed-forward avatar of eight shots of each is driven by the true landmarks of another second of the same talk.
     """

@@ -1,4 +1,4 @@
-"""Second stage of the bundled weights: adversarial training on 2,000 rendered people at 64 px.
+"""Second stage of the bundled weights `heads64`: adversarial training on 2,000 rendered people at 64 px.
 
 Command:   th-jax release runs/heads_content --mean-pooling --name heads_content --license CC0-1.0 \\
                --out runs/heads_content.safetensors

@@ -1,4 +1,4 @@
-"""Rendered people at 128 px, grown from the bundled 64 px weights: content only, discriminator only, then both players.
+"""Rendered people at 128 px, grown from the bundled `heads64`: content only, discriminator only, then both players.
 
 Command:   make heads && th-jax prepare convert-weights face_mobilenet FILE
            python train.py --config configs/heads_128.py --workdir runs/heads_128

@@ -1,4 +1,4 @@
-"""First stage of the bundled weights: content and pixel losses only, on 2,000 rendered people at 64 px.
+"""First stage of the bundled weights `heads64`: content and pixel losses only, on 2,000 rendered people at 64 px.
 
 Command:   make heads && python train.py --config configs/heads_content.py --workdir runs/heads_content
 Hardware:  2 cores of an x86-64 server, no accelerator

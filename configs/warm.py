@@ -1,4 +1,4 @@
-"""A few dozen steps of both players from the bundled weights on the bundled heads: `make warm`.
+"""A few dozen steps of both players from the bundled weights `heads64` on the bundled heads: `make warm`.
 
 Command:   python train.py --config configs/warm.py --workdir out/warm
 Hardware:  2 cores of an x86-64 server, no accelerator

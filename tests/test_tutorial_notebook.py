@@ -57,8 +57,11 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for code in cells("code"):
         exec(compile(code, "tutorial.ipynb", "exec"), names)
     with open_video(tmp_path / "tutorial" / "film.mp4") as video:
-        assert (video.size, len(list(video.frames()))) == ((64, 64), names["film"].frames)
+        assert (video.size, len(list(video.frames()))) == ((128, 128), names["film"].frames)
+    assert names["size"] == names["meta"].networks.image_size == 128
+    assert {images.shape for images in names["made"].values()} == {names["wanted"].shape} == {(8, 128, 128, 3)}
     assert names["film"].frames == 25
     assert read_sidecar(tmp_path / "tutorial" / "film.mp4")[0].avatar == names["avatar"].digest
     assert names["origin"].verdict.value.startswith("marked") or names["origin"].seen.pixels["marks"]
+    assert len(set(names["nearest"])) > 1, "the nearest shot is another one for another pose"
     assert names["ssim"]["fine-tuned"] > names["ssim"]["nearest shot"]
