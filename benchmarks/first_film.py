@@ -1,12 +1,14 @@
-"""Seconds from `pip install` to the first marked film: `python -m benchmarks.first_film [--runs 5]`.
+"""Seconds from `pip install` to the first marked film: `python -m benchmarks.first_film [--runs 5] [--python python3.12]`.
 
 Each run makes a bare environment, installs the built wheel with the extra `video` and without pip's cache, makes a
 feed-forward avatar of a bundled person, drives it by a bundled video, and verifies the film; no compile cache is there before.
+`--python` is the interpreter of the bare environment, for which pip chooses the packages: by default the one that runs this.
 Needs the package index, and two cores without other work.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,17 +20,18 @@ from th_jax.avatars.examples import write_driver, write_shots
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def measure(wheel: Path, place: Path) -> tuple[float, float, str]:
+def measure(wheel: Path, place: Path, *, python: str = sys.executable) -> tuple[float, float, str]:
     """Return the seconds of the installation, those until the film was there, and what `th-jax verify` says of it.
 
     Args:
         wheel: the built wheel.
         place: empty folder.
+        python: the interpreter of the bare environment.
     """
     place.mkdir()
     shots = write_shots("head", place / "shots")
     write_driver(place / "driver.mp4")
-    subprocess.run([sys.executable, "-m", "venv", str(place / "env")], check=True)
+    subprocess.run([python, "-m", "venv", str(place / "env")], check=True)
     environment = os.environ | {"HOME": str(place), "XDG_CACHE_HOME": str(place / "cache")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 
@@ -52,7 +55,14 @@ def main() -> None:
     """Print a line of each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of the bare environments; default: this one"
+    )
     options = parser.parse_args()
+    if shutil.which(options.python) is None:
+        parser.error(f"--python: there is no program {options.python!r}")
+    version = subprocess.run([options.python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    print(version, end="\n\n")
     print("| run | installation, s | first film, s | both | `th-jax verify` |\n|---|---:|---:|---:|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -60,7 +70,7 @@ def main() -> None:
         subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
         (wheel,) = place.glob("*.whl")
         for run in range(options.runs):
-            install, film, verdict = measure(wheel, place / str(run))
+            install, film, verdict = measure(wheel, place / str(run), python=options.python)
             print(f"| {run + 1} | {install:.1f} | {film:.1f} | {install + film:.1f} | {verdict} |", flush=True)
 
 
