@@ -23,10 +23,12 @@ class _Parser(argparse.ArgumentParser):
     """Ends with one line for wrong options, which names the option that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
+        advice = f"{self.prog} --help lists the options"
         if found := re.fullmatch(r"unrecognized arguments: (--[^ =]+).*", message):
-            near = difflib.get_close_matches(found[1], self._option_string_actions, n=1)
-            message = f"unknown option {found[1]}" + (f"; did you mean {near[0]}?" if near else "")
-        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists the options\n")
+            message = f"unknown option {found[1]}"
+            if near := difflib.get_close_matches(found[1], self._option_string_actions, n=1):
+                advice = f"did you mean {near[0]}?"
+        self.exit(2, f"{self.prog}: {message}; {advice}\n")
 
 
 def new_parser(name: str, description: str | None, *, example: str = "") -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ image, and access to source and target: addresses that fsspec supports, such as 
 import importlib.util
 import json
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -96,16 +95,16 @@ def _store_lists(plan: Plan, jobs: str, first_lines: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed."""
+    """Run the command; returns 0.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError: as `run_pipeline`.
+    """
     parser = new_parser("prepare beam", __doc__)
     parser.add_argument("--source", required=True, help="folder of videos or photos, or its address")
     parser.add_argument("--out", required=True, help="new folder of the data set, or its address")
     add_options(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
-    try:
-        built = run_pipeline(options.source, options.out, chosen(options), beam_arguments=beam_arguments)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"th-jax prepare beam: {error}", file=sys.stderr)
-        return 1
+    built = run_pipeline(options.source, options.out, chosen(options), beam_arguments=beam_arguments)
     print(report(options.out, built))
     return 0

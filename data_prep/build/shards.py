@@ -253,7 +253,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed, 75 when interrupted."""
+    """Run the command; returns 0 when done, 75 when interrupted.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError: as `build_shards`.
+    """
     options = _parser().parse_args(arguments)
     previous: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
     try:
@@ -273,9 +277,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 75
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"th-jax prepare build: {error}", file=sys.stderr)
-        return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
     print(report(options.out, built))

@@ -4,7 +4,6 @@ th-jax prepare convert-weights vgg16 vgg16_weights.h5
 """
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +73,11 @@ def convert(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed."""
+    """Run the command; returns 0.
+
+    Raises:
+        WeightsError, OSError: if the weights cannot be converted or written.
+    """
     parser = new_parser("prepare convert-weights", __doc__)
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("source", type=Path, help=".h5 (Keras notop), .caffemodel, .mat, .onnx or TensorFlow.js .json")
@@ -87,16 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is None:
             parser.error(f"this user has no home folder: give a file with --out, or a folder in {FOLDER_VARIABLE}")
         out = folder / f"{options.network}.safetensors"
-    try:
-        origin = convert(
-            options.network,
-            options.source,
-            out,
-            unverified=options.unverified,
-            dtype=np.float16 if options.half else np.float32,
-        )
-    except (WeightsError, OSError) as error:
-        print(f"th-jax prepare convert-weights: {error}", file=sys.stderr)
-        return 1
+    dtype = np.float16 if options.half else np.float32
+    origin = convert(options.network, options.source, out, unverified=options.unverified, dtype=dtype)
     print(f"{out}: {options.network} from {origin.source}; license: {origin.licence}")
     return 0

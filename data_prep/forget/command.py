@@ -9,7 +9,6 @@ nothing. No other program may use the folder at the same time.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,21 +24,21 @@ __all__ = ["LOG_FILE", "Forgotten", "forget", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed."""
+    """Run the command; returns 0.
+
+    Raises:
+        ValueError, OSError: if nothing was named, or something cannot be found or removed.
+    """
     options = _parser().parse_args(arguments)
-    try:
-        listed = read_names(options.takedown) if options.takedown else frozenset()
-        if options.everywhere:
-            _everywhere(options, frozenset(options.names) | listed)
-            return 0
-        if options.consent is not None or options.dry_run:
-            raise ValueError("--consent and --dry-run need --everywhere")
-        if not options.names and options.takedown is None:
-            raise ValueError("no person was named: give a person or a video, or --takedown with a list")
-        done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
-    except (ValueError, OSError) as error:
-        print(f"th-jax prepare forget: {escape_control_chars(str(error))}", file=sys.stderr)
-        return 1
+    listed = read_names(options.takedown) if options.takedown else frozenset()
+    if options.everywhere:
+        _everywhere(options, frozenset(options.names) | listed)
+        return 0
+    if options.consent is not None or options.dry_run:
+        raise ValueError("--consent and --dry-run need --everywhere")
+    if not options.names and options.takedown is None:
+        raise ValueError("no person was named: give a person or a video, or --takedown with a list")
+    done = [forget(options.folder, options.names), forget(options.folder, listed, missing_is_error=False)]
     videos = sum(len(part.row_keys) for part in done)
     shards = len({shard for part in done for shard in part.shards})
     less = sum(part.removed_bytes for part in done)

@@ -137,7 +137,11 @@ class _Tally:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed, 75 when interrupted."""
+    """Run the command; returns 0 when done, 75 when interrupted.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError: as `render_heads`.
+    """
     parser = new_parser("prepare render-heads", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")
     parser.add_argument("--people", type=int, required=True, help="number of people in the split train")
@@ -178,9 +182,6 @@ def main(arguments: list[str] | None = None) -> int:
         summary = render_heads(
             options.out, splits, workers=options.workers, work=options.work, records_per_shard=options.records_per_shard
         )
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"th-jax prepare render-heads: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         kept = options.work or default_work(options.out)
         message = f"interrupted; finished people are in {kept}, run the same command again to continue"

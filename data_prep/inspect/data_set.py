@@ -7,7 +7,6 @@ frames are shown as well.
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -195,7 +194,11 @@ def _title(record: VideoRecord) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 when done, 1 when failed."""
+    """Run the command; returns 0.
+
+    Raises:
+        ValueError, OSError: if the data set cannot be shown, or the file cannot be written.
+    """
     parser = new_parser("prepare inspect", __doc__)
     parser.add_argument("folder", type=Path, help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, help="HTML page, or PNG or JPEG of only the contact sheet")
@@ -204,20 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--columns", type=int, default=12, help="maximum number of frames per video")
     parser.add_argument("--source", type=Path, help="source folder, to show dropped frames")
     options = parser.parse_args(arguments)
-    try:
-        if options.columns < 1:
-            raise ValueError(f"columns must be 1 or more, but is {options.columns}")
-        inspection = inspect_shards(options.folder, split=options.split, videos=options.videos, source=options.source)
-        notes = f"inspection of data set {options.folder.absolute().name}"
-        inputs = tuple(record.source_sha256 for record in inspection.shown)
-        record = Provenance(kind=Kind.FIGURE, inputs=inputs, notes=notes)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        if options.out.suffix.lower() == ".html":
-            write_page(options.out, html_page(inspection, columns=options.columns), provenance=record)
-        else:
-            write_image(options.out, contact_sheet(inspection, columns=options.columns), provenance=record)
-    except (ValueError, OSError) as error:
-        print(f"th-jax prepare inspect: {error}", file=sys.stderr)
-        return 1
+    if options.columns < 1:
+        raise ValueError(f"columns must be 1 or more, but is {options.columns}")
+    inspection = inspect_shards(options.folder, split=options.split, videos=options.videos, source=options.source)
+    notes = f"inspection of data set {options.folder.absolute().name}"
+    inputs = tuple(record.source_sha256 for record in inspection.shown)
+    record = Provenance(kind=Kind.FIGURE, inputs=inputs, notes=notes)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.suffix.lower() == ".html":
+        write_page(options.out, html_page(inspection, columns=options.columns), provenance=record)
+    else:
+        write_image(options.out, contact_sheet(inspection, columns=options.columns), provenance=record)
     print(f"{inspection.text}\nwritten: {options.out}")
     return 0

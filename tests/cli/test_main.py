@@ -68,8 +68,11 @@ def test_bundled_weights_of_before_work_with_a_hint(tmp_path: Path, capsys: pyte
 
 def test_a_wrong_option_names_the_right_one_and_help_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert th_jax(["finetune", "--shot", "photos"]) == 2
+    assert capsys.readouterr().err == ("th-jax finetune: unknown option --shot; did you mean --shots?\n")
+    assert th_jax(["finetune", "--face", "none"]) == 2
     assert capsys.readouterr().err == (
-        "th-jax finetune: error: unknown option --shot; did you mean --shots?\nth-jax finetune --help lists the options\n"
+        "th-jax finetune: argument --face: must be a number from 1 to 999, but is none; "
+        "th-jax finetune --help lists the options\n"
     )
     assert th_jax(["animate", "--help"]) == 0
     assert "frames that are generated together; default: 16\n" in capsys.readouterr().out
@@ -86,6 +89,34 @@ def test_a_file_that_cannot_be_used_is_named(
     assert capsys.readouterr().err == (
         "th-jax summary: cannot use /no/where: Permission denied; check the path, its permissions and the free space\n"
     )
+
+
+def test_a_task_that_fails_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if a worker was killed; other errors of the program itself keep their traceback."""
+    for error, said in (
+        (
+            PermissionError(13, "Permission denied", "/no/\x1b[31mwhere"),
+            r"cannot use /no/\x1b[31mwhere: Permission denied; check",
+        ),
+        (RuntimeError("a worker was killed"), "a worker was killed\n"),
+        (ValueError("first\nsecond"), "first\nsecond\n"),
+    ):
+
+        def fail(_: object, error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setattr(load("prepare"), "delegate", fail)
+        assert th_jax(["prepare", "build", "--out", "x"]) == 1
+        assert capsys.readouterr().err.startswith(f"th-jax prepare build: {said}")
+
+    def recurse(_: object) -> int:
+        raise RecursionError
+
+    monkeypatch.setattr(load("prepare"), "delegate", recurse)
+    with pytest.raises(RecursionError):
+        th_jax(["prepare", "build"])
 
 
 def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,8 +153,9 @@ def test_without_a_checkout_that_is_the_sentence(
     monkeypatch.setattr(checkout, "_BESIDE_PACKAGE", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["th-jax"])
-    for name, arguments in (("prepare", ["inspect", "x"]), ("train", ["--config", "x.py", "--dry-run"])):
-        assert th_jax([name, *arguments]) == 1
+    commands = (("prepare inspect", ["x"]), ("train", ["--config", "x.py", "--dry-run"]))
+    for name, arguments in commands:
+        assert th_jax([*name.split(), *arguments]) == 1
         assert (
             capsys.readouterr().err
             == f"th-jax {name}: this command needs a checkout of the project: run it in its folder\n"

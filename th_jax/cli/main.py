@@ -17,6 +17,7 @@ from typing import NamedTuple
 from th_jax.cli.options import DONE, FAILED, INTERRUPTED, USAGE, UsageError, with_hyphens, with_new_names
 from th_jax.console import forgiving_output
 from th_jax.storage.setting_names import RENAMED_WEIGHTS
+from th_jax.text import escape_control_chars
 from th_jax.version import __version__
 
 
@@ -34,7 +35,7 @@ COMMANDS = {
     "finetune": Command("th_jax.cli.finetune", "make an avatar from 1 to 32 images of a person", True),
     "animate": Command("th_jax.cli.animate", "drive an avatar with a video, landmarks or a camera", True),
     "faces": Command("th_jax.cli.faces", "number the people in a photo or video, for --face"),
-    "landmarks": Command("th_jax.cli.landmarks", "place the landmarks of one photo by hand on a local page"),
+    "landmarks": Command("th_jax.cli.landmarks", "place the landmarks of one photo by hand on a local page", True),
     "studio": Command("th_jax.cli.studio", "open a local page: from photos to a talking avatar", True),
     "track": Command("th_jax.cli.track", "write the motion of a face in a video as ARKit coefficients", True),
     "export": Command("th_jax.cli.export", "write an avatar's generator as StableHLO or ONNX", True),
@@ -123,9 +124,11 @@ def _run(name: str, rest: list[str]) -> int:
     from th_jax.cli.kernels import use_kernels
     from th_jax.signals import interrupting, is_out_of_memory
 
-    command, options = load(name), None
+    command, options, called = load(name), None, name
+    is_delegated = hasattr(command, "delegate")  # to a program of the checkout with its own options
     try:
-        if hasattr(command, "delegate"):  # a program of the checkout with its own options
+        if is_delegated:
+            called = " ".join([name, *rest[:1]])
             return int(command.delegate(rest))
         rest, old = with_hyphens(rest)
         if old:
@@ -151,14 +154,21 @@ def _run(name: str, rest: list[str]) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"cannot use {error.filename}: {error.strerror}; check the path, its permissions and the free space"
-        print(f"th-jax {name}: {text}", file=sys.stderr)
-        return FAILED
+        return _failed(called, text)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
+            if is_delegated and type(error) is RuntimeError:  # such as a worker that was killed
+                return _failed(called, str(error))
             raise
         advice = command.less_memory(options) if hasattr(command, "less_memory") else "close other programs"
-        print(f"th-jax {name}: out of memory; {advice}", file=sys.stderr)
-        return FAILED
+        return _failed(called, f"out of memory; {advice}")
+
+
+def _failed(called: str, text: str) -> int:
+    """Print an error without control characters, which names of files may contain, and return the exit code."""
+    lines = (escape_control_chars(line) for line in text.split("\n"))
+    print(f"th-jax {called}: " + "\n".join(lines), file=sys.stderr)
+    return FAILED
 
 
 if __name__ == "__main__":

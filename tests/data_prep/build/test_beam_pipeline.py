@@ -4,6 +4,7 @@ import fsspec
 import pytest
 
 from data_prep.build.shards import main as build_shards
+from tests import commands
 from tests.data_prep.clips_of_people import write_photos, write_talk
 from tests.data_prep.folders import contents
 from th_jax.data.records import VideoRecords
@@ -102,12 +103,12 @@ def test_photos_too(tmp_path):
 def test_what_cannot_be_done_is_said(source, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "ada.mp4").write_bytes(b"no video")
-    assert main(["--source", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert commands.beam(["--source", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "can be used; the reasons are in" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "out.drops.jsonl"]
-    assert main(arguments(source, tmp_path / "none")) == 1
+    assert commands.beam(arguments(source, tmp_path / "none")) == 1
     assert "none exists: a data set needs a new folder" in capsys.readouterr().err
-    assert main(["--source", "memory://nowhere", "--out", str(tmp_path / "out")]) == 1
+    assert commands.beam(["--source", "memory://nowhere", "--out", str(tmp_path / "out")]) == 1
     assert "the source memory://nowhere does not exist, or contains no files" in capsys.readouterr().err
-    assert main(["--source", "gs-is-no-scheme://x", "--out", str(tmp_path / "out")]) == 1
+    assert commands.beam(["--source", "gs-is-no-scheme://x", "--out", str(tmp_path / "out")]) == 1
     assert "cannot be reached" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from data_prep.build.preparation import describe_preparation
 from data_prep.build.prepare_video import Settings
 from data_prep.build.quality import Reason, Thresholds
 from data_prep.build.shards import build_shards, main
+from tests import commands
 from tests.data_prep.clips_of_people import write_photos, write_talk
 from tests.data_prep.folders import contents
 from th_jax.data.records import read_videos
@@ -110,7 +111,7 @@ def test_nothing_usable_leaves_the_drop_report_alone(tmp_path, capsys):
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     (source / "ada.mp4").write_bytes(b"")
-    assert main(["--source", str(source), "--out", str(out)]) == 1
+    assert commands.build(["--source", str(source), "--out", str(out)]) == 1
     said = capsys.readouterr().err
     assert "no video of" in said
     assert "dropped clips: 1 (undecodable 1); dropped videos: 1 (undecodable 1); ada.mp4: it is empty" in said
@@ -141,7 +142,7 @@ def test_what_cannot_be_done_is_said_at_once(tmp_path, monkeypatch, capsys, argu
     Path("some/ada.mp4").write_bytes(b"x")
     Path("people.txt").write_text("eve\n")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["--source", "some", "--out", "new", *arguments]) == 1
+    assert commands.build(["--source", "some", "--out", "new", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -155,10 +156,10 @@ def test_heldout_is_a_share_or_a_file(capsys):
 def test_an_absent_landmark_model_is_said_once(tmp_path, monkeypatch, capsys):
     (tmp_path / "ada.mp4").write_bytes(b"x")
     monkeypatch.setenv("TH_JAX_LANDMARK_MODEL", "/nowhere/model.dat")
-    assert main(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert commands.build(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "the landmark model /nowhere/model.dat does not exist" in capsys.readouterr().err
     monkeypatch.delenv("TH_JAX_LANDMARK_MODEL")
-    assert main(["--source", str(tmp_path), "--out", str(tmp_path / "out"), "--landmark-model", "haeds"]) == 1
+    assert commands.build(["--source", str(tmp_path), "--out", str(tmp_path / "out"), "--landmark-model", "haeds"]) == 1
     assert "the landmark model haeds does not exist: name heads, dlib or the file of" in capsys.readouterr().err
 
 

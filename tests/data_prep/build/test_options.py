@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from data_prep.build.beam import main as beam_main
 from data_prep.build.options import add_options, chosen
 from data_prep.build.quality import Thresholds
+from tests import commands
 from th_jax.optional import install_command
 
 
@@ -57,5 +57,5 @@ def test_lists_are_read(tmp_path):
 
 def test_an_absent_beam_is_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    assert beam_main(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert commands.beam(["--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert f"needs Apache Beam: {install_command('beam')}" in capsys.readouterr().err

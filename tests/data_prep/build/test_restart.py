@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.build.shards import main
+from tests import commands
 from tests.data_prep.clips_of_people import write_talk
 from tests.data_prep.folders import contents
 from th_jax.data.records import VideoRecords
@@ -142,7 +143,7 @@ def test_a_kill_while_tidying_up_is_made_good(source, undisturbed, stopped, tmp_
     assert capsys.readouterr().out == said
     assert contents(out) == undisturbed
     assert [path.name for path in tmp_path.iterdir()] == ["people"]
-    assert main(arguments(source, out)) == 1
+    assert commands.build(arguments(source, out)) == 1
     assert "people exists: a data set needs a new folder" in capsys.readouterr().err
 
 
@@ -152,7 +153,7 @@ def test_damage_to_a_finished_video_is_seen_and_mended(source, undisturbed, stop
     content = bytearray(spoilt.read_bytes())
     content[len(content) // 2] ^= 1
     spoilt.write_bytes(content)
-    assert main(arguments(source, out)) == 1
+    assert commands.build(arguments(source, out)) == 1
     assert f"{spoilt} is damaged, or was changed" in capsys.readouterr().err
     assert not out.exists()
     assert main(arguments(source, out)) == 0
@@ -162,7 +163,7 @@ def test_damage_to_a_finished_video_is_seen_and_mended(source, undisturbed, stop
 def test_other_settings_and_changed_sources_are_not_mixed(source, stopped, tmp_path, monkeypatch, capsys):
     mine, out = tmp_path / "mine", stopped
     shutil.copytree(source, mine)
-    assert main(arguments(mine, out, "--threshold", "face=41")) == 1
+    assert commands.build(arguments(mine, out, "--threshold", "face=41")) == 1
     assert "were prepared with thresholds {'face': 40.0" in capsys.readouterr().err
     shutil.copyfile(mine / "bob" / "1.mp4", mine / "bob" / "2.mp4")
     before = kept(out)
@@ -198,7 +199,7 @@ def test_a_disk_that_fills_up_costs_no_finished_video(source, undisturbed, stopp
 
     with monkeypatch.context() as patched:
         patched.setattr("data_prep.build.shards.os.rename", full)
-        assert main(arguments(source, out)) == 1
+        assert commands.build(arguments(source, out)) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not out.exists()
     assert len(kept(out)) == 5

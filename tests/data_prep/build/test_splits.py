@@ -6,6 +6,7 @@ from data_prep.build.plan import Selection, make_plan
 from data_prep.build.prepare_video import Settings
 from data_prep.build.shards import main
 from data_prep.build.sources import HELDOUT, TRAIN, VALIDATION, Layout, SourceVideo, list_source, read_official_split
+from tests import commands
 from tests.data_prep.clips_of_people import write_talk
 from th_jax.data.video_list import load_video_list
 
@@ -113,5 +114,7 @@ def test_an_official_list_goes_into_the_data_set(voxceleb, tmp_path, capsys):
     assert main([*arguments, "--out", str(out), *official]) == 0
     people = {split: [e.identity for e in entries] for split, entries in load_video_list(out).splits.items()}
     assert people == {"train": ["id00012"], "heldout": ["id00017", "id00018"]}
-    assert main([*arguments, "--out", str(tmp_path / "new"), "--official-split", str(tmp_path / "nowhere")]) == 1
+    assert (
+        commands.build([*arguments, "--out", str(tmp_path / "new"), "--official-split", str(tmp_path / "nowhere")]) == 1
+    )
     assert "No such file" in capsys.readouterr().err

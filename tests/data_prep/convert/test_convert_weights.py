@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from data_prep.convert import command as convert_weights
 from data_prep.convert import weight_sources
 from data_prep.convert.weight_sources import net_parameter, read_blobs
+from tests import commands
 from th_jax.perceptual import face_features
 from th_jax.perceptual.frozen import WeightsError, kernel_shapes, load_weights
 
@@ -192,12 +193,12 @@ def test_command_line(layers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_keras(tmp_path / "vgg.h5", layers)
     out = tmp_path / "half.safetensors"
     arguments = ["vgg16", str(tmp_path / "vgg.h5"), "--out", str(out)]
-    assert convert_weights.main(arguments) == 1
+    assert commands.convert_weights(arguments) == 1
     assert capsys.readouterr().err.startswith("th-jax prepare convert-weights: vgg.h5 (sha256:")
     assert convert_weights.main([*arguments, "--half", "--unverified"]) == 0
     loaded = load_weights(out, network="vgg16")
     np.testing.assert_allclose(loaded["block1_conv1"]["kernel"], layers["block1_conv1"]["kernel"], rtol=1e-3)
-    assert convert_weights.main(["vgg16", str(tmp_path / "none.h5")]) == 1
+    assert commands.convert_weights(["vgg16", str(tmp_path / "none.h5")]) == 1
     assert "does not exist" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from data_prep.build.drop_report import DROP_REPORT_FILE, Drop, read_drop_report
 from data_prep.build.quality import Reason
 from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.command import LOG_FILE, forget, main
+from tests import commands
 from tests.data_prep.folders import contents
 from tests.data_prep.video_records import record_of
 from th_jax.data.records import VideoRecords
@@ -138,7 +139,7 @@ def test_killed_at_any_step_nothing_mixed_is_read_and_the_next_run_completes_it(
             states.append("old" if found == before else "new")
         except FileNotFoundError:
             states.append("none")
-        main([str(folder), "person1"])
+        commands.forget([str(folder), "person1"])  # an error if nothing is left to remove
         assert records(folder) == wanted
         assert not [path for path in folder.iterdir() if path.name.startswith(".")]
         assert len((folder / LOG_FILE).read_text().splitlines()) == 1
@@ -175,11 +176,11 @@ def test_damage_stops_it_before_anything_changes(folder):
 
 def test_the_command_line(folder, tmp_path, capsys):
     before = contents(folder)
-    assert main([str(folder), "person1", "eve"]) == 1
+    assert commands.forget([str(folder), "person1", "eve"]) == 1
     assert "has no person or video 'eve'" in capsys.readouterr().err
-    assert main([str(folder)]) == 1
+    assert commands.forget([str(folder)]) == 1
     assert "no person was named" in capsys.readouterr().err
-    assert main([str(tmp_path / "nowhere"), "ada"]) == 1
+    assert commands.forget([str(tmp_path / "nowhere"), "ada"]) == 1
     assert "is not a data set" in capsys.readouterr().err
     assert contents(folder) == before
     (tmp_path / "ids.txt").write_text("person1\neve\n")

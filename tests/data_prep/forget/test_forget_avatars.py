@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from data_prep.forget.avatars import LOG_SUFFIX, PREVIEWS, REPORT_FILE
-from data_prep.forget.command import main
 from data_prep.forget.traces import Traces, find_traces, remove_traces
+from tests import commands
 from tests.data_prep.folders import files
 from th_jax.avatars import output as report
 from th_jax.avatars import preview
@@ -215,7 +215,7 @@ def test_a_file_is_listed_before_it_is_removed(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", refuse)
-        assert main([str(tmp_path), "ada", "--everywhere"]) == 1
+        assert commands.forget([str(tmp_path), "ada", "--everywhere"]) == 1
     said = capsys.readouterr()
     assert said.out.splitlines() == [str(path)]
     assert r"not \x1b[31m" in said.err

@@ -8,6 +8,7 @@ import pytest
 from data_prep.forget import studio as module
 from data_prep.forget.command import main
 from data_prep.forget.traces import find_traces, remove_traces
+from tests import commands
 from tests.data_prep.folders import files
 from th_jax.consent import Basis, make_consent, write_consent
 from th_jax.studio.drives import DRIVERS
@@ -101,7 +102,7 @@ def test_the_given_record_stays(root: Path, tmp_path: Path) -> None:
 def test_a_running_studio_is_an_error_and_nothing_is_deleted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     StudioFolder(root).close()  # makes the lock
     running, before = StudioFolder(root), files(root)
-    assert main([str(root), "ada", "--everywhere"]) == 1
+    assert commands.forget([str(root), "ada", "--everywhere"]) == 1
     assert "a studio uses" in capsys.readouterr().err
     assert files(root) == before
     running.close()

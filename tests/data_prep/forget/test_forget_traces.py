@@ -14,6 +14,7 @@ from data_prep.build.shard_writer import write_data_set
 from data_prep.forget.command import main
 from data_prep.forget.rows import WORK_FOLDER, forget
 from data_prep.forget.traces import find_traces, remove_traces
+from tests import commands
 from tests.data_prep.folders import files
 from tests.data_prep.video_records import record_of
 from th_jax.avatars.file import save_avatar
@@ -156,7 +157,7 @@ def test_a_link_where_a_stopped_run_kept_its_work_is_refused(root: Path, tmp_pat
     before = files(outside)
     with pytest.raises(ValueError, match=r"\.forgetting is a link, which th-jax prepare forget never creates"):
         forget(root / "people", ["person1"])
-    assert main([str(root), "person1", "--everywhere"]) == 1
+    assert commands.forget([str(root), "person1", "--everywhere"]) == 1
     assert files(outside) == before
 
 
@@ -171,7 +172,7 @@ def test_mistakes_change_nothing(root: Path, tmp_path: Path, capsys: pytest.Capt
         ([str(root / "people"), "person1", "--dry-run"], "--consent and --dry-run need --everywhere"),
     ):
         before = files(root)
-        assert main(arguments) == 1
+        assert commands.forget(arguments) == 1
         assert message in capsys.readouterr().err
         assert files(root) == before
     with pytest.raises(SystemExit):

@@ -18,6 +18,7 @@ from data_prep.heads.command import Split, main
 from data_prep.heads.people import render_person
 from data_prep.heads.records import HeadSettings, encode_frame, head_record, landmark_errors, source_sha256
 from data_prep.workers import Died
+from tests import commands
 from tests.data_prep.folders import command_of, contents
 from th_jax.data.records import FRAME_SIZE, TRAIN_FRAMES, VideoRecords, bundled_heads, read_videos
 from th_jax.data.video_list import load_video_list
@@ -129,7 +130,7 @@ def test_the_default_work_folder_goes_when_the_data_set_is_there(made, tmp_path,
 
 def test_a_killed_worker_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(render_pool, "run_in_processes", lambda *_, workers: (x for x in [(0, Died(-9))]))
-    assert main(command(tmp_path / "out", tmp_path / "work")) == 1
+    assert commands.render_heads(command(tmp_path / "out", tmp_path / "work")) == 1
     assert "a worker was killed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -184,7 +185,7 @@ def test_people_have_different_sources():
     ],
 )
 def test_what_cannot_be_rendered_is_refused_at_once(tmp_path, capsys, changes, message):
-    assert main(command(tmp_path / "out", tmp_path / "work", *changes.split())) == 1
+    assert commands.render_heads(command(tmp_path / "out", tmp_path / "work", *changes.split())) == 1
     error = capsys.readouterr().err
     with pytest.raises(ValueError, match=message):
         raise ValueError(error)
@@ -192,14 +193,14 @@ def test_what_cannot_be_rendered_is_refused_at_once(tmp_path, capsys, changes, m
 
 
 def test_an_existing_folder_is_left_alone(made, capsys):
-    assert main(command(made / "out", made / "work")) == 1
+    assert commands.render_heads(command(made / "out", made / "work")) == 1
     assert "out exists: a data set needs a new folder" in capsys.readouterr().err
 
 
 def test_missing_dlib_is_named_before_anything_is_rendered(tmp_path, capsys, monkeypatch):
     detect._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
-    assert main(command(tmp_path / "out", tmp_path / "work")) == 1
+    assert commands.render_heads(command(tmp_path / "out", tmp_path / "work")) == 1
     assert f"face detection requires dlib: {install_command('video')}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

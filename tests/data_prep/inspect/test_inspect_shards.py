@@ -15,6 +15,7 @@ from data_prep.build.shard_writer import write_data_set
 from data_prep.heads import draw_identity, head_state, render_head
 from data_prep.inspect.data_set import CELL, draw_lines, html_page, inspect_shards, main, yaw_histogram
 from data_prep.inspect.measures import measure_records
+from tests import commands
 from tests.data_prep.clips_of_people import talk, write_talk
 from th_jax.data.schema import VideoRecord
 from th_jax.faces import roll, yaw
@@ -209,16 +210,16 @@ def test_unknown_points_are_not_drawn():
 
 
 def test_what_cannot_be_shown_is_said(data_set, tmp_path, capsys):
-    assert main([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 1
+    assert commands.inspect([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 1
     assert "is not a data set" in capsys.readouterr().err
-    assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--split", "test"]) == 1
+    assert commands.inspect([str(data_set), "--out", str(tmp_path / "a.png"), "--split", "test"]) == 1
     assert "no split 'test'; it has train, heldout" in capsys.readouterr().err
-    assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--videos", "0"]) == 1
+    assert commands.inspect([str(data_set), "--out", str(tmp_path / "a.png"), "--videos", "0"]) == 1
     assert "videos must be 1 or more" in capsys.readouterr().err
-    assert main([str(data_set), "--out", str(tmp_path / "a.png"), "--columns", "0"]) == 1
+    assert commands.inspect([str(data_set), "--out", str(tmp_path / "a.png"), "--columns", "0"]) == 1
     assert "columns must be 1 or more" in capsys.readouterr().err
-    assert main([str(data_set), "--out", str(tmp_path / "a.html"), "--source", str(tmp_path / "none")]) == 1
+    assert commands.inspect([str(data_set), "--out", str(tmp_path / "a.html"), "--source", str(tmp_path / "none")]) == 1
     assert "none is not a folder" in capsys.readouterr().err
-    assert main([str(data_set), "--out", str(tmp_path / "a.pdf")]) == 1
+    assert commands.inspect([str(data_set), "--out", str(tmp_path / "a.pdf")]) == 1
     assert "must end in .png, .jpg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
