@@ -1,8 +1,10 @@
-"""The built wheel without its checkout: an avatar of a photo, and a video of it, by `th-jax` alone."""
+"""The built wheel without its checkout: an avatar and a video by `th-jax` alone; the source distribution has what git has."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -63,3 +65,32 @@ def test_the_wheel_makes_an_avatar_and_drives_it(tmp_path: Path) -> None:
     with open_video(work / "a.mp4") as video:
         assert sum(1 for _ in video.frames()) == 10
     assert "generated" in python(*th_jax, "verify", "a.mp4")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="compares with what git tracks")
+def test_a_source_distribution_has_what_a_checkout_has(tmp_path: Path) -> None:
+    """And the wheel that is made of it has the same files."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    tracked = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    for name in tracked:
+        (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "checkout" / name)
+    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    made = [sys.executable, "-c", build, str(tmp_path)]
+    subprocess.run(made, cwd=tmp_path / "checkout", check=True, capture_output=True)
+    (source,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    there = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    assert tracked - there == set()
+    assert {name.split("/")[0] for name in there - tracked} == {"PKG-INFO", "th_jax.egg-info"}
+    wheels = []
+    for place in (tmp_path / "checkout", unpacked):
+        out = tmp_path / f"wheel_of_{place.name}"
+        pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(out), str(place)]
+        subprocess.run(pip, check=True)
+        with zipfile.ZipFile(*out.glob("*.whl")) as archive:
+            wheels.append(sorted(archive.namelist()))
+    assert wheels[0] == wheels[1]
