@@ -9,8 +9,8 @@ import pytest
 
 from configs import defaults
 from th_jax.avatars.output import request_digest
+from th_jax.avatars.settings import check_config, default_config
 from th_jax.cli import settings as cli_settings
-from th_jax.cli.finetune import check_config, default_config
 from th_jax.storage.run_folder import read_config, write_config
 from th_jax.storage.setting_names import RENAMED, current_names, previous_names
 from th_jax.training.presets import check_meta_settings, finetune_preset, read_settings

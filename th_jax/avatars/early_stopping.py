@@ -31,20 +31,20 @@ class StoppingSettings(NamedTuple):
     patience: int = 3
     """Number of evaluations without improvement after which fine-tuning stops."""
 
+    def checked(self) -> "StoppingSettings":
+        """Return the settings, if they hold out some shots but not all, and fine-tuning can stop.
 
-def check_stopping(settings: StoppingSettings) -> None:
-    """Check that the settings hold out some shots but not all, and that fine-tuning can stop.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
-    from_shots, held_out, patience = settings
-    numbers = type(from_shots) is int and isinstance(held_out, int | float) and type(patience) is int
-    if not numbers or from_shots < 3 or not 0 < held_out < 1 or patience < 1:
-        raise ValueError(
-            "early stopping needs from_shots >= 3 (or 0 to disable it), 0 < held_out < 1 and patience >= 1, got "
-            f"{from_shots!r}, {held_out!r} and {patience!r}"
-        )
+        Raises:
+            ValueError: if a setting is out of range.
+        """
+        from_shots, held_out, patience = self
+        numbers = type(from_shots) is int and isinstance(held_out, int | float) and type(patience) is int
+        if not numbers or from_shots < 3 or not 0 < held_out < 1 or patience < 1:
+            raise ValueError(
+                "early stopping needs from_shots >= 3 (or 0 to disable it), 0 < held_out < 1 and patience >= 1, got "
+                f"{from_shots!r}, {held_out!r} and {patience!r}"
+            )
+        return self
 
 
 def split_shots(shots: Shots, settings: StoppingSettings) -> tuple[Shots, Shots | None]:
@@ -57,9 +57,9 @@ def split_shots(shots: Shots, settings: StoppingSettings) -> tuple[Shots, Shots 
         The shots to train on, and the held-out shots, or None if there are too few shots to hold any out.
 
     Raises:
-        ValueError: if the settings are invalid (see `check_stopping`).
+        ValueError: if the settings are invalid (see `StoppingSettings.checked`).
     """
-    check_stopping(settings)
+    settings.checked()
     real = np.flatnonzero(np.asarray(shots.mask) > 0)
     if len(real) < settings.from_shots:
         return shots, None

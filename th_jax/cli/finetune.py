@@ -17,12 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from th_jax.avatars.early_stopping import StoppingSettings, check_stopping
 from th_jax.avatars.enroll import Interrupted, enroll
 from th_jax.avatars.merge import merge_reports, merge_summary
 from th_jax.avatars.output import REPORT_FILE, Report, Saving, request_digest, summary, unfinished
 from th_jax.avatars.requests import PersonRequest, check_name, one_person, read_people_file
-from th_jax.avatars.settings import OWN_SECTIONS, default_config, finetuning_of, settings_of
+from th_jax.avatars.settings import check_config, default_config, finetuning_of
 from th_jax.avatars.shards import ShardInUseError, people_of_shard
 from th_jax.cli.options import (
     DONE,
@@ -38,11 +37,10 @@ from th_jax.cli.settings import add_setting_options, changed, read_settings_file
 from th_jax.cli.shard_options import add_shard_options, only_report, requested_shard
 from th_jax.consent import NO_CONSENT, ConsentError, check_valid, read_consent
 from th_jax.data.shots import SHOT_COUNTS
-from th_jax.models.checks import check_setting_names
 from th_jax.provenance.signing_options import add_signing_options, tried_signer
 from th_jax.signals import StopRequest
 from th_jax.storage.files import check_place
-from th_jax.training.presets import check_settings, finetune_preset, preset_of
+from th_jax.training.presets import preset_of
 from th_jax.weights import load_meta
 
 _MOST_SHOTS = SHOT_COUNTS[-1]
@@ -220,21 +218,3 @@ def requested(options: argparse.Namespace) -> list[PersonRequest]:
     if consent is not None:
         check_valid(read_consent(consent))  # its images are compared when they are read
     return [person]
-
-
-def check_config(config: dict[str, Any]) -> None:
-    """Check that a config is a complete one of fine-tuning with values in range.
-
-    Raises:
-        ValueError: naming what is missing, unknown or out of range.
-    """
-    known = finetune_preset("paper")
-    if missing := [name for name in (*known, "early_stopping") if name not in config]:
-        raise ValueError(
-            f"this is not a config of fine-tuning: it lacks {', '.join(missing)}; begin with configs/finetune.py"
-        )
-    check_setting_names("a config of fine-tuning", [*known, *OWN_SECTIONS], config)
-    check_setting_names("the section early_stopping", StoppingSettings._fields, config["early_stopping"])
-    if config["early_stopping"]["from_shots"]:
-        check_stopping(StoppingSettings(**config["early_stopping"]))
-    check_settings(settings_of(config))
