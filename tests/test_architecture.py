@@ -1,4 +1,4 @@
-"""The rules of the tree are tests: who imports whom, where heavy packages may stand, how long a file may be."""
+"""The rules of the tree are tests: who imports whom, where heavy packages may stand, what is documented and typed."""
 
 import ast
 import functools

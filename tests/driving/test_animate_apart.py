@@ -16,7 +16,7 @@ from driver_clips import swaying, write_clip
 from tests.hostile import bad_ends
 from th_jax.avatars.file import load_avatar, save_avatar
 from th_jax.driving import animate as script
-from th_jax.driving import driver as landmark_source
+from th_jax.driving import driver as drivers
 from th_jax.driving import panels as layout
 from th_jax.driving.driver import Driving
 from th_jax.driving.output import record_of_driving
@@ -52,7 +52,7 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> None:
         Path(out).write_bytes(np.tile(face, (FRAMES, 1, 1)).tobytes())
         return np.arange(FRAMES) / 25, np.zeros(FRAMES, np.int64), [(0, 256, 256)], (25, 1), True, 0
 
-    monkeypatch.setattr(landmark_source, "run_limited", run)
+    monkeypatch.setattr(drivers, "run_limited", run)
 
 
 def driving(folder: Path, squares: list[tuple[float, float, float]]) -> Driving:

@@ -14,7 +14,7 @@ from commands import animate as main
 from th_jax.avatars.file import save_avatar
 from th_jax.avatars.shards import SCHEDULERS, only_writer
 from th_jax.cli import animate as command
-from th_jax.driving.many import read_list, reported_films
+from th_jax.driving.many import read_list, reported_videos
 from th_jax.media import open_video
 from th_jax.models.networks import Networks
 from th_jax.provenance import Kind, Provenance, read_sidecar
@@ -89,7 +89,7 @@ def test_every_film_is_the_one_that_animate_makes(folder: Path, made: Path, tmp_
         assert read_sidecar(path)[1], "its record belongs to it"
     assert films[0].shape == (6, 16, 16, 3)
     np.testing.assert_array_equal(*films)
-    assert {out: film.frames for out, film in reported_films(made).items()} == {
+    assert {out: film.frames for out, film in reported_videos(made).items()} == {
         "ada-short.mp4": 3, "bob-long.mp4": 6, "ada-long.gif": 6,
     }  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_films_that_are_there_are_not_made_again(
 ) -> None:
     monkeypatch.setattr(command, "animate", lambda *_, **__: pytest.fail("it is there"))
     assert main(asked(folder, made)) == 0
-    assert "3 of 3 films" in (printed := capsys.readouterr().out)
+    assert "3 of 3 videos" in (printed := capsys.readouterr().out)
     assert "(3 already before)" in printed
 
 
@@ -121,7 +121,7 @@ def test_a_film_of_other_options_or_bytes_is_made_again(folder: Path, tmp_path: 
     assert main(asked(folder, out, *more, file=short)) == 0
     again = {name for name in films if (out / name).stat().st_mtime_ns != before[name]}
     assert again == (set(films) if change == "option" else {"ada-short.mp4"})
-    assert reported_films(out)["ada-short.mp4"].status == "finished"
+    assert reported_videos(out)["ada-short.mp4"].status == "finished"
     assert main(asked(folder, out, *more, file=short)) == 0
 
 
@@ -131,7 +131,7 @@ def test_a_film_that_fails_stops_no_other_one(folder: Path, tmp_path: Path, caps
     some = write_list(folder, films, file="some.csv").name
     assert main(asked(folder, tmp_path / "films", file=some)) == 1
     printed = capsys.readouterr()
-    assert "1 of 3 films" in printed.out
+    assert "1 of 3 videos" in printed.out
     assert "2 failed: see" in printed.out
     assert re.search(r"^a\.mp4: .*damaged\.npz", printed.err, re.MULTILINE)
     assert re.search(r"^b\.mp4: .*nobody\.safetensors: No such file", printed.err, re.MULTILINE)
@@ -177,7 +177,7 @@ def test_an_interrupted_list_keeps_its_films(
 
     monkeypatch.setattr(command, "animate", interrupted)
     assert main(asked(folder, tmp_path / "films")) == 75
-    assert "finished films are kept" in capsys.readouterr().err
+    assert "finished videos are kept" in capsys.readouterr().err
     assert len(made_films(tmp_path / "films")) == 1
     assert main(asked(folder, tmp_path / "films")) == 0
     assert len(calls) == 4, "the first film is not made again"
@@ -189,12 +189,12 @@ def test_an_interrupted_list_keeps_its_films(
         ("avatar,driver\na,b\n", "header of the columns avatar, driver and out"),
         ("avatar,driver,out,face,size\n", "header of the columns"),
         ("avatar,driver,out\n", "has no entries"),
-        ("avatar,driver,out\na,b,a.mp4\na,b,A.mp4\n", "line 3: duplicate film 'A.mp4', first named in line 2"),
+        ("avatar,driver,out\na,b,a.mp4\na,b,A.mp4\n", "line 3: duplicate video 'A.mp4', first named in line 2"),
         ("avatar,driver,out\na,b\n", "line 2: expected 3 columns, got 2"),
         ("avatar,driver,out\n,b,a.mp4\n", "line 2: the avatar is missing"),
         ("avatar,driver,out\n../a,b,a.mp4\n", "line 2: '../a' is outside the folder of the list"),
         ("avatar,driver,out\na,/etc/passwd,a.mp4\n", "line 2: '/etc/passwd' is outside the folder of the list"),
-        ("avatar,driver,out\na,b,../a.mp4\n", "line 2: '../a.mp4' is not a valid film name"),
+        ("avatar,driver,out\na,b,../a.mp4\n", "line 2: '../a.mp4' is not a valid video name"),
         ("avatar,driver,out\na,b,report.jsonl\n", "line 2: out must end in .mp4, .gif"),
         ("avatar,driver,out,face\na,b,a.mp4,0\n", "line 2: face must be a number from 1 to 999"),
     ],
@@ -210,7 +210,7 @@ def test_a_malformed_list(tmp_path: Path, text: str, message: str) -> None:
     [
         (["--avatar", "a"], "--avatar cannot be given with --list"),
         (["--driver", "a", "--face", "1"], "--driver, --face cannot be given with --list"),
-        (["--unmarked-output-for-research"], "is for one film at a time"),
+        (["--unmarked-output-for-research"], "is for one video at a time"),
     ],
 )
 def test_options_that_do_not_fit_a_list(

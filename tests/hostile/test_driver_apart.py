@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.hostile import valid_files
-from th_jax.driving import driver as landmark_source
+from th_jax.driving import driver as drivers
 from th_jax.driving.driver import follow_driver, track_driver
 from th_jax.driving.rates import frames_on_screen
 from th_jax.media import DEFAULT_LIMITS, MediaError, MediaFault
@@ -37,7 +37,7 @@ def face_bytes(frames: int) -> bytes:
 
 def test_what_the_process_says_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = facts([0.0, 0.04, 0.08], [0, 0, 0])
-    monkeypatch.setattr(landmark_source, "run_limited", answering(answer, face_bytes(3)))
+    monkeypatch.setattr(drivers, "run_limited", answering(answer, face_bytes(3)))
     with track_driver(tmp_path / "a.mp4") as driving:
         assert driving.landmarks.shape == (3, 68, 2)
         assert ((driving.landmarks > 0) & (driving.landmarks < 1)).all()
@@ -72,7 +72,7 @@ def test_what_the_process_says_is_used(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_process_that_contradicts_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[Any, ...], content: bytes
 ) -> None:
-    monkeypatch.setattr(landmark_source, "run_limited", answering(answer, content))
+    monkeypatch.setattr(drivers, "run_limited", answering(answer, content))
     with pytest.raises(MediaError, match=r"a\.mp4: .*contradict"), track_driver(tmp_path / "a.mp4"):
         pass
 
@@ -80,15 +80,15 @@ def test_a_process_that_contradicts_itself(
 def test_one_frame_at_the_end_of_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its declared rate, billions of frames would be on screen before it."""
     answer = facts([28_000.0], [0], fps=(90_000, 1))
-    monkeypatch.setattr(landmark_source, "run_limited", answering(answer, face_bytes(1)))
+    monkeypatch.setattr(drivers, "run_limited", answering(answer, face_bytes(1)))
     with track_driver(tmp_path / "a.mp4") as driving:
         assert len(frames_on_screen(driving.times, driving.fps)) <= DEFAULT_LIMITS.frames
 
 
 def test_a_driver_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = valid_files.video(tmp_path)
-    limits = landmark_source.DRIVER_LIMITS._replace(seconds=1e-3)
-    monkeypatch.setattr(landmark_source, "DRIVER_LIMITS", limits)
+    limits = drivers.DRIVER_LIMITS._replace(seconds=1e-3)
+    monkeypatch.setattr(drivers, "DRIVER_LIMITS", limits)
     with pytest.raises(MediaError, match=r"a\.mp4: it takes longer") as refused, track_driver(clip):
         pass
     assert refused.value.fault is MediaFault.OVER_LIMITS

@@ -197,7 +197,7 @@ def changed(name: str, change: Callable[[Any], None]) -> bytes:
     ("name", "change", "message"),
     [
         ("identity", lambda f: f.bytes_list.value.__setitem__(0, b"\xff"), "identity of a record is not valid UTF-8"),
-        ("landmarks", lambda f: f.Clear(), "landmarks must be 68 iBUG points, .* but 0 came"),
+        ("landmarks", lambda f: f.Clear(), "landmarks must be 68 iBUG points, .* but got 0"),
         ("landmarks", lambda f: f.float_list.value.__setitem__(0, float("inf")), r"landmarks must be in \[0, 1\]"),
         ("landmarks", lambda f: f.float_list.value.__setitem__(0, float("nan")), "must be NaN in both x and y"),
     ],

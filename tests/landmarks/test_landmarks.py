@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from th_jax.landmarks import scheme as topology
+from th_jax.landmarks import scheme
 from th_jax.landmarks.draw import draw_landmarks
 
 
@@ -25,7 +25,7 @@ def only(indices: dict[int, tuple[float, float]], points: int = 68) -> np.ndarra
 def test_against_a_plain_rendering() -> None:
     """Distance of every pixel centre to every stroke, laid over each other one by one, in float64."""
     size, landmarks = 48, face(points=70).astype(np.float64)
-    strokes = topology.segments(70)
+    strokes = scheme.segments(70)
     y, x = np.mgrid[0:size, 0:size] + 0.5
     expected = np.zeros((size, size, 3))
     for start, end, radius, color in zip(*strokes, strict=True):
@@ -53,7 +53,7 @@ def test_lines_are_at_least_one_pixel_wide(size: int) -> None:
 
 
 def test_colours_tell_parts_apart() -> None:
-    for contour in topology.CONTOURS:
+    for contour in scheme.CONTOURS:
         a, b = contour.points[:2]
         drawn = np.asarray(draw_landmarks(jnp.asarray(only({a: (0.2, 0.5), b: (0.8, 0.5)})), size=64))
         np.testing.assert_allclose(drawn[31, 32] / drawn[31, 32].max(), contour.color, atol=1e-3, err_msg=contour.name)
@@ -137,9 +137,9 @@ def test_a_landmark_moves_only_pixels_near_its_strokes() -> None:
 
 
 def test_bad_input_is_refused_with_its_reason() -> None:
-    with pytest.raises(ValueError, match="68 iBUG points, or 70 with the two pupils, but 5 came"):
+    with pytest.raises(ValueError, match="68 iBUG points, or 70 with the two pupils, but got 5"):
         draw_landmarks(jnp.zeros((5, 2)), size=32)
-    with pytest.raises(TypeError, match="floating point in \\[0, 1\\], but came as int32"):
+    with pytest.raises(TypeError, match="floating point in \\[0, 1\\], got int32"):
         draw_landmarks.__wrapped__(jnp.zeros((68, 2), jnp.int32), size=32)
     with pytest.raises(ValueError, match="size must be at least 1 pixel, but is 0"):
         draw_landmarks.__wrapped__(jnp.zeros((68, 2)), size=0)

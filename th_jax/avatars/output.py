@@ -14,7 +14,7 @@ from th_jax.consent import consent_digest, read_consent
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.faces.detect import landmark_model_digest
 from th_jax.provenance import Signer
-from th_jax.storage.json_lines import append_line
+from th_jax.storage.json_lines import append_line, read_lines
 from th_jax.storage.setting_names import previous_names
 from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
@@ -104,14 +104,9 @@ def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = Fal
     Raises:
         FileNotFoundError: if there is no report and `missing_ok` is False.
     """
-    latest: dict[str, Outcome] = {}
     if missing_ok and not (folder / name).exists():
-        return latest
-    for line in (folder / name).read_bytes().splitlines():
-        outcome = _parsed(line)
-        if outcome is not None:
-            latest[outcome.name] = outcome
-    return latest
+        return {}
+    return {outcome.name: outcome for outcome in read_lines(folder / name, _parsed)}
 
 
 def summary(outcomes: Iterable[Outcome], *, skipped: int, folder: Path, report: str = REPORT_FILE) -> str:
@@ -146,14 +141,11 @@ def _made(outcome: Outcome, report: str) -> list[str]:
     return lines + ([f"    and {more} more: see {report}"] if more > 0 else [])
 
 
-def _parsed(line: bytes) -> Outcome | None:
-    try:
-        record = parse_json(line, max_bytes=MAX_LINE_BYTES)
-        left_out = record.pop("left_out", ()) if isinstance(record, dict) else ()
-        outcome = from_json(Outcome, record, where="an outcome")
-        return outcome._replace(left_out=tuple(from_json(LeftOut, left, where="a file") for left in left_out))
-    except (ValueError, TypeError):
-        return None
+def _parsed(line: bytes) -> Outcome:
+    record = parse_json(line, max_bytes=MAX_LINE_BYTES)
+    left_out = record.pop("left_out", ()) if isinstance(record, dict) else ()
+    outcome = from_json(Outcome, record, where="an outcome")
+    return outcome._replace(left_out=tuple(from_json(LeftOut, left, where="a file") for left in left_out))
 
 
 INPUT_FINGERPRINT = "made_from"

@@ -51,6 +51,10 @@ class Shard(NamedTuple):
         """Name of the report that only this shard writes."""
         return f"report.{self.number}-of-{self.total}.jsonl"
 
+    def names(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Return the names of this shard among those of all shards with their sizes (`split`)."""
+        return frozenset(name for name, number in split(sizes, self.total).items() if number == self.number)
+
 
 class _Scheduler(NamedTuple):
     name: str
@@ -171,8 +175,8 @@ def people_of_shard(
 ) -> tuple[list[PersonRequest], str]:
     """Return the people of a shard in the order of the people file, and one line that describes the shard."""
     shots = {person.name: count_shots(person, max_shots=max_shots) for person in people}
-    assigned = split(shots, shard.total)
-    chosen = [person for person in people if assigned[person.name] == shard.number]
+    names = shard.names(shots)
+    chosen = [person for person in people if person.name in names]
     share = sum(shots[person.name] for person in chosen)
     text = f"{len(chosen)} of {len(people)} people, about {share} of {sum(shots.values())} images"
     return chosen, f"{shard.title}: {text}"

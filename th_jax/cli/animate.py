@@ -30,7 +30,7 @@ from th_jax.driving.animate import GAZE, Animation, animate, smoothing_of
 from th_jax.driving.camera import Chooser, camera_number, drive_with_camera, missing_window
 from th_jax.driving.driver import STILLS
 from th_jax.driving.edit import CONTROLS, edit_driver
-from th_jax.driving.many import FilmRequest, films_of_shard, make_films, read_list
+from th_jax.driving.many import VideoRequest, make_videos, read_list, videos_of_shard
 from th_jax.driving.output import note_unmarked, unmarked_log
 from th_jax.driving.panels import Panel, parse_layout
 from th_jax.driving.poses import target_of, wants_pupils
@@ -66,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--list", type=Path, metavar="FILE",
-        help="many films: a CSV file with the columns avatar,driver,out(,face); --out is then their folder",
+        help="many videos: a CSV file with the columns avatar,driver,out(,face); --out is then their folder",
     )  # fmt: skip
-    add_shard_options(made, what="make the films")
+    add_shard_options(made, what="make the videos")
     made.add_argument("--out", type=Path, help="output file, ending in .mp4, .gif, .png or .jpg")
     made.add_argument("--layout", help='panels from left to right, such as "driver,landmarks,avatar"; default: avatar')
     made.add_argument("--smoothing", type=float, help="cutoff in Hz, 0 is off; default: 2 for videos, off for npz")
@@ -115,11 +115,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Drive the avatar; an interrupted run leaves nothing behind, one of a list the finished films."""
+    """Drive the avatar; an interrupted run leaves nothing behind, one of a list the finished videos."""
     if options.list is not None:
         return _drive_list(options)
     if options.avatar is None:
-        raise UsageError("give --avatar, or --list for many films")
+        raise UsageError("give --avatar, or --list for many videos")
     if options.shard is not None or options.shard_count is not None:
         raise UsageError("--shard and --shard-count are parts of a list: give --list")
     try:
@@ -143,16 +143,16 @@ def _drive(chosen: argparse.Namespace) -> str:
 
 
 def _drive_list(chosen: argparse.Namespace) -> int:
-    """Make the films of a list; return 0 if all are there, 1 if one failed, 75 if the run was interrupted."""
+    """Make the videos of a list; return 0 if all are there, 1 if one failed, 75 if the run was interrupted."""
     own = ("avatar", "driver", "edit", "face", "paste_back")
     if extra := [f"--{name.replace('_', '-')}" for name in own if getattr(chosen, name) is not None]:
         raise UsageError(
             f"{', '.join(extra)} cannot be given with --list, which has columns for avatar, driver and face"
         )
     if chosen.unmarked_output_for_research:
-        raise UsageError("--unmarked-output-for-research is for one film at a time: omit --list")
+        raise UsageError("--unmarked-output-for-research is for one video at a time: omit --list")
     if chosen.out is None:
-        raise UsageError("--out is missing: the folder of the films")
+        raise UsageError("--out is missing: the folder of the videos")
     requests, shard = read_list(chosen.list), requested_shard(chosen)
     check_place(chosen.out, folder=True)
     gains = _checked_gains(chosen)
@@ -161,42 +161,42 @@ def _drive_list(chosen: argparse.Namespace) -> int:
     signer = tried_signer(chosen.signing_key, chosen.signing_certificate)
     report = REPORT_FILE
     if shard is not None:
-        requests, text = films_of_shard(requests, shard)
+        requests, text = videos_of_shard(requests, shard)
         report = shard.report_file
         print(text, flush=True)
 
-    def make(loaded: LoadedAvatar, request: FilmRequest, out: Path) -> Animation:
+    def make(loaded: LoadedAvatar, request: VideoRequest, out: Path) -> Animation:
         return _animate(
             loaded, request.driver, out, chosen, layout=layout, gains=gains, signer=signer, face=request.face
         )
 
     counts, there = collections.Counter[str](), 0
-    films = make_films(
+    videos = make_videos(
         requests, chosen.out, make=make, options=_film_options(chosen), report=report,
         load=lambda avatar: load_avatar(avatar, meta=chosen.meta),
     )  # fmt: skip
     try:
-        with only_report(chosen.out, report), tqdm(total=len(requests), unit="film", disable=None) as bar:
-            for film, was_there in films:
+        with only_report(chosen.out, report), tqdm(total=len(requests), unit="video", disable=None) as bar:
+            for video, was_there in videos:
                 bar.update()
-                counts[film.status] += 1
+                counts[video.status] += 1
                 there += was_there
-                if film.status == "failed":
-                    bar.write(f"{film.out}: {film.reason}", file=sys.stderr)
+                if video.status == "failed":
+                    bar.write(f"{video.out}: {video.reason}", file=sys.stderr)
     except ShardInUseError as error:
         print(f"th-jax animate: {error}, then run the same command again", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("interrupted: finished films are kept; run the same command again to continue", file=sys.stderr)
+        print("interrupted: finished videos are kept; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     already = f" ({there} already before)" if there else ""
     failed = f", {counts['failed']} failed: see {chosen.out / report}" if counts["failed"] else ""
-    print(f"{counts['finished']} of {len(requests)} films are in {chosen.out}{already}{failed}")
+    print(f"{counts['finished']} of {len(requests)} videos are in {chosen.out}{already}{failed}")
     return FAILED if counts["failed"] else DONE
 
 
 def _film_options(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that change what a film shows, as JSON values."""
+    """Return the options that change what a video shows, as JSON values."""
     names = (
         *("meta", "layout", "smoothing", "smoothing_beta", "retargeting", "gains", "neutral", "follow", "gaze", "fps"),
         *("seconds", "at", "mute", "landmark_model"),

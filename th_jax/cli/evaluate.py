@@ -17,7 +17,6 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from th_jax.avatars.shards import split
 from th_jax.cli.checkout import from_checkout
 from th_jax.cli.options import DONE, INTERRUPTED, UsageError, add_landmark_model, new_parser, print_hint
 from th_jax.cli.shard_options import add_shard_options, requested_shard
@@ -85,12 +84,8 @@ def run(options: argparse.Namespace) -> int:
     shard = requested_shard(options)
     evaluation, about = begin(options)
     if shard is not None:
-        assigned = split({person.name: 1 for person in evaluation.people}, shard.total)
-        evaluation = evaluation._replace(
-            only=frozenset(name for name, number in assigned.items() if number == shard.number)
-        )
-        own = f"{len(evaluation.measured)} of {len(assigned)} people"
-        print(f"{shard.title}: {own}", flush=True)
+        evaluation = evaluation._replace(only=shard.names({person.name: 1 for person in evaluation.people}))
+        print(f"{shard.title}: {len(evaluation.measured)} of {len(evaluation.people)} people", flush=True)
     with (
         StopRequest() as stop,
         tqdm(total=cell_count(evaluation), unit="cell", dynamic_ncols=True, disable=options.quiet or None) as bar,

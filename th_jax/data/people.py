@@ -1,4 +1,4 @@
-"""Numbers the people of a photo or a video, so that a command can be told which one is meant (`--face N`)."""
+"""Numbers the people of a photo or a video, so that a command's `--face N` can select one."""
 
 import math
 from collections.abc import Iterator

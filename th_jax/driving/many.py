@@ -1,4 +1,4 @@
-"""Many films: the avatars and drivers of a list, each film made once, in shards that never talk to each other."""
+"""Many videos: the avatars and drivers of a list, each video made once, in shards that never talk to each other."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 from th_jax.avatars.file import LoadedAvatar, load_avatar
 from th_jax.avatars.output import REPORT_FILE
 from th_jax.avatars.requests import check_name, face_of_cell
-from th_jax.avatars.shards import Shard, shard_reports, split
+from th_jax.avatars.shards import Shard, shard_reports
 from th_jax.driving.animate import Animation
 from th_jax.driving.driver import SUFFIXES
 from th_jax.storage.files import file_sha256
-from th_jax.storage.json_lines import append_line
+from th_jax.storage.json_lines import append_line, read_lines
 from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tables import file_beside, read_table
 
@@ -23,8 +23,8 @@ LIST_COLUMNS = ("avatar", "driver", "out", "face")
 _MAX_LINE_BYTES = 2**16
 
 
-class FilmRequest(NamedTuple):
-    """A film to make."""
+class VideoRequest(NamedTuple):
+    """A video to make."""
 
     out: str
     """Name of the file below the output folder."""
@@ -35,7 +35,7 @@ class FilmRequest(NamedTuple):
 
 
 class Film(NamedTuple):
-    """What became of a film: a line of the report."""
+    """The outcome of a video: a line of the report."""
 
     out: str
     status: Literal["finished", "failed"]
@@ -45,20 +45,20 @@ class Film(NamedTuple):
     """Reason of a failure."""
     frames: int = 0
     sha256: str = ""
-    """Digest of the film's file, in hexadecimal."""
+    """Digest of the video's file, in hexadecimal."""
 
 
-def read_list(path: Path) -> list[FilmRequest]:
+def read_list(path: Path) -> list[VideoRequest]:
     """Read a CSV file with the columns avatar, driver, out and optionally face.
 
-    Avatars and drivers are relative to the file's folder and may not leave it; they are opened later, film by film.
+    Avatars and drivers are relative to the file's folder and may not leave it; they are opened later, video by video.
 
     Raises:
-        ValueError: if the file is malformed, or two films have the same name; the message gives the line.
+        ValueError: if the file is malformed, or two videos have the same name; the message gives the line.
         FileNotFoundError: if the file does not exist.
         OSError: if the file cannot be read.
     """
-    requests: list[FilmRequest] = []
+    requests: list[VideoRequest] = []
     lines: dict[str, int] = {}
     for line, cells in read_table(path, called="list", required=LIST_COLUMNS[:3], optional=LIST_COLUMNS[3:]):
         try:
@@ -66,63 +66,62 @@ def read_list(path: Path) -> list[FilmRequest]:
                 file_beside(path, cells[column], called="list", missing=f"the {column} is missing")
                 for column in ("avatar", "driver")
             )
-            request = FilmRequest(_film_name(cells["out"]), avatar, driver, face_of_cell(cells.get("face", "")))
+            request = VideoRequest(_video_name(cells["out"]), avatar, driver, face_of_cell(cells.get("face", "")))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
         if (first := lines.setdefault(request.out.lower(), line)) != line:
-            raise ValueError(f"{path}, line {line}: duplicate film {request.out!r}, first named in line {first}")
+            raise ValueError(f"{path}, line {line}: duplicate video {request.out!r}, first named in line {first}")
         requests.append(request)
     if not requests:
-        raise ValueError(f"{path} has no entries: add at least one film")
+        raise ValueError(f"{path} has no entries: add at least one video")
     return requests
 
 
-def films_of_shard(requests: Sequence[FilmRequest], shard: Shard) -> tuple[list[FilmRequest], str]:
-    """Return the films of a shard in the order of the list, and one line that describes the shard.
+def videos_of_shard(requests: Sequence[VideoRequest], shard: Shard) -> tuple[list[VideoRequest], str]:
+    """Return the videos of a shard in the order of the list, and one line that describes the shard.
 
     The split depends on the list and on the sizes of the drivers' files alone, so that processes agree on it.
     """
-    assigned = split({request.out: _weight(request.driver) for request in requests}, shard.total)
-    chosen = [request for request in requests if assigned[request.out] == shard.number]
-    text = f"{len(chosen)} of {len(requests)} films"
-    return chosen, f"{shard.title}: {text}"
+    names = shard.names({request.out: _weight(request.driver) for request in requests})
+    chosen = [request for request in requests if request.out in names]
+    return chosen, f"{shard.title}: {len(chosen)} of {len(requests)} videos"
 
 
-def reported_films(folder: Path) -> dict[str, Film]:
-    """Read the last line about each film from all reports of a folder; lines of killed processes are skipped."""
+def reported_videos(folder: Path) -> dict[str, Film]:
+    """Read the last line about each video from all reports of a folder; lines of killed processes are skipped."""
     paths = [folder / REPORT_FILE] if (folder / REPORT_FILE).exists() else []
     paths += [path for _, path in shard_reports(folder)] if folder.exists() else []
-    films = [film for path in paths for line in path.read_bytes().splitlines() if (film := _parsed(line)) is not None]
-    return {film.out: film for film in sorted(films, key=lambda film: film.status == "finished")}
+    videos = [video for path in paths for video in read_lines(path, _parsed)]
+    return {video.out: video for video in sorted(videos, key=lambda video: video.status == "finished")}
 
 
-def make_films(
-    requests: Sequence[FilmRequest],
+def make_videos(
+    requests: Sequence[VideoRequest],
     folder: Path,
     *,
-    make: Callable[[LoadedAvatar, FilmRequest, Path], Animation],
+    make: Callable[[LoadedAvatar, VideoRequest, Path], Animation],
     options: Mapping[str, Any],
     load: Callable[[Path], LoadedAvatar] = load_avatar,
     report: str = REPORT_FILE,
 ) -> Iterator[tuple[Film, bool]]:
-    """Make the films of a list that are not there yet; films of the same avatar follow each other.
+    """Make the videos of a list that are not there yet; videos of the same avatar follow each other.
 
     Args:
-        requests: the films.
-        folder: folder of the films and the report.
-        make: makes a film of an avatar at a path.
-        options: what films depend on besides avatar and driver, as JSON values: a film made with others is made anew.
+        requests: the videos.
+        folder: folder of the videos and the report.
+        make: makes a video of an avatar at a path.
+        options: what videos depend on besides avatar and driver, as JSON values: a video made with others is made anew.
         load: loads an avatar.
         report: name of the report to which lines are appended.
 
     Yields:
-        What became of each film, and whether it was there already.
+        The outcome of each video, and whether it was there already.
 
     Raises:
         OSError: if the report cannot be written.
         ImportError: if the extra `video` is not installed.
     """
-    known, loaded = reported_films(folder), None
+    known, loaded = reported_videos(folder), None
     last: tuple[Path, str] | None = None
     order = {avatar: place for place, avatar in enumerate(dict.fromkeys(request.avatar for request in requests))}
     for request in sorted(requests, key=lambda request: order[request.avatar]):
@@ -131,21 +130,21 @@ def make_films(
             if last is None or last[0] != request.avatar:
                 last, loaded = (request.avatar, file_sha256(request.avatar)), None
             digest = _digest(last[1], request, options)
-            film = known.get(request.out)
-            if film is not None and film.request == digest and _is_whole(path, film):
-                yield film, True
+            video = known.get(request.out)
+            if video is not None and video.request == digest and _is_whole(path, video):
+                yield video, True
                 continue
             loaded = loaded or load(request.avatar)
             made = make(loaded, request, path)
-            film = Film(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
+            video = Film(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
         except (OSError, ValueError) as error:
-            film = Film(request.out, "failed", digest, reason=_reason(error))
-        append_line(folder / report, (json.dumps(film._asdict(), ensure_ascii=False) + "\n").encode())
-        yield film, False
+            video = Film(request.out, "failed", digest, reason=_reason(error))
+        append_line(folder / report, (json.dumps(video._asdict(), ensure_ascii=False) + "\n").encode())
+        yield video, False
 
 
-def _film_name(written: str) -> str:
-    name = check_name(written, of="film")
+def _video_name(written: str) -> str:
+    name = check_name(written, of="video")
     if Path(name).suffix.lower() not in SUFFIXES:
         raise ValueError(f"out must end in {', '.join(SUFFIXES)}, but is {name}")
     return name
@@ -158,13 +157,13 @@ def _weight(driver: Path) -> int:
         return 1
 
 
-def _digest(avatar: str, request: FilmRequest, options: Mapping[str, Any]) -> str:
+def _digest(avatar: str, request: VideoRequest, options: Mapping[str, Any]) -> str:
     content = {"avatar": avatar, "driver": file_sha256(request.driver), "face": request.face, "options": {**options}}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _is_whole(path: Path, film: Film) -> bool:
-    return film.status == "finished" and path.is_file() and file_sha256(path) == film.sha256
+def _is_whole(path: Path, video: Film) -> bool:
+    return video.status == "finished" and path.is_file() and file_sha256(path) == video.sha256
 
 
 def _reason(error: Exception) -> str:
@@ -173,8 +172,5 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _parsed(line: bytes) -> Film | None:
-    try:
-        return from_json(Film, parse_json(line, max_bytes=_MAX_LINE_BYTES), where="a film")
-    except (ValueError, TypeError):
-        return None
+def _parsed(line: bytes) -> Film:
+    return from_json(Film, parse_json(line, max_bytes=_MAX_LINE_BYTES), where="a video")

@@ -43,7 +43,7 @@ def draw_landmarks(
         raise ValueError(f"points must have the shape [..., P, 2], but have {points.shape}")
     check_point_count(points.shape[-2])
     if not jnp.issubdtype(points.dtype, jnp.floating):
-        raise TypeError(f"points must be floating point in [0, 1], but came as {points.dtype}")
+        raise TypeError(f"points must be floating point in [0, 1], got {points.dtype}")
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, but is {size}")
     if not 0 < line_width < math.inf:

@@ -119,4 +119,4 @@ def check_point_count(points: int) -> None:
         ValueError: if the number of points is not 68 or 70.
     """
     if points not in (IBUG_POINTS, PUPIL_POINTS):
-        raise ValueError(f"landmarks must be 68 iBUG points, or 70 with the two pupils, but {points} came")
+        raise ValueError(f"landmarks must be 68 iBUG points, or 70 with the two pupils, but got {points}")

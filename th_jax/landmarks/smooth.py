@@ -35,7 +35,7 @@ class LandmarkFilter:
             ValueError: if the cutoff is not positive or beta is negative.
         """
         if not (settings.min_cutoff > 0 and settings.beta >= 0):
-            raise ValueError(f"smoothing needs a positive cutoff and a beta of at least 0, but {settings} came")
+            raise ValueError(f"smoothing needs a positive cutoff and a beta of at least 0, got {settings}")
         self._settings = settings
         self.reset()
 

@@ -1,7 +1,11 @@
 """Reports of one JSON object per line, which survive a process that is killed while it writes."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -18,6 +22,25 @@ def append_line(path: Path, line: bytes) -> None:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_lines(path: Path, parse: Callable[[bytes], T]) -> list[T]:
+    """Parse the lines of a report, and skip those that cannot be parsed, such as the last one of a killed process.
+
+    Args:
+        path: the report.
+        parse: reads a line, and raises a ValueError or TypeError if it cannot.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    parsed = []
+    for line in path.read_bytes().splitlines():
+        try:
+            parsed.append(parse(line))
+        except (ValueError, TypeError):
+            continue
+    return parsed
 
 
 def _ends_with_newline(path: Path) -> bool:

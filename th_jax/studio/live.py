@@ -106,8 +106,8 @@ class Live:
     def _incoming(self) -> Iterator[np.ndarray]:
         while True:
             with self._changed:
-                came = self._changed.wait_for(lambda: self._waiting is not None or self._closed, IDLE_SECONDS)
-                if self._closed or not came or self._waiting is None:
+                in_time = self._changed.wait_for(lambda: self._waiting is not None or self._closed, IDLE_SECONDS)
+                if self._closed or not in_time or self._waiting is None:
                     return
                 (frame, self._arrived), self._waiting = self._waiting, None
             yield frame

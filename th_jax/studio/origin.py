@@ -17,7 +17,7 @@ WORDS = {
         "No mark of a generator was found. This proves nothing: marks can be removed, and most generators use others or none."
     ),
     Verdict.ALTERED: "This file carries a mark that does not fit it: it was changed after it was marked.",
-    Verdict.UNREADABLE: "This file could not be checked: it is no picture or video, damaged, or too large.",
+    Verdict.UNREADABLE: "This file could not be checked: it is not an image or video, damaged, or too large.",
 }
 
 

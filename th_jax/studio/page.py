@@ -94,7 +94,7 @@ def gradio_of(uploads: Path) -> Any:
     return load_backend("gradio", "the studio's page", extra="studio")
 
 
-def told(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def with_messages(gradio: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """Convert the errors of a handler, which may be a generator, to messages of the page."""
 
     def message(error: Exception) -> Any:
@@ -358,18 +358,18 @@ class Page:
             quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
             for event in (timer.tick, page.load):
                 event(self.jobs, None, table, **quiet)
-                event(told(gr, self.look_at_avatar), made[:2], made[1:], **quiet)
-                event(told(gr, self.look_at_video), driven[:2], driven[1:], **quiet)
+                event(with_messages(gr, self.look_at_avatar), made[:2], made[1:], **quiet)
+                event(with_messages(gr, self.look_at_video), driven[:2], driven[1:], **quiet)
                 lists = [gallery[-1], drive_avatar, live_avatar, edit_avatar]
-                event(told(gr, self.look_at_clip), edited[:2], edited[1:], **quiet)
-                event(told(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
+                event(with_messages(gr, self.look_at_clip), edited[:2], edited[1:], **quiet)
+                event(with_messages(gr, self.look_at_gallery), gallery[0], [*gallery[:3], *lists], **quiet)
         return page
 
     def _buttons(self, number: Any, kind: Kind, actions: dict[str, str]) -> None:
         with self.gr.Row():
             for action, label in actions.items():
                 button = self.gr.Button(label)
-                act = told(self.gr, functools.partial(self.act, kind=kind, action=action))
+                act = with_messages(self.gr, functools.partial(self.act, kind=kind, action=action))
                 button.click(act, number, None, api_visibility="private")
 
     def _new_avatar(self) -> list[Any]:
@@ -409,18 +409,18 @@ class Page:
         with gr.Row():
             for person, example in PEOPLE.items():
                 button = gr.Button(f"Bundled person: {example.subject}")
-                made = told(gr, functools.partial(self.example_avatar, person))
+                made = with_messages(gr, functools.partial(self.example_avatar, person))
                 button.click(made, None, number, api_visibility="private")
-        photo.input(told(gr, self.take), [files, photo], [files, pose], api_visibility="private")
+        photo.input(with_messages(gr, self.take), [files, photo], [files, pose], api_visibility="private")
         files.change(
-            told(gr, self.examine),
+            with_messages(gr, self.examine),
             [files, token],
             [token, tiles, count],
             trigger_mode="always_last",
             api_name="examine",
         ).then(lambda: "", None, points, api_visibility="private")
         form = [token, points, name, subject, basis, uses, scope, expires]
-        create.click(told(gr, self.create), form, number, api_name="create")
+        create.click(with_messages(gr, self.create), form, number, api_name="create")
         return [number, seen, words, preview, losses, command]
 
     def _points(self, token: Any) -> Any:
@@ -441,9 +441,9 @@ class Page:
 
         clicked.__annotations__["event"] = gr.SelectData  # by which Gradio hands it over
 
-        picture.select(told(gr, clicked), [placed, choice], placed, api_visibility="private")
+        picture.select(with_messages(gr, clicked), [placed, choice], placed, api_visibility="private")
         for event in (show.click, placed.change):
-            event(told(gr, self.place_points), [token, placed], [picture, choice], api_visibility="private")
+            event(with_messages(gr, self.place_points), [token, placed], [picture, choice], api_visibility="private")
         return placed
 
     def _gallery(self) -> list[Any]:
@@ -457,8 +457,8 @@ class Page:
             avatar = gr.Dropdown([], label="Avatar", interactive=True)
             revoke, forget = gr.Button("Revoke its consent"), gr.Button("Delete it with all its files", variant="stop")
         answer = gr.Textbox(label="Done", interactive=False)
-        revoke.click(told(gr, self.revoke), avatar, answer, api_visibility="private")
-        forget.click(told(gr, self.forget), avatar, answer, api_visibility="private")
+        revoke.click(with_messages(gr, self.revoke), avatar, answer, api_visibility="private")
+        forget.click(with_messages(gr, self.forget), avatar, answer, api_visibility="private")
         return [seen, pictures, cards, avatar]
 
     def _drive(self) -> tuple[list[Any], Any]:
@@ -501,9 +501,9 @@ class Page:
                 origin = gr.HTML("", elem_id="provenance")
                 command = gr.Textbox(label="The same as a command", buttons=["copy"], interactive=False, lines=2)
         given = [avatar, upload, example, *options]
-        start.click(told(gr, self.drive), given, [number, saved], api_name="drive")
-        click.click(told(gr, self.one_click), None, number, api_visibility="private")
-        reuse.click(told(gr, self.reuse), saved, options, api_visibility="private")
+        start.click(with_messages(gr, self.drive), given, [number, saved], api_name="drive")
+        click.click(with_messages(gr, self.one_click), None, number, api_visibility="private")
+        reuse.click(with_messages(gr, self.reuse), saved, options, api_visibility="private")
         return [number, seen, words, result, still, shown, files, origin, command], avatar
 
     def _live(self) -> Any:
@@ -522,10 +522,10 @@ class Page:
                 )  # fmt: skip
                 words = gr.Textbox(label="State", interactive=False, elem_id="live-state")
         camera.stream(
-            told(gr, self.live), [camera, avatar, mirror], [picture, words], stream_every=0.1, time_limit=600,
+            with_messages(gr, self.live), [camera, avatar, mirror], [picture, words], stream_every=0.1, time_limit=600,
             concurrency_limit=1, show_progress="hidden", api_visibility="private",
         )  # fmt: skip
-        neutral.click(told(gr, self.studio.stop_live), None, None, api_visibility="private")
+        neutral.click(with_messages(gr, self.studio.stop_live), None, None, api_visibility="private")
         return avatar
 
     def _edit(self) -> tuple[list[Any], Any]:
@@ -560,20 +560,20 @@ class Page:
                 picture = gr.Image(label="Clip as a GIF (generated)", interactive=False, type="filepath")
                 files = gr.File(label="Download, with its provenance record", interactive=False)
         gr.on(
-            [one.change for one in (avatar, *sliders)], told(gr, self.edit), [avatar, *sliders], [still, command],
+            [one.change for one in (avatar, *sliders)], with_messages(gr, self.edit), [avatar, *sliders], [still, command],
             trigger_mode="always_last", show_progress="minimal", api_name="edit",
         )  # fmt: skip
         reset.click(lambda: (0,) * len(CONTROLS), None, sliders, api_visibility="private")
-        add.click(told(gr, self.add_key), [keys, *sliders], [keys, listed], api_visibility="private")
+        add.click(with_messages(gr, self.add_key), [keys, *sliders], [keys, listed], api_visibility="private")
         clear.click(lambda: ([], ""), None, [keys, listed], api_visibility="private")
-        make.click(told(gr, self.clip), [avatar, keys, seconds, suffix], number, api_visibility="private")
+        make.click(with_messages(gr, self.clip), [avatar, keys, seconds, suffix], number, api_visibility="private")
         return [number, seen, words, film, picture, files], avatar
 
     def _verify(self) -> None:
         gr = self.gr
         file = gr.File(label="Any picture or video", type="filepath", elem_id="suspect")
         answer = gr.HTML("", elem_id="verdict")
-        file.change(told(gr, self.verify), file, answer, api_name="verify")
+        file.change(with_messages(gr, self.verify), file, answer, api_name="verify")
 
 
 def settings_of(*options: Any) -> DriveSettings:

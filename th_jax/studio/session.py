@@ -120,7 +120,7 @@ class Studio:
         self._sandbox, self._camera = self._shared.sandbox, self._shared.camera
         self._live: tuple[tuple[str, int], Live] | None = None
         self._replaced: list[Live] = []
-        """Live avatars that were told to end."""
+        """Live avatars that were requested to end."""
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[int, LoadedAvatar]] = {}
         self._preparing = set[str]()

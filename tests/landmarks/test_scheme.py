@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from th_jax.landmarks import scheme as topology
+from th_jax.landmarks import scheme
 
 
 def test_every_point_belongs_to_one_contour() -> None:
-    points = [point for contour in topology.CONTOURS for point in contour.points]
+    points = [point for contour in scheme.CONTOURS for point in contour.points]
     assert sorted(points) == list(range(68))
 
 
 def test_segments_are_the_contours_cut() -> None:
-    strokes = topology.segments(68)
+    strokes = scheme.segments(68)
     assert len(strokes.start) == 16 + 4 + 4 + 3 + 4 + 6 + 6 + 12 + 8
-    assert len(topology.segments(70).start) == len(strokes.start) + 2
+    assert len(scheme.segments(70).start) == len(strokes.start) + 2
     closed = {(int(a), int(b)) for a, b in zip(strokes.start, strokes.end, strict=True)}
     assert {(41, 36), (47, 42), (59, 48), (67, 60)} <= closed
     assert (16, 0) not in closed
@@ -23,7 +23,7 @@ def test_segments_are_the_contours_cut() -> None:
 @pytest.mark.parametrize("points", [68, 70])
 def test_mirroring_is_its_own_inverse(points: int) -> None:
     landmarks = np.random.default_rng(0).uniform(0, 1, (3, points, 2)).astype(np.float32)
-    twice = topology.mirror_landmarks(topology.mirror_landmarks(landmarks))
+    twice = scheme.mirror_landmarks(scheme.mirror_landmarks(landmarks))
     np.testing.assert_allclose(twice, landmarks, atol=1e-6)
 
 
@@ -72,20 +72,20 @@ def test_a_symmetric_face_is_its_own_mirror_image() -> None:
     for index in right:
         landmarks[index] = rng.uniform(0.5, 1), rng.uniform(0, 1)
         landmarks[left[index]] = 1 - landmarks[index, 0], landmarks[index, 1]
-    np.testing.assert_allclose(topology.mirror_landmarks(landmarks), landmarks, atol=1e-6)
+    np.testing.assert_allclose(scheme.mirror_landmarks(landmarks), landmarks, atol=1e-6)
 
 
 def test_known_points() -> None:
     landmarks = np.zeros((68, 2), np.float32)
     landmarks[3, 1], landmarks[5, 0] = np.nan, np.inf
-    known = topology.known_points(landmarks)
+    known = scheme.known_points(landmarks)
     assert known.sum() == 66
     assert not known[3]
     assert not known[5]
 
 
 def test_other_numbers_of_points_are_refused() -> None:
-    with pytest.raises(ValueError, match="68 iBUG points, or 70 with the two pupils, but 98 came"):
-        topology.segments(98)
-    with pytest.raises(ValueError, match="but 5 came"):
-        topology.mirror_landmarks(np.zeros((5, 2), np.float32))
+    with pytest.raises(ValueError, match="68 iBUG points, or 70 with the two pupils, but got 98"):
+        scheme.segments(98)
+    with pytest.raises(ValueError, match="but got 5"):
+        scheme.mirror_landmarks(np.zeros((5, 2), np.float32))
