@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo warm test slow-test wheel-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test container-test accelerator-programs accelerator-test benchmark clean
+.PHONY: help demo warm test slow-test wheel-test floors-test fuzz kill-test soak mutants check lint format docs site types heads heads-validation golden clips oracle-test beam-test browser-test studio-test container-test accelerator-programs accelerator-test benchmark clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -36,12 +36,20 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 
 # Most of the tests' time is compiling programs that run for a second: LLVM need not optimise those. `pytest` by hand does.
 # A third of the time of compiling with XLA's own; tests/quick_programs.py says the same.
-test kill-test mutants studio-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+test floors-test kill-test mutants studio-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow-test: $(VENV)/.dev  ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+# Lines like `name>=1.2` of the core and of the extra video become `name==1.2`; jax has an upper bound behind it.
+floors-test:  ## the oldest packages that setup.cfg allows, on the oldest Python (PYTHON=python3.11): doctor and some quick tests
+	rm -rf runs/floors && $(PYTHON) -m venv runs/floors/env
+	sed -nE '/^install_requires/,/^# preparing/ s/^    ([A-Za-z0-9._-]+)>=([0-9.]+).*/\1==\2/p' setup.cfg > runs/floors/floors.txt
+	runs/floors/env/bin/pip install --quiet -c runs/floors/floors.txt -e '.[video]' pytest beartype hypothesis
+	cd runs/floors && env/bin/th-jax doctor
+	runs/floors/env/bin/python -m pytest -q tests/storage/test_strict_json.py tests/media/test_video.py tests/media/test_sound.py tests/test_losses.py
 
 wheel-test:  ## the wheel in a bare environment of $(PYTHON), with the newest packages its bounds allow: doctor, demo, verify
 	rm -rf runs/wheel && $(PYTHON) -m venv runs/wheel/env
