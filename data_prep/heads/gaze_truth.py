@@ -13,7 +13,7 @@ WIDEST_YAW, WIDEST_PITCH = np.radians([22.0, 14.0])
 """Largest angles of the gaze. The head faces the camera: pupils in the image would follow its turns too."""
 
 MOST_SHUT = 0.2
-"""Largest weight of a blink. Lids vary from wide open to this, so that the pupils, and their height, can be seen in most frames."""
+"""Largest weight of a blink. Lids vary from wide open to this, so that pupils and their height are seen in most frames."""
 
 
 def make_gaze_truth(
