@@ -64,7 +64,7 @@ BAD = {
     "double landmarks": (lambda r: {"landmarks": r.landmarks.astype(float)}, "got float64"),
     "66 points": (
         lambda r: {"landmarks": r.landmarks[:, :66], "true_landmarks": None},
-        "68 iBUG points, or 70 with the two pupils, but 66",
+        "68 iBUG points, or 70 with the two pupils, but got 66",
     ),
     "pixels": (lambda r: {"landmarks": r.landmarks * 200}, r"landmarks must be in \[0, 1\] or NaN"),
     "infinite": (lambda r: {"landmarks": _changed(r.landmarks, (1, 1), np.inf)}, r"landmarks must be in \[0, 1\]"),

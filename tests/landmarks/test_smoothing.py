@@ -72,7 +72,7 @@ def test_reset_forgets() -> None:
 
 def test_refusals() -> None:
     for settings in (OneEuro(0.0, 1.0), OneEuro(-1.0, 1.0), OneEuro(1.0, -1.0), OneEuro(math.nan, 1.0)):
-        with pytest.raises(ValueError, match="a positive cutoff and a beta of at least 0, but OneEuro"):
+        with pytest.raises(ValueError, match="a positive cutoff and a beta of at least 0, got OneEuro"):
             LandmarkFilter(settings)
     smooth = LandmarkFilter(SETTINGS)
     smooth(np.zeros((68, 2)), time=1.0)
