@@ -15,6 +15,7 @@ from th_jax.evaluation.metrics.faces import (
     interocular_distance,
     landmark_error,
     pose_error,
+    rotation_angle,
 )
 from th_jax.evaluation.metrics.failures import ScoreWithFailures, score_with_failures
 from th_jax.evaluation.metrics.images import box_l1, l1, perceptual_distance, psnr, temporal_flicker
@@ -42,6 +43,7 @@ __all__ = [
     "perceptual_distance",
     "polynomial_mmd",
     "pose_error",
+    "rotation_angle",
     "psnr",
     "score_with_failures",
     "ssim",

@@ -134,9 +134,13 @@ def pose_error(landmarks_a: Landmarks, landmarks_b: OtherLandmarks) -> PerFrame:
         ValueError: if there are fewer than 68 points, or the numbers of frames differ.
     """
     a, b = _landmark_pair(landmarks_a, landmarks_b)
-    difference = head_rotation(a) - head_rotation(b)
+    return rotation_angle(head_rotation(a), head_rotation(b))
+
+
+def rotation_angle(first: Float[np.ndarray, "B 3 3"], second: Float[np.ndarray, "B 3 3"]) -> PerFrame:
+    """Compute the angle between rotations in degrees, 0 to 180; NaN where one is unknown."""
     # |R - S| is 2 sqrt(2) sin(angle / 2): unlike the trace's arc cosine, accurate for small angles.
-    chord = np.linalg.norm(difference.reshape(len(a), 9), axis=-1) / np.sqrt(8.0)
+    chord = np.linalg.norm((first - second).reshape(len(first), 9), axis=-1) / np.sqrt(8.0)
     return np.degrees(2.0 * np.arcsin(np.clip(chord, 0.0, 1.0)))
 
 

@@ -12,6 +12,7 @@ from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.plan import Person
 from th_jax.evaluation.protocol.score_store import Table
 from th_jax.evaluation.scores import FAILURE_VALUES, RealFaces, heldout_table
+from th_jax.landmarks.model3d import fit_frames, fit_identity, known_frames, rotation
 from th_jax.perceptual.frozen import PerceptualWeights
 
 LOST = "identity/lost"
@@ -132,37 +133,60 @@ def cross_table(
     frames: UInt8[np.ndarray, "S H W 3"],
     landmarks: Float[np.ndarray, "S P 2"],
     *,
+    pose: Float[np.ndarray, "S 3 3"],
     person: str,
     driver: str,
     faces: Faces,
     own_motion: bool = False,
+    shown: str | None = None,
 ) -> Table:
     """Measure frames of a person driven by another one: whether identity is kept and the motion is followed.
 
     There is no real frame to compare pixels with. Identity is compared with all real targets of the person and averaged
-    over them, pose and expression with the driver's frames, and landmarks with the requested ones.
+    over them, expression with the driver's frames, and landmarks with the requested ones. Both poses of `pose_error` are
+    read by a 3D face of their own person, because with one face for all, different people differ by degrees in equal poses.
 
     Args:
         frames: generated frames, or baselines.
         landmarks: landmarks given to the generator, in [0, 1].
+        pose: expected head rotations, by `head_pose` from the data set's landmarks.
         person: person whose face is expected, by the name in `faces`.
         driver: person whose motion is expected.
         faces: face measures of all people's real targets.
         own_motion: whether the person's own motion is expected instead; the driver is then only who identity is lost to.
+        shown: person whom the frames show, `person` by default.
     """
     made, theirs = measure_faces(frames), faces.of[person if own_motion else driver]
+    read = head_pose(made.landmarks, known=faces.of[person if shown is None else shown].landmarks)
     own_distance = _mean_distance(made.descriptors, faces.of[person].descriptors)
     to_driver = _mean_distance(made.descriptors, faces.of[driver].descriptors)
     known = np.isfinite(own_distance) & np.isfinite(to_driver)
     return {
         "faces/undetected": np.isnan(made.landmarks).any((1, 2)).astype(np.float64),
         "landmark_error": metrics.landmark_error(made.landmarks, landmarks),
-        "pose_error": metrics.pose_error(made.landmarks, theirs.landmarks),
+        "pose_error": metrics.rotation_angle(read, pose),
         "expression_error": metrics.expression_error(made.landmarks, theirs.landmarks),
         "identity/l2": own_distance,
         "identity/centred_cosine": _mean_cosine(made.descriptors, faces.of[person].descriptors, faces.mean),
         LOST: np.where(known, (to_driver < own_distance).astype(np.float64), np.nan),
     }
+
+
+def head_pose(
+    landmarks: Float[np.ndarray, "S P 2"], *, known: Float[np.ndarray, "N P 2"]
+) -> Float[np.ndarray, "S 3 3"]:
+    """Read head rotations by a 3D face that is fitted to frames of the same person; NaN for frames without landmarks.
+
+    Args:
+        landmarks: landmarks of the frames, in [0, 1].
+        known: landmarks of frames that the person's 3D face is fitted to, NaN where none were found.
+    """
+    rotations = np.full((len(landmarks), 3, 3), np.nan)
+    seen = known_frames(landmarks)
+    if seen.any() and known_frames(known).any():
+        frames = fit_frames(landmarks[seen], fit_identity(known))
+        rotations[seen] = rotation(frames.angles)
+    return rotations
 
 
 def named_identity_table(

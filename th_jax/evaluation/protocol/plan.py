@@ -68,6 +68,8 @@ class Loaded(NamedTuple):
     """All shots, in the order of `Person.order`."""
     frames: UInt8[np.ndarray, "S H W 3"]
     landmarks: Float[np.ndarray, "S P 2"]
+    pose: Float[np.ndarray, "S 3 3"] | None = None
+    """Head rotations of the motion that drives, for crossed people."""
 
     def first(self, count: int) -> Shots:
         """Return the first T shots."""

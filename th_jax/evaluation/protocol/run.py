@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.heldout import baseline_frames
 from th_jax.evaluation.people import HeldOut
-from th_jax.evaluation.protocol.measure import Faces, cross_table, own_table
+from th_jax.evaluation.protocol.measure import Faces, cross_table, head_pose, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
 from th_jax.evaluation.protocol.score_store import REAL, Cell, ScoreStore, Table, baseline_shots, read_baseline
 from th_jax.landmarks.methods import Method, Target, make_retargeter
@@ -76,7 +76,7 @@ class Evaluation(NamedTuple):
         driving = self.load_own(driver)
         target = Target(self.retargeting, np.asarray(loaded.shots.landmarks))
         points = make_retargeter(target, np.asarray(driving.shots.landmarks))(driving.landmarks).astype(np.float32)
-        return loaded._replace(landmarks=points)
+        return loaded._replace(landmarks=points, pose=own_pose(driving))
 
     def load_own(self, person: Person) -> Loaded:
         """Load the person's frames and the landmarks of their own targets."""
@@ -92,6 +92,12 @@ class Progress(NamedTuple):
     """Called for every cell that is on disk."""
     on_message: Callable[[str], Any] = lambda text: None
     stop: Callable[[], bool] = lambda: False
+
+
+def own_pose(loaded: Loaded) -> Float[np.ndarray, "S 3 3"]:
+    """Read a person's own head rotations from the data set's landmarks."""
+    known = np.concatenate([np.asarray(loaded.shots.landmarks), loaded.landmarks])
+    return head_pose(loaded.landmarks, known=known)
 
 
 def cell_count(evaluation: Evaluation) -> int:
@@ -124,13 +130,22 @@ def run(evaluation: Evaluation, progress: Progress) -> Faces | None:
 
 
 def _table(
-    evaluation: Evaluation, person: Person, held: HeldOut, frames: UInt8[np.ndarray, "S H W 3"], faces: Faces | None
+    evaluation: Evaluation,
+    person: Person,
+    loaded: Loaded,
+    held: HeldOut,
+    frames: UInt8[np.ndarray, "S H W 3"],
+    faces: Faces | None,
+    *,
+    shown: str | None = None,
 ) -> Table:
     if person.driver is None:
         return own_table(held, frames, person=person.name, perceptual=evaluation.meta.perceptual, faces=faces)
     assert faces is not None, "the command line asks for faces where people are crossed"
-    points = np.asarray(held.target_landmarks)[0]
-    return cross_table(frames, points, person=person.name, driver=person.driver, faces=faces)
+    assert loaded.pose is not None, "load reads it where people are crossed"
+    return cross_table(
+        frames, loaded.landmarks, pose=loaded.pose, person=person.name, driver=person.driver, faces=faces, shown=shown
+    )  # fmt: skip
 
 
 def _real(evaluation: Evaluation, progress: Progress) -> Faces | None:
@@ -164,7 +179,7 @@ def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> 
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
         frames = evaluation.load_own(driver).frames
     method = REAL if person.driver is None else "driver"
-    table = _table(evaluation, person, loaded.held(1), frames, faces)
+    table = _table(evaluation, person, loaded, loaded.held(1), frames, faces, shown=person.driver)
     evaluation.store.write(REAL, 0, person, Cell({method: table}, {}))
 
 
@@ -217,13 +232,13 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         frames |= {kind: baseline_frames(held, kind)[0] for kind in COPIES}
         if evaluation.curve and person.driver is None:
             curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
-        tables = {method: _table(evaluation, person, held, made, faces) for method, made in frames.items()}
+        tables = {method: _table(evaluation, person, loaded, held, made, faces) for method, made in frames.items()}
         if person.driver is not None:
             assert faces is not None, "the command line asks for faces where people are crossed"
             own = evaluation.load_own(person)
             tables[SELF_DRIVEN] = cross_table(
-                redrawn(done.avatar, own), own.landmarks, person=person.name, driver=person.driver, faces=faces,
-                own_motion=True,
+                redrawn(done.avatar, own), own.landmarks, pose=own_pose(own), person=person.name, driver=person.driver,
+                faces=faces, own_motion=True,
             )  # fmt: skip
         about = {"steps": len(done.metrics["loss/generator"]), "curve": curve}
         evaluation.store.write(OURS, count, person, Cell(tables, about))
@@ -264,7 +279,7 @@ def _score_baseline(name: str, folder: Path, evaluation: Evaluation, faces: Face
                         kind=Kind.GENERATED, software=name, version="unknown", inputs=(about["pixels"],), notes=notes
                     )
                     evaluation.store.write_images(name, count, person, frames, record)
-                    held = evaluation.load(person).held(count)
-                    cell = Cell({name: _table(evaluation, person, held, frames, faces)}, about)
+                    loaded = evaluation.load(person)
+                    cell = Cell({name: _table(evaluation, person, loaded, loaded.held(count), frames, faces)}, about)
                     evaluation.store.write(name, count, person, cell)
             progress.on_cell()

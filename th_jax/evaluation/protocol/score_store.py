@@ -21,7 +21,7 @@ from th_jax.storage.strict_json import read_json
 CELL_FOLDER = "cells"
 FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
-CELL_SCHEMA = 3
+CELL_SCHEMA = 4
 """Version of the measures in a cell; cells of another version are ignored."""
 MethodAtShots = tuple[str, int]
 REAL = "real"
