@@ -219,11 +219,21 @@ def test_frames_without_faces_are_charged_and_counted(done: Path, folder: Path) 
 
 def test_crossed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "finetune_many", quick_finetune)
+    original, poses = running.cross_table, {}
+
+    def spied(*frames: Any, pose: np.ndarray, person: str, **rest: Any) -> Any:
+        poses[person, rest.get("own_motion", False)] = pose
+        return original(*frames, pose=pose, person=person, **rest)
+
+    monkeypatch.setattr(running, "cross_table", spied)
     assert evaluate(arguments(folder, "cross", "--retargeting", "shape", protocol="cross")) == 0
     chosen = {person["name"]: person for person in read(folder / "cross" / "chosen.json")["people"]}
     drivers = [person["driver"] for person in chosen.values()]
     assert sorted(drivers) == sorted(chosen), "each person drives once"
     assert all(person["driver"] != name for name, person in chosen.items())
+    for name, person in chosen.items():
+        np.testing.assert_array_equal(poses[name, False], poses[person["driver"], True])
+        assert not np.array_equal(poses[name, False], poses[name, True])
     cells = measured(folder / "cross")
     assert np.isfinite(cells["driver", 0]["pose_error"]["value"])
     assert cells["driver", 0]["expression_error"]["value"] == pytest.approx(0, abs=1e-6)
