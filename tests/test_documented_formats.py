@@ -89,7 +89,7 @@ def test_lists_of_values_and_names_of_files() -> None:
     ):
         assert all(f"`{kind.value}`" in SECTIONS[section] for kind in kinds)
     assert all(f"`{kind}`" in SECTIONS["Avatars"] or f"| {kind} |" in SECTIONS["Avatars"] for kind in avatars._KINDS)
-    assert all(f"`{field}`" in SECTIONS["Reports of many people"] for field in many.Film._fields)
+    assert all(f"`{field}`" in SECTIONS["Reports of many people"] for field in many.VideoOutcome._fields)
     assert all(f"`{name}`" in SECTIONS["Reports of many people"] for name in many.LIST_COLUMNS)
     assert {"name", "size", "seed"} <= set(documented("User studies"))
     for names in (triplets.Triplet._fields, answers.Answer._fields):

@@ -34,7 +34,7 @@ class VideoRequest(NamedTuple):
     """Number of the person in a driver that shows several."""
 
 
-class Film(NamedTuple):
+class VideoOutcome(NamedTuple):
     """The outcome of a video: a line of the report."""
 
     out: str
@@ -87,7 +87,7 @@ def videos_of_shard(requests: Sequence[VideoRequest], shard: Shard) -> tuple[lis
     return chosen, f"{shard.title}: {len(chosen)} of {len(requests)} videos"
 
 
-def reported_videos(folder: Path) -> dict[str, Film]:
+def reported_videos(folder: Path) -> dict[str, VideoOutcome]:
     """Read the last line about each video from all reports of a folder; lines of killed processes are skipped."""
     paths = [folder / REPORT_FILE] if (folder / REPORT_FILE).exists() else []
     paths += [path for _, path in shard_reports(folder)] if folder.exists() else []
@@ -103,14 +103,14 @@ def make_videos(
     options: Mapping[str, Any],
     load: Callable[[Path], LoadedAvatar] = load_avatar,
     report: str = REPORT_FILE,
-) -> Iterator[tuple[Film, bool]]:
+) -> Iterator[tuple[VideoOutcome, bool]]:
     """Make the videos of a list that are not there yet; videos of the same avatar follow each other.
 
     Args:
         requests: the videos.
         folder: folder of the videos and the report.
         make: makes a video of an avatar at a path.
-        options: what videos depend on besides avatar and driver, as JSON values: a video made with others is made anew.
+        options: what videos depend on besides avatar and driver, as JSON values: if they change, it is made again.
         load: loads an avatar.
         report: name of the report to which lines are appended.
 
@@ -136,9 +136,9 @@ def make_videos(
                 continue
             loaded = loaded or load(request.avatar)
             made = make(loaded, request, path)
-            video = Film(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
+            video = VideoOutcome(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
         except (OSError, ValueError) as error:
-            video = Film(request.out, "failed", digest, reason=_reason(error))
+            video = VideoOutcome(request.out, "failed", digest, reason=_reason(error))
         append_line(folder / report, (json.dumps(video._asdict(), ensure_ascii=False) + "\n").encode())
         yield video, False
 
@@ -162,7 +162,7 @@ def _digest(avatar: str, request: VideoRequest, options: Mapping[str, Any]) -> s
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _is_whole(path: Path, video: Film) -> bool:
+def _is_whole(path: Path, video: VideoOutcome) -> bool:
     return video.status == "finished" and path.is_file() and file_sha256(path) == video.sha256
 
 
@@ -172,5 +172,5 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _parsed(line: bytes) -> Film:
-    return from_json(Film, parse_json(line, max_bytes=_MAX_LINE_BYTES), where="a video")
+def _parsed(line: bytes) -> VideoOutcome:
+    return from_json(VideoOutcome, parse_json(line, max_bytes=_MAX_LINE_BYTES), where="a video")

@@ -13,7 +13,6 @@ from th_jax.data.records import VideoRecords
 from th_jax.evaluation import metrics
 from th_jax.evaluation.face_measures import measure_faces
 from th_jax.evaluation.heldout import baseline_frames
-from th_jax.evaluation.people import HeldOut
 from th_jax.evaluation.protocol.measure import Faces, cross_table, head_pose, own_table
 from th_jax.evaluation.protocol.plan import Loaded, Person, Protocol, load_person
 from th_jax.evaluation.protocol.score_store import REAL, Cell, ScoreStore, Table, baseline_shots, read_baseline
@@ -133,13 +132,13 @@ def _table(
     evaluation: Evaluation,
     person: Person,
     loaded: Loaded,
-    held: HeldOut,
     frames: UInt8[np.ndarray, "S H W 3"],
     faces: Faces | None,
     *,
     shown: str | None = None,
 ) -> Table:
     if person.driver is None:
+        held = loaded.held(1)  # scores use the targets alone
         return own_table(held, frames, person=person.name, perceptual=evaluation.meta.perceptual, faces=faces)
     assert faces is not None, "the command line asks for faces where people are crossed"
     assert loaded.pose is not None, "load reads it where people are crossed"
@@ -179,7 +178,7 @@ def _score_real(evaluation: Evaluation, person: Person, faces: Faces | None) -> 
         (driver,) = (other for other in evaluation.people if other.name == person.driver)
         frames = evaluation.load_own(driver).frames
     method = REAL if person.driver is None else "driver"
-    table = _table(evaluation, person, loaded, loaded.held(1), frames, faces, shown=person.driver)
+    table = _table(evaluation, person, loaded, frames, faces, shown=person.driver)
     evaluation.store.write(REAL, 0, person, Cell({method: table}, {}))
 
 
@@ -232,7 +231,7 @@ def _score_ours(evaluation: Evaluation, faces: Faces | None, progress: Progress)
         frames |= {kind: baseline_frames(held, kind)[0] for kind in COPIES}
         if evaluation.curve and person.driver is None:
             curve.insert(0, {"step": 0, **_pixel_means(frames["FF"], loaded)})
-        tables = {method: _table(evaluation, person, loaded, held, made, faces) for method, made in frames.items()}
+        tables = {method: _table(evaluation, person, loaded, made, faces) for method, made in frames.items()}
         if person.driver is not None:
             assert faces is not None, "the command line asks for faces where people are crossed"
             own = evaluation.load_own(person)
@@ -280,6 +279,6 @@ def _score_baseline(name: str, folder: Path, evaluation: Evaluation, faces: Face
                     )
                     evaluation.store.write_images(name, count, person, frames, record)
                     loaded = evaluation.load(person)
-                    cell = Cell({name: _table(evaluation, person, loaded, loaded.held(count), frames, faces)}, about)
+                    cell = Cell({name: _table(evaluation, person, loaded, frames, faces)}, about)
                     evaluation.store.write(name, count, person, cell)
             progress.on_cell()
