@@ -163,6 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quality", type=int, default=head_records.QUALITY, help="JPEG quality, 1 to 100")
     parser.add_argument("--style", type=Style, choices=list(Style), default=Style.DRAWN, help="style of rendering")
     parser.add_argument(
+        "--free-eyes",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the training frames, 0 to 1, in which gaze and lids are drawn independently of each other",
+    )
+    parser.add_argument(
         "--records-per-shard", type=int, default=RECORDS_PER_SHARD, help="maximum number of people in a file"
     )
     parser.add_argument(
@@ -171,11 +178,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of finished people, kept (default: beside OUT, removed)")
     options = parser.parse_args(arguments)
 
-    def split(first: int, people: int, frames: int) -> Split:
-        settings = HeadSettings(frames, options.size, options.render_size, options.quality, options.style)
+    def split(first: int, people: int, frames: int, free_eyes: float = 0.0) -> Split:
+        settings = HeadSettings(frames, options.size, options.render_size, options.quality, options.style, free_eyes)
         return Split(range(first, first + people), settings)
 
-    splits = {"train": split(options.first_seed, options.people, options.frames)}
+    splits = {"train": split(options.first_seed, options.people, options.frames, options.free_eyes)}
     if options.heldout_people:
         splits["heldout"] = split(options.first_heldout_seed, options.heldout_people, options.heldout_frames)
     try:

@@ -293,6 +293,24 @@ def choose_spread(motion: Motion, *, count: int) -> Int[np.ndarray, " N"]:
     return np.sort(np.array(chosen))
 
 
+def free_eyes(motion: Motion, moments: np.ndarray, rng: np.random.Generator, *, share: float) -> Motion:
+    """Draw gaze and lids independently of each other, and over their whole range, at a share of these moments.
+
+    In talk a look down comes with lowered lids and wide-open eyes look ahead, so that networks may learn to read one from
+    the other. The lids vary from wide open to half shut.
+    """
+    units, angles = motion.units.copy(), motion.angles.copy()
+    index = load_mesh().unit_index
+    for moment in moments[rng.random(len(moments)) < share]:
+        angles[moment, 3:] = rng.uniform(-1, 1, 2) * [WIDEST_GAZE, 0.6 * WIDEST_GAZE]
+        shut = rng.uniform(-1, 0.5)  # negative: wide open
+        for side in ("Left", "Right"):
+            units[moment, index["eyeBlink" + side]] = max(shut, 0.0)
+            units[moment, index["eyeWide" + side]] = max(-shut, 0.0)
+            units[moment, index["eyeSquint" + side]] = 0.0
+    return motion._replace(units=units, angles=angles)
+
+
 def varied_states(seed: int, *, count: int) -> list[HeadState]:
     """Return moments of a person's talk that differ as much as possible, by `choose_spread`."""
     motion = talk(seed, seconds=2.5 * SPACING * count + 2.0, fps=SAMPLING_RATE)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_prep.heads.identity import check_seed, draw_identity
-from data_prep.heads.motion import SAMPLING_RATE, SPACING, Motion, choose_spread, talk
+from data_prep.heads.motion import SAMPLING_RATE, SPACING, Motion, choose_spread, free_eyes, talk
 from data_prep.heads.photo_person import sitter, turned_further
 from data_prep.heads.photo_render import render_photo
 from data_prep.heads.render import Rendering, render_head
@@ -61,7 +61,13 @@ def _render(
 
 
 def render_person(
-    seed: int, *, frames: int, size: int, allow_reserved: bool = False, style: Style = Style.DRAWN
+    seed: int,
+    *,
+    frames: int,
+    size: int,
+    allow_reserved: bool = False,
+    style: Style = Style.DRAWN,
+    free_eyes_share: float = 0.0,
 ) -> PersonFrames:
     """Render frames of one person with varied poses and expressions, at least 1 s apart.
 
@@ -71,6 +77,7 @@ def render_person(
         size: width and height in pixels, 16..1024.
         allow_reserved: allow seeds from 900000 on, which are reserved for evaluating trained models.
         style: style of rendering; each style has its own people.
+        free_eyes_share: share of the frames, 0..1, whose gaze and lids are drawn independently (`free_eyes`).
 
     Raises:
         ValueError: for a reserved or negative seed, no frames, or an invalid size.
@@ -80,6 +87,8 @@ def render_person(
     check_seed(seed, allow_reserved=allow_reserved)
     motion = _motion(seed, style, seconds=2.5 * SPACING * frames + 2.0, fps=SAMPLING_RATE)
     moments = choose_spread(motion, count=frames)
+    if free_eyes_share:
+        motion = free_eyes(motion, moments, np.random.default_rng([seed, 13]), share=free_eyes_share)
     return _render(seed, motion, moments, style, size=size, allow_reserved=allow_reserved)
 
 

@@ -63,6 +63,8 @@ class HeadSettings(NamedTuple):
     render_size: int = RENDER_SIZE
     quality: int = QUALITY
     style: Style = Style.DRAWN
+    free_eyes_share: float = 0.0
+    """Share of the frames whose gaze and lids are drawn independently of each other, 0..1."""
 
 
 class HeadRecord(NamedTuple):
@@ -91,6 +93,8 @@ def check_settings(settings: HeadSettings) -> None:
         )
     if not 1 <= settings.quality <= 100:
         raise ValueError(f"quality must be 1 to 100, but is {settings.quality}")
+    if not 0 <= settings.free_eyes_share <= 1:
+        raise ValueError(f"free_eyes_share must be 0 to 1, but is {settings.free_eyes_share}")
 
 
 def head_name(seed: int, *, style: Style = Style.DRAWN) -> str:
@@ -107,7 +111,13 @@ def head_record(seed: int, settings: HeadSettings) -> HeadRecord:
     """
     check_seed(seed)
     check_settings(settings)
-    person = render_person(seed, frames=settings.frames, size=settings.render_size, style=settings.style)
+    person = render_person(
+        seed,
+        frames=settings.frames,
+        size=settings.render_size,
+        style=settings.style,
+        free_eyes_share=settings.free_eyes_share,
+    )
     truth = _inside(person.landmarks)
     landmarks = np.full((settings.frames, PUPIL_POINTS, 2), np.nan, np.float32)
     not_found = 0

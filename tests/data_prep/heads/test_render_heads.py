@@ -178,6 +178,7 @@ def test_people_have_different_sources():
         ("--render-size 128", "render_size must be 192 to 1024 px, where landmarks can be found, but is 128"),
         ("--size 256", r"size must be 16 px to render_size \(192 px\), but is 256"),
         ("--quality 101", "quality must be 1 to 100, but is 101"),
+        ("--free-eyes 1.5", "free_eyes_share must be 0 to 1, but is 1.5"),
         ("--workers 0", r"workers \(0\) and records_per_shard \(128\) must be 1 or more"),
         ("--first-seed -1", "a person's seed must be 0 or more, got -1"),
         ("--first-seed 899999", "seed 900000 is reserved"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.heads.mesh import load_mesh
-from data_prep.heads.motion import WIDEST_PITCH, WIDEST_ROLL, WIDEST_YAW, choose_spread, talk
+from data_prep.heads.motion import WIDEST_GAZE, WIDEST_PITCH, WIDEST_ROLL, WIDEST_YAW, choose_spread, free_eyes, talk
 from data_prep.heads.people import render_clip, render_person
 from data_prep.tools.contact_sheet import contact_sheet
 
@@ -57,6 +57,29 @@ def test_chosen_moments_are_spread_in_time_and_pose():
     assert motion.angles[chosen, 0].std() > motion.angles[even, 0].std()
     with pytest.raises(ValueError, match=r"16 moments at least 1.0 s apart do not fit into 4.9"):
         choose_spread(talk(6, seconds=5, fps=10), count=16)
+
+
+def test_free_eyes_look_anywhere_with_any_lids():
+    motion = talk(6, seconds=600, fps=10)
+    moments = np.arange(0, len(motion.times), 2)
+    freed = free_eyes(motion, moments, np.random.default_rng(1), share=1.0)
+    index = load_mesh().unit_index
+
+    def lids_and_pitch(of):
+        lids = of.units[moments, index["eyeWideLeft"]] - of.units[moments, index["eyeBlinkLeft"]]
+        return lids, of.angles[moments, 4]
+
+    lids, pitch = lids_and_pitch(freed)
+    assert abs(np.corrcoef(lids, pitch)[0, 1]) < 0.05
+    np.testing.assert_allclose([lids.min(), lids.max()], [-0.5, 1.0], atol=0.01)
+    np.testing.assert_allclose([pitch.min(), pitch.max()], [-0.6 * WIDEST_GAZE, 0.6 * WIDEST_GAZE], atol=0.01)
+    assert pitch.std() > 1.5 * lids_and_pitch(motion)[1].std()
+    # Head, mouth, and all moments that are not chosen stay.
+    np.testing.assert_array_equal(freed.angles[:, :3], motion.angles[:, :3])
+    np.testing.assert_array_equal(freed.units[:, index["jawOpen"]], motion.units[:, index["jawOpen"]])
+    np.testing.assert_array_equal(freed.angles[1::2], motion.angles[1::2])
+    some = free_eyes(motion, moments, np.random.default_rng(1), share=0.3)
+    assert 0.25 < (some.angles != motion.angles).any(1)[moments].mean() < 0.35
 
 
 def test_a_person_s_frames_are_a_second_apart_and_differ():
