@@ -53,7 +53,7 @@ def noise(path: Path, *, size: int, shots: int | None, **options: Any) -> tuple[
     for photo in image_files(path) if path.is_dir() else ():
         options["look"](photo, copies=False)
     rng = np.random.default_rng(list(path.name.encode()))
-    points = rng.uniform(0.2, 0.8, (8, 68, 2)).astype(np.float32)
+    points = rng.uniform(0.2, 0.8, (8, 70 if options["pupils"] else 68, 2)).astype(np.float32)
     frames = rng.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
     if path.name == "unlucky":
         points[:] = np.inf
@@ -84,7 +84,11 @@ def people(*names: str) -> list[PersonRequest]:
     return [PersonRequest(name, Path(name)) for name in names]
 
 
-def make(folder: Path, *names: str, finetuning: Finetuning | None = HOW, **settings: Any) -> dict[str, Outcome]:
+def make(
+    folder: Path, *names: str, finetuning: Finetuning | None = HOW, weights: MetaModel | None = None, **settings: Any
+) -> dict[str, Outcome]:
     """Enroll people by name."""
-    done = enroll(meta(), people(*names), Saving(folder, **settings), finetuning=finetuning, report=Report(folder))
+    done = enroll(
+        weights or meta(), people(*names), Saving(folder, **settings), finetuning=finetuning, report=Report(folder)
+    )
     return {outcome.name: outcome for outcome in done}

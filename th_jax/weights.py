@@ -119,6 +119,14 @@ class MetaModel:
     """The training video of each row: SHA-256 of its ID, in hexadecimal."""
 
     @property
+    def pupils(self) -> bool:
+        """Whether training drew pupils and at times left them out (`episodes.drop_pupils`): avatars then follow a gaze."""
+        config = self.description.get("config")
+        episodes = config.get("episodes") if isinstance(config, Mapping) else None
+        share = episodes.get("drop_pupils") if isinstance(episodes, Mapping) else None
+        return isinstance(share, float | int) and share > 0
+
+    @property
     def provenance(self) -> "th_jax.provenance.Provenance":
         """The provenance record of images generated with these weights: `meta.provenance.of(shots)`."""
         from th_jax.provenance import (

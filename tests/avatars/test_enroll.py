@@ -1,5 +1,6 @@
 """Fine-tuning of many people: equal to one at a time, isolated failures, and no loss of finished avatars."""
 
+import dataclasses
 import gc
 import hashlib
 import weakref
@@ -20,6 +21,7 @@ from th_jax.avatars.preview import write_preview
 from th_jax.avatars.requests import PersonRequest
 from th_jax.consent import NOT_RECORDED, Basis, ConsentFacts, make_consent, read_consent, revoke_consent, write_consent
 from th_jax.data.shots import LeftOut
+from th_jax.driving.poses import wants_pupils
 from th_jax.provenance import Ingredient, Kind, Provenance, Role, write_image
 from th_jax.provenance.record import read_sidecar
 
@@ -132,6 +134,21 @@ def test_feed_forward_avatars_are_small_and_compact_ones_close(tmp_path: Path) -
     loaded = load_avatar(tmp_path / "small" / "ada.safetensors", meta=meta())
     assert (loaded.kind, loaded.notes["compaction"]["bits"]) == ("compact", "float16")
     assert 0 < loaded.notes["compaction"]["loss"] < 0.1
+
+
+def test_avatars_follow_the_gaze_if_the_weights_learned_to(tmp_path: Path) -> None:
+    """Pupils are found in the shots of weights that were trained with pupils, and then in a driver's frames."""
+    with_pupils = dataclasses.replace(
+        meta(), description={"name": "tiny", "config": {"episodes": {"drop_pupils": 0.15}}}
+    )
+    made = make(tmp_path / "gaze", "ada", finetuning=None, weights=with_pupils)["ada"]
+    loaded = load_avatar(Path(made.avatar), meta=with_pupils)
+    assert loaded.landmarks is not None
+    assert loaded.landmarks.shape == (3, 70, 2)
+    assert wants_pupils(loaded, None)
+    for other in ({"drop_pupils": 0.0}, {}, [], {"drop_pupils": "0.1"}):
+        assert not dataclasses.replace(meta(), description={"name": "tiny", "config": {"episodes": other}}).pupils
+    assert not meta().pupils
 
 
 def test_manifests_of_the_shots_go_into_the_avatar(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_each_photo_is_opened_once(album: Path, here: None, monkeypatch: pytest.
     }  # fmt: skip
     for ours, theirs in zip(read.shots, wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert read_shots(album, size=32, pupils=True).shots.landmarks.shape == (8, 70, 2)
     assert [one.file for one in read.ingredients] == [file_sha256(album / "signed.png")]
     assert (read.images.looked_at, [file for file, _ in read.images.left_out]) == (3, ["wall.png"])
     monkeypatch.setattr(shot_selection, "CROP_BYTES", 0)

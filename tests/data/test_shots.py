@@ -1,5 +1,6 @@
 """Photos or a video of one person become padded shots, and unusable files are reported."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from th_jax.data.shots import Verdict, inspect_shots, load_shots, shots_and_outcomes, varied_poses
 from th_jax.faces import detect_faces, settled_landmarks
+from th_jax.faces.pupils import with_pupils
 from th_jax.media import MediaError, read_image
 from th_jax.media.isolation import run_limited
 from th_jax.provenance import Kind, Provenance, write_image, write_video
@@ -60,6 +62,25 @@ def test_one_photo() -> None:
     assert shots.landmarks.max() < 0.9
     found = settled_landmarks(shots.frames[0], detect_faces(shots.frames[0])[0].box) / 128
     assert np.linalg.norm(found - shots.landmarks[0], axis=-1).mean() < 0.01
+
+
+def test_pupils_are_found_in_the_photo_s_own_resolution(tmp_path: Path) -> None:
+    """At 32 px an eye is 3 px wide and shows none; hand-marked pupils are kept."""
+    plain, shots = load_shots(PORTRAIT, size=32), load_shots(PORTRAIT, size=32, pupils=True)
+    assert shots.landmarks.shape == (1, 70, 2)
+    np.testing.assert_array_equal(shots.frames, plain.frames)
+    np.testing.assert_array_equal(shots.landmarks[:, :68], plain.landmarks)
+    left, right = shots.landmarks[0, 68:]
+    for pupil, eye in ((left, shots.landmarks[0, 36:42]), (right, shots.landmarks[0, 42:48])):
+        assert (eye.min(0) < pupil).all()
+        assert (pupil < eye.max(0)).all()
+    assert np.isnan(with_pupils(shots.frames[0], 32 * plain.landmarks[0])[68:]).all()
+    points = np.concatenate([load_shots(PORTRAIT, size=256).landmarks[0] * 256, [[100, 90], [140, 90]]])
+    marked = tmp_path / "marked.json"
+    marked.write_text(json.dumps(points.tolist()))
+    by_hand = load_shots(PORTRAIT, size=32, landmarks=marked, pupils=True).landmarks[0]
+    np.testing.assert_array_equal(by_hand, load_shots(PORTRAIT, size=32, landmarks=marked).landmarks[0])
+    assert np.isfinite(by_hand).all()
 
 
 def test_a_folder(album: Path) -> None:
@@ -150,6 +171,10 @@ def test_a_video(tmp_path: Path) -> None:
     for frame, landmarks in zip(report.shots.frames[:3], report.shots.landmarks[:3], strict=True):
         found = settled_landmarks(frame, detect_faces(frame)[0].box) / 96
         assert np.linalg.norm(found - landmarks, axis=-1).mean() < 0.015
+    with_gaze = load_shots(path, size=96, shots=8, pupils=True)
+    np.testing.assert_array_equal(with_gaze.landmarks[:, :68], report.shots.landmarks)
+    between = with_gaze.landmarks[:, 36:48].reshape(8, 2, 6, 2).mean(2)
+    assert np.abs(with_gaze.landmarks[:, 68:] - between).max() < 0.02  # of the frame; an eye is 0.07 wide
 
 
 def test_padding_to_32(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ class _Reader:
             landmarks=request.landmarks,
             face=request.face,
             consent=record,
+            pupils=self._meta.pupils,
         )
         return _Person(
             fit_shots(self._meta.networks, read.shots),

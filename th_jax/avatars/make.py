@@ -59,7 +59,9 @@ def finetune(
     if not isinstance(shots, Shots):
         record = None if consent is None else valid_consent(consent)
         facts = None if record is None else ConsentFacts.of(record)
-        shots, _, _, ingredients = read_shots(Path(shots), size=meta.networks.image_size, face=face, consent=record)
+        shots, _, _, ingredients = read_shots(
+            Path(shots), size=meta.networks.image_size, face=face, consent=record, pupils=meta.pupils
+        )
     elif consent is not None or face is not None:
         what = "a consent record covers files" if consent is not None else "a face is chosen in a file"
         raise ValueError(f"{what}: pass the path of the images as `shots`")

@@ -35,11 +35,12 @@ def read_shots(
     landmarks: Path | None = None,
     face: int | None = None,
     consent: ConsentRecord | None = None,
+    pupils: bool = False,
 ) -> PersonFiles:
     """Read a person's shots in isolated processes, so that a malicious or broken image cannot end the run.
 
     A file that the consent record does not cover is not decoded. `landmarks` is a file of hand-marked landmarks for a
-    single photo, `face` the number of the face in a photo or video of several people.
+    single photo, `face` the number of the face in a photo or video of several people; `pupils` finds the pupils, too.
 
     Raises:
         ValueError, MediaError, ImportError, OSError: as `inspect_shots`, or if a process limit was exceeded.
@@ -61,13 +62,13 @@ def read_shots(
         verdict, detail, points, crop = run_limited(look_at_photo, str(photo), content=content, **options)
         return Look(Verdict(verdict), detail, points, crop and Crop(*crop))
 
-    marked = landmarks and str(landmarks)
+    chosen = {"size": size, "shots": shots, "landmarks": landmarks and str(landmarks), "face": face, "pupils": pupils}
     if is_video(path):
         digests[path] = search.look(path) or file_digest(path)
         check_consent()
-        read, images = run_limited(shots_and_outcomes, str(path), size=size, shots=shots, landmarks=marked, face=face)
+        read, images = run_limited(shots_and_outcomes, str(path), **chosen)
     else:
-        read, images = shots_and_outcomes(path, size=size, shots=shots, landmarks=marked, face=face, look=look)
+        read, images = shots_and_outcomes(path, **chosen, look=look)
         check_consent()
     looked_at, spare, left_out = images
     outcomes = ImageOutcomes(looked_at, spare, tuple(LeftOut(*left) for left in left_out))

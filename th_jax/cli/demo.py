@@ -64,7 +64,7 @@ def drive(video: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
     for loaded in avatars:
         size = loaded.networks.image_size
-        with track_driver(video, rest=placement_of(loaded.landmarks)) as driving:
+        with track_driver(video, pupils=True, rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
             # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
             # A single shot is too few for the method "model": dlib's distance to the portrait is 0.62 with it, here 0.57.

@@ -28,6 +28,8 @@ from th_jax.faces import (
 )
 from th_jax.faces.copies import COPY_SCORE, DOUBTFUL, CopyFace, face_roll, find_on_copies, second_look
 from th_jax.faces.people import SAME_PERSON, PersonChooser, people_in
+from th_jax.faces.pupils import with_pupils
+from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.media import (
     DEFAULT_LIMITS,
     IMAGE_SUFFIXES,
@@ -85,7 +87,7 @@ class Crop(NamedTuple):
 
     frame: UInt8[np.ndarray, "N N 3"]
     landmarks: Float[np.ndarray, "P 2"]
-    """Landmarks in [0, 1] of the crop."""
+    """Landmarks in [0, 1] of the crop, with the pupils if they were asked for; a pupil is NaN in an eye that shows none."""
 
 
 class Look(NamedTuple):
@@ -122,6 +124,7 @@ def look_at_photo(
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
     face: int | None = None,
+    pupils: bool = False,
     content: UInt8[np.ndarray, " bytes"] | None = None,
 ) -> Look:
     """Examine one photo, and crop it if it is usable.
@@ -137,6 +140,7 @@ def look_at_photo(
         limits: limits on the photo.
         landmarks: file of hand-marked landmarks (`read_landmark_file`); no face is detected then.
         face: number of the face, from 1 on (`th_jax.data.people.people_of`); copies are not searched then.
+        pupils: whether to find the pupils, too, in the photo's own resolution; hand-marked ones are kept.
         content: the file's bytes, if they have been read already.
 
     Raises:
@@ -155,8 +159,25 @@ def look_at_photo(
     turns = round(face_roll(found.landmarks) / 90) % 4
     points = turned_points(found.landmarks, height=height, width=width, quarter_turns=turns)
     turned = f"; the image is rotated by {(0, 90, 180, -90)[turns]}°" if turns else ""
-    crops = crop_segment([np.rot90(frame, turns)], points[None], size=size, context=context)
-    return Look(found.verdict, found.detail + turned, points, Crop(crops.frames[0], crops.landmarks[0]))
+    crop = crop_photo(np.rot90(frame, turns), points, size=size, context=context, pupils=pupils)
+    return Look(found.verdict, found.detail + turned, points, crop)
+
+
+def crop_photo(
+    frame: UInt8[np.ndarray, "H W 3"],
+    landmarks: Float[np.ndarray, "P 2"],
+    *,
+    size: int,
+    pupils: bool,
+    square: Square | None = None,
+    context: float = 1.0,
+) -> Crop:
+    """Crop an upright image to a square, by default that of its face, and find the pupils that the landmarks lack."""
+    points = with_pupils(frame, landmarks) if pupils and len(landmarks) == IBUG_POINTS else landmarks
+    if square is None:
+        square = segment_square(landmarks[None], height=frame.shape[0], width=frame.shape[1], context=context)
+    crops = crop_segment([frame], points[None], size=size, square=square)
+    return Crop(crops.frames[0], crops.landmarks[0])
 
 
 def candidates_of_photos(path: Path, *, look: Callable[..., Look], wanted: int) -> tuple[list[Source], list[Candidate]]:

@@ -22,9 +22,10 @@ from th_jax.data.shot_selection import (
     Verdict,
     candidates_of_photos,
     candidates_of_video,
+    crop_photo,
     look_at_photo,
 )
-from th_jax.faces import NEEDED_IN_VIDEO, crop_segment, face_size
+from th_jax.faces import NEEDED_IN_VIDEO, face_size
 from th_jax.media import DEFAULT_LIMITS, Limits, open_video
 from th_jax.text import escape_control_chars
 from th_jax.types import Shots
@@ -97,6 +98,7 @@ def load_shots(
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
     face: int | None = None,
+    pupils: bool = False,
 ) -> Shots:
     """Load the images of one person from a photo, a folder of photos or a video.
 
@@ -108,6 +110,7 @@ def load_shots(
         limits: limits on the files.
         landmarks: file of hand-marked landmarks for a single photo.
         face: number of the face in a photo or video of several people, as for `inspect_shots`.
+        pupils: whether to find the pupils, too: for weights that were trained with them (`MetaModel.pupils`).
 
     Returns:
         The shots of `inspect_shots`.
@@ -116,7 +119,7 @@ def load_shots(
         ValueError, MediaError, ImportError: as `inspect_shots`.
     """
     return inspect_shots(
-        path, size=size, shots=shots, context=context, limits=limits, landmarks=landmarks, face=face
+        path, size=size, shots=shots, context=context, limits=limits, landmarks=landmarks, face=face, pupils=pupils
     ).shots
 
 
@@ -129,12 +132,13 @@ def inspect_shots(
     limits: Limits = DEFAULT_LIMITS,
     landmarks: str | Path | None = None,
     face: int | None = None,
+    pupils: bool = False,
     look: Callable[..., Look] = look_at_photo,
 ) -> ShotsReport:
     """Load the shots of one person, and report the outcome for each image.
 
-    Frames are UInt8 RGB of `size` pixels. Landmarks are 68 points in [0, 1], or 70 if a landmark file contains the
-    pupils. Up to `shots` (at most 32) images are selected: first the most typical pose, and then always the one that
+    Frames are UInt8 RGB of `size` pixels. Landmarks are 68 points in [0, 1], or 70 with `pupils` or if a landmark file
+    contains them. Up to `shots` (at most 32) images are selected: first the most typical pose, and then always the one that
     differs most from those before. They are padded to 1, 8 or 32 by repetition, with mask 0. Photos are cropped one by
     one, and each segment of a video in one fixed square. In a video, the most prominent face (largest product of score
     and side) is tracked; a photo with a rival face is left out. A photo in which no face is detected is searched on
@@ -151,6 +155,7 @@ def inspect_shots(
         face: number of the face in a single photo or a video, from 1 on, the most prominent person first
             (`th-jax faces` draws them); by default, a video's most prominent face, and an error for a photo in which
             another face is as prominent.
+        pupils: whether to find the pupils, too; NaN where an eye shows none (`th_jax.faces.pupils`).
         look: function that examines and crops a photo, with the arguments of
             `th_jax.data.shot_selection.look_at_photo`.
 
@@ -178,7 +183,9 @@ def inspect_shots(
     if face is not None and (path.is_dir() or landmarks is not None):
         with_what = "hand-marked landmarks" if landmarks is not None else f"the folder {path}"
         raise ValueError(f"a face is chosen in one photo or video, not with {with_what}: name a file, or omit face")
-    look = functools.partial(look, size=size, context=context, limits=limits, landmarks=landmarks, face=face)
+    look = functools.partial(
+        look, size=size, context=context, limits=limits, landmarks=landmarks, face=face, pupils=pupils
+    )
     if is_video(path):
         sources, candidates = candidates_of_video(path, context=context, limits=limits, face=face)
     else:
@@ -191,7 +198,7 @@ def inspect_shots(
     for candidate in chosen:
         sources[candidate.source] = sources[candidate.source]._replace(verdict=Verdict.USED)
     if is_video(path):
-        crops: list[Any] = _crops_of_video(path, chosen, [sources[c.source].time or 0.0 for c in chosen], size, limits)
+        crops: list[Any] = _crops_of_video(path, chosen, sources, size=size, limits=limits, pupils=pupils)
     else:
         crops = [
             c.crop or look(sources[c.source].path, copies=bool(i < wanted)).crop
@@ -228,14 +235,16 @@ def varied_poses(landmarks: Float[np.ndarray, "S P 2"], *, count: int) -> Int[np
     return np.array(chosen)
 
 
-def _crops_of_video(path: Path, chosen: list[Candidate], times: list[float], size: int, limits: Limits) -> list[Crop]:
+def _crops_of_video(
+    path: Path, chosen: list[Candidate], sources: list[Source], *, size: int, limits: Limits, pupils: bool
+) -> list[Crop]:
     """Crop the selected frames, reading the video again: their square is that of a whole segment."""
     crops: dict[int, Crop] = {}
+    times = [sources[candidate.source].time or 0.0 for candidate in chosen]
     in_time = sorted(range(len(chosen)), key=times.__getitem__)
     with open_video(path, limits=limits) as video:
         for n, (_, frame) in zip(in_time, video.frames_at(times[n] for n in in_time), strict=True):
-            made = crop_segment([frame], chosen[n].landmarks[None], size=size, square=chosen[n].square)
-            crops[n] = Crop(made.frames[0], made.landmarks[0])
+            crops[n] = crop_photo(frame, chosen[n].landmarks, size=size, square=chosen[n].square, pupils=pupils)
     return [crops[n] for n in range(len(chosen))]
 
 

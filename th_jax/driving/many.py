@@ -110,7 +110,7 @@ def make_videos(
         requests: the videos.
         folder: folder of the videos and the report.
         make: makes a video of an avatar at a path.
-        options: what videos depend on besides avatar and driver, as JSON values: if they change, it is made again.
+        options: what videos depend on besides avatar and driver, as JSON values; a video is made again after they changed.
         load: loads an avatar.
         report: name of the report to which lines are appended.
 
