@@ -62,7 +62,13 @@ def read_shots(
         verdict, detail, points, crop = run_limited(look_at_photo, str(photo), content=content, **options)
         return Look(Verdict(verdict), detail, points, crop and Crop(*crop))
 
-    chosen = {"size": size, "shots": shots, "landmarks": landmarks and str(landmarks), "face": face, "pupils": pupils}
+    chosen: dict[str, Any] = {
+        "size": size,
+        "shots": shots,
+        "landmarks": landmarks and str(landmarks),
+        "face": face,
+        "pupils": pupils,
+    }
     if is_video(path):
         digests[path] = search.look(path) or file_digest(path)
         check_consent()
