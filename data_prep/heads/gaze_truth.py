@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep.heads.identity import draw_identity
-from data_prep.heads.motion import HeadState, head_state, varied_states
+from data_prep.heads.motion import HeadState, head_state, lid_units, varied_states
 from data_prep.heads.person import prepare
 from data_prep.heads.render import render_head
 from data_prep.heads.retarget_truth import points_of_states
@@ -58,8 +58,6 @@ def gaze_states(seed: int, *, frames: int) -> list[HeadState]:
     wide = np.array([WIDEST_YAW, WIDEST_PITCH])
     states = []
     for yaw, pitch in rng.uniform(-wide, wide, (frames, 2)):
-        shut = float(rng.uniform(-1, MOST_SHUT))  # negative: wide open
-        unit, weight = ("eyeBlink", shut) if shut > 0 else ("eyeWide", -shut)
-        lids = {unit + side: weight for side in ("Left", "Right")}
+        lids = lid_units(float(rng.uniform(-1, MOST_SHUT)))
         states.append(head_state(expression=lids, gaze_yaw=float(yaw), gaze_pitch=float(pitch)))
     return states

@@ -140,6 +140,7 @@ def speak(
 WIDEST_YAW, WIDEST_PITCH, WIDEST_ROLL = np.radians([30.0, 13.0, 10.0])
 
 WIDEST_GAZE = 0.42  # radians, of the eyes in the head
+GAZE_LIMITS = np.array([WIDEST_GAZE, 0.6 * WIDEST_GAZE])  # yaw and pitch
 SAMPLING_RATE = 30.0  # moments a second from which sampled frames are chosen
 SPACING = 1.0  # seconds between sampled frames, at least
 
@@ -211,7 +212,7 @@ def _glances(rng: np.random.Generator, times: np.ndarray, turns: np.ndarray) -> 
         targets.append(rng.normal(0, [0.28, 0.12]) if away else rng.normal(0, [0.06, 0.04]))
         now += rng.uniform(0.35, 1.0) if away else rng.uniform(0.5, 2.2)
     glance = _steps(times, starts, lengths, np.stack(targets)) - 0.75 * turns[:, :2]
-    return np.clip(glance, [-WIDEST_GAZE, -0.6 * WIDEST_GAZE], [WIDEST_GAZE, 0.6 * WIDEST_GAZE])
+    return np.clip(glance, -GAZE_LIMITS, GAZE_LIMITS)
 
 
 def _blinks(rng: np.random.Generator, times: np.ndarray) -> Float[np.ndarray, " T"]:
@@ -293,6 +294,12 @@ def choose_spread(motion: Motion, *, count: int) -> Int[np.ndarray, " N"]:
     return np.sort(np.array(chosen))
 
 
+def lid_units(shut: float) -> dict[str, float]:
+    """Return the weights of all units of the lids: from -1, wide open, to 1, shut."""
+    weights = {"eyeBlink": max(shut, 0.0), "eyeWide": max(-shut, 0.0), "eyeSquint": 0.0}
+    return {unit + side: weight for unit, weight in weights.items() for side in ("Left", "Right")}
+
+
 def free_eyes(motion: Motion, moments: np.ndarray, rng: np.random.Generator, *, share: float) -> Motion:
     """Draw gaze and lids independently of each other, and over their whole range, at a share of these moments.
 
@@ -302,12 +309,9 @@ def free_eyes(motion: Motion, moments: np.ndarray, rng: np.random.Generator, *, 
     units, angles = motion.units.copy(), motion.angles.copy()
     index = load_mesh().unit_index
     for moment in moments[rng.random(len(moments)) < share]:
-        angles[moment, 3:] = rng.uniform(-1, 1, 2) * [WIDEST_GAZE, 0.6 * WIDEST_GAZE]
-        shut = rng.uniform(-1, 0.5)  # negative: wide open
-        for side in ("Left", "Right"):
-            units[moment, index["eyeBlink" + side]] = max(shut, 0.0)
-            units[moment, index["eyeWide" + side]] = max(-shut, 0.0)
-            units[moment, index["eyeSquint" + side]] = 0.0
+        angles[moment, 3:] = rng.uniform(-1, 1, 2) * GAZE_LIMITS
+        for unit, weight in lid_units(rng.uniform(-1, 0.5)).items():
+            units[moment, index[unit]] = weight
     return motion._replace(units=units, angles=angles)
 
 

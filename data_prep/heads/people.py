@@ -87,8 +87,7 @@ def render_person(
     check_seed(seed, allow_reserved=allow_reserved)
     motion = _motion(seed, style, seconds=2.5 * SPACING * frames + 2.0, fps=SAMPLING_RATE)
     moments = choose_spread(motion, count=frames)
-    if free_eyes_share:
-        motion = free_eyes(motion, moments, np.random.default_rng([seed, 13]), share=free_eyes_share)
+    motion = free_eyes(motion, moments, np.random.default_rng([seed, 13]), share=free_eyes_share)
     return _render(seed, motion, moments, style, size=size, allow_reserved=allow_reserved)
 
 

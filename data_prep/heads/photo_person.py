@@ -13,7 +13,7 @@ from data_prep.heads.hair import Layer, join, raise_scalp
 from data_prep.heads.identity import Beard, Identity
 from data_prep.heads.kernels import kernel, noise, rough, smoothstep
 from data_prep.heads.mesh import load_mesh
-from data_prep.heads.motion import WIDEST_GAZE, Motion
+from data_prep.heads.motion import GAZE_LIMITS, Motion
 from data_prep.heads.person import Person, normals_of, prepare
 from data_prep.heads.photo import Photo, SkinDetail, draw_photo
 from data_prep.heads.photo_identity import draw_photo_identity, is_male
@@ -208,5 +208,5 @@ def turned_further(motion: Motion, factor: float) -> Motion:
     angles = motion.angles.copy()
     angles[:, :3] *= np.array([factor, 1 + 0.4 * (factor - 1), 1 + 0.4 * (factor - 1)])
     gaze = angles[:, 3:] - 0.75 * (angles[:, :2] - motion.angles[:, :2])
-    angles[:, 3:] = np.clip(gaze, [-WIDEST_GAZE, -0.6 * WIDEST_GAZE], [WIDEST_GAZE, 0.6 * WIDEST_GAZE])
+    angles[:, 3:] = np.clip(gaze, -GAZE_LIMITS, GAZE_LIMITS)
     return motion._replace(angles=angles)

@@ -64,6 +64,21 @@ def gaps(points: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.stack([np.linalg.norm(points[..., a, :] - points[..., b, :], axis=-1) for a, b in pairs], -1)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_driver_s_pupils_are_known_whatever_those_of_the_shots(
+    method: Method, faces: tuple[np.ndarray, ...]
+) -> None:
+    """Detectors find no pupil in many an eye: in some shots, or in all of them."""
+    driver, shots, _ = faces
+    wanted = make_retargeter(Target(method, shots), driver)(driver)
+    for missing in (np.s_[::2, 68], np.s_[:, 68:]):
+        seen = shots.copy()
+        seen[missing] = np.nan
+        came = make_retargeter(Target(method, seen), driver)(driver)
+        assert np.isfinite(came).all()
+        np.testing.assert_allclose(came, wanted, atol=0.005)
+
+
 def test_lids_and_lips_close_exactly_when_the_drivers_do(faces: tuple[np.ndarray, ...]) -> None:
     driver, shots, _ = faces
     lids, lips = ((37, 41), (38, 40), (43, 47), (44, 46)), ((61, 67), (62, 66), (63, 65))

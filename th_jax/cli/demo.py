@@ -24,7 +24,7 @@ from th_jax.consent import write_consent
 from th_jax.data.shots import load_shots
 from th_jax.driving.driver import track_driver
 from th_jax.driving.panels import driver_crops
-from th_jax.driving.poses import driving_poses, target_of
+from th_jax.driving.poses import driving_poses, target_of, wants_pupils
 from th_jax.driving.rates import frames_on_screen
 from th_jax.faces import placement_of
 from th_jax.figures import image_grid, landmark_images
@@ -64,7 +64,7 @@ def drive(video: Path, avatars: list[LoadedAvatar]) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
     for loaded in avatars:
         size = loaded.networks.image_size
-        with track_driver(video, pupils=True, rest=placement_of(loaded.landmarks)) as driving:
+        with track_driver(video, pupils=wants_pupils(loaded, None), rest=placement_of(loaded.landmarks)) as driving:
             shown = frames_on_screen(driving.times, driving.fps)
             # Even onto a single portrait, whose smile stays: the driver's own shape would cost more of the likeness.
             # A single shot is too few for the method "model": dlib's distance to the portrait is 0.62 with it, here 0.57.

@@ -7,7 +7,7 @@ import enum
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -159,24 +159,16 @@ def look_at_photo(
     turns = round(face_roll(found.landmarks) / 90) % 4
     points = turned_points(found.landmarks, height=height, width=width, quarter_turns=turns)
     turned = f"; the image is rotated by {(0, 90, 180, -90)[turns]}°" if turns else ""
-    crop = crop_photo(np.rot90(frame, turns), points, size=size, context=context, pupils=pupils)
+    crop = crop_shot(np.rot90(frame, turns), points, size=size, context=context, pupils=pupils)
     return Look(found.verdict, found.detail + turned, points, crop)
 
 
-def crop_photo(
-    frame: UInt8[np.ndarray, "H W 3"],
-    landmarks: Float[np.ndarray, "P 2"],
-    *,
-    size: int,
-    pupils: bool,
-    square: Square | None = None,
-    context: float = 1.0,
+def crop_shot(
+    frame: UInt8[np.ndarray, "H W 3"], landmarks: Float[np.ndarray, "P 2"], *, pupils: bool, **crop: Any
 ) -> Crop:
-    """Crop an upright image to a square, by default that of its face, and find the pupils that the landmarks lack."""
+    """Crop an upright image with the options of `crop_segment`, and find the pupils if wanted and not marked by hand."""
     points = with_pupils(frame, landmarks) if pupils and len(landmarks) == IBUG_POINTS else landmarks
-    if square is None:
-        square = segment_square(landmarks[None], height=frame.shape[0], width=frame.shape[1], context=context)
-    crops = crop_segment([frame], points[None], size=size, square=square)
+    crops = crop_segment([frame], points[None], **crop)
     return Crop(crops.frames[0], crops.landmarks[0])
 
 

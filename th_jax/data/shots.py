@@ -22,7 +22,7 @@ from th_jax.data.shot_selection import (
     Verdict,
     candidates_of_photos,
     candidates_of_video,
-    crop_photo,
+    crop_shot,
     look_at_photo,
 )
 from th_jax.faces import NEEDED_IN_VIDEO, face_size
@@ -244,7 +244,7 @@ def _crops_of_video(
     in_time = sorted(range(len(chosen)), key=times.__getitem__)
     with open_video(path, limits=limits) as video:
         for n, (_, frame) in zip(in_time, video.frames_at(times[n] for n in in_time), strict=True):
-            crops[n] = crop_photo(frame, chosen[n].landmarks, size=size, square=chosen[n].square, pupils=pupils)
+            crops[n] = crop_shot(frame, chosen[n].landmarks, size=size, square=chosen[n].square, pupils=pupils)
     return [crops[n] for n in range(len(chosen))]
 
 
