@@ -78,8 +78,9 @@ def test_generated_frames_are_measured_with_and_without_pupils(truth: GazeTruth)
     networks = Networks(image_size=16, base_width=4)
     shots = Shots(small.shot_frames[0], small.shots[0].astype(np.float32), np.ones(1, np.float32))
     avatar = jax.jit(feed_forward, static_argnums=0)(networks, networks.init(jax.random.key(0)), shots)
-    measured = measure_generated(networks, [avatar, avatar], small)
-    assert list(measured) == ["rendered", "with pupils", "without pupils"]
+    measured = measure_generated(networks, {"feed-forward": [avatar, avatar], "fine-tuned": [avatar, avatar]}, small)
+    kinds = [f"{kind}, {pupils} pupils" for kind in ("feed-forward", "fine-tuned") for pupils in ("with", "without")]
+    assert list(measured) == ["rendered", *kinds]
     assert all(one.error.shape == (2, 8) for one in measured.values())
     measured["rendered"] = shown_gaze(truth.frames, truth)
     text = gaze_report({"rendered": measured["rendered"]}, size=128, radius=float(truth.radius.mean()))

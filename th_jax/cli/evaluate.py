@@ -22,7 +22,7 @@ from th_jax.cli.options import DONE, INTERRUPTED, UsageError, add_landmark_model
 from th_jax.cli.shard_options import add_shard_options, requested_shard
 from th_jax.data.records import VideoRecords
 from th_jax.evaluation.face_measures import check_face_models
-from th_jax.evaluation.generated_gaze import gaze_report, measure_generated, tuned_avatars
+from th_jax.evaluation.generated_gaze import feed_forward_avatars, gaze_report, measure_generated, tuned_avatars
 from th_jax.evaluation.people import LANDMARKS
 from th_jax.evaluation.protocol.expectations import judged
 from th_jax.evaluation.protocol.judges import add_options, judges_of
@@ -145,9 +145,10 @@ def _generated_gaze(meta: MetaModel, options: argparse.Namespace, *, people: int
     jax.config.update("jax_default_matmul_precision", settings["matmul_precision"])
     size = meta.networks.image_size
     truth = from_checkout("data_prep.heads.gaze_truth").make_gaze_truth(size=size, people=people, shots=shots)
-    avatars = tuned_avatars(meta, truth, **finetune_arguments(settings, meta.perceptual))
+    tuned = tuned_avatars(meta, truth, **finetune_arguments(settings, meta.perceptual))
+    avatars = {"feed-forward": feed_forward_avatars(meta, truth), "fine-tuned": tuned}
     measured = measure_generated(meta.networks, avatars, truth)
-    still = resting_flicker(meta.networks, avatars, [one[0] for one in truth.shots], seed=options.seed)
+    still = resting_flicker(meta.networks, tuned, [one[0] for one in truth.shots], seed=options.seed)
     gaze = gaze_report(measured, size=size, radius=float(truth.radius.mean()), seed=options.seed)
     return gaze + "\n" + resting_report(still)
 

@@ -32,6 +32,12 @@ def parser() -> argparse.ArgumentParser:
         "--mean-pooling", action="store_true", help="convert sum pooling to mean pooling; see docs/learning.md"
     )
     made.add_argument(
+        "--average-with",
+        metavar="META",
+        help="make G and D the mean of the run and of the weights that it started from; see docs/training.md",
+    )
+    made.add_argument("--share", type=float, default=0.7, help="share of the run in this mean; default: 0.7")
+    made.add_argument(
         "--hub",
         action="store_true",
         help="write a folder for model hubs: weights, config, model card, checksums",
@@ -55,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         step=options.step,
         dtype=options.dtype,
         mean_pooling=options.mean_pooling,
+        earlier=options.average_with,
+        share=options.share,
     )
     file = options.out / WEIGHTS if options.hub else options.out
     print(f"{options.out}  sha256 {digest}  {file.stat().st_size / 2**20:.1f} MiB")

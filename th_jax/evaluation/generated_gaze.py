@@ -4,6 +4,7 @@ Pupils are found in the frames by their gradients (`th_jax.faces.pupils`), insid
 directions on the known eyeballs. The same is done with the renderer's own frames, whose error is that of the method.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.landmarks.truth import GazeTruth
 from th_jax.models.networks import Networks
 from th_jax.render import FEW, render
+from th_jax.training.finetune import feed_forward
 from th_jax.training.finetune_people import finetune_many, fit_shots
 from th_jax.types import Avatar, Shots
 from th_jax.weights import MetaModel
@@ -96,23 +98,39 @@ def tuned_avatars(meta: MetaModel, truth: GazeTruth, **settings: object) -> list
         truth: people whose shots are used.
         settings: arguments of `finetune_many`.
     """
-    mask = np.ones(truth.shots.shape[1], np.float32)
-    people = (
-        (str(number), fit_shots(meta.networks, Shots(frames, points.astype(np.float32), mask)))
-        for number, (frames, points) in enumerate(zip(truth.shot_frames, truth.shots, strict=True))
-    )
+    people = ((str(number), shots) for number, shots in enumerate(_fitted(meta.networks, truth)))
     made = finetune_many(meta.networks, meta.weights, meta.perceptual, people, key=jax.random.key(0), **settings)  # type: ignore[arg-type]
     avatars = {done.name: done.avatar for done in made}
     return [avatars[str(number)] for number in range(len(truth.shots))]
 
 
-def measure_generated(networks: Networks, avatars: list[Avatar], truth: GazeTruth) -> dict[str, ShownGaze]:
-    """Measure the renderer's frames, and the avatars' with and without drawn pupils; nothing is written."""
+def feed_forward_avatars(meta: MetaModel, truth: GazeTruth) -> list[Avatar]:
+    """Build the feed-forward avatar of each person."""
+    return [feed_forward(meta.networks, meta.weights, shots) for shots in _fitted(meta.networks, truth)]
+
+
+def _fitted(networks: Networks, truth: GazeTruth) -> Iterator[Shots]:
+    mask = np.ones(truth.shots.shape[1], np.float32)
+    for frames, points in zip(truth.shot_frames, truth.shots, strict=True):
+        yield fit_shots(networks, Shots(frames, points.astype(np.float32), mask))
+
+
+def measure_generated(
+    networks: Networks, avatars: Mapping[str, list[Avatar]], truth: GazeTruth
+) -> dict[str, ShownGaze]:
+    """Measure the renderer's frames, and the avatars' with and without drawn pupils; nothing is written.
+
+    Args:
+        networks: networks of the avatars.
+        avatars: the avatars of each kind, in the order of the people.
+        truth: the people, and the landmarks that drive their avatars.
+    """
     measured = {"rendered": shown_gaze(truth.frames, truth)}
-    for name, points in (("with pupils", 70), ("without pupils", IBUG_POINTS)):
-        driving = truth.driving[:, :, :points].astype(np.float32)
-        made = [render(networks, avatar, one, chunk=FEW) for avatar, one in zip(avatars, driving, strict=True)]
-        measured[name] = shown_gaze(np.stack(made), truth)
+    for kind, people in avatars.items():
+        for name, points in (("with pupils", 70), ("without pupils", IBUG_POINTS)):
+            driving = truth.driving[:, :, :points].astype(np.float32)
+            made = [render(networks, avatar, one, chunk=FEW) for avatar, one in zip(people, driving, strict=True)]
+            measured[f"{kind}, {name}"] = shown_gaze(np.stack(made), truth)
     return measured
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from th_jax.data.records import data_folder
@@ -18,6 +19,8 @@ from th_jax.storage.files import check_place, flush_to_disk, whole_file
 from th_jax.storage.hub_folder import CARD, CONFIG, SUMS, WEIGHTS, sums_text
 from th_jax.storage.run_folder import read_config
 from th_jax.storage.tensors import read_description
+from th_jax.training.state import refreshed
+from th_jax.types import MetaWeights, NetworkState, Params
 from th_jax.weights import FORMAT, load_meta, save_meta, with_mean_pooling
 
 
@@ -30,6 +33,8 @@ def release(
     step: int | None = None,
     dtype: str = "float16",
     mean_pooling: bool = False,
+    earlier: str | Path | None = None,
+    share: float = 0.5,
 ) -> str:
     """Write the averaged E, P and G, D, and W with the hash of each row's video to one file.
 
@@ -42,17 +47,30 @@ def release(
         dtype: "float16" or "float32".
         mean_pooling: convert networks that pool by sum (`th_jax.weights`) before their discriminator is trained; W is then
             left out, and the next run recomputes it from the embeddings.
+        earlier: weights that this run started from, as a name, a file or a run's folder: G and D become the mean of both
+            (`averaged_with`).
+        share: share of this run in that mean, between 0 and 1.
 
     Returns:
         The digest of the tensors in the file.
 
     Raises:
-        ValueError: if the run or its data are missing, damaged, or do not belong together.
+        ValueError: if the run or its data are missing, damaged, or do not belong together, the earlier weights are of other
+            networks, or the share is not between 0 and 1.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of the run in the average must be between 0 and 1, but is {share}")
     meta = load_meta(workdir, step=step, only_generate=True)
     networks, weights = meta.networks, meta.weights
     if mean_pooling:
         networks, weights = with_mean_pooling(networks, weights)
+    averaged: dict[str, Any] = {}
+    if earlier is not None:
+        other = load_meta(earlier, only_generate=True)
+        if other.networks != networks:
+            raise ValueError(f"{earlier} cannot be averaged with this run: its networks are {other.networks}, not {networks}")
+        weights = averaged_with(weights, other.weights, share=share)
+        averaged = {"averaged_with": {**other.provenance.weights, "share": share}}
     config = read_config(workdir)
     videos = load_video_list(data_folder(config["data"]["folder"]))
     split = config["data"]["split"]
@@ -72,10 +90,36 @@ def release(
             "data": f"{videos.name}, {len(keys)} videos of split {split}",
             "licence": licence,
             "config": _published(config),
+            **averaged,
         },
         table_rows=None if mean_pooling else np.asarray(leaves["table/rows"])[: len(keys)],
         row_ids=None if mean_pooling else keys,
         dtype=dtype,  # type: ignore[arg-type]
+    )
+
+
+def averaged_with(weights: MetaWeights, earlier: MetaWeights, *, share: float) -> MetaWeights:
+    """Average G and D with those of the weights that a run started from; E and P are the run's own.
+
+    What a run learns of its own data costs some of what holds for other data, and the mean keeps more of that than either
+    (WiSE-FT, arXiv 2109.01903). E is not averaged, because teaching may have changed what its components mean.
+
+    Args:
+        weights: weights of the run.
+        earlier: weights that it started from, of the same networks.
+        share: share of the run in the mean.
+    """
+
+    def mean(before: Params, after: Params) -> Params:
+        mixed: Params = jax.tree.map(lambda old, new: (1 - share) * old + share * new, before, after)
+        return mixed
+
+    synthesis, discriminator = weights
+    generator = mean(earlier.synthesis.params["generator"], synthesis.params["generator"])
+    params = {**synthesis.params, "generator": generator}
+    return MetaWeights(
+        refreshed(NetworkState(params, synthesis.spectral_stats)),
+        refreshed(NetworkState(mean(earlier.discriminator.params, discriminator.params), discriminator.spectral_stats)),
     )
 
 
