@@ -68,7 +68,9 @@ def release(
     if earlier is not None:
         other = load_meta(earlier, only_generate=True)
         if other.networks != networks:
-            raise ValueError(f"{earlier} cannot be averaged with this run: its networks are {other.networks}, not {networks}")
+            raise ValueError(
+                f"{earlier} cannot be averaged with this run: its networks are {other.networks}, not {networks}"
+            )
         weights = averaged_with(weights, other.weights, share=share)
         averaged = {"averaged_with": {**other.provenance.weights, "share": share}}
     config = read_config(workdir)
