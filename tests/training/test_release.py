@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import release as release_command
 from tiny_runs import equal_bits, largest_difference
 
 from th_jax.data.video_list import VideoEntry, VideoList, row_key, save_video_list
 from th_jax.models.networks import Networks
 from th_jax.storage.checkpoints import CheckpointError, Checkpoints
 from th_jax.storage.run_folder import write_config
-from th_jax.training.released import release
+from th_jax.training.released import model_card, release
 from th_jax.weights import load_meta
 
 
@@ -103,3 +104,17 @@ def test_other_networks_are_not_averaged(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="heads64 cannot be averaged with this run: its networks are"):
         release(run, tmp_path / "x.safetensors", name="x", licence="CC0-1.0", earlier="heads64")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_command_averages_and_refuses_a_share_of_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = run_of(tmp_path, video_list=videos("ada", "eve").digest()), tmp_path / "mean.safetensors"
+    command = [str(run), "--name", "mean", "--license", "CC0-1.0", "--out", str(out)]
+    assert release_command([*command, "--share", "0.6"]) == 1
+    assert "name them with --average-with" in capsys.readouterr().err
+    assert not out.exists()
+    assert release_command([*command, "--average-with", str(run)]) == 0
+    about = load_meta(out).description
+    assert about["averaged_with"]["share"] == 0.7
+    assert "\n| averaged with | run; share of this run 0.7 |\n" in model_card(dict(about), digest="0" * 64)

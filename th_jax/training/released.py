@@ -198,6 +198,9 @@ def model_card(about: dict[str, Any], *, digest: str) -> str:
         header.append(f"license_name: {json.dumps(slug)}")
     header.append("tags: [jax, flax, talking-heads, few-shot-learning, face-reenactment]")
     size = about["networks"]["image_size"]
+    averaged = dict(about.get("averaged_with", {}))
+    share = averaged.pop("share", None)
+    mean = f"\n| averaged with | {', '.join(map(_one_line, averaged))}; share of this run {share} |" if averaged else ""
     text = f"""
 # {_one_line(about["name"])}
 
@@ -207,7 +210,7 @@ Meta-learned weights of few-shot neural talking heads (Zakharov et al., ICCV 201
 |---|---|
 | image size | {size} x {size} px |
 | training data | {_one_line(about["data"])} |
-| meta-learning steps | {about["steps"]} |
+| meta-learning steps | {about["steps"]} |{mean}
 | numbers stored as | {about["dtype"]} |
 | written by | th_jax {_one_line(about["version"])} |
 | digest of the tensors | `{digest}` |
