@@ -55,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     from th_jax.training.released import release, release_folder
 
     if options.share is not None and options.average_with is None:
-        raise ValueError("--share is the share of the run in the mean with other weights: name them with --average-with")
+        raise ValueError(
+            "--share is the share of the run in the mean with other weights: name them with --average-with"
+        )
     jax.config.update("jax_platforms", "cpu")
     digest = (release_folder if options.hub else release)(
         options.workdir,
