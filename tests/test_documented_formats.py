@@ -49,7 +49,7 @@ FIELDS = {
     "Evaluation folders": ["name", "video_id", "identity", "shots", "targets", "driving", "driver"],
     "User studies": ["schema", *fields_of(answer_key.StudyKey)],
     "Runs and checkpoints": [*checkpoint_format._OWN_KEYS, "config", "videos", "video_list", SCORE],
-    "Released weights": [*weights._REQUIRED, *weights._OWN_KEYS, "config", "discriminator_updates"],
+    "Released weights": [*weights._REQUIRED, *weights._OWN_KEYS, "config", "discriminator_updates", "averaged_with"],
     "Avatars": [
         *avatars._OWN_KEYS,
         *("request", "settings", "made_from", "shots", "steps", "best_of", "held_out_scores", "consent", "compaction"),
