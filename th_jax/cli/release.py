@@ -5,8 +5,6 @@ from pathlib import Path
 
 from th_jax.cli.options import DONE, new_parser
 
-_SHARE = 0.7
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
@@ -38,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="META",
         help="make G and D the mean of the run and of the weights that it started from; see docs/training.md",
     )
-    made.add_argument("--share", type=float, help=f"share of the run in this mean; default: {_SHARE}")
+    made.add_argument("--share", type=float, help="share of the run in this mean; default: 0.7")
     made.add_argument(
         "--hub",
         action="store_true",
@@ -68,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         mean_pooling=options.mean_pooling,
         earlier=options.average_with,
-        share=_SHARE if options.share is None else options.share,
+        **({} if options.share is None else {"share": options.share}),
     )
     file = options.out / WEIGHTS if options.hub else options.out
     print(f"{options.out}  sha256 {digest}  {file.stat().st_size / 2**20:.1f} MiB")

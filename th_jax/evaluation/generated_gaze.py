@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from th_jax.evaluation.bootstrap import bootstrap_mean
 from th_jax.evaluation.retargeting import angle_between, gaze_directions
 from th_jax.faces.pupils import eye_opening, find_pupils
-from th_jax.landmarks.scheme import IBUG_POINTS
+from th_jax.landmarks.scheme import IBUG_POINTS, PUPIL_POINTS
 from th_jax.landmarks.truth import GazeTruth
 from th_jax.models.networks import Networks
 from th_jax.render import FEW, render
@@ -106,7 +106,8 @@ def tuned_avatars(meta: MetaModel, truth: GazeTruth, **settings: object) -> list
 
 def feed_forward_avatars(meta: MetaModel, truth: GazeTruth) -> list[Avatar]:
     """Build the feed-forward avatar of each person."""
-    return [feed_forward(meta.networks, meta.weights, shots) for shots in _fitted(meta.networks, truth)]
+    compiled = jax.jit(feed_forward, static_argnums=0)
+    return [compiled(meta.networks, meta.weights, shots) for shots in _fitted(meta.networks, truth)]
 
 
 def _fitted(networks: Networks, truth: GazeTruth) -> Iterator[Shots]:
@@ -127,7 +128,7 @@ def measure_generated(
     """
     measured = {"rendered": shown_gaze(truth.frames, truth)}
     for kind, people in avatars.items():
-        for name, points in (("with pupils", 70), ("without pupils", IBUG_POINTS)):
+        for name, points in (("with pupils", PUPIL_POINTS), ("without pupils", IBUG_POINTS)):
             driving = truth.driving[:, :, :points].astype(np.float32)
             made = [render(networks, avatar, one, chunk=FEW) for avatar, one in zip(people, driving, strict=True)]
             measured[f"{kind}, {name}"] = shown_gaze(np.stack(made), truth)

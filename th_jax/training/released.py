@@ -34,7 +34,7 @@ def release(
     dtype: str = "float16",
     mean_pooling: bool = False,
     earlier: str | Path | None = None,
-    share: float = 0.5,
+    share: float = 0.7,
 ) -> str:
     """Write the averaged E, P and G, D, and W with the hash of each row's video to one file.
 
@@ -103,8 +103,8 @@ def release(
 def averaged_with(weights: MetaWeights, earlier: MetaWeights, *, share: float) -> MetaWeights:
     """Average G and D with those of the weights that a run started from; E and P are the run's own.
 
-    What a run learns of its own data costs some of what holds for other data, and the mean keeps more of that than either
-    (WiSE-FT, arXiv 2109.01903). E is not averaged, because teaching may have changed what its components mean.
+    What a run learns of its own data may cost some of what holds for other data, of which the mean keeps more in
+    classifiers (WiSE-FT, arXiv 2109.01903). E is not averaged, because teaching may have changed what its components mean.
 
     Args:
         weights: weights of the run.
