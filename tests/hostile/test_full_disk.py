@@ -111,6 +111,9 @@ def shut_and_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]
         (base / "shut").mkdir(mode=0o555)
         (base / "open").mkdir()
         (base / "open").chmod(0o777)
+        # The other user may be kept out of the environment, too: libraries that writing loads late are loaded before.
+        monkeypatch.setenv("XDG_CONFIG_HOME", name)
+        write_image(base / "first.png", FRAMES[0], provenance=valid_files.PROVENANCE)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "open"))  # where the other user's signing key can be made
         if root:
             os.seteuid(65534)
