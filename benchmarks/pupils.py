@@ -3,6 +3,9 @@
 Errors are in percent of the eye's width, over open eyes (lids apart by more than 0.2 of the width), with the true
 outlines and with dlib's. Beside them: the middle of the outline, which knows nothing of gaze, and what is found in
 half-open (0.1 to 0.2) and shut (below 0.1) eyes.
+
+`--videos FILE ...` measures real videos instead, without any truth: how much found pupils jitter from frame to frame, beside
+the middles of the eyes' corners, in percent of the eye's width.
 """
 
 import argparse
@@ -19,8 +22,10 @@ from data_prep.heads.mesh import load_mesh
 from data_prep.heads.motion import SAMPLING_RATE, SPACING, choose_spread, talk
 from data_prep.heads.person import Person, prepare
 from data_prep.heads.render import pose, project, render_head
+from th_jax.driving.driver import track_driver
 from th_jax.faces import Box, box_around, detect_faces, landmarks_in_box, most_prominent, settled_landmarks
 from th_jax.faces.pupils import EYES, eye_opening, find_pupils
+from th_jax.landmarks.scheme import IBUG_POINTS
 from th_jax.provenance import Kind, Provenance, write_image
 
 OPEN, SHUT = 0.2, 0.1
@@ -97,6 +102,23 @@ def table_row(size: int, name: str, eyes: list[Eyes], outlines: list[np.ndarray]
     return "| " + " | ".join(cells) + " |"
 
 
+def jitter(points: Float[np.ndarray, "S 2 2"], width: Float[np.ndarray, "S 2"]) -> float:
+    """Noise of a single frame, as a share of the eye's width: from second differences, which steady motion leaves at 0."""
+    turns = (points[2:] - 2 * points[1:-1] + points[:-2]) / width[1:-1, :, None]
+    return float(np.sqrt(np.nanmean(turns**2) / 6))  # a second difference of noise has 6 times its variance
+
+
+def video_row(path: Path) -> str:
+    """One line of the table of real videos."""
+    with track_driver(path, pupils=True, follow="segment") as driving:
+        points = np.array(driving.landmarks, np.float64)
+    outer, inner = points[:, [36, 42]], points[:, [39, 45]]
+    width, middle, pupils = np.linalg.norm(outer - inner, axis=-1), (outer + inner) / 2, points[:, IBUG_POINTS:]
+    found = np.isfinite(pupils).all(-1)[eye_opening(points[:, :IBUG_POINTS]) > OPEN].mean()
+    pupil, corner = (100 * jitter(one, width) for one in (pupils, middle))
+    return f"| {path.stem} | {len(points)} | {100 * found:.0f} % | {pupil:.1f} | {corner:.1f} |"
+
+
 def sheet(eyes: list[Eyes]) -> UInt8[np.ndarray, "H W 3"]:
     """Eyes with dlib's outlines (yellow), the true pupils (green) and those that were found (red)."""
     cells = []
@@ -131,7 +153,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--image_sizes", default="64,128,256")
     parser.add_argument("--sheet", type=Path, help="PNG or JPEG to write, of some eyes at the last size")
+    parser.add_argument("--videos", type=Path, nargs="+", help="real videos to measure instead")
     options = parser.parse_args()
+    if options.videos:
+        print("| video | frames | open found | pupils jitter by | eyes' corners by |\n|---|---|---|---|---|")
+        print(*map(video_row, options.videos), sep="\n")
+        return
     print("| image | outlines | eye | mean | median | 95 % | middle | open found | half-open | shut |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     eyes: list[Eyes] = []

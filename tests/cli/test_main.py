@@ -125,7 +125,7 @@ def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr(load("summary"), "run", interrupted)
     assert th_jax(["summary"]) == 75
-    assert capsys.readouterr().err == "th-jax summary: interrupted; run the same command again to continue\n"
+    assert capsys.readouterr().err == "th-jax summary: interrupted; run the same command again\n"
 
 
 @pytest.mark.parametrize(

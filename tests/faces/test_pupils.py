@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from portrait import portrait
 
+from benchmarks.pupils import jitter
 from data_prep.heads import draw_identity, head_state, render_head
 from th_jax.faces import Box, landmarks_in_box
 from th_jax.faces.pupils import EYES, eye_opening, find_pupils, with_pupils
@@ -133,3 +134,10 @@ def test_a_real_portrait():
     """The centers of her irises, read off an enlargement; each has a lamp's reflection."""
     landmarks = landmarks_in_box(portrait(), Box(83, 82, 172, 171))
     assert np.linalg.norm(find_pupils(portrait(), landmarks) - [(107.5, 101.5), (151.0, 103.5)], axis=-1).max() < 2.5
+
+
+def test_jitter_is_the_noise_of_one_frame_whatever_the_motion() -> None:
+    noise = np.random.default_rng(0).normal(size=(4000, 2, 2), scale=0.03)
+    motion = np.linspace(0, 5, 4000)[:, None, None]
+    noise[7] = np.nan
+    assert jitter((motion + noise) * 40, np.full((4000, 2), 40.0)) == pytest.approx(0.03, rel=0.03)

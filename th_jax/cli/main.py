@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:  # argparse, after --help or a wrong option
         return ended.code if isinstance(ended.code, int) else USAGE if ended.code else DONE
     except KeyboardInterrupt:
-        print(f"th-jax {name}: interrupted; run the same command again to continue", file=sys.stderr)
+        print(f"th-jax {name}: interrupted; run the same command again", file=sys.stderr)
         return INTERRUPTED
 
 
