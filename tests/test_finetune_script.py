@@ -214,6 +214,14 @@ def test_a_config_in_another_encoding(
     assert said.endswith("; save it as UTF-8\n")
 
 
+def test_a_config_that_fails_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("def get_config():\n    return {'epochs': EPOCHS}\n")
+    said = refused(["--shots", "docs", f"--config={tmp_path / 'mine.py'}"], monkeypatch, capsys, tmp_path)
+    assert said.endswith("cannot be used: NameError: name 'EPOCHS' is not defined\n")
+
+
 def test_configs_that_fit_no_fine_tuning() -> None:
     """Found before anything is loaded, wherever they come from."""
 

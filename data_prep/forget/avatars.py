@@ -18,7 +18,9 @@ from th_jax.storage.strict_json import parse_json, read_json
 REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
 
 _MOST_SIDECAR_BYTES = 2**20
-_REPORT_LEFT = re.compile(rf"\.{re.escape(REPORT_FILE)}\.[0-9a-f]{{8}}\.partial")
+_REPORT = REPORT_FILE.replace(".", r"(?:\.[0-9]+-of-[0-9]+)?\.")
+"""Of whole runs, and of shards (`th_jax.avatars.shards`)."""
+_REPORT_LEFT = re.compile(rf"\.{_REPORT}\.[0-9a-f]{{8}}\.partial")
 _CUT_LINE = re.compile(rb'\s*\{"name": ("(?:[^"\\]|\\.)*")')
 
 
@@ -83,7 +85,7 @@ def find_previews(tree: Tree, names: Collection[str], avatars: Collection[FoundA
 def find_reports(tree: Tree, names: Collection[str], avatars: Collection[FoundAvatar]) -> dict[Path, tuple[str, ...]]:
     """Find reports of fine-tuning, each with the names whose lines are to be removed."""
     found = {}
-    for path in (path for path in tree.files if path.name == REPORT_FILE):
+    for path in (path for path in tree.files if re.fullmatch(_REPORT, path.name)):
         theirs = {*names, *(a.name for a in avatars if a.path.parent == path.parent and a.name is not None)}
         if named := theirs.intersection(filter(None, map(_name_of, path.read_bytes().splitlines()))):
             found[path] = tuple(sorted(named))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,17 @@ def test_every_film_is_the_one_that_animate_makes(folder: Path, made: Path, tmp_
     assert {out: film.frames for out, film in reported_videos(made).items()} == {
         "ada-short.mp4": 3, "bob-long.mp4": 6, "ada-long.gif": 6,
     }  # fmt: skip
+
+
+def test_a_list_may_lie_where_names_are_not_text(folder: Path, tmp_path: Path) -> None:
+    there = tmp_path / os.fsdecode(b"\xff")
+    try:
+        there.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (there / "films.csv").write_text("avatar,driver,out\nnone.safetensors,none.npz,a.mp4\n")
+    assert main(asked(there, tmp_path / "out")) == 1
+    assert reported_videos(tmp_path / "out")["a.mp4"].status == "failed"
 
 
 def test_films_that_are_there_are_not_made_again(

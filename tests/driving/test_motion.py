@@ -50,6 +50,15 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.json"])
+def test_of_frames_of_one_moment_one_is_written(name: str, tmp_path: Path) -> None:
+    motion = small()
+    times = motion.times.copy()
+    times[2] = times[1] + 1e-5
+    write_motion(tmp_path / name, motion._replace(times=times))
+    np.testing.assert_allclose(read_motion(tmp_path / name).times, np.delete(times, 2), atol=1e-4)
+
+
 def test_the_names_are_the_renderers() -> None:
     from data_prep.heads.mesh import load_mesh
 
@@ -116,6 +125,8 @@ def test_a_motion_of_another_tool_drives_with_coefficients_alone(
         ("time,jawOpen,yaw\n0,1,95\n", "yaw must be from -90 to 90, but is 95"),
         ("time,jawOpen\n0,1\n0,1\n", "row 2: times must be 0 or more and increase"),
         ("time,jawOpen\ninf,1\n", "row 1: time must be finite"),
+        ("time,jawOpen\n0,1\n1e9,1\n", r"row 2: times must be at most 28800 s and 5e-05 s apart, but 1e\+09 was found"),
+        ("time,jawOpen\n0,1\n1e-310,1\n", "row 2: times must be at most 28800 s and 5e-05 s apart"),
         ('time,jawOpen\n0,"1\n', "is not a readable motion file"),
     ],
 )

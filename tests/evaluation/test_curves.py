@@ -36,6 +36,20 @@ def test_an_image_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20, "lines, grid and text"
 
 
+def test_every_run_is_drawn_whatever_its_folder_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[set[str]] = []
+    monkeypatch.setattr(
+        "th_jax.evaluation.curves.draw_curves",
+        lambda runs, panels: drawn.append(set(runs)) or np.zeros((8, 8, 3), np.uint8),
+    )
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    runs = [write_run(tmp_path / name) for name in ("lr_0.1", "lr_0.2", "a/heads", "b/heads")]
+    for chosen in (runs[:2], runs[2:]):
+        assert main([*map(str, chosen), "--out", str(tmp_path / "x.png")]) == 0
+    assert drawn == [{"lr_0.1", "lr_0.2"}, {str(run) for run in runs[2:]}]
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nothing"), "--out", str(tmp_path / "x.png")]) == 1
     assert "there are no metrics at" in capsys.readouterr().err

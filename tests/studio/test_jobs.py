@@ -431,6 +431,28 @@ def test_a_job_that_ends_the_process_each_time_is_given_up(queue: Queue) -> None
     assert opened.ends == ["a"], "it cleans up"
 
 
+def test_a_job_that_cannot_be_ended_holds_up_no_other(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert queue.add("a", lambda job: (None, "done")).wait(timeout=SOON)
+    with durable_connection(queue.root / "jobs.sqlite") as connection:
+        connection.execute(
+            "UPDATE jobs SET state = 'running', owner = 'of a killed process', starts = ?", (MAX_STARTS,)
+        )
+    opened = again(queue)
+    work_of = opened.queue.work_of
+
+    def refused(job: Job) -> Work:
+        def on_end(job: Job) -> None:
+            raise PermissionError("not yours")
+
+        return work_of(job)._replace(on_end=on_end) if job.number == 1 else work_of(job)
+
+    monkeypatch.setattr(opened.queue, "work_of", refused)
+    opened.start()
+    assert opened.add("b", lambda job: (None, "done")).wait(timeout=SOON)
+    assert [one.words for one in opened.progress()][-1].endswith("it could not be ended: not yours")
+    opened.close()
+
+
 def test_a_job_that_was_canceled_before_a_crash_stays_canceled(queue: Queue) -> None:
     running, go_on = threading.Event(), threading.Event()
 

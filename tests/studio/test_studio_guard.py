@@ -62,6 +62,8 @@ def test_without_gradio_the_command_names_the_extra(
         ("POST", {**HERE, "origin": "http://evil.example"}, 403),
         ("POST", {**HERE, "origin": "http://127.0.0.1:1"}, 403),
         ("POST", {**HERE, "origin": "null"}, 403),
+        ("GET", {"host": "["}, 400),
+        ("POST", {**HERE, "origin": "http://["}, 400),
         ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES)}, None),
         ("POST", {**HERE, **JSON, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),
         ("POST", {**HERE, "content-length": str(MAX_OTHER_BYTES + 1)}, 413),

@@ -463,6 +463,10 @@ def test_users_see_neither_jobs_nor_files_of_each_other(shared: tuple[Studios, s
             ("..", "x"),
         ):
             assert other.get("/jobs", auth=wrong).status_code == 401, wrong
+        for _ in range(WRONG_SECRETS + 1):
+            answer = other.get("/jobs", auth=("nobody", "a guess"))
+        assert answer.status_code == 429
+        assert other.get("/jobs", auth=("ada", "token of ada")).status_code == 200, "another user of the same address"
     assert sorted(path.name for path in (studios.root / "users").iterdir()) == ["ada", "eve"]
 
 

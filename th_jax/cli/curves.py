@@ -27,7 +27,10 @@ def run(options: argparse.Namespace) -> int:
     files = [path / "metrics.jsonl" if path.is_dir() else path for path in options.runs]
     if missing := [str(path) for path in files if not path.is_file()]:
         raise ValueError(f"there are no metrics at {', '.join(missing)}")
-    runs = {(path.parent if path.stem == "metrics" else path).stem: read_metrics(path) for path in files}
+    names = [path.parent.name if path.stem == "metrics" else path.stem for path in files]
+    if len(set(names)) < len(names):  # runs of one name in several folders
+        names = [str(path) for path in options.runs]
+    runs = {name: read_metrics(path) for name, path in zip(names, files, strict=True)}
     image = draw_curves(runs, panels=options.panel or PANELS)
     write_image(options.out, image, provenance=Provenance(kind=Kind.FIGURE, notes="curves of training runs"))
     print(options.out)

@@ -75,8 +75,8 @@ def _from_python(path: Path) -> Any:
     except SyntaxError as error:
         encoding = "; save it as UTF-8" if "utf-8" in str(error).lower() else ""
         raise ValueError(f"the config {path} cannot be used: {error}{encoding}") from error
-    except (AttributeError, LookupError, TypeError, ImportError) as error:
-        raise ValueError(f"the config {path} cannot be used: {error}") from error
+    except Exception as error:  # a config is a program
+        raise ValueError(f"the config {path} cannot be used: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(root)
     return config.to_dict() if hasattr(config, "to_dict") else config

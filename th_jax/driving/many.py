@@ -139,7 +139,7 @@ def make_videos(
             video = VideoOutcome(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
         except (OSError, ValueError) as error:
             video = VideoOutcome(request.out, "failed", digest, reason=_reason(error))
-        append_line(folder / report, (json.dumps(video._asdict(), ensure_ascii=False) + "\n").encode())
+        append_line(folder / report, (json.dumps(video._asdict()) + "\n").encode())
         yield video, False
 
 

@@ -17,6 +17,7 @@ from th_jax.driving.driver import Driving, output_rate
 from th_jax.landmarks.arkit import NAMES, coefficients_of, expression_of, gaze_of
 from th_jax.landmarks.model3d import Frames, fit_frames, known_frames, load_model, predict_frames
 from th_jax.landmarks.transfer import Face, fit_face
+from th_jax.media import DEFAULT_LIMITS
 from th_jax.storage.files import whole_file
 from th_jax.storage.strict_json import read_json
 
@@ -31,6 +32,8 @@ _LEAST = {"yaw": -90.0, "pitch": -90.0, "roll": -180.0, "size": 0.25, "x": -10.0
 _MOST = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "size": 4.0, "x": 10.0, "y": 10.0}
 
 MOST_FRAMES, MOST_BYTES = 500_000, 2**28
+_LEAST_STEP = 5e-5
+"""Seconds between frames: files have four decimals."""
 
 _DECLARED = Fraction(25)
 """Frame rate of a file with a single frame."""
@@ -124,6 +127,8 @@ def write_motion(path: Path, motion: Motion) -> None:
         OSError: if the file cannot be written.
     """
     check_motion_suffix(path)
+    # Frames of the same moment, as written, cannot be read again.
+    motion = Motion(*(column[np.diff(np.round(motion.times, 4), prepend=-1.0) > 0] for column in motion))
     known = np.isfinite(motion.pose).all(-1)
     rows = np.column_stack([motion.pose, motion.coefficients])
     names = (*POSE, *NAMES)
@@ -220,6 +225,11 @@ def _motion(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Motion:
         time = _number(cells.pop("time"), number, "time")
         if time < 0 or (times and time <= times[-1]):
             raise ValueError(f"row {number}: times must be 0 or more and increase, but {time:g} was found")
+        if time > DEFAULT_LIMITS.seconds or (times and time - times[-1] < _LEAST_STEP):
+            raise ValueError(
+                f"row {number}: times must be at most {DEFAULT_LIMITS.seconds:g} s and {_LEAST_STEP:g} s apart, but "
+                f"{time:g} was found"
+            )
         times.append(time)
         if all(cell is None for cell in cells.values()):
             poses.append([math.nan] * len(POSE))

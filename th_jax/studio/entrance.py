@@ -99,12 +99,14 @@ class Entrance:
         if self._accounts is None:
             return ""
         address = str((scope.get("client") or [""])[0])
-        self._wrong.check(key=address)
         given = credentials_of(headers)
         if given is None:
             return None
+        # By user, too: behind a proxy, all users have one address, and one's wrong passwords must not keep out the others.
+        tried = f"{given[0] if given[0] in self._studios.users else ''}@{address}"
+        self._wrong.check(key=tried)
         if not self._accounts.admits(*given):
-            self._wrong.check(key=address, count=True)
+            self._wrong.check(key=tried, count=True)
             return None
         return given[0] if given[0] in self._studios.users else ""
 

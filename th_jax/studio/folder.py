@@ -268,15 +268,15 @@ class StudioFolder:
                     old.append(path)
         return sorted(old)
 
-    def forget(self, name: str) -> None:
-        """Delete an avatar with its previews, images, consent record and results.
+    def forget(self, name: str, *, results: bool = True) -> None:
+        """Delete an avatar with its previews, images, consent record and, if asked, results.
 
         Raises:
             ValueError: if the name is not a valid one.
             OSError: if a file cannot be deleted.
         """
         check_name(name)
-        for result in self.results.iterdir():
+        for result in self.results.iterdir() if results else ():
             if re.fullmatch(re.escape(name) + r"-\d{8}-\d{6}-\d\d+\..*", result.name):
                 result.unlink()
         for folder in (self.avatars / PREVIEWS / name, self.shots / name):

@@ -81,12 +81,17 @@ def rejection(method: str, headers: Message, *, local: bool, path: str = "/") ->
         path: path of the request.
         local: whether the studio is for this machine only; other host names are then those of an attack by DNS.
     """
-    host = str(headers.get("host", ""))
-    if local and (urlsplit(f"//{host}").hostname or "") not in LOCAL_NAMES:
+    host, origin = str(headers.get("host", "")), headers.get("origin")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        sender = None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # a bracket without its other one
+        return 400, "Host and Origin must be valid addresses"
+    if local and name not in LOCAL_NAMES:
         return 403, "this studio is only reached as localhost"
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
+    site = headers.get("sec-fetch-site", "same-origin")
     if method not in ("GET", "HEAD", "OPTIONS") and (
-        (origin is not None and urlsplit(origin).netloc != host) or site not in ("same-origin", "none")
+        (sender is not None and sender != host) or site not in ("same-origin", "none")
     ):
         return 403, "requests from other sites are not answered"
     length, most = str(headers.get("content-length", "0")), _most_bytes(path, headers)

@@ -413,7 +413,11 @@ class JobQueue:
             try:
                 query = "SELECT * FROM jobs WHERE owner = ? AND state IN ('running', 'paused')"
                 for row in self.rows(query, owner):
-                    self._give_back(row)
+                    try:
+                        self._give_back(row)
+                    except Exception as error:  # one job's files must not hold up the jobs of all
+                        logging.getLogger(__name__).exception("job %d", row["number"])
+                        self.job_of(row).finish(State.FAILED, f"it could not be ended: {error}")
                 (self._locks / (owner or "unknown")).unlink(missing_ok=True)
             finally:
                 lock.release()

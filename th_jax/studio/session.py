@@ -304,7 +304,7 @@ class Studio:
     def _release(self, name: str) -> None:
         """Delete the images and the consent record of a name, if there is no avatar."""
         if not self.folder.avatar(name).exists():
-            self.folder.forget(name)
+            self.folder.forget(name, results=False)  # finished videos do not need the avatar
 
     def _release_avatar(self, job: Job) -> None:
         self._release(job.request.avatar)
@@ -458,7 +458,7 @@ class Studio:
         try:
             pixels = np.asarray(self._camera.run(camera_frame, str(frame)))
         finally:
-            if frame.resolve().is_relative_to(self._shared.uploads):
+            if frame.resolve().is_relative_to(self._shared.uploads.resolve()):
                 frame.unlink(missing_ok=True)
         # By its file and not its contents: `avatar` keeps one, which another tab may have replaced.
         key = avatar, self.folder.known(avatar).stat().st_mtime_ns

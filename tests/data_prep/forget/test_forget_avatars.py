@@ -91,15 +91,16 @@ def test_what_a_killed_run_left_is_found_by_name(tmp_path: Path, avatar_of: Avat
     lines = b'{"name": "eve", "status": "failed"}\n', b'{"name": "ada", "status": "failed"}\n{"name": "ada", "sta'
     log = file(tmp_path / "killed" / REPORT_FILE, b"".join(lines))
     log.chmod(0o600)
+    of_shard = file(tmp_path / "killed" / "report.1-of-2.jsonl", b"".join(lines))
     other = file(tmp_path / "tests" / REPORT_FILE, b'{"name": "ada", "outcome": "passed"}\n')
-    kept = {other, log, avatar_of(tmp_path / "whole" / "adam.safetensors", EVE)}
+    kept = {other, log, of_shard, avatar_of(tmp_path / "whole" / "adam.safetensors", EVE)}
     kept |= {
         file(tmp_path / "killed" / PREVIEWS / "adam" / "000000.png"),
         file(tmp_path / f"adam.safetensors{LOG_SUFFIX}"),
     }
     traces = forget(tmp_path, "ada")
     assert files(tmp_path) == {path.relative_to(tmp_path).as_posix() for path in kept}
-    assert log.read_bytes() == lines[0]
+    assert log.read_bytes() == of_shard.read_bytes() == lines[0]
     assert log.stat().st_mode & 0o777 == 0o600
     assert b"ada" in other.read_bytes()
     assert not traces.doubts

@@ -23,6 +23,8 @@ FACE_FOLDER = "faces"
 STUDY_FOLDER = "study"
 CELL_SCHEMA = 4
 """Version of the measures in a cell; cells of another version are ignored."""
+_MOST_BYTES = 2**28
+"""Of a cell: some hundred measures of each shown frame."""
 MethodAtShots = tuple[str, int]
 REAL = "real"
 """The method of real frames, and their folder; its T is 0."""
@@ -56,7 +58,7 @@ class ScoreStore:
         if not path.is_file():
             return None
         try:
-            record = read_json(path)
+            record = read_json(path, max_bytes=_MOST_BYTES)
             if record["schema"] != CELL_SCHEMA:
                 return None
             tables = {
