@@ -172,6 +172,8 @@ def test_landmarks_by_another_model(folder: Path, capsys: pytest.CaptureFixture[
             ["--shots", "docs", *QUICK, "--config.epochs.x=3"],
             "the config has no setting epochs.x: epochs is not a section",
         ),
+        (["--shots", "docs", "--set", f"averaging={10**400}"], "the setting averaging is float, such as "),
+        (["--shots", "docs", "--set", f"seed={'-' * 20000}1"], "the setting seed is int, such as 0, but '------"),
         (["--shots", "docs", "--set", "seed=1.5"], "the setting seed is int, such as 0, but '1.5' was given"),
         (["--shots", "docs", "--set", "seed"], "a setting is changed by KEY=VALUE, not by 'seed'"),
         (

@@ -125,7 +125,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "th_jax/text.py": ("lists of names", *_BY_HAND, "people", "list of films"),
     "th_jax/driving/camera.py": ("camera",),
     "th_jax/driving/driver.py": ("driving landmarks", "written"),
-    "th_jax/driving/output.py": ("written", "checksum"),
     "th_jax/storage/run_folder.py": ("own run",),
     "th_jax/training/run_log.py": ("own run",),
     "th_jax/storage/strict_json.py": ("fine-tuning settings", "network files", "own run"),

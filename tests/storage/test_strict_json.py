@@ -50,6 +50,7 @@ class Point:
         (b"{", "not valid JSON"),
         (b'{"a": 1} x', "not valid JSON"),
         (b'{"a": NaN}', "NaN is not a JSON value"),
+        (b'{"a": -1e999}', "-1e999 is too large"),
         (b"[-Infinity]", "-Infinity is not a JSON value"),
         (b'{"a": 1, "b": 2, "a": 1}', "the field 'a' occurs twice"),
         (b'[{"c": {"b": 1, "b": 1}}]', "the field 'b' occurs twice"),

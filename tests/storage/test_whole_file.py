@@ -36,6 +36,9 @@ def test_blocked_output_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         check_place("no/such/file")
     with pytest.raises(IsADirectoryError, match="folder is a folder"):
         check_place("folder")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="pipe is a device or a pipe"):
+        check_place("pipe")
 
 
 def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

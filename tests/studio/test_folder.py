@@ -160,6 +160,19 @@ def test_deleting_an_avatar_deletes_what_belongs_to_it_and_nothing_else(folder: 
     assert all("ada-2" in path for path in left if path != ".lock")
 
 
+def test_images_that_cannot_be_deleted_keep_their_record(folder: StudioFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.consent("ada").write_text("{}")
+    files(folder.shots / "ada", "1.jpg")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("th_jax.studio.folder.shutil.rmtree", refused)
+    with pytest.raises(PermissionError, match="not yours"):
+        folder.forget("ada")
+    assert folder.consent("ada").exists()
+
+
 def test_an_unreadable_avatar_has_no_card(folder: StudioFolder) -> None:
     folder.avatar("ada").write_bytes(b"no avatar")
     assert folder.cards() == []

@@ -1,6 +1,7 @@
 """Jobs: their order, states, progress and errors; pause, stop-and-keep and cancel; what survives the end of the process."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -473,6 +474,30 @@ def test_a_job_that_was_canceled_before_a_crash_stays_canceled(queue: Queue) -> 
     assert [one.words for one in crashed.progress()] == ["cancelled: nothing was written"] * 2
     assert (crashed.ends, queue.ends) == (["a"], ["b"])
     go_on.set()
+
+
+def test_a_read_that_fails_costs_no_job(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its start nor its progress needs one."""
+    read, failing = queue.queue.row, threading.Event()
+
+    def row(number: int) -> sqlite3.Row:
+        if failing.is_set():
+            raise OSError("the jobs cannot be read: disk I/O error")
+        return read(number)
+
+    def work(job: Job) -> tuple[Path | None, str]:
+        job.advance(1, 2)
+        failing.clear()
+        return None, "done"
+
+    monkeypatch.setattr(queue.queue, "row", row)
+    failing.set()
+    job = queue.add("a", work)
+    deadline = time.monotonic() + SOON
+    while failing.is_set() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert job.wait(timeout=SOON)
+    assert [one.words for one in queue.progress()] == ["finished: done"]
 
 
 def test_deleting_an_avatar_deletes_its_ended_jobs(queue: Queue) -> None:

@@ -15,6 +15,11 @@ from th_jax.storage.strict_json import read_json
 
 Settings = dict[str, Any]
 
+_MOST_FLOAT = 10**300
+"""Above it, a whole number may be no float."""
+_MOST_SHOWN = 80
+"""Letters of a wrong value in a message."""
+
 
 def add_setting_options(parser: argparse.ArgumentParser, *, file: str, change: str) -> None:
     """Add the options --config FILE and --set KEY=VALUE.
@@ -113,16 +118,15 @@ def _value(name: str, written: str, before: Any) -> Any:
         return written.lower() == "true"
     try:
         value = ast.literal_eval(written)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two for thousands of nested operators
         value = written
     if isinstance(before, str):
         return written if not isinstance(value, str) else value
-    if isinstance(before, float) and type(value) is int:
+    if isinstance(before, float) and type(value) is int and abs(value) <= _MOST_FLOAT:
         return float(value)
     if isinstance(before, list | tuple) and isinstance(value, list | tuple):
         return type(before)(value)
     if before is not None and type(value) is not type(before):
-        raise ValueError(
-            f"the setting {name} is {type(before).__name__}, such as {before!r}, but {written!r} was given"
-        )
+        shown = written if len(written) <= _MOST_SHOWN else f"{written[:_MOST_SHOWN]}..."
+        raise ValueError(f"the setting {name} is {type(before).__name__}, such as {before!r}, but {shown!r} was given")
     return value

@@ -18,6 +18,7 @@ from th_jax.provenance.ingredients import IngredientSearch, usable_ingredients
 from th_jax.provenance.record import now
 from th_jax.provenance.watermark.messages import Marking
 from th_jax.storage.files import file_sha256
+from th_jax.storage.json_lines import append_line
 
 LOG_SUFFIX = ".log.jsonl"
 """Suffix of the log beside an avatar file that lists outputs written without marks."""
@@ -109,5 +110,4 @@ def note_unmarked(log: Path, out: Path, *, avatar: str) -> None:
         OSError: if the log cannot be written.
     """
     line = {"time": now(), "file": out.name, "avatar": avatar, "event": "was written without marks, for research"}
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(log, (json.dumps(line) + "\n").encode())

@@ -66,6 +66,7 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         FileNotFoundError: if a file's folder does not exist.
         NotADirectoryError, IsADirectoryError: if the path, or a folder above it, exists as the wrong kind of entry.
         PermissionError: if this user may not write there, or the file system is read-only.
+        FileExistsError: if the path is that of a device or a pipe.
     """
     path = Path(path)
     there = path if folder else path.parent
@@ -81,6 +82,8 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file")
+    if path.exists() and not path.is_file():  # the finished file would take its place
+        raise FileExistsError(f"{path} is a device or a pipe: name a file")
 
 
 _LONGEST_NAME = 255

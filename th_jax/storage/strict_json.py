@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import json
+import math
 import os
 import re
 import types
@@ -46,7 +47,7 @@ def parse_json(
         text = utf8(content, name="it") if isinstance(content, bytes) else content
         if _is_too_deep(text):
             raise RecursionError
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_invalid_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_invalid_constant, parse_float=_finite)
     except RecursionError as problem:  # also if the caller has used up the stack
         raise error(f"{name} is not valid JSON: it is nested too deeply") from problem
     except ValueError as problem:
@@ -191,6 +192,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field {repeated[:80]!a} occurs twice")
     return result
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is too large")
+    return value
 
 
 def _invalid_constant(constant: str) -> NoReturn:

@@ -278,9 +278,10 @@ class StudioFolder:
         check_name(name)
         for result in self.results.iterdir() if results else ():
             if re.fullmatch(re.escape(name) + r"-\d{8}-\d{6}-\d\d+\..*", result.name):
-                result.unlink()
-        for folder in (self.avatars / PREVIEWS / name, self.shots / name):
-            shutil.rmtree(folder, ignore_errors=True)
+                result.unlink(missing_ok=True)
+        for folder in (self.avatars / PREVIEWS / name, self.shots / name):  # before the record that they need
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(folder)
         for file in (self.avatar(name), self.consent(name), self.landmarks(name)):
             file.unlink(missing_ok=True)
 

@@ -54,7 +54,7 @@ _CLAIM = """
 UPDATE jobs SET state = 'running', owner = ?, starts = starts + 1, stage = '', begun = ? WHERE number = (
     SELECT number FROM jobs WHERE state = 'waiting'
     ORDER BY (SELECT max(other.begun) FROM jobs AS other WHERE other.user = jobs.user), number LIMIT 1
-) RETURNING number
+) RETURNING *
 """
 
 _AGAIN = """
@@ -190,8 +190,14 @@ class Job:
         except OSError as error:  # a job does not fail for its progress
             logging.getLogger(__name__).error("the progress of job %d could not be stored: %s", self.number, error)
         while True:
-            row = self._queue.row(self.number)
-            if self._interrupted.is_set() or row["cancelled"]:
+            if self._interrupted.is_set():
+                raise Cancelled
+            try:
+                row = self._queue.row(self.number)
+            except OSError as error:  # it is asked again at the next report
+                logging.getLogger(__name__).error("job %d could not be read: %s", self.number, error)
+                return
+            if row["cancelled"]:
                 raise Cancelled
             if row["state"] != State.PAUSED:
                 return
@@ -229,7 +235,7 @@ class Job:
         self.resume()
 
     def cancel(self) -> None:
-        """Cancel the job: nothing that it made is kept."""
+        """Cancel the job: nothing that it made is kept, unless its work has just ended."""
         taken = """
             UPDATE jobs SET cancelled = 1, state = 'running', owner = ? WHERE number = ? AND state = 'waiting' RETURNING 1
         """
@@ -397,7 +403,10 @@ class JobQueue:
             claimed = self.change(_CLAIM, self.owner, time.time())
             if not claimed:
                 return None
-            job = self._running[claimed[0][0]] = self.job_of(self.row(claimed[0][0]))
+            job = self.job_of(
+                claimed[0]
+            )  # of the statement itself: a second read could fail, and nobody would do the job
+            self._running[job.number] = job
             return job
 
     def recover(self) -> None:
@@ -460,7 +469,7 @@ class JobQueue:
             (self._locks / self.owner).unlink(missing_ok=True)
         return ended
 
-    def change(self, query: str, *values: Any, flush: bool = True) -> list[tuple[Any, ...]]:
+    def change(self, query: str, *values: Any, flush: bool = True) -> list[sqlite3.Row]:
         """Execute a statement, which is on disk when this returns, and return its rows.
 
         Raises:
@@ -468,6 +477,7 @@ class JobQueue:
         """
         try:
             with durable_connection(self.path, flush=flush) as connection:
+                connection.row_factory = sqlite3.Row
                 return connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise OSError(f"the job could not be stored: {error}") from error

@@ -127,7 +127,7 @@ class Studio:
         """Names of avatars whose job is about to be submitted."""
         if serves:
             for name in self.folder.people() - self._pending():
-                with contextlib.suppress(ValueError):  # not a name: the folder of another program
+                with contextlib.suppress(ValueError, OSError):  # not a name: the folder of another program
                     self._release(name)  # what a process that was killed left of an avatar
         if self._alone:
             self._shared.queue.start()
