@@ -152,7 +152,7 @@ def test_a_whole_study_by_keyboard(browser: Any, study: tuple[Path, StudyKey], t
             name = shown(page)
             choices[name] = choose(key, name)
             if key.triplets[name].method != CHECK:
-                drawn = np.split(triplet_strip(frames, key.triplets[name], seed=0), 3, axis=1)
+                drawn = np.split(triplet_strip(frames, key.triplets[name], seed=0, study=key.study), 3, axis=1)
                 seen = [cv2.imdecode(png_of(url), cv2.IMREAD_COLOR_RGB) for url in page.evaluate(CANVASES)]
                 assert np.array_equal(seen, drawn), "each side shows the image that the key says"
             if number in (4, 5) or name in key.checks:
@@ -184,7 +184,7 @@ def test_a_whole_study_by_touch_from_the_disk(browser: Any, study: tuple[Path, S
                 before = page.evaluate("order")
                 page.reload()
                 page.locator("#begin:enabled").wait_for()
-                assert page.inner_text("#begin") == "I agree, continue at 11 of 33"
+                assert page.inner_text("#begin") == "I agree, continue with 11 of 33"
                 page.locator("#begin").tap()
                 assert page.evaluate("order") == before
             name = shown(page)
