@@ -12,7 +12,7 @@ from th_jax.landmarks.transfer import Gains
 from th_jax.studio.drives import DriveSettings
 from th_jax.studio.folder import Card
 from th_jax.studio.jobs import Kind
-from th_jax.studio.page import Page, card_html, settings_of, told
+from th_jax.studio.page import Page, card_html, settings_of, with_messages
 from th_jax.studio.session import Studio
 
 
@@ -49,14 +49,14 @@ def test_errors_are_sentences_without_markup(page: Page) -> None:
         raise ZeroDivisionError("secret")
 
     with pytest.raises(page.gr.Error) as found:
-        told(page.gr, fails)("")
+        with_messages(page.gr, fails)("")
     assert found.value.message == "&lt;b&gt;wrong&lt;/b&gt;"
-    running = told(page.gr, fails_later)("")
+    running = with_messages(page.gr, fails_later)("")
     assert next(running) == 1
     with pytest.raises(page.gr.Error, match="&lt;i&gt;"):
         next(running)
     with pytest.raises(page.gr.Error, match="internal error"):
-        told(page.gr, breaks)("")
+        with_messages(page.gr, breaks)("")
 
 
 def test_cards_are_escaped() -> None:
