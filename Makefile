@@ -37,7 +37,7 @@ warm: $(VENV)/.core  ## meta-train a few dozen steps from the bundled weights: o
 # Most of the tests' time is compiling programs that run for a second: LLVM need not optimise those. `pytest` by hand does.
 # A third of the time of compiling with XLA's own; tests/quick_programs.py says the same.
 test floors-test kill-test mutants studio-test: export XLA_FLAGS += --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
-# Tests start hundreds of programs, which compile this project's modules anew where the environment forbids to store them.
+# Tests start hundreds of programs, which compile this project's modules anew unless these may be stored.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

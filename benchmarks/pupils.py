@@ -87,7 +87,7 @@ def table_row(size: int, name: str, eyes: list[Eyes], outlines: list[np.ndarray]
     true = np.stack([eye.landmarks for eye in eyes])
     pupils = np.stack([eye.pupils for eye in eyes])
     found = np.stack([find_pupils(eye.frame, outline) for eye, outline in zip(eyes, outlines, strict=True)])
-    width = np.stack([np.linalg.norm(true[:, eye.start + 3] - true[:, eye.start], axis=-1) for eye in EYES], -1)
+    width = eye_widths(true)
     middle = np.stack([np.stack(outlines)[:, eye].mean(1) for eye in EYES], 1)
     error, of_middle = (np.linalg.norm(points - pupils, axis=-1) / width for points in (found, middle))
     known, opening = np.isfinite(error), eye_opening(true)
@@ -102,6 +102,13 @@ def table_row(size: int, name: str, eyes: list[Eyes], outlines: list[np.ndarray]
     return "| " + " | ".join(cells) + " |"
 
 
+def eye_widths(landmarks: Float[np.ndarray, "S P 2"]) -> Float[np.ndarray, "S 2"]:
+    """Distances of the corners of both eyes."""
+    return np.stack(
+        [np.linalg.norm(landmarks[:, eye.start + 3] - landmarks[:, eye.start], axis=-1) for eye in EYES], -1
+    )
+
+
 def jitter(points: Float[np.ndarray, "S 2 2"], width: Float[np.ndarray, "S 2"]) -> float:
     """Noise of a single frame, as a share of the eye's width: from second differences, which steady motion leaves at 0."""
     turns = (points[2:] - 2 * points[1:-1] + points[:-2]) / width[1:-1, :, None]
@@ -112,8 +119,8 @@ def video_row(path: Path) -> str:
     """One line of the table of real videos."""
     with track_driver(path, pupils=True, follow="segment") as driving:
         points = np.array(driving.landmarks, np.float64)
-    outer, inner = points[:, [36, 42]], points[:, [39, 45]]
-    width, middle, pupils = np.linalg.norm(outer - inner, axis=-1), (outer + inner) / 2, points[:, IBUG_POINTS:]
+    middle = np.stack([points[:, [eye.start, eye.start + 3]].mean(1) for eye in EYES], 1)
+    width, pupils = eye_widths(points), points[:, IBUG_POINTS:]
     found = np.isfinite(pupils).all(-1)[eye_opening(points[:, :IBUG_POINTS]) > OPEN].mean()
     pupil, corner = (100 * jitter(one, width) for one in (pupils, middle))
     return f"| {path.stem} | {len(points)} | {100 * found:.0f} % | {pupil:.1f} | {corner:.1f} |"

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from data_prep.forget.tree import Tree, avatar_name
 from th_jax.avatars.file import AvatarError, read_description, read_tensors
-from th_jax.avatars.output import MAX_LINE_BYTES
+from th_jax.avatars.output import MAX_LINE_BYTES, REPORT_FILE
+from th_jax.avatars.shards import SHARD_REPORT
 from th_jax.consent import ConsentRecord, consent_digest
 from th_jax.provenance import Provenance
 from th_jax.provenance.record import SIDECAR_SUFFIX
@@ -15,12 +16,11 @@ from th_jax.storage.files import file_sha256, whole_file
 from th_jax.storage.strict_json import parse_json, read_json
 
 # Names that th_jax.avatars and th_jax.driving give; importing them would bring the whole of training.
-REPORT_FILE, PREVIEWS, LOG_SUFFIX = "report.jsonl", "previews", ".log.jsonl"
+PREVIEWS, LOG_SUFFIX = "previews", ".log.jsonl"
 
 _MOST_SIDECAR_BYTES = 2**20
-_REPORT = REPORT_FILE.replace(".", r"(?:\.[0-9]+-of-[0-9]+)?\.")
-"""Of whole runs, and of shards (`th_jax.avatars.shards`)."""
-_REPORT_LEFT = re.compile(rf"\.{_REPORT}\.[0-9a-f]{{8}}\.partial")
+_REPORT = re.compile(rf"{re.escape(REPORT_FILE)}|{SHARD_REPORT.pattern}")
+_REPORT_LEFT = re.compile(rf"\.(?:{_REPORT.pattern})\.[0-9a-f]{{8}}\.partial")
 _CUT_LINE = re.compile(rb'\s*\{"name": ("(?:[^"\\]|\\.)*")')
 
 
@@ -85,7 +85,7 @@ def find_previews(tree: Tree, names: Collection[str], avatars: Collection[FoundA
 def find_reports(tree: Tree, names: Collection[str], avatars: Collection[FoundAvatar]) -> dict[Path, tuple[str, ...]]:
     """Find reports of fine-tuning, each with the names whose lines are to be removed."""
     found = {}
-    for path in (path for path in tree.files if re.fullmatch(_REPORT, path.name)):
+    for path in (path for path in tree.files if _REPORT.fullmatch(path.name)):
         theirs = {*names, *(a.name for a in avatars if a.path.parent == path.parent and a.name is not None)}
         if named := theirs.intersection(filter(None, map(_name_of, path.read_bytes().splitlines()))):
             found[path] = tuple(sorted(named))

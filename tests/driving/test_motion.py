@@ -125,8 +125,8 @@ def test_a_motion_of_another_tool_drives_with_coefficients_alone(
         ("time,jawOpen,yaw\n0,1,95\n", "yaw must be from -90 to 90, but is 95"),
         ("time,jawOpen\n0,1\n0,1\n", "row 2: times must be 0 or more and increase"),
         ("time,jawOpen\ninf,1\n", "row 1: time must be finite"),
-        ("time,jawOpen\n0,1\n1e9,1\n", r"row 2: times must be at most 28800 s and 5e-05 s apart, but 1e\+09 was found"),
-        ("time,jawOpen\n0,1\n1e-310,1\n", "row 2: times must be at most 28800 s and 5e-05 s apart"),
+        ("time,jawOpen\n0,1\n1e9,1\n", r"row 2: times must be at most 28800 s, and .* but 1e\+09 was found"),
+        ("time,jawOpen\n0,1\n1e-310,1\n", r"row 2: .* and 5e-05 s or more after the one before, but 1e-310 was found"),
         ('time,jawOpen\n0,"1\n', "is not a readable motion file"),
     ],
 )

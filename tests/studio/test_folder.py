@@ -158,6 +158,7 @@ def test_deleting_an_avatar_deletes_what_belongs_to_it_and_nothing_else(folder: 
     left = sorted(path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file())
     assert len(left) == 8  # with the lock
     assert all("ada-2" in path for path in left if path != ".lock")
+    assert folder.names() == ["ada-2"]
 
 
 def test_images_that_cannot_be_deleted_keep_their_record(folder: StudioFolder, monkeypatch: pytest.MonkeyPatch) -> None:

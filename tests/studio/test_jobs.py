@@ -487,6 +487,8 @@ def test_a_read_that_fails_costs_no_job(queue: Queue, monkeypatch: pytest.Monkey
 
     def work(job: Job) -> tuple[Path | None, str]:
         job.advance(1, 2)
+        assert not job.keep_requested
+        assert not job.stopped
         failing.clear()
         return None, "done"
 

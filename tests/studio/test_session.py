@@ -195,6 +195,18 @@ def test_cancel_leaves_nothing_but_the_draft(studio: Studio, tmp_path: Path, mon
     assert list(studio.folder.drafts.iterdir())
 
 
+def test_a_frame_of_the_camera_is_deleted_also_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    studio = Studio(tmp_path / "link")
+    frame = tmp_path / "link" / "uploads" / "frame.jpg"
+    frame.write_bytes(b"no image")
+    with pytest.raises(MediaError):
+        studio.live("ada", frame)
+    assert not frame.exists()
+    studio.close()
+
+
 def test_the_end_of_the_studio_interrupts_fine_tuning_and_the_next_start_does_it_again(
     studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

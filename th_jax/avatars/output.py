@@ -14,7 +14,7 @@ from th_jax.consent import consent_digest, read_consent
 from th_jax.data.shots import SHOT_COUNTS, LeftOut
 from th_jax.faces.detect import landmark_model_digest
 from th_jax.provenance import Signer
-from th_jax.storage.json_lines import append_line, read_lines
+from th_jax.storage.json_lines import append_line, json_line, read_lines
 from th_jax.storage.setting_names import previous_names
 from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tensors import OtherFormatError, TensorFileError, read_description
@@ -93,9 +93,7 @@ class Report:
 
 def report_line(outcome: Outcome) -> bytes:
     """Return the line of a report, with its end."""
-    record = outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]}
-    line = json.dumps(record, ensure_ascii=False) + "\n"
-    return line.encode(errors="backslashreplace")  # file names need not be valid Unicode
+    return json_line(outcome._asdict() | {"left_out": [left._asdict() for left in outcome.left_out]})
 
 
 def read_report(folder: Path, *, name: str = REPORT_FILE, missing_ok: bool = False) -> dict[str, Outcome]:

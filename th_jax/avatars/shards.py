@@ -20,7 +20,8 @@ MAX_SHARDS = 100_000
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-_SHARD_REPORT = re.compile(r"report\.([0-9]+)-of-([0-9]+)\.jsonl")
+SHARD_REPORT = re.compile(r"report\.([0-9]+)-of-([0-9]+)\.jsonl")
+"""Names of `Shard.report_file`."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -211,7 +212,7 @@ def only_writer(path: Path) -> Iterator[bool]:
 
 def shard_reports(folder: Path) -> list[tuple[Shard, Path]]:
     """List the reports of shards in a folder, ordered by the number of shards and the shard's number."""
-    matches = [(_SHARD_REPORT.fullmatch(path.name), path) for path in folder.iterdir()]
+    matches = [(SHARD_REPORT.fullmatch(path.name), path) for path in folder.iterdir()]
     return sorted((Shard(int(match[1]), int(match[2]), path.name), path) for match, path in matches if match)
 
 

@@ -15,8 +15,6 @@ from th_jax.storage.strict_json import read_json
 
 Settings = dict[str, Any]
 
-_MOST_FLOAT = 10**300
-"""Above it, a whole number may be no float."""
 _MOST_SHOWN = 80
 """Letters of a wrong value in a message."""
 
@@ -122,7 +120,7 @@ def _value(name: str, written: str, before: Any) -> Any:
         value = written
     if isinstance(before, str):
         return written if not isinstance(value, str) else value
-    if isinstance(before, float) and type(value) is int and abs(value) <= _MOST_FLOAT:
+    if isinstance(before, float) and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if isinstance(before, list | tuple) and isinstance(value, list | tuple):
         return type(before)(value)

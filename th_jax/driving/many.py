@@ -13,7 +13,7 @@ from th_jax.avatars.shards import Shard, shard_reports
 from th_jax.driving.animate import Animation
 from th_jax.driving.driver import SUFFIXES
 from th_jax.storage.files import file_sha256
-from th_jax.storage.json_lines import append_line, read_lines
+from th_jax.storage.json_lines import append_line, json_line, read_lines
 from th_jax.storage.strict_json import from_json, parse_json
 from th_jax.storage.tables import file_beside, read_table
 
@@ -139,7 +139,7 @@ def make_videos(
             video = VideoOutcome(request.out, "finished", digest, frames=made.frames, sha256=file_sha256(path))
         except (OSError, ValueError) as error:
             video = VideoOutcome(request.out, "failed", digest, reason=_reason(error))
-        append_line(folder / report, (json.dumps(video._asdict()) + "\n").encode())
+        append_line(folder / report, json_line(video._asdict()))
         yield video, False
 
 

@@ -33,7 +33,7 @@ _MOST = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "size": 4.0, "x": 10.0, "y":
 
 MOST_FRAMES, MOST_BYTES = 500_000, 2**28
 _LEAST_STEP = 5e-5
-"""Seconds between frames: files have four decimals."""
+"""Least number of seconds between frames: half of the last decimal that is written."""
 
 _DECLARED = Fraction(25)
 """Frame rate of a file with a single frame."""
@@ -127,8 +127,9 @@ def write_motion(path: Path, motion: Motion) -> None:
         OSError: if the file cannot be written.
     """
     check_motion_suffix(path)
-    # Frames of the same moment, as written, cannot be read again.
-    motion = Motion(*(column[np.diff(np.round(motion.times, 4), prepend=-1.0) > 0] for column in motion))
+    times = np.round(motion.times, 4)
+    kept = np.diff(times, prepend=-1.0) > 0  # times that do not increase cannot be read again
+    motion = Motion(times[kept], motion.pose[kept], motion.coefficients[kept])
     known = np.isfinite(motion.pose).all(-1)
     rows = np.column_stack([motion.pose, motion.coefficients])
     names = (*POSE, *NAMES)
@@ -142,7 +143,7 @@ def write_motion(path: Path, motion: Motion) -> None:
     else:
         frames = []
         for time, row, face in zip(motion.times, rows, known, strict=True):
-            frame: dict[str, float | None] = {"time": round(float(time), 4)}
+            frame: dict[str, float | None] = {"time": float(time)}
             frames.append(
                 frame | {name: float(f"{value:.5g}") if face else None for name, value in zip(names, row, strict=True)}
             )
@@ -227,8 +228,8 @@ def _motion(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Motion:
             raise ValueError(f"row {number}: times must be 0 or more and increase, but {time:g} was found")
         if time > DEFAULT_LIMITS.seconds or (times and time - times[-1] < _LEAST_STEP):
             raise ValueError(
-                f"row {number}: times must be at most {DEFAULT_LIMITS.seconds:g} s and {_LEAST_STEP:g} s apart, but "
-                f"{time:g} was found"
+                f"row {number}: times must be at most {DEFAULT_LIMITS.seconds:g} s, and {_LEAST_STEP:g} s or more after "
+                f"the one before, but {time:g} was found"
             )
         times.append(time)
         if all(cell is None for cell in cells.values()):

@@ -1,7 +1,6 @@
 """Writes the frames of a driven avatar as a video, GIF or still with marks and provenance, and logs unmarked outputs."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ from th_jax.provenance.ingredients import IngredientSearch, usable_ingredients
 from th_jax.provenance.record import now
 from th_jax.provenance.watermark.messages import Marking
 from th_jax.storage.files import file_sha256
-from th_jax.storage.json_lines import append_line
+from th_jax.storage.json_lines import append_line, json_line
 
 LOG_SUFFIX = ".log.jsonl"
 """Suffix of the log beside an avatar file that lists outputs written without marks."""
@@ -110,4 +109,4 @@ def note_unmarked(log: Path, out: Path, *, avatar: str) -> None:
         OSError: if the log cannot be written.
     """
     line = {"time": now(), "file": out.name, "avatar": avatar, "event": "was written without marks, for research"}
-    append_line(log, (json.dumps(line) + "\n").encode())
+    append_line(log, json_line(line))

@@ -1,11 +1,17 @@
 """Reports of one JSON object per line, which survive a process that is killed while it writes."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """Return a record as a line, with its end; file names in it need not be valid Unicode."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def append_line(path: Path, line: bytes) -> None:

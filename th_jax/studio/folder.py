@@ -269,7 +269,11 @@ class StudioFolder:
         return sorted(old)
 
     def forget(self, name: str, *, results: bool = True) -> None:
-        """Delete an avatar with its previews, images, consent record and, if asked, results.
+        """Delete an avatar with its previews, images and consent record.
+
+        Args:
+            name: name of the avatar.
+            results: whether to delete its videos and stills, too.
 
         Raises:
             ValueError: if the name is not a valid one.

@@ -155,7 +155,8 @@ class Job:
         self.number, self.request, self.user = number, request, user
         self._queue = queue
         self._interrupted = threading.Event()
-        self._stage, self._started, self._first = "", queue.clock(), 0
+        self.current, self._started, self._first = "", queue.clock(), 0
+        """The stage, when it began, and the units done then."""
         self.losses: tuple[float, ...] = ()
         """Losses so far, which the next report stores."""
 
@@ -169,7 +170,7 @@ class Job:
         Raises:
             Cancelled: if the job was canceled.
         """
-        self._stage, self._started, self._first = text, self._queue.clock(), done
+        self.current, self._started, self._first = text, self._queue.clock(), done
         self._report(done, 0, None)
 
     def advance(self, done: int, total: int) -> None:
@@ -186,35 +187,43 @@ class Job:
     def _report(self, done: int, total: int, left: float | None) -> None:
         query = "UPDATE jobs SET stage = ?, done = ?, total = ?, seconds_left = ?, losses = ? WHERE number = ?"
         try:
-            self._queue.change(query, self._stage, done, total, left, json.dumps(self.losses), self.number, flush=False)
+            self._queue.change(
+                query, self.current, done, total, left, json.dumps(self.losses), self.number, flush=False
+            )
         except OSError as error:  # a job does not fail for its progress
             logging.getLogger(__name__).error("the progress of job %d could not be stored: %s", self.number, error)
-        while True:
-            if self._interrupted.is_set():
-                raise Cancelled
-            try:
-                row = self._queue.row(self.number)
-            except OSError as error:  # it is asked again at the next report
-                logging.getLogger(__name__).error("job %d could not be read: %s", self.number, error)
+        while not self._interrupted.is_set():
+            row = self._row()
+            if row is None:
                 return
             if row["cancelled"]:
                 raise Cancelled
             if row["state"] != State.PAUSED:
                 return
             self._interrupted.wait(_POLL_SECONDS)
+        raise Cancelled
 
-    def _row(self, column: str) -> Any:
-        return self._queue.row(self.number)[column]
+    def _row(self) -> sqlite3.Row | None:
+        """Read the job's row; None if it cannot be read now: the work goes on, and asks again."""
+        try:
+            return self._queue.row(self.number)
+        except OSError as error:
+            logging.getLogger(__name__).error("job %d could not be read: %s", self.number, error)
+            return None
+
+    def _asked(self, column: str) -> bool:
+        row = self._row()
+        return row is not None and bool(row[column])
 
     @property
     def keep_requested(self) -> bool:
         """Whether the work should end early and keep what it has."""
-        return bool(self._row("keep"))
+        return self._asked("keep")
 
     @property
     def cancelled(self) -> bool:
         """Whether the job was canceled."""
-        return bool(self._row("cancelled"))
+        return self._asked("cancelled")
 
     @property
     def stopped(self) -> bool:
@@ -403,10 +412,8 @@ class JobQueue:
             claimed = self.change(_CLAIM, self.owner, time.time())
             if not claimed:
                 return None
-            job = self.job_of(
-                claimed[0]
-            )  # of the statement itself: a second read could fail, and nobody would do the job
-            self._running[job.number] = job
+            # If the claimed row had to be read again and that failed, the job would stay "running" without a worker.
+            job = self._running[claimed[0]["number"]] = self.job_of(claimed[0])
             return job
 
     def recover(self) -> None:

@@ -1,5 +1,6 @@
 """Makes an avatar as a job: consent record, feed-forward preview, fine-tuning with previews, and the avatar file."""
 
+import contextlib
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ def prepare_person(
         single_photo(draft)
     record = record_of(form, shots_in(draft))
     own = folder.shots / name
-    shutil.rmtree(own, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(own)
     shutil.copytree(draft, own)
     write_consent(folder.consent(name), record, overwrite=True)  # one of a job that was killed
     if points is None:
@@ -144,7 +146,7 @@ def make_avatar(job: Job, folder: StudioFolder, person: PersonRequest, *, weight
     job.stage("finding faces, the feed-forward preview, and preparing to fine-tune")
 
     def on_chunk(step: int, steps: int, losses: np.ndarray) -> bool:
-        if job.progress().stage != "fine-tuning":
+        if job.current != "fine-tuning":
             job.stage("fine-tuning", done=step)
         job.losses = tuple(float(loss) for loss in losses)
         job.advance(step, steps)

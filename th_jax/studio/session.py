@@ -63,7 +63,7 @@ class Shared:
         Raises:
             ValueError, OSError: if the database is damaged or cannot be opened.
         """
-        self.uploads = root / UPLOADS
+        self.uploads = (root / UPLOADS).resolve()
         self.queue = JobQueue(root / DATABASE_FILE, work_of)
         self.sandbox, self.camera = Sandbox(), Sandbox()
         self._loading = threading.Lock()
@@ -127,7 +127,7 @@ class Studio:
         """Names of avatars whose job is about to be submitted."""
         if serves:
             for name in self.folder.people() - self._pending():
-                with contextlib.suppress(ValueError, OSError):  # not a name: the folder of another program
+                with contextlib.suppress(ValueError, OSError):  # not a name, or not to be deleted: of another program
                     self._release(name)  # what a process that was killed left of an avatar
         if self._alone:
             self._shared.queue.start()
@@ -458,7 +458,7 @@ class Studio:
         try:
             pixels = np.asarray(self._camera.run(camera_frame, str(frame)))
         finally:
-            if frame.resolve().is_relative_to(self._shared.uploads.resolve()):
+            if frame.resolve().is_relative_to(self._shared.uploads):
                 frame.unlink(missing_ok=True)
         # By its file and not its contents: `avatar` keeps one, which another tab may have replaced.
         key = avatar, self.folder.known(avatar).stat().st_mtime_ns

@@ -11,7 +11,7 @@ from th_jax.evaluation.user_study.answer_key import StudyKey, read_key
 from th_jax.evaluation.user_study.answers import ConflictingAnswer, MalformedSheet, Sheet, read_sheet
 from th_jax.evaluation.user_study.statistics import Share, krippendorff_alpha, pairwise_agreement, wilson_share
 from th_jax.evaluation.user_study.store import ANSWERS_FILE, AnswerStore, merged
-from th_jax.storage.files import whole_file
+from th_jax.storage.run_folder import write_whole
 from th_jax.version import __version__
 
 REPORT_SCHEMA = 1
@@ -180,12 +180,8 @@ def write_report(report: StudyReport, folder: Path) -> tuple[Path, Path]:
         OSError: if a file cannot be written.
     """
     record, text = folder / "user_study.json", folder / "user_study.md"
-    for path, content in (
-        (record, json.dumps(report_record(report), indent=2) + "\n"),
-        (text, report_markdown(report)),
-    ):
-        with whole_file(path) as file:
-            file.write(content.encode())
+    write_whole(str(record), (json.dumps(report_record(report), indent=2) + "\n").encode())
+    write_whole(str(text), report_markdown(report).encode())
     return record, text
 
 
